@@ -1,0 +1,197 @@
+"""The command line: parses, calls, prints. No logic lives here."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from autointerp import __version__
+from autointerp.config import RunConfig, config_template, load_config, setting_section
+from autointerp.errors import UserError
+
+app = typer.Typer(
+    help="Label the features of sparse autoencoders, and know how far each label can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+prompt_app = typer.Typer(help="Look at prompt templates.", no_args_is_help=True)
+app.add_typer(prompt_app, name="prompt")
+
+_CONFIG_HELP = "A TOML file of settings; `autointerp config` prints one."
+
+
+def _option(name: str) -> inspect.Parameter:
+    """The command-line option of one setting; unset means: not given."""
+    field = RunConfig.model_fields[name]
+    kind = field.annotation
+    accepted = kind if kind in (int, float, str) else None
+    if accepted is None:
+        # `int | None` and literals: pydantic checks the values, the shell gives text or numbers.
+        members = getattr(kind, "__args__", ())
+        accepted = next((t for t in (int, float) if t in members), str)
+    option = typer.Option(
+        "--" + name.replace("_", "-"), help=field.description, rich_help_panel=setting_section(name)
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[accepted | None, option],
+    )
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every setting of RunConfig as an option, beside its own parameters.
+
+    The command receives the resolved configuration as its first argument.
+    """
+    own = list(inspect.signature(command).parameters.values())[1:]
+    config_option = inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[Path | None, typer.Option("--config", help=_CONFIG_HELP)],
+    )
+
+    def wrapped(**given: Any) -> None:
+        flags = {name: given.pop(name) for name in RunConfig.model_fields}
+        command(load_config(given.pop("config"), flags), **given)
+
+    parameters = [*own, config_option, *(_option(name) for name in RunConfig.model_fields)]
+    wrapped.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    )
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Count requests, tokens and cost; send nothing.")
+]
+
+
+def _run_stages(config: RunConfig, stages: tuple[str, ...], dry_run: bool) -> None:
+    from autointerp.job import open_job
+    from autointerp.pipeline import run_stages
+    from autointerp.report.terminal import summary
+
+    job = open_job(config)
+    run_stages(job, stages, dry_run=dry_run)
+    if not dry_run and job.run.labels.is_file():
+        Console().print(summary(job.run))
+
+
+@app.command()
+@_with_settings
+def run(config: RunConfig, dry_run: DryRun = False) -> None:
+    """Do the whole job: capture, collect, label, score. Done stages are skipped."""
+    from autointerp.pipeline import STAGES
+
+    _run_stages(config, STAGES, dry_run)
+
+
+@app.command()
+@_with_settings
+def capture(config: RunConfig) -> None:
+    """Run the subject model over text and store what the hook sees."""
+    _run_stages(config, ("capture",), False)
+
+
+@app.command()
+@_with_settings
+def collect(config: RunConfig) -> None:
+    """Collect every feature's evidence from the cache, in one pass."""
+    _run_stages(config, ("collect",), False)
+
+
+@app.command()
+@_with_settings
+def label(config: RunConfig, dry_run: DryRun = False) -> None:
+    """Label the collected features."""
+    _run_stages(config, ("label",), dry_run)
+
+
+@app.command()
+@_with_settings
+def score(config: RunConfig, dry_run: DryRun = False) -> None:
+    """Score the labels on windows the labeler never saw."""
+    _run_stages(config, ("score",), dry_run)
+
+
+@app.command()
+def config() -> None:
+    """Print a TOML file with every setting at its default, commented."""
+    print(config_template(), end="")
+
+
+@prompt_app.command("show")
+@_with_settings
+def prompt_show(config: RunConfig, task: Annotated[str, typer.Argument(help="label")]) -> None:
+    """Print exactly what would be sent for the selected features."""
+    from autointerp.job import open_job
+    from autointerp.stages.label import show_prompt
+
+    if task != "label":
+        raise UserError(f"prompt show {task}: only label prompts can be shown")
+    if config.model is None:
+        config = config.model_copy(update={"model": "MODEL"})
+    print(show_prompt(open_job(config)))
+
+
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="The run's directory (default: the latest one).")
+]
+
+
+@app.command()
+def show(feature: Annotated[int, typer.Argument(min=0)], run: RunOption = None) -> None:
+    """Print one feature: label, scores, statistics and highlighted windows."""
+    from autointerp.report.terminal import show_feature
+    from autointerp.runs import find_run
+
+    show_feature(find_run(run), feature, Console())
+
+
+@app.command()
+def labels(
+    run: RunOption = None,
+    sort: Annotated[
+        str, typer.Option(help="detection, simulation, f1, density, confidence or feature.")
+    ] = "feature",
+    limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
+    grep: Annotated[
+        str | None, typer.Option(help="Only labels that match this regular expression.")
+    ] = None,
+) -> None:
+    """Print the label table."""
+    from autointerp.report.terminal import print_labels
+    from autointerp.runs import find_run
+
+    print_labels(find_run(run), sort, limit, grep, Console())
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"autointerp: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

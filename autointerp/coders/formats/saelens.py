@@ -1,0 +1,99 @@
+"""SAELens directories: `cfg.json` beside `sae_weights.safetensors`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from autointerp.coders.coder import Activation, SparseCoder
+from autointerp.errors import UserError
+
+CONFIG = "cfg.json"
+WEIGHTS = "sae_weights.safetensors"
+_ACTIVATIONS: dict[str, Activation] = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}
+
+
+def matches(path: Path) -> bool:
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
+def files(path: Path) -> list[Path]:
+    return [path / CONFIG, path / WEIGHTS]
+
+
+def load(path: Path) -> SparseCoder:
+    """Read the encoder of a SAELens directory.
+
+    Raises UserError for unreadable files, missing tensors, architectures and input
+    normalisations that are not supported.
+    """
+    try:
+        config: dict[str, Any] = json.loads((path / CONFIG).read_text())
+    except ValueError as error:
+        raise UserError(f"{path / CONFIG} is not JSON: {error}") from None
+    architecture = config.get("architecture", "standard")
+    if architecture not in _ACTIVATIONS:
+        raise UserError(
+            f"{path / CONFIG}: architecture {architecture!r} is not supported; "
+            f"known: {', '.join(_ACTIVATIONS)}"
+        )
+    normalisation = config.get("normalize_activations", "none")
+    if normalisation not in ("none", None, False):
+        raise UserError(
+            f"{path / CONFIG}: normalize_activations {normalisation!r} is not supported; "
+            "fold it into the weights (SAELens: fold_activation_norm_scaling_factor) first"
+        )
+    if config.get("rescale_acts_by_decoder_norm"):
+        raise UserError(f"{path / CONFIG}: rescale_acts_by_decoder_norm is not supported")
+    metadata = config.get("metadata") or {}
+    tensors = _tensors(path / WEIGHTS, "W_enc", "b_enc", "b_dec", "threshold")
+    encoder, bias, decoder_bias = (
+        _required(tensors, name, path).float() for name in ("W_enc", "b_enc", "b_dec")
+    )
+    if encoder.shape == (len(decoder_bias), len(bias)):
+        encoder = encoder.T.contiguous()
+    elif encoder.shape != (len(bias), len(decoder_bias)):
+        raise UserError(
+            f"{path / WEIGHTS}: W_enc is {tuple(encoder.shape)}, but b_enc has {len(bias)} "
+            f"and b_dec {len(decoder_bias)} entries"
+        )
+    if config.get("apply_b_dec_to_input", True):
+        bias = bias - encoder @ decoder_bias
+    threshold = None
+    if architecture == "jumprelu":
+        threshold = _required(tensors, "threshold", path).float()
+    k = None
+    if architecture == "topk":
+        k = int(config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k") or 0)
+        if not 0 < k <= len(bias):
+            raise UserError(f"{path / CONFIG}: a topk coder of {len(bias)} features with k={k}")
+    return SparseCoder(
+        name=str(metadata.get("model_name", path.name)),
+        encoder=encoder,
+        bias=bias,
+        activation=_ACTIVATIONS[architecture],
+        threshold=threshold,
+        k=k,
+        hook=metadata.get("hook_name") or config.get("hook_name"),
+    )
+
+
+def _tensors(file: Path, *names: str) -> dict[str, Tensor]:
+    """Those of the named tensors that the file has; the rest of it is not read."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            present = set(stored.keys())
+            return {name: stored.get_tensor(name) for name in names if name in present}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+
+
+def _required(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
+    if name not in tensors:
+        raise UserError(f"{path / WEIGHTS} has no tensor {name!r}")
+    if not bool(torch.isfinite(tensors[name]).all()):
+        raise UserError(f"{path / WEIGHTS}: tensor {name!r} has values that are not finite")
+    return tensors[name]

@@ -1,0 +1,226 @@
+"""RunConfig: every setting of a run, from defaults < TOML file < environment < flags."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from autointerp.errors import UserError
+
+DEMO = "demo"
+ENVIRONMENT_PREFIX = "AUTOINTERP_"
+
+
+def _setting(default: Any, section: str, help: str, **limits: Any) -> Any:
+    return Field(
+        default=default, description=help, json_schema_extra={"section": section}, **limits
+    )
+
+
+class RunConfig(BaseModel):
+    """One run's settings. Keys are flat and the same in TOML, environment and flags."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    out: str | None = _setting(
+        None, "run", "The run's directory (default: outputs/<coder>, outputs/demo for the demo)."
+    )
+    features: str = _setting(
+        "all", "run", "Which features: all, 0-99,512, @ids.txt or random:500 (seeded)."
+    )
+    seed: int = _setting(0, "run", "Seed of samples, splits and nulls.", ge=0)
+    device: str = _setting("auto", "run", "auto, cpu, cuda or cuda:N.")
+
+    coder: str = _setting(DEMO, "activations", "Folder of the SAE or transcoder, or demo.")
+    subject: str | None = _setting(
+        None, "activations", "The subject model: a folder or a Hugging Face id, or demo."
+    )
+    hook: str | None = _setting(
+        None,
+        "activations",
+        "Where to capture: residual:N, blocks.N.hook_resid_post or a module path "
+        "(default: what the coder's file names).",
+    )
+    text: str | None = _setting(
+        None,
+        "activations",
+        "Text to capture: a text, .jsonl or .parquet file, a folder of them, or demo.",
+    )
+    tokens: int = _setting(400_000, "activations", "Tokens to capture.", ge=1)
+    context_length: int = _setting(128, "activations", "Tokens in a context.", ge=2)
+    batch_contexts: int = _setting(
+        64, "activations", "Contexts in a batch of capture and collect.", ge=1
+    )
+    cache: str | None = _setting(
+        None, "activations", "An activation cache to read or make (default: <run>/cache)."
+    )
+
+    window_length: int = _setting(32, "evidence", "Tokens in a window.", ge=2)
+    window_before: int = _setting(
+        23, "evidence", "Tokens of a window before its peak, where the context has them.", ge=0
+    )
+    top_windows: int = _setting(
+        20, "evidence", "Windows of largest activation kept for labeling.", ge=1
+    )
+    sample_windows: int = _setting(
+        20, "evidence", "Windows kept for labeling from a uniform sample of firings.", ge=0
+    )
+    negative_windows: int = _setting(20, "evidence", "Silent windows kept for labeling.", ge=0)
+    score_windows: int = _setting(
+        25, "evidence", "Activating and, apart from them, silent windows kept for scoring.", ge=2
+    )
+    min_windows: int = _setting(
+        5,
+        "evidence",
+        "Features with fewer activating windows to label, or to score, are too_few.",
+        ge=1,
+    )
+
+    labeler: Literal["auto", "llm", "lexical"] = _setting(
+        "auto", "labeling", "llm, lexical, or auto: llm where a model is named."
+    )
+    prompts: str = _setting(
+        "prompts", "labeling", "Folder of templates; missing ones come with the package."
+    )
+    features_per_request: int = _setting(10, "labeling", "Features in a labeling request.", ge=1)
+    windows_per_feature: int = _setting(
+        10, "labeling", "Windows of each feature in a labeling request.", ge=1
+    )
+
+    model: str | None = _setting(None, "model", "The labeling model, as the endpoint names it.")
+    base_url: str = _setting("https://api.openai.com/v1", "model", "An OpenAI-compatible endpoint.")
+    api_key_env: str = _setting(
+        "OPENAI_API_KEY", "model", "The environment variable that holds the key."
+    )
+    temperature: float | None = _setting(
+        0.0, "model", "Sampling temperature (in TOML: leave out for 0).", ge=0, le=2
+    )
+    concurrency: int = _setting(16, "model", "Requests in flight at once.", ge=1)
+    requests_per_minute: float | None = _setting(
+        None, "model", "At most so many requests a minute.", gt=0
+    )
+    max_attempts: int = _setting(6, "model", "Tries of one request before it is given up.", ge=1)
+    timeout: float = _setting(120.0, "model", "Seconds until a request is given up.", gt=0)
+    response_format: Literal["json_object", "none"] = _setting(
+        "json_object", "model", "json_object, or none for endpoints that refuse it."
+    )
+    input_price: float | None = _setting(
+        None, "model", "Dollars per million prompt tokens (known models have a price).", ge=0
+    )
+    output_price: float | None = _setting(
+        None, "model", "Dollars per million completion tokens.", ge=0
+    )
+
+    scorers: str = _setting(
+        "detection,simulation", "scoring", "Comma-separated: detection, simulation."
+    )
+    detection_windows: int = _setting(
+        20, "scoring", "Activating and, apart from them, silent windows to judge.", ge=2
+    )
+    simulation_windows: int = _setting(
+        10, "scoring", "Windows to simulate, half of them activating.", ge=2
+    )
+
+    @field_validator("scorers")
+    @classmethod
+    def _known_scorers(cls, value: str) -> str:
+        for name in value.split(","):
+            if name.strip() not in ("detection", "simulation"):
+                raise ValueError(f"{name.strip()!r} is no scorer; known: detection, simulation")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        if self.window_before >= self.window_length:
+            raise ValueError(
+                f"window_before ({self.window_before}) must be less than "
+                f"window_length ({self.window_length})"
+            )
+        if self.labeler == "llm" and self.model is None:
+            raise ValueError("labeler llm needs a model: --model NAME")
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("give both input_price and output_price, or neither")
+        return self
+
+    def scorer_names(self) -> list[str]:
+        return [name.strip() for name in self.scorers.split(",")]
+
+    def uses_model(self) -> bool:
+        return self.labeler == "llm" or (self.labeler == "auto" and self.model is not None)
+
+    def run_path(self) -> Path:
+        if self.out is not None:
+            return Path(self.out)
+        return Path("outputs") / (DEMO if self.coder == DEMO else Path(self.coder).name)
+
+    def cache_path(self) -> Path:
+        return Path(self.cache) if self.cache is not None else self.run_path() / "cache"
+
+
+def setting_section(name: str) -> str:
+    extra = RunConfig.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["section"])
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"config {path}: there is no such file")
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"config {path} is not TOML: {error}") from None
+
+
+def _from_environment() -> dict[str, str]:
+    found = {}
+    for name in RunConfig.model_fields:
+        value = os.environ.get(ENVIRONMENT_PREFIX + name.upper())
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def load_config(file: Path | None, flags: dict[str, Any]) -> RunConfig:
+    """The resolved configuration. Raises UserError that names the setting and what is wrong."""
+    settings = _from_file(file) if file is not None else {}
+    settings |= _from_environment()
+    settings |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such setting; `autointerp config` lists them"
+        where = f"setting {name}: " if name else ""
+        raise UserError(f"{where}{message}") from None
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)
+
+
+def config_template() -> str:
+    """A TOML file with every setting commented out at its default, in sections."""
+    lines = [
+        "# autointerp settings: autointerp run --config run.toml",
+        f"# Environment variables ({ENVIRONMENT_PREFIX}<NAME>) override this file, flags override "
+        "both.",
+        "# The key of the endpoint is never written here: it comes from the environment.",
+    ]
+    section = ""
+    for name, info in RunConfig.model_fields.items():
+        if setting_section(name) != section:
+            section = setting_section(name)
+            lines += ["", f"# ---- {section} ----"]
+        lines += ["", f"# {info.description}"]
+        default = "..." if info.default is None else _toml(info.default)
+        lines.append(f"# {name} = {default}")
+    return "\n".join(lines) + "\n"

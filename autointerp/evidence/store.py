@@ -1,0 +1,275 @@
+"""Evidence on disk: `windows.parquet` and `features.parquet`, read a feature at a time.
+
+Both are sorted by feature; windows come in row groups of a few features, so that one feature is
+one cheap read.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from autointerp.errors import UserError
+from autointerp.evidence.collector import Collector
+from autointerp.evidence.selection import NONE, Selection
+from autointerp.evidence.statistics import histogram_edges
+from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
+from autointerp.files import atomic_path
+from autointerp.vocabulary import Vocabulary
+
+_FEATURES_A_GROUP = 16
+_TOP_TOKENS = 10
+
+WINDOWS_SCHEMA = pa.schema(
+    [
+        ("coder", pa.string()),
+        ("feature", pa.int32()),
+        ("kind", pa.string()),
+        ("split", pa.string()),
+        ("rank", pa.int32()),
+        ("context", pa.int64()),
+        ("start", pa.int32()),
+        ("peak", pa.int16()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("activations", pa.list_(pa.float32())),
+        ("text", pa.string()),
+    ]
+)
+FEATURES_SCHEMA = pa.schema(
+    [
+        ("coder", pa.string()),
+        ("feature", pa.int32()),
+        ("n_active", pa.int64()),
+        ("density", pa.float32()),
+        ("window_density", pa.float32()),
+        ("mean_activation", pa.float32()),
+        ("max_activation", pa.float32()),
+        ("histogram", pa.list_(pa.int64())),
+        (
+            "top_tokens",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("token", pa.string()),
+                        ("count", pa.int64()),
+                        ("mean_activation", pa.float32()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+
+def _lists(values: np.ndarray, lengths: np.ndarray, kind: pa.DataType) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, kind))
+
+
+def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Vocabulary) -> pa.Table:
+    """The windows of consecutive rows of the collector, sorted by feature."""
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("row", "kind", "rank", "context", "start", "token_ids", "activations")
+    }
+
+    def cut(selection: Selection, name: str) -> np.ndarray:
+        tensor: Tensor = getattr(selection, name)[rows.start : rows.stop]
+        return tensor.cpu().numpy()
+
+    for number, selection in enumerate(collector.selections):
+        kept = cut(selection, "priority") != NONE
+        row, _ = np.nonzero(kept)
+        parts["row"].append(row)
+        parts["kind"].append(np.full(len(row), number))
+        parts["rank"].append((kept.cumsum(1) - 1)[kept])
+        for name in ("context", "start", "token_ids", "activations"):
+            parts[name].append(cut(selection, name)[kept])
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    order = np.lexsort((joined["rank"], joined["kind"], joined["row"]))
+    joined = {name: array[order] for name, array in joined.items()}
+    valid = joined["token_ids"] >= 0
+    lengths = valid.sum(1)
+    kinds = np.array([s.spec.kind for s in collector.selections])
+    splits = np.array([s.spec.split for s in collector.selections])
+    features = collector.features[rows.start : rows.stop].cpu().numpy()
+    texts = [
+        vocabulary.text(ids[:n])
+        for ids, n in zip(joined["token_ids"].tolist(), lengths.tolist(), strict=True)
+    ]
+    columns = [
+        pa.array([coder] * len(order), pa.string()),
+        pa.array(features[joined["row"]], pa.int32()),
+        pa.array(kinds[joined["kind"]], pa.string()),
+        pa.array(splits[joined["kind"]], pa.string()),
+        pa.array(joined["rank"], pa.int32()),
+        pa.array(joined["context"], pa.int64()),
+        pa.array(joined["start"], pa.int32()),
+        pa.array(joined["activations"].argmax(1), pa.int16()),
+        _lists(joined["token_ids"][valid], lengths, pa.int32()),
+        _lists(joined["activations"][valid], lengths, pa.float32()),
+        pa.array(texts, pa.string()),
+    ]
+    return pa.table(columns, schema=WINDOWS_SCHEMA)
+
+
+def write_windows(collector: Collector, coder: str, vocabulary: Vocabulary, path: Path) -> int:
+    """Write `windows.parquet`; returns the number of windows."""
+    total = 0
+    features = len(collector.features)
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(
+            temporary,
+            WINDOWS_SCHEMA,
+            compression="zstd",
+            sorting_columns=[pq.SortingColumn(1)],
+        ) as writer,
+    ):
+        for begin in range(0, features, _FEATURES_A_GROUP):
+            rows = range(begin, min(begin + _FEATURES_A_GROUP, features))
+            table = _group_table(collector, rows, coder, vocabulary)
+            total += len(table)
+            if len(table) > 0:
+                writer.write_table(table, row_group_size=len(table))
+    return total
+
+
+def write_features(collector: Collector, coder: str, vocabulary: Vocabulary, path: Path) -> None:
+    """Write `features.parquet`; corpus-wide numbers go into its metadata."""
+    statistics = collector.statistics
+    n_active = statistics.n_active.cpu().numpy()
+    top_tokens = [
+        [
+            {"token": vocabulary.token_text(token), "count": count, "mean_activation": mean}
+            for token, count, mean in statistics.top_tokens(row, _TOP_TOKENS)
+        ]
+        for row in range(len(n_active))
+    ]
+    columns = [
+        pa.array([coder] * len(n_active), pa.string()),
+        pa.array(collector.features.cpu().numpy(), pa.int32()),
+        pa.array(n_active, pa.int64()),
+        pa.array(statistics.density().cpu().numpy(), pa.float32()),
+        pa.array(collector.window_density().cpu().numpy(), pa.float32()),
+        pa.array(statistics.mean().cpu().numpy(), pa.float32()),
+        pa.array(statistics.maximum.cpu().numpy(), pa.float32()),
+        pa.array(statistics.histogram.cpu().tolist(), pa.list_(pa.int64())),
+        pa.array(top_tokens, FEATURES_SCHEMA.field("top_tokens").type),
+    ]
+    metadata = {
+        "histogram_edges": json.dumps(histogram_edges()),
+        "tokens": str(statistics.tokens),
+        "mean_l0": str(statistics.firings / max(statistics.tokens, 1)),
+        "masked": json.dumps(dict(statistics.masked)),
+    }
+    table = pa.table(columns, schema=FEATURES_SCHEMA.with_metadata(metadata))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+class EvidenceStore:
+    """Reads a run's evidence; nothing but the statistics stays in memory."""
+
+    def __init__(self, windows: Path, features: Path) -> None:
+        for path in (windows, features):
+            if not path.is_file():
+                raise UserError(f"no evidence: {path} is missing; collect first")
+        self._windows = pq.ParquetFile(windows)
+        self.statistics: dict[int, dict[str, Any]] = {
+            row["feature"]: row
+            for row in pq.read_table(
+                features, columns=[n for n in FEATURES_SCHEMA.names if n != "histogram"]
+            ).to_pylist()
+        }
+        metadata = self._windows.metadata
+        self._groups: list[tuple[int, int]] = []
+        for i in range(metadata.num_row_groups):
+            bounds = metadata.row_group(i).column(1).statistics
+            self._groups.append((bounds.min, bounds.max))
+
+    @property
+    def features(self) -> list[int]:
+        return sorted(self.statistics)
+
+    def read(self, features: Sequence[int]) -> Iterator[FeatureEvidence]:
+        """The evidence of the features, ascending; features without windows included."""
+        wanted = sorted(features)
+        missing = [f for f in wanted if f not in self.statistics]
+        if missing:
+            raise UserError(
+                f"feature {missing[0]} was not collected in this run (its features: "
+                f"{self.features[0]} to {self.features[-1]})"
+            )
+        group = 0
+        held: dict[int, list[Window]] = {}
+        for feature in wanted:
+            while group < len(self._groups) and self._groups[group][0] <= feature:
+                if self._groups[group][1] >= feature:
+                    held.update(self._read_group(group))
+                group += 1
+            yield self._evidence(feature, held.pop(feature, []))
+            for passed in [f for f in held if f < feature]:
+                del held[passed]
+
+    def _evidence(self, feature: int, windows: list[Window]) -> FeatureEvidence:
+        row = self.statistics[feature]
+        return FeatureEvidence(
+            feature=feature,
+            n_active=row["n_active"],
+            density=row["density"],
+            window_density=row["window_density"],
+            mean_activation=row["mean_activation"],
+            max_activation=row["max_activation"],
+            top_tokens=[TokenCount(**t) for t in row["top_tokens"]],
+            windows=windows,
+        )
+
+    def _read_group(self, group: int) -> dict[int, list[Window]]:
+        table = self._windows.read_row_group(group)
+        lists = {}
+        for name in ("token_ids", "activations"):
+            column = table[name].combine_chunks()
+            lists[name] = (column.values.to_numpy(), column.offsets.to_numpy())
+        plain = {
+            name: table[name].to_pylist()
+            for name in ("feature", "kind", "split", "rank", "context", "start", "peak", "text")
+        }
+        ids, offsets = lists["token_ids"]
+        activations = lists["activations"][0]
+        windows: dict[int, list[Window]] = {}
+        for i, feature in enumerate(plain["feature"]):
+            span = slice(offsets[i], offsets[i + 1])
+            windows.setdefault(feature, []).append(
+                Window(
+                    kind=plain["kind"][i],
+                    split=plain["split"][i],
+                    rank=plain["rank"][i],
+                    context=plain["context"][i],
+                    start=plain["start"][i],
+                    peak=plain["peak"][i],
+                    token_ids=ids[span],
+                    activations=activations[span],
+                    text=plain["text"][i],
+                )
+            )
+        return windows
+
+
+def corpus_summary(features: Path) -> dict[str, Any]:
+    """Corpus-wide figures of `features.parquet`: tokens, mean L0, dead share, masked counts."""
+    table = pq.read_table(features, columns=["n_active"])
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    dead = pc.sum(pc.equal(table["n_active"], 0)).as_py() or 0
+    return {
+        "tokens": int(metadata["tokens"]),
+        "mean_l0": float(metadata["mean_l0"]),
+        "features": len(table),
+        "dead": dead,
+        "masked": json.loads(metadata["masked"]),
+    }

@@ -1,0 +1,57 @@
+"""Windows as one line of text for a prompt: whitespace visible, active tokens marked."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from autointerp.evidence.window import Window
+from autointerp.vocabulary import Vocabulary
+
+_MARKS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "⟫"), ("◀◀", "▶▶"))
+_ACTIVE_SHARE = 0.3  # of the window's largest activation, from which a token is marked
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and tabs shown as ⏎ and ⇥ and control characters as ·."""
+    shown = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
+    return "".join(c if c.isprintable() else "·" for c in shown)
+
+
+def quoted(text: str) -> str:
+    """A token in quotes, whitespace visible."""
+    return f"'{one_line(text)}'"
+
+
+def free_marks(texts: Iterable[str]) -> tuple[str, str]:
+    """A pair of marks that occurs in none of the texts."""
+    joined = "\n".join(texts)
+    for opening, closing in _MARKS:
+        if opening not in joined and closing not in joined:
+            return opening, closing
+    number = 0
+    while f"[on{number}]" in joined or f"[off{number}]" in joined:
+        number += 1
+    return f"[on{number}]", f"[off{number}]"
+
+
+def marked(window: Window, vocabulary: Vocabulary, marks: tuple[str, str]) -> str:
+    """The window on one line with runs of active tokens between the marks."""
+    pieces = vocabulary.pieces(window.token_ids.tolist())
+    largest = float(window.activations.max(initial=0.0))
+    active = [largest > 0 and a >= _ACTIVE_SHARE * largest for a in window.activations.tolist()]
+    parts: list[str] = []
+    for i, piece in enumerate(pieces):
+        if active[i] and (i == 0 or not active[i - 1]):
+            parts.append(marks[0])
+        parts.append(one_line(piece))
+        if active[i] and (i + 1 == len(pieces) or not active[i + 1]):
+            parts.append(marks[1])
+    return "".join(parts)
+
+
+def peak_text(window: Window, vocabulary: Vocabulary) -> str:
+    return quoted(vocabulary.token_text(int(window.token_ids[window.peak])))
+
+
+def token_list(token_ids: Sequence[int], vocabulary: Vocabulary) -> str:
+    """The tokens as a JSON list of strings."""
+    return json.dumps([one_line(p) for p in vocabulary.pieces(token_ids)], ensure_ascii=False)

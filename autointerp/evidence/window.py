@@ -1,0 +1,74 @@
+"""Windows and evidence: what a feature fired on, as the labelers and scorers see it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["top", "sample", "negative", "near_miss"]
+Split = Literal["label", "validate", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive tokens of one context with one feature's activation on each of them.
+
+    `kind` says how it was selected: `top` by activation, `sample` uniformly among firings,
+    `negative` uniformly among windows in which the feature is silent. `start` is the position of
+    its first token in the context, `peak` the index in the window of its largest activation.
+    """
+
+    kind: Kind
+    split: Split
+    rank: int
+    context: int
+    start: int
+    peak: int
+    token_ids: np.ndarray  # int32 [length]
+    activations: np.ndarray  # float32 [length], 0 where silent
+    text: str
+
+    @property
+    def fires(self) -> bool:
+        return bool(self.activations.max(initial=0.0) > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """How often a feature fires on one token, among a uniform sample of its firings."""
+
+    token: str
+    count: int
+    mean_activation: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureEvidence:
+    """Everything collected for one feature: statistics over the corpus, and windows.
+
+    `density` is the share of tokens on which it fires, `window_density` the share of windows of
+    this length in which it fires at all.
+    """
+
+    feature: int
+    n_active: int
+    density: float
+    mean_activation: float
+    max_activation: float
+    window_density: float = 0.0
+    top_tokens: list[TokenCount] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+
+    def of(self, split: Split, *kinds: Kind) -> list[Window]:
+        """The windows of one split, of the given kinds (all kinds when none is given)."""
+        return [w for w in self.windows if w.split == split and (not kinds or w.kind in kinds)]
+
+
+def spread(windows: Sequence[Window], n: int) -> list[Window]:
+    """`n` windows evenly over the ranks of their largest activations, or all there are."""
+    ranked = sorted(windows, key=lambda w: (-float(w.activations.max()), w.context))
+    if len(ranked) <= n:
+        return ranked
+    places = np.floor((np.arange(n) + 0.5) * len(ranked) / n).astype(int)
+    return [ranked[i] for i in places]

@@ -1,0 +1,53 @@
+"""Deterministic 64-bit hashes of integers on tensors: what makes samples and splits repeatable."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+LABEL, VALIDATE, SCORE = 0, 1, 2
+# Of 100 contexts: what the labeler may see, what chooses between labels, what scores them.
+_SPLIT_BOUNDS = (50, 60, 100)
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits: tensors have no unsigned 64-bit arithmetic."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical shift: the sign bit is not copied down."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """splitmix64's finaliser (Steele et al. 2014) of every int64 in `x`, same shape."""
+    x = x + _signed(_GOLDEN)
+    x = (x ^ _shift_right(x, 30)) * _signed(_MIX_1)
+    x = (x ^ _shift_right(x, 27)) * _signed(_MIX_2)
+    return x ^ _shift_right(x, 31)
+
+
+def hash_integers(seed: int, *parts: Tensor) -> Tensor:
+    """A non-negative 63-bit hash of the seed and of the broadcast integer tensors."""
+    state = mix(torch.tensor(_signed(seed), dtype=torch.int64, device=parts[0].device))
+    for part in parts:
+        state = mix(state ^ mix(part.long()))
+    return _shift_right(state, 1)
+
+
+def split_of_contexts(context: Tensor, seed: int) -> Tensor:
+    """LABEL, VALIDATE or SCORE for every context index, by its hash alone."""
+    percent = hash_integers(seed ^ 0x5B117, context) % _SPLIT_BOUNDS[-1]
+    return (percent >= _SPLIT_BOUNDS[0]).long() + (percent >= _SPLIT_BOUNDS[1]).long()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

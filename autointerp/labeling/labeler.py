@@ -1,0 +1,38 @@
+"""What every labeler shares: who can be labeled, and what comes out for each feature."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from autointerp.evidence.window import FeatureEvidence
+
+Status = Literal["labeled", "dead", "too_few", "refused", "failed", "over_budget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The label stage's outcome for one feature; `rule` is set for lexical labels."""
+
+    feature: int
+    status: Status
+    labeler: str
+    label: str | None = None
+    reason: str | None = None
+    confidence: float | None = None
+    prompt_hash: str | None = None
+    rule: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    error: str | None = None
+
+
+def unlabelable(evidence: FeatureEvidence, min_windows: int, labeler: str) -> Draft | None:
+    """The draft of a feature that fires too little to be labeled and scored, else None."""
+    if evidence.n_active == 0:
+        return Draft(evidence.feature, "dead", labeler)
+    for split in ("label", "score"):
+        contexts = {w.context for w in evidence.of(split, "top", "sample")}
+        if len(contexts) < min_windows:
+            reason = f"{len(contexts)} activating windows to {split}, {min_windows} needed"
+            return Draft(evidence.feature, "too_few", labeler, error=reason)
+    return None

@@ -1,0 +1,65 @@
+"""capture → collect → label → score, in that order, each skipped where it is done.
+
+A stage is done when `run.json` records it with a fingerprint of the same inputs. The fingerprint of
+a stage covers what the stage before it made, so a change redoes just what depends on it.
+"""
+
+from pathlib import Path
+
+from autointerp import __version__
+from autointerp.errors import UserError
+from autointerp.job import Job
+from autointerp.labeling.prompts import load_prompt
+from autointerp.progress import say
+from autointerp.stages import capture, collect, label, model, score
+
+STAGES = (capture.NAME, collect.NAME, label.NAME, score.NAME)
+_RUN = {
+    capture.NAME: capture.run,
+    collect.NAME: collect.run,
+    label.NAME: label.run,
+    score.NAME: score.run,
+}
+
+
+def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
+    """Refuse what is bound to fail before a file is touched or a cent spent. Raises UserError."""
+    if collect.NAME in stages:
+        capture.check(job) if capture.NAME in stages else None
+        job.device()
+    if not job.config.uses_model():
+        if dry_run:
+            raise UserError("--dry-run counts requests to a model: name one with --model")
+        return
+    folder = Path(job.config.prompts)
+    asked = {label.NAME: [label.NAME], score.NAME: job.config.scorer_names()}
+    for stage in stages:
+        for task in asked.get(stage, []):
+            load_prompt(task, folder)
+    if not dry_run and not _nothing_to_send(job, stages):
+        model.check_endpoint(job.config)
+
+
+def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:
+    """Whether the stages that ask a model are done, as far as can be told before running."""
+    if not set(stages) & {label.NAME, score.NAME}:
+        return True
+    if not job.run.stage(collect.NAME):
+        return False
+    done = {label.NAME: label.is_done, score.NAME: score.is_done}
+    return all(is_done(job) for name, is_done in done.items() if name in stages)
+
+
+def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> None:
+    """Run the named stages under the run's lock; with `dry_run` none that asks a model."""
+    check(job, stages, dry_run=dry_run)
+    with job.run.locked():
+        job.run.update(version=__version__, config=job.config.model_dump())
+        for stage in stages:
+            if not dry_run or stage in (capture.NAME, collect.NAME):
+                _RUN[stage](job)
+            else:
+                estimate = label.estimate if stage == label.NAME else score.estimate
+                say(estimate(job).line(stage, job.config))
+        if dry_run:
+            say("dry run: nothing was sent")

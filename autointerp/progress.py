@@ -1,0 +1,98 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_PLAIN_EVERY_S = 15.0
+console = Console(stderr=True, highlight=False)
+
+
+class Tracker(Protocol):
+    def advance(self, n: int = 1) -> None: ...
+
+    def note(self, text: str) -> None:
+        """A few words beside the bar, such as retries and spend."""
+
+
+class _Bar:
+    def __init__(self, progress: Progress, description: str, total: int, unit: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total, unit=unit, rate="", note="")
+        self._began = time.monotonic()
+        self._done = 0
+
+    def advance(self, n: int = 1) -> None:
+        self._done += n
+        elapsed = max(time.monotonic() - self._began, 1e-6)
+        self._progress.update(self._task, advance=n, rate=f"{self._done / elapsed:,.0f}")
+
+    def note(self, text: str) -> None:
+        self._progress.update(self._task, note=text)
+
+
+class _Lines:
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self._description, self._total, self._unit = description, total, unit
+        self._began = self._last = time.monotonic()
+        self._done = 0
+        self._note = ""
+
+    def advance(self, n: int = 1) -> None:
+        self._done += n
+        if time.monotonic() - self._last >= _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            self.line()
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def line(self) -> None:
+        elapsed = max(time.monotonic() - self._began, 1e-6)
+        rate = self._done / elapsed
+        left = (self._total - self._done) / rate if rate else float("inf")
+        parts = [
+            f"{self._description}: {self._done:,} of {self._total:,} {self._unit}",
+            f"{rate:,.0f}/s",
+            f"{left:.0f} s left" if self._done < self._total else f"in {elapsed:.1f} s",
+            self._note,
+        ]
+        print(", ".join(p for p in parts if p), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
+    """Shows how far `description` is: `unit`s done of `total`, per second, time left."""
+    if not console.is_terminal:
+        lines = _Lines(description, total, unit)
+        yield lines
+        lines.line()
+        return
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}  {task.fields[rate]}/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress, description, total, unit)
+
+
+def say(text: str) -> None:
+    """One plain line for the person at the terminal."""
+    console.print(text, markup=False, soft_wrap=True)

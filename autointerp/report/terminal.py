@@ -1,0 +1,210 @@
+"""Runs, features and label tables in the terminal."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from autointerp.errors import UserError
+from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.text import one_line, quoted
+from autointerp.evidence.window import FeatureEvidence, Window
+from autointerp.runs import Run
+from autointerp.scoring import detection, simulation
+from autointerp.tables.read import load_labels
+from autointerp.vocabulary import Vocabulary
+
+_SHOWN_WINDOWS = 5
+_HEADLINES = {
+    detection.NAME: f"{detection.NAME}_{detection.METRIC}",
+    simulation.NAME: f"{simulation.NAME}_{simulation.METRIC}",
+}
+SORTS = {
+    **_HEADLINES,
+    "f1": "population_f1",
+    "density": "density",
+    "confidence": "confidence",
+    "feature": "feature",
+}
+
+
+def _number(value: object, digits: int = 2) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.{digits}f}"
+
+
+def _interval(row: Mapping[str, Any], scorer: str) -> str:
+    value = _number(row[_HEADLINES[scorer]])
+    if value == "–":
+        return value
+    low, high = _number(row[f"{scorer}_ci_low"]), _number(row[f"{scorer}_ci_high"])
+    return f"{value} ({low} to {high})"
+
+
+def _plain(value: object) -> str:
+    """Text from a table, safe to print: control characters and escapes cannot act."""
+    return one_line(value) if isinstance(value, str) else ""
+
+
+def label_table(frame: pd.DataFrame, title: str) -> Table:
+    """The label table's main columns."""
+    table = Table(title=Text(title), expand=False)
+    for name, justify in (
+        ("feature", "right"),
+        ("label", "left"),
+        ("detection", "right"),
+        ("null", "right"),
+        ("simulation", "right"),
+        ("null", "right"),
+        ("F1", "right"),
+        ("density", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in frame.to_dict("records"):
+        shown = _plain(row["label"]) or f"({row['status']})"
+        table.add_row(
+            str(row["feature"]),
+            Text(shown),
+            _number(row["detection_balanced_accuracy"]),
+            _number(row["detection_null"]),
+            _number(row["simulation_correlation"]),
+            _number(row["simulation_null"]),
+            _number(row["population_f1"]),
+            f"{100 * row['density']:.2g} %",
+        )
+    return table
+
+
+def window_text(window: Window, vocabulary: Vocabulary, largest: float) -> Text:
+    """One window on a line, tokens shaded by activation relative to the feature's largest."""
+    line = Text()
+    for piece, activation in zip(
+        vocabulary.pieces(window.token_ids.tolist()), window.activations.tolist(), strict=True
+    ):
+        share = activation / largest if largest > 0 else 0.0
+        if share > 0:
+            style = f"bold black on rgb(255,{int(235 - 120 * share)},{int(170 - 150 * share)})"
+        else:
+            style = ""
+        line.append(one_line(piece), style=style)
+    return line
+
+
+def feature_panel(run: Run, evidence: FeatureEvidence, row: Mapping[str, Any] | None) -> Panel:
+    """Label, scores, statistics and highlighted windows of one feature."""
+    vocabulary = Vocabulary.load(run.vocabulary)
+    parts: list[Text | Table] = []
+    if row is not None:
+        label = _plain(row["label"]) or f"({row['status']})"
+        parts.append(Text(label, style="bold"))
+        for name in ("reason", "error"):
+            if _plain(row[name]):
+                parts.append(Text(_plain(row[name])))
+        confidence = _number(row["confidence"])
+        parts.append(Text(f"labeler {row['labeler']}, confidence {confidence}", style="dim"))
+        scores = Table(box=None, pad_edge=False)
+        for name in ("score", "value (95 % interval)", "another label", "windows"):
+            scores.add_column(name)
+        for scorer, column in _HEADLINES.items():
+            n = row[f"{scorer}_n"]
+            scores.add_row(
+                column.replace("_", " "),
+                _interval(row, scorer),
+                _number(row[f"{scorer}_null"]),
+                "–" if pd.isna(n) else str(int(n)),
+            )
+        parts.append(scores)
+    tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:8])
+    parts.append(
+        Text(
+            f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), "
+            f"mean {evidence.mean_activation:.3g}, max {evidence.max_activation:.3g}"
+        )
+    )
+    parts.append(Text(f"top tokens among sampled firings: {tokens or 'none'}"))
+    for title, kind, split in (
+        ("largest activations", "top", "label"),
+        ("sampled firings", "sample", "label"),
+        ("unseen, used for scoring", "sample", "score"),
+    ):
+        windows = evidence.of(split, kind)[:_SHOWN_WINDOWS]  # type: ignore[arg-type]
+        if windows:
+            parts.append(Text(f"\n{title}", style="bold"))
+        for window in windows:
+            value = f"{float(window.activations.max(initial=0.0)):6.2f}  "
+            parts.append(
+                Text(value, style="dim") + window_text(window, vocabulary, evidence.max_activation)
+            )
+    return Panel(Group(*parts), title=f"feature {evidence.feature}", title_align="left")
+
+
+def show_feature(run: Run, feature: int, console: Console) -> None:
+    evidence = next(iter(EvidenceStore(run.windows, run.features).read([feature])))
+    row = None
+    if run.labels.is_file():
+        labels = load_labels(run.path)
+        found = labels[labels["feature"] == feature].to_dict("records")
+        row = found[0] if found else None
+    console.print(feature_panel(run, evidence, row))
+
+
+def summary(run: Run) -> Table:
+    """What the run came to: outcomes, scores against their null, cost and time."""
+    labels = load_labels(run.path)
+    table = Table(title=Text(f"run {run.path}"), show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    counts = labels["status"].value_counts()
+    table.add_row("features", ", ".join(f"{n:,} {status}" for status, n in counts.items() if n))
+    collect = run.stage("collect").get("corpus", {})
+    if collect:
+        table.add_row(
+            "corpus",
+            f"{collect['tokens']:,} tokens, L0 {collect['mean_l0']:.1f}, "
+            f"{collect['dead']:,} of {collect['features']:,} features never fired",
+        )
+        masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)
+        table.add_row("masked", masked or "nothing")
+    for scorer, column in _HEADLINES.items():
+        scored = labels[column].dropna()
+        if len(scored):
+            null = labels[f"{scorer}_null"].dropna()
+            table.add_row(
+                column.replace("_", " "),
+                f"median {scored.median():.3f} (of another feature's label {null.median():.3f}), "
+                f"{len(scored):,} features",
+            )
+    f1 = labels["population_f1"].dropna()
+    if len(f1):
+        table.add_row("population F1", f"median {f1.median():.3f} at the corpus's density")
+    tokens = int(labels["prompt_tokens"].sum()), int(labels["completion_tokens"].sum())
+    if any(tokens):
+        spend = f"${labels['cost_usd'].sum():,.4f}"
+        table.add_row("model", f"{tokens[0]:,} prompt and {tokens[1]:,} completion tokens, {spend}")
+    stages = run.record().get("stages", {})
+    table.add_row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))
+    table.add_row("table", str(run.labels))
+    return table
+
+
+def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Console) -> None:
+    """Print the table's first rows; scores sort from best to worst. Raises UserError."""
+    if sort not in SORTS:
+        raise UserError(f"--sort {sort}: choose one of {', '.join(SORTS)}")
+    frame = load_labels(run.path)
+    if grep is not None:
+        try:
+            pattern = re.compile(grep)
+        except re.error as error:
+            raise UserError(f"--grep {grep!r} is no regular expression: {error}") from None
+        frame = frame[[isinstance(v, str) and bool(pattern.search(v)) for v in frame["label"]]]
+    column = SORTS[sort]
+    frame = frame.sort_values(column, ascending=column == "feature", na_position="last")
+    console.print(label_table(frame.head(limit), f"{min(limit, len(frame))} of {len(frame)} rows"))

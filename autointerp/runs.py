@@ -1,0 +1,110 @@
+"""The run directory: where its files are, who may write to it, which stages are done."""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autointerp.errors import UserError
+from autointerp.files import atomic_path
+
+
+class Run:
+    """One directory under outputs/ with everything about one job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = path / "run.json"
+        self.windows = path / "windows.parquet"
+        self.features = path / "features.parquet"
+        self.vocabulary = path / "vocabulary.parquet"
+        self.drafts = path / "drafts.parquet"
+        self.labels = path / "labels.parquet"
+        self.predictions = path / "predictions.parquet"
+        self.scores = path / "scores.parquet"
+        self.journal = path / "journal.sqlite"
+        self.log = path / "run.log"
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says; empty for a new run."""
+        if not self.manifest.is_file():
+            return {}
+        try:
+            loaded: dict[str, Any] = json.loads(self.manifest.read_text())
+        except ValueError:
+            raise UserError(f"{self.manifest} is not JSON: move it away to start over") from None
+        return loaded
+
+    def update(self, **entries: Any) -> None:
+        """Set top-level entries of `run.json`."""
+        record = self.record() | entries
+        with atomic_path(self.manifest) as temporary:
+            temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+    def stage(self, name: str) -> dict[str, Any]:
+        stages: dict[str, dict[str, Any]] = self.record().get("stages", {})
+        return stages.get(name, {})
+
+    def finish_stage(self, name: str, inputs: str, seconds: float, **details: Any) -> None:
+        finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = {"inputs": inputs, "finished_at": finished_at, "seconds": round(seconds, 2)}
+        self.update(stages=self.record().get("stages", {}) | {name: entry | details})
+        self.note(f"{name} finished in {seconds:.1f} s")
+
+    def note(self, line: str) -> None:
+        """Append a line to `run.log`."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{stamp} {line}\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process alone.
+
+        Raises UserError where the directory cannot be written or another process holds it. The
+        lock goes with the process, however it dies.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(f"output {self.path} cannot be written: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+                raise UserError(
+                    f"another autointerp (process {holder or 'unknown'}) is working on "
+                    f"{self.path}: wait for it or name another --out"
+                ) from None
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            for leftover in self.path.glob(".*.tmp"):
+                leftover.unlink()
+            yield
+        finally:
+            os.close(handle)
+
+
+def fingerprint(**inputs: Any) -> str:
+    """A hash of everything a stage's result depends on."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def find_run(path: str | None) -> Run:
+    """The run at `path`, or the one under outputs/ that was written last."""
+    if path is not None:
+        if not (Path(path) / "run.json").is_file():
+            raise UserError(f"no run at {path}: there is no run.json in it")
+        return Run(Path(path))
+    found = sorted(Path("outputs").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise UserError("no run under outputs/: start one with `autointerp run`, or name it")
+    return Run(found[-1].parent)

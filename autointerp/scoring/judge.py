@@ -1,0 +1,184 @@
+"""A language model as judge: one label, many windows a request, what is missing asked again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from autointerp.evidence.text import one_line, token_list
+from autointerp.evidence.window import Window
+from autointerp.labeling.prompts import Prompt
+from autointerp.llm.pool import Step
+from autointerp.llm.reply import CallFailure, ChatReply
+from autointerp.llm.request import ChatRequest, chat_request
+from autointerp.llm.structured import items
+from autointerp.scoring import detection, simulation
+from autointerp.scoring.scorer import Judged, Judgment
+from autointerp.vocabulary import Vocabulary
+
+_TRIES = 2  # times a window is asked about before it counts as missing
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    model: str
+    temperature: float | None
+    response_format: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """How one scorer asks and reads: the rest of a judge's work is the same for all."""
+
+    name: str
+    render: Callable[[int, Window, Vocabulary], dict[str, Any]]
+    reply_key: str
+    read: Callable[[Mapping[str, Any], Window], np.ndarray | None]
+    reply_tokens: Callable[[Window], int]
+    judgment: Callable[[Window, np.ndarray | None, float], Judgment]
+
+
+def _render_text(number: int, window: Window, _vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"number": number, "text": one_line(window.text)}
+
+
+def _read_match(item: Mapping[str, Any], _window: Window) -> np.ndarray | None:
+    match = item.get("match")
+    if isinstance(match, bool) or match in (0, 1):
+        return np.array([bool(match)], dtype=np.float32)
+    return None
+
+
+def _render_tokens(number: int, window: Window, vocabulary: Vocabulary) -> dict[str, Any]:
+    ids = window.token_ids.tolist()
+    return {"number": number, "length": len(ids), "tokens": token_list(ids, vocabulary)}
+
+
+def _read_activations(item: Mapping[str, Any], window: Window) -> np.ndarray | None:
+    values = item.get("activations")
+    if not isinstance(values, list) or len(values) != len(window.token_ids):
+        return None
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) != len(values) or not all(0 <= v <= simulation.HIGHEST for v in numbers):
+        return None
+    return np.array(numbers, dtype=np.float32)
+
+
+def _detection_judgment(window: Window, value: np.ndarray | None, _maximum: float) -> Judgment:
+    return detection.judgment(window, None if value is None else bool(value[0]))
+
+
+TASKS = {
+    detection.NAME: Task(
+        detection.NAME, _render_text, "answers", _read_match, lambda _: 16, _detection_judgment
+    ),
+    simulation.NAME: Task(
+        simulation.NAME,
+        _render_tokens,
+        "windows",
+        _read_activations,
+        lambda window: 20 + 3 * len(window.token_ids),
+        simulation.judgment,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class JudgeJob:
+    """Judge windows of one feature by one label, its own or, for the null, another's."""
+
+    task: Task
+    feature: int
+    label_of: int
+    label: str
+    max_activation: float
+    windows: Sequence[Window]
+    prompt: Prompt
+    vocabulary: Vocabulary
+    settings: JudgeSettings
+    todo: tuple[int, ...]  # indices of windows still to ask about
+    answers: Mapping[int, np.ndarray] = field(default_factory=dict)
+    asked: Mapping[int, int] = field(default_factory=dict)  # times asked in vain, by index
+    chunk: int = 1 << 30  # windows a request
+    attempt: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def _now(self) -> tuple[int, ...]:
+        return self.todo[: self.chunk]
+
+    def messages(self) -> list[dict[str, str]]:
+        shown = [
+            self.task.render(number, self.windows[i], self.vocabulary)
+            for number, i in enumerate(self._now(), 1)
+        ]
+        return self.prompt.messages(label=self.label, windows=shown)
+
+    def request(self) -> ChatRequest:
+        now = self._now()
+        return chat_request(
+            model=self.settings.model,
+            messages=self.messages(),
+            temperature=self.settings.temperature,
+            max_tokens=50 + sum(self.task.reply_tokens(self.windows[i]) for i in now),
+            response_format=self.settings.response_format,
+            attempt=self.attempt,
+        )
+
+    def reduce(self, outcome: ChatReply | CallFailure) -> Step[Judged]:
+        """Readable answers are kept; the rest are asked for once more, then missing."""
+        now = self._now()
+        if isinstance(outcome, CallFailure):
+            if outcome.kind == "too_long" and len(now) > 1:
+                return Step(follow_ups=[replace(self, chunk=-(-len(now) // 2))])
+            return Step(results=[self._judged(outcome.message)])
+        job = replace(
+            self,
+            prompt_tokens=self.prompt_tokens + outcome.usage.prompt_tokens,
+            completion_tokens=self.completion_tokens + outcome.usage.completion_tokens,
+            cost_usd=self.cost_usd + outcome.cost_usd,
+        )
+        if outcome.refused:
+            return Step(results=[job._judged("the model refused to answer")])
+        new: dict[int, np.ndarray] = {}
+        for item in items(outcome.text, self.task.reply_key):
+            number = item.get("w")
+            if isinstance(number, bool) or not isinstance(number, int):
+                continue
+            if 1 <= number <= len(now) and now[number - 1] not in new:
+                value = self.task.read(item, self.windows[now[number - 1]])
+                if value is not None:
+                    new[now[number - 1]] = value
+        asked = dict(self.asked) | {i: self.asked.get(i, 0) + 1 for i in now if i not in new}
+        todo = tuple(i for i in self.todo if i not in new and asked.get(i, 0) < _TRIES)
+        job = replace(
+            job,
+            answers={**self.answers, **new},
+            asked=asked,
+            todo=todo,
+            attempt=self.attempt + 1,
+        )
+        if todo:
+            return Step(follow_ups=[job])
+        return Step(results=[job._judged(None)])
+
+    def _judged(self, error: str | None) -> Judged:
+        judgments = [
+            self.task.judgment(window, self.answers.get(i), self.max_activation)
+            for i, window in enumerate(self.windows)
+        ]
+        missing = len(self.windows) - len(self.answers)
+        if error is None and missing:
+            error = f"{missing} of {len(self.windows)} windows without a readable judgment"
+        return Judged(
+            feature=self.feature,
+            scorer=self.task.name,
+            label_of=self.label_of,
+            judgments=judgments,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost_usd=self.cost_usd,
+            error=error,
+        )

@@ -1,0 +1,37 @@
+"""The null: another feature's label, of about the same density, for the same windows."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_REACH = 16  # how far away in order of density the other label may come from
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    feature: int
+    label: str
+    n_active: int
+
+
+def null_partners(labeled: Sequence[Labeled], seed: int) -> dict[int, int]:
+    """feature → the feature whose label serves as its null; none where all labels are equal.
+
+    The partner is drawn among those nearest in density, since a label for a feature ten times as
+    common would be told apart by breadth alone, and must have another label.
+    """
+    ranked = sorted(labeled, key=lambda f: (f.n_active, f.feature))
+    partners: dict[int, int] = {}
+    for place, own in enumerate(ranked):
+        rng = random.Random(f"{seed}:{own.feature}")
+        reach = _REACH
+        while own.feature not in partners and reach < 2 * len(ranked) + _REACH:
+            near = [
+                other
+                for other in ranked[max(0, place - reach) : place + reach + 1]
+                if other.label.casefold() != own.label.casefold()
+            ]
+            if near:
+                partners[own.feature] = rng.choice(near).feature
+            reach *= 2
+    return partners

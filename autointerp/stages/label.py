@@ -1,0 +1,170 @@
+"""label: evidence → drafts.parquet (every outcome) and the label table without scores."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.window import FeatureEvidence
+from autointerp.job import Job
+from autointerp.labeling import lexical
+from autointerp.labeling.labeler import Draft, unlabelable
+from autointerp.labeling.llm import LabelJob, LabelSettings, label_jobs
+from autointerp.labeling.prompts import load_prompt
+from autointerp.progress import say, track
+from autointerp.runs import fingerprint
+from autointerp.stages import model
+from autointerp.stages.collect import evidence_identity
+from autointerp.tables.write import read_drafts, write_drafts, write_labels
+from autointerp.vocabulary import Vocabulary
+
+NAME = "label"
+LEXICAL = "lexical"
+_REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come to
+
+
+def labeler_name(job: Job) -> str:
+    return model.model_name(job.config) if job.config.uses_model() else LEXICAL
+
+
+def _settings(job: Job) -> LabelSettings:
+    config = job.config
+    return LabelSettings(
+        model=model.model_name(config),
+        temperature=config.temperature,
+        response_format=config.response_format,
+        features_per_request=config.features_per_request,
+        windows_per_feature=config.windows_per_feature,
+    )
+
+
+def _inputs(job: Job) -> str:
+    config = job.config
+    method: dict[str, object]
+    if config.uses_model():
+        method = {
+            "model": model.identity(config),
+            "prompt": load_prompt(NAME, Path(config.prompts)).hash,
+            "features_per_request": config.features_per_request,
+            "windows_per_feature": config.windows_per_feature,
+        }
+    else:
+        method = {LEXICAL: lexical.VERSION}
+    return fingerprint(
+        evidence=evidence_identity(job.run),
+        features=job.features,
+        min_windows=config.min_windows,
+        **method,
+    )
+
+
+def is_done(job: Job) -> bool:
+    """The same inputs, and nothing failed that another try might mend."""
+    files = job.run
+    if files.stage(NAME).get("inputs") != _inputs(job) or not files.drafts.is_file():
+        return False
+    return all(draft.status != "failed" for draft in read_drafts(files.drafts))
+
+
+def run(job: Job) -> None:
+    """Draft a label for every selected feature, unless that is done from the same inputs."""
+    if is_done(job):
+        say(f"label: done already, {job.run.labels}")
+        return
+    store = EvidenceStore(job.run.windows, job.run.features)
+    vocabulary = Vocabulary.load(job.run.vocabulary)
+    if not job.config.uses_model():
+        say("label: no model is named, so labels are lexical rules (--model NAME for a model)")
+    with job.recorded(NAME, _inputs(job)) as details:
+        draft_all = _draft_by_model if job.config.uses_model() else _draft_by_rules
+        drafts = draft_all(job, store, vocabulary)
+        write_drafts(drafts, job.run.drafts)
+        write_labels(job.coder_name, drafts, store.statistics, {}, {}, job.run.labels)
+        details["labeler"] = labeler_name(job)
+        details["labeled"] = sum(d.status == "labeled" for d in drafts)
+
+
+def _labelable(
+    job: Job, store: EvidenceStore, on_draft: Callable[[Draft], None]
+) -> Iterator[FeatureEvidence]:
+    """The evidence of features that can be labeled; the drafts of the others go to `on_draft`."""
+    name = labeler_name(job)
+    for evidence in store.read(job.features):
+        draft = unlabelable(evidence, job.config.min_windows, name)
+        if draft is None:
+            yield evidence
+        else:
+            on_draft(draft)
+
+
+def _draft_by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> list[Draft]:
+    labeler = lexical.LexicalLabeler(vocabulary)
+    drafts: list[Draft] = []
+    with track(NAME, len(job.features), "features") as progress:
+
+        def finish(draft: Draft) -> None:
+            drafts.append(draft)
+            progress.advance()
+
+        for evidence in _labelable(job, store, finish):
+            rule = labeler.learn(evidence)
+            if rule is None:
+                why = "no rule predicts its firings better than silence"
+                finish(Draft(evidence.feature, "failed", LEXICAL, error=why))
+                continue
+            finish(
+                Draft(
+                    evidence.feature,
+                    "labeled",
+                    LEXICAL,
+                    label=rule.phrase(),
+                    reason=rule.reason(),
+                    confidence=rule.confidence,
+                    rule=rule.to_json(),
+                )
+            )
+    return drafts
+
+
+def _jobs(
+    job: Job, store: EvidenceStore, vocabulary: Vocabulary, on_draft: Callable[[Draft], None]
+) -> Iterator[LabelJob]:
+    prompt = load_prompt(NAME, Path(job.config.prompts))
+    return label_jobs(_labelable(job, store, on_draft), prompt, vocabulary, _settings(job))
+
+
+def _draft_by_model(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> list[Draft]:
+    model.check_endpoint(job.config)
+    drafts: list[Draft] = []
+    with track(NAME, len(job.features), "features") as progress:
+
+        def finish(draft: Draft) -> None:
+            drafts.append(draft)
+            progress.advance()
+
+        model.ask(job, _jobs(job, store, vocabulary, finish), finish, progress)
+    return drafts
+
+
+def estimate(job: Job) -> model.Estimate:
+    """What the stage would send, each request rendered and counted."""
+    store = EvidenceStore(job.run.windows, job.run.features)
+    vocabulary = Vocabulary.load(job.run.vocabulary)
+    total = model.Estimate()
+    for request in _jobs(job, store, vocabulary, lambda draft: None):
+        characters = sum(len(m["content"]) for m in request.messages())
+        total.add(characters, _REPLY_TOKENS_A_FEATURE * len(request.group))
+    return total
+
+
+def show_prompt(job: Job) -> str:
+    """The messages of the labeling requests for the selected features, exactly as sent."""
+    store = EvidenceStore(job.run.windows, job.run.features)
+    vocabulary = Vocabulary.load(job.run.vocabulary)
+    skipped: list[Draft] = []
+    shown = []
+    for request in _jobs(job, store, vocabulary, skipped.append):
+        for message in request.messages():
+            shown.append(f"--- {message['role']} ---\n{message['content']}")
+    for draft in skipped:
+        shown.append(f"(feature {draft.feature} is not asked about: {draft.error or draft.status})")
+    return "\n".join(shown)

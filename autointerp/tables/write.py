@@ -1,0 +1,178 @@
+"""Building a run's tables from drafts, evidence and scores."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from autointerp.files import atomic_path
+from autointerp.labeling.labeler import Draft
+from autointerp.scoring import detection, simulation
+from autointerp.scoring.scorer import Judged, Score
+from autointerp.tables.schema import LABELS, PREDICTIONS, SCORES
+
+_ROW_GROUP = 65_536
+_FLUSH_ROWS = 20_000
+
+
+def write_table(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
+    """Write rows as a whole file or not at all; columns that a row lacks are null."""
+    table = pa.Table.from_pylist(rows, schema=schema)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+_DRAFTS = pa.schema(
+    [
+        ("feature", pa.int32()),
+        *((name, pa.string()) for name in ("status", "labeler", "label", "reason")),
+        ("confidence", pa.float32()),
+        *((name, pa.string()) for name in ("prompt_hash", "rule")),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("cost_usd", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+
+
+def write_drafts(drafts: Iterable[Draft], path: Path) -> None:
+    rows = sorted((asdict(d) for d in drafts), key=lambda row: row["feature"])
+    write_table(rows, _DRAFTS, path)
+
+
+def read_drafts(path: Path) -> list[Draft]:
+    names = [f.name for f in fields(Draft)]
+    return [Draft(**{name: row[name] for name in names}) for row in pq.read_table(path).to_pylist()]
+
+
+def _number(value: float | None) -> float | None:
+    """Missing is null, never NaN and never zero."""
+    return None if value is None or math.isnan(value) else value
+
+
+def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for score in scores:
+        estimate = score.estimate
+        if score.metric in (detection.METRIC, simulation.METRIC):
+            columns |= {
+                f"{score.scorer}_{score.metric}": _number(estimate.value),
+                f"{score.scorer}_ci_low": _number(estimate.ci_low),
+                f"{score.scorer}_ci_high": _number(estimate.ci_high),
+                f"{score.scorer}_null": _number(score.null_value),
+                f"{score.scorer}_n": estimate.n,
+            }
+        else:
+            columns |= {
+                score.metric: _number(estimate.value),
+                f"{score.metric}_ci_low": _number(estimate.ci_low),
+                f"{score.metric}_ci_high": _number(estimate.ci_high),
+            }
+    return columns
+
+
+def write_labels(
+    coder: str,
+    drafts: Iterable[Draft],
+    statistics: Mapping[int, Mapping[str, Any]],
+    scores: Mapping[int, list[Score]],
+    judging: Mapping[int, list[Judged]],
+    path: Path,
+) -> None:
+    """Write `labels.parquet`: one row a draft, sorted by feature, scores null where there are none.
+
+    Tokens and cost of a row are what its label and all judgments of its windows took.
+    """
+    rows = []
+    for draft in sorted(drafts, key=lambda d: d.feature):
+        seen = statistics[draft.feature]
+        judged = judging.get(draft.feature, [])
+        errors = [draft.error, *(f"{j.scorer}: {j.error}" for j in judged if j.error)]
+        rows.append(
+            asdict(draft)
+            | _score_columns(scores.get(draft.feature, []))
+            | {
+                "coder": coder,
+                "density": seen["density"],
+                "max_activation": seen["max_activation"],
+                "n_active": seen["n_active"],
+                "top_tokens": [t["token"] for t in seen["top_tokens"]],
+                "prompt_tokens": draft.prompt_tokens + sum(j.prompt_tokens for j in judged),
+                "completion_tokens": draft.completion_tokens
+                + sum(j.completion_tokens for j in judged),
+                "cost_usd": draft.cost_usd + sum(j.cost_usd for j in judged),
+                "error": "; ".join(dict.fromkeys(e for e in errors if e)) or None,
+            }
+        )
+    for row in rows:
+        row.pop("rule")
+    write_table(rows, LABELS, path)
+
+
+def write_scores(
+    coder: str, scores: Iterable[Score], judge: str, prompt_hashes: Mapping[str, str], path: Path
+) -> None:
+    """Write `scores.parquet`, one row a feature, scorer and metric."""
+    rows = [
+        {
+            "coder": coder,
+            "feature": score.feature,
+            "scorer": score.scorer,
+            "metric": score.metric,
+            "value": _number(score.estimate.value),
+            "ci_low": _number(score.estimate.ci_low),
+            "ci_high": _number(score.estimate.ci_high),
+            "null_value": _number(score.null_value),
+            "n": score.estimate.n,
+            "judge": judge,
+            "prompt_hash": prompt_hashes.get(score.scorer),
+        }
+        for score in scores
+    ]
+    rows.sort(key=lambda row: (row["feature"], row["scorer"], row["metric"]))
+    write_table(rows, SCORES, path)
+
+
+class PredictionWriter:
+    """Streams `predictions.parquet` to a temporary file; memory holds a few thousand rows."""
+
+    def __init__(self, coder: str, path: Path) -> None:
+        self._coder = coder
+        self._writer = pq.ParquetWriter(path, PREDICTIONS, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, judged: Judged) -> None:
+        per_token = judged.scorer == simulation.NAME
+        for j in judged.judgments:
+            row: dict[str, Any] = {
+                "coder": self._coder,
+                "feature": judged.feature,
+                "scorer": judged.scorer,
+                "window": {"kind": j.window.kind, "rank": j.window.rank},
+                "label_of": judged.label_of,
+                "probability": j.probability,
+                "parsed": j.prediction is not None,
+            }
+            if per_token:
+                row["token_truth"] = j.truth
+                row["token_prediction"] = j.prediction
+            else:
+                row["truth"] = float(j.truth[0])
+                row["prediction"] = None if j.prediction is None else float(j.prediction[0])
+            self._rows.append(row)
+        if len(self._rows) >= _FLUSH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=PREDICTIONS))
+            self._rows = []
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()

@@ -1,0 +1,153 @@
+"""Token ids to text through bytes, so that characters split over tokens survive."""
+
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
+
+from autointerp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The bytes of every token id. Ids beyond it are shown as `⟨id⟩`."""
+
+    token_bytes: tuple[bytes, ...]
+    special_ids: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.token_bytes)
+
+    def bytes_of(self, token_id: int) -> bytes:
+        if 0 <= token_id < len(self.token_bytes):
+            return self.token_bytes[token_id]
+        return f"⟨{token_id}⟩".encode()
+
+    @cached_property
+    def token_texts(self) -> tuple[str, ...]:
+        """Each token alone as text; bytes that are no character by themselves show as `�`."""
+        return tuple(b.decode("utf-8", errors="replace") for b in self.token_bytes)
+
+    def token_text(self, token_id: int) -> str:
+        return self.bytes_of(int(token_id)).decode("utf-8", errors="replace")
+
+    @cached_property
+    def _whole(self) -> tuple[bool, ...]:
+        """Which tokens are whole characters by themselves."""
+        return tuple(_is_utf8(b) for b in self.token_bytes)
+
+    def pieces(self, token_ids: Sequence[int]) -> list[str]:
+        """The text of each token of a window; joined they are the window's text, exactly.
+
+        A character spread over several tokens belongs to the token that completes it, the others
+        have an empty piece. Bytes that never complete a character show as `�` where they end.
+        """
+        size, texts, whole = len(self), self.token_texts, self._whole
+        if all(0 <= i < size and whole[i] for i in token_ids):
+            return [texts[i] for i in token_ids]
+        parts = [self.bytes_of(i) for i in token_ids]
+        joined = b"".join(parts)
+        ends = list(accumulate(len(p) for p in parts))
+        pieces = [""] * len(parts)
+        position = 0
+        while position < len(joined):
+            size = _character_size(joined, position)
+            character = joined[position : position + size].decode("utf-8", errors="replace")
+            position += size
+            pieces[bisect_left(ends, position)] += character
+        return pieces
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        return "".join(self.pieces(token_ids))
+
+    def save(self, path: Path) -> None:
+        table = pa.table(
+            {
+                "token_id": pa.array(range(len(self)), pa.int32()),
+                "bytes": pa.array(self.token_bytes, pa.binary()),
+                "special": pa.array([i in self.special_ids for i in range(len(self))]),
+            }
+        )
+        pq.write_table(table, path, compression="zstd")
+
+    @staticmethod
+    def load(path: Path) -> "Vocabulary":
+        if not path.is_file():
+            raise UserError(f"no vocabulary at {path}: collect the run again")
+        table = pq.read_table(path)
+        special = np.flatnonzero(table["special"].to_numpy())
+        return Vocabulary(tuple(table["bytes"].to_pylist()), frozenset(int(i) for i in special))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _character_size(data: bytes, position: int) -> int:
+    """Bytes of the character at `position`; 1 where no valid character starts there."""
+    first = data[position]
+    size = 1 if first < 0x80 else 2 if first >> 5 == 6 else 3 if first >> 4 == 14 else 4
+    try:
+        data[position : position + size].decode("utf-8")
+    except UnicodeDecodeError:
+        return 1
+    return size
+
+
+def _byte_level_table() -> dict[str, int]:
+    """The printable stand-ins of byte-level BPE (GPT-2's `bytes_to_unicode`), inverted."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {chr(b): b for b in printable}
+    others = (b for b in range(256) if b not in set(printable))
+    table.update({chr(256 + i): b for i, b in enumerate(others)})
+    return table
+
+
+def _decoder_kinds(node: object) -> set[str]:
+    """The `type` names found anywhere in a tokenizer's decoder description."""
+    kinds: set[str] = set()
+    if isinstance(node, dict):
+        if isinstance(node.get("type"), str):
+            kinds.add(node["type"])
+        for child in node.values():
+            kinds |= _decoder_kinds(child)
+    elif isinstance(node, list):
+        for child in node:
+            kinds |= _decoder_kinds(child)
+    return kinds
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    """Read every token's bytes out of a tokenizer: byte-level BPE or SentencePiece conventions."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    described = json.loads(backend.to_str()) if backend is not None else {}
+    byte_level = "ByteLevel" in _decoder_kinds(described.get("decoder"))
+    table = _byte_level_table()
+    added = tokenizer.added_tokens_decoder
+    special = {i for i, token in added.items() if token.special}
+    size = max([len(tokenizer), *(i + 1 for i in added)])
+    contents: list[bytes] = []
+    for token_id, token in enumerate(tokenizer.convert_ids_to_tokens(list(range(size)))):
+        if token is None:
+            contents.append(f"⟨{token_id}⟩".encode())
+        elif token_id in added:
+            contents.append(added[token_id].content.encode())
+        elif byte_level and all(c in table for c in token):
+            contents.append(bytes(table[c] for c in token))
+        elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            contents.append(bytes([int(token[3:5], 16)]))
+        else:
+            contents.append(token.replace("▁", " ").encode())
+    return Vocabulary(tuple(contents), frozenset(special))

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The main job on the bundled demo: sets up what it needs, runs, and prints some of the result.
+# Options are passed on: bash scripts/demo.sh --features 0-99
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+prepare ""
+.venv/bin/autointerp run "$@"
+.venv/bin/autointerp labels --run outputs/demo --sort simulation --limit 10

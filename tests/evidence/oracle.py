@@ -1,0 +1,93 @@
+"""The collector again, by brute force: one feature, one context, one token at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_WORD = (1 << 64) - 1
+
+
+def mix(x: int) -> int:
+    x = (x + 0x9E3779B97F4A7C15) & _WORD
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD
+    return x ^ (x >> 31)
+
+
+def hashed(seed: int, *parts: int) -> int:
+    state = mix(seed)
+    for part in parts:
+        state = mix(state ^ mix(part))
+    return state >> 1
+
+
+def split_of(context: int, seed: int) -> str:
+    percent = hashed(seed ^ 0x5B117, context) % 100
+    return "label" if percent < 50 else "validate" if percent < 60 else "score"
+
+
+@dataclass(frozen=True)
+class Found:
+    priority: int
+    context: int
+    start: int
+    token_ids: tuple[int, ...]
+    activations: tuple[float, ...]
+
+
+def select(
+    kind: str,
+    split: str,
+    k: int,
+    feature: int,
+    values: np.ndarray,  # float32 [contexts, length], already masked
+    token_ids: np.ndarray,  # [contexts, length], -1 where not valid
+    length: int,
+    before: int,
+    seed: int,
+) -> list[Found]:
+    candidates = []
+    contexts, context_length = token_ids.shape
+    length = min(length, context_length)
+    before = min(before, length - 1)
+    for context in range(contexts):
+        if split_of(context, seed) != split:
+            continue
+        valid = [p for p in range(context_length) if token_ids[context, p] >= 0]
+        low, high = valid[0], valid[-1] + 1
+        firing = [p for p in range(context_length) if values[context, p] > 0]
+        if kind == "negative":
+            room = max(high - low - length + 1, 1)
+            start = low + hashed(seed ^ 0x57A, context) % room
+            start = min(max(start, 0), context_length - length)
+            if any(start <= p < start + length for p in firing):
+                continue
+            priority = hashed(seed ^ 0x2E6, feature, context)
+        else:
+            if not firing:
+                continue
+            if kind == "top":
+                priorities = {p: int(values[context, p].view(np.int32)) for p in firing}
+            else:
+                priorities = {p: hashed(seed ^ 0x5A3, feature, context, p) for p in firing}
+            peak = max(firing, key=lambda p: (priorities[p], -p))
+            priority = priorities[peak]
+            start = max(min(peak - before, high - length), low)
+            start = min(max(start, 0), context_length - length)
+        span = slice(start, start + length)
+        shown = values[context, span] if kind != "negative" else np.zeros(length, np.float32)
+        candidates.append(
+            Found(
+                priority,
+                context,
+                start,
+                tuple(token_ids[context, span].tolist()),
+                tuple(shown.tolist()),
+            )
+        )
+    candidates.sort(key=lambda f: (-f.priority, f.context))
+    kept: list[Found] = []
+    for candidate in candidates:
+        if candidate.token_ids not in [f.token_ids for f in kept]:
+            kept.append(candidate)
+    return kept[:k]

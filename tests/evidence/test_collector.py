@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autointerp.activations.batch import OUTLIER, SPECIAL, VALID, ActivationBatch
+from autointerp.coders import Firings
+from autointerp.evidence.collector import Collector, CollectSettings
+from autointerp.evidence.selection import NONE, SelectionSpec
+from autointerp.evidence.statistics import BINS, histogram_edges
+from tests.evidence import oracle
+
+CPU = torch.device("cpu")
+SPECS = tuple(
+    SelectionSpec(kind, split, k)
+    for split, k in (("label", 3), ("validate", 1), ("score", 2))
+    for kind in ("top", "sample", "negative")
+)
+
+
+class Corpus:
+    """Random token ids, masks and feature activations with many ties and repeated texts."""
+
+    def __init__(self, seed: int, contexts: int, length: int, features: int, rate: float) -> None:
+        rng = np.random.default_rng(seed)
+        self.token_ids = rng.integers(0, 3, (contexts, length))
+        valid_length = rng.integers(1, length + 1, contexts)
+        self.mask = np.zeros((contexts, length), dtype=np.uint8)
+        for row, n in enumerate(valid_length):
+            self.mask[row, :n] = VALID
+        special = rng.random((contexts, length)) < 0.1
+        self.mask[(self.mask == VALID) & special] |= SPECIAL
+        outlier = rng.random((contexts, length)) < 0.05
+        self.mask[((self.mask & VALID) != 0) & outlier] |= OUTLIER
+        values = rng.choice(
+            np.array([0.25, 0.5, 1.0, 3.0], np.float32), (contexts, length, features)
+        )
+        fires = rng.random((contexts, length, features)) < rate
+        fires[:, :, 0] = False  # one feature never fires
+        fires[:, :, -1] = True  # one always does
+        self.values = np.where(fires, values, np.float32(0))
+
+    def eligible(self) -> np.ndarray:
+        eligible = self.mask == VALID
+        eligible[:, 0] = False
+        return eligible
+
+    def masked_values(self) -> np.ndarray:
+        return np.where(self.eligible()[:, :, None], self.values, np.float32(0))
+
+    def visible_tokens(self) -> np.ndarray:
+        return np.where((self.mask & VALID) != 0, self.token_ids, -1)
+
+    def batch(self, rows: range) -> tuple[ActivationBatch, Firings]:
+        chosen = slice(rows.start, rows.stop)
+        values = torch.from_numpy(self.values[chosen])
+        token, feature = values.flatten(0, 1).nonzero(as_tuple=True)
+        batch = ActivationBatch(
+            rows.start,
+            torch.from_numpy(self.token_ids[chosen].astype(np.int32)),
+            torch.from_numpy(self.mask[chosen]),
+            values,
+        )
+        return batch, Firings(token, feature, values.flatten(0, 1)[token, feature])
+
+
+def collect(
+    corpus: Corpus, features: list[int], length: int, before: int, seed: int, batches: list[range]
+) -> Collector:
+    _, context_length, width = corpus.values.shape
+    collector = Collector(
+        torch.tensor(features),
+        width,
+        context_length,
+        CollectSettings(length, before, SPECS, seed),
+        CPU,
+    )
+    for rows in batches:
+        collector.add(*corpus.batch(rows))
+    return collector
+
+
+def kept(collector: Collector, selection: int, row: int) -> list[oracle.Found]:
+    chosen = collector.selections[selection]
+    return [
+        oracle.Found(
+            int(chosen.priority[row, i]),
+            int(chosen.context[row, i]),
+            int(chosen.start[row, i]),
+            tuple(chosen.token_ids[row, i].tolist()),
+            tuple(chosen.activations[row, i].tolist()),
+        )
+        for i in range(chosen.spec.k)
+        if int(chosen.priority[row, i]) != NONE
+    ]
+
+
+def cut(contexts: int, sizes: list[int], order_seed: int) -> list[range]:
+    """Consecutive batches of the given sizes, repeated as needed, in a random order."""
+    batches, begin, turn = [], 0, 0
+    while begin < contexts:
+        size = sizes[turn % len(sizes)]
+        batches.append(range(begin, min(begin + size, contexts)))
+        begin, turn = begin + size, turn + 1
+    return [batches[i] for i in np.random.default_rng(order_seed).permutation(len(batches))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    contexts=st.integers(1, 40),
+    length=st.integers(2, 9),
+    window=st.integers(2, 12),
+    before=st.integers(0, 11),
+    rate=st.sampled_from([0.02, 0.2, 0.8]),
+    sizes=st.lists(st.integers(1, 13), min_size=1, max_size=3),
+)
+def test_windows_equal_brute_force_for_any_batches(
+    seed, contexts, length, window, before, rate, sizes
+):
+    corpus = Corpus(seed, contexts, length, 4, rate)
+    features = [0, 1, 3]
+    before = min(before, window - 1)
+    collector = collect(corpus, features, window, before, seed, cut(contexts, sizes, seed))
+    values, tokens = corpus.masked_values(), corpus.visible_tokens()
+    for number, spec in enumerate(SPECS):
+        for row, feature in enumerate(features):
+            expected = oracle.select(
+                spec.kind,
+                spec.split,
+                spec.k,
+                feature,
+                values[:, :, feature],
+                tokens,
+                window,
+                before,
+                seed,
+            )
+            assert kept(collector, number, row) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), contexts=st.integers(1, 30), size=st.integers(1, 9))
+def test_statistics_equal_brute_force(seed, contexts, size):
+    corpus = Corpus(seed, contexts, 6, 3, 0.3)
+    collector = collect(corpus, [0, 1, 2], 4, 2, seed, cut(contexts, [size], seed))
+    values, found = corpus.masked_values(), collector.statistics
+    fires = values > 0
+    assert found.n_active.tolist() == fires.sum((0, 1)).tolist()
+    assert found.tokens == corpus.eligible().sum()
+    assert found.firings == fires.sum()
+    assert found.maximum.tolist() == values.max((0, 1)).tolist()
+    # The four values are dyadic, so that sums are exact in any order.
+    assert found.total.tolist() == values.sum((0, 1), dtype=np.float64).tolist()
+    edges = np.array(histogram_edges(), dtype=np.float32)
+    for feature in range(3):
+        bins = np.digitize(values[:, :, feature][fires[:, :, feature]], edges[1:-1])
+        assert found.histogram[feature].tolist() == np.bincount(bins, minlength=BINS).tolist()
+        # Fewer firings than are sampled: counts are then exact.
+        token_ids = corpus.token_ids[fires[:, :, feature]]
+        counts = {token: count for token, count, _ in found.top_tokens(feature, 10)}
+        assert counts == {
+            int(t): int(n) for t, n in zip(*np.unique(token_ids, return_counts=True), strict=True)
+        }
+    valid = (corpus.mask & VALID) != 0
+    assert found.masked["padding"] == (~valid).sum()
+    assert found.masked["first_position"] == valid[:, 0].sum()
+    assert found.masked["special"] == ((corpus.mask & SPECIAL) != 0).sum()
+    assert found.masked["norm_outlier"] == ((corpus.mask & OUTLIER) != 0).sum()
+
+
+def test_sample_of_firings_does_not_depend_on_batches():
+    corpus = Corpus(5, 200, 8, 2, 0.5)
+    one = collect(corpus, [1], 4, 2, 7, [range(200)]).statistics
+    many = collect(corpus, [1], 4, 2, 7, cut(200, [3, 17], 1)).statistics
+    assert int(one.n_active[0]) > one.sample_draw.shape[1]
+    assert torch.equal(one.sample_draw, many.sample_draw)
+    assert one.top_tokens(0, 5) == many.top_tokens(0, 5)
+
+
+def test_window_density_is_the_share_of_drawn_windows_that_fire():
+    corpus = Corpus(3, 50, 8, 3, 0.1)
+    corpus.mask[:] = VALID
+    collector = collect(corpus, [0, 1, 2], 4, 2, 11, cut(50, [8], 0))
+    values = corpus.masked_values()
+    for feature in range(3):
+        fires = 0
+        for context in range(50):
+            start = oracle.hashed(11 ^ 0x57A, context) % 5
+            fires += bool((values[context, start : start + 4, feature] > 0).any())
+        assert float(collector.window_density()[feature]) == pytest.approx(fires / 50)
+
+
+def test_texts_shared_between_splits_are_dropped_from_the_later():
+    corpus = Corpus(1, 60, 5, 2, 0.5)
+    corpus.token_ids[:] = 1  # every window of the same length reads the same
+    corpus.mask[:] = VALID
+    collector = collect(corpus, [1], 3, 1, 2, [range(60)])
+    texts = {s.spec.split: 0 for s in collector.selections}
+    dropped = collector.drop_texts_shared_between_splits()
+    for selection in collector.selections:
+        texts[selection.spec.split] += int((selection.priority != NONE).sum())
+    assert dropped > 0
+    assert texts["label"] > 0
+    assert texts["validate"] == texts["score"] == 0

@@ -1,0 +1,56 @@
+import tomllib
+
+import pytest
+
+from autointerp.config import RunConfig, config_template, load_config
+from autointerp.errors import UserError
+
+
+def test_flags_override_environment_overrides_file(tmp_path, monkeypatch):
+    file = tmp_path / "run.toml"
+    file.write_text('features = "0-9"\nseed = 1\nconcurrency = 2\n')
+    monkeypatch.setenv("AUTOINTERP_SEED", "2")
+    monkeypatch.setenv("AUTOINTERP_CONCURRENCY", "3")
+    config = load_config(file, {"concurrency": 4, "model": None})
+    assert (config.features, config.seed, config.concurrency) == ("0-9", 2, 4)
+
+
+def test_the_template_holds_every_setting_and_its_default():
+    template = config_template()
+    entries = [
+        line.removeprefix("# ")
+        for line in template.splitlines()
+        if " = " in line and not line.endswith("...") and line.startswith("# ")
+    ]
+    parsed = tomllib.loads("\n".join(entries))
+    defaults = RunConfig()
+    assert parsed
+    assert all(getattr(defaults, name) == value for name, value in parsed.items())
+    for name in RunConfig.model_fields:
+        assert f"# {name} = " in template
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no_such = 1", "setting no_such: there is no such setting"),
+        ('seed = "many"', "setting seed: "),
+        ("concurrency = 0", "setting concurrency: "),
+        ("window_length = 8\nwindow_before = 8", "must be less than window_length"),
+        ('labeler = "llm"', "needs a model"),
+        ('scorers = "detection,magic"', "'magic' is no scorer"),
+        ("input_price = 1.0", "give both"),
+        ("seed = ", "is not TOML"),
+    ],
+)
+def test_bad_settings_are_said_in_one_line(tmp_path, text, said):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        load_config(file, {})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(UserError, match="there is no such file"):
+        load_config(tmp_path / "none.toml", {})
