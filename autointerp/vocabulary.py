@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
 from autointerp.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _decoder_kinds(node: object) -> set[str]:
     return kinds
 
 
-def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+def vocabulary_of(tokenizer: "PreTrainedTokenizerBase") -> Vocabulary:
     """Read every token's bytes out of a tokenizer: byte-level BPE or SentencePiece conventions."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     described = json.loads(backend.to_str()) if backend is not None else {}

@@ -10,7 +10,7 @@ Kind = Literal["top", "sample", "negative", "near_miss"]
 Split = Literal["label", "validate", "score"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Window:
     """Consecutive tokens of one context with one feature's activation on each of them.
 

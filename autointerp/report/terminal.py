@@ -151,7 +151,7 @@ def show_feature(run: Run, feature: int, console: Console) -> None:
     if run.labels.is_file():
         labels = load_labels(run.path)
         found = labels[labels["feature"] == feature].to_dict("records")
-        row = found[0] if found else None
+        row = {str(k): v for k, v in found[0].items()} if found else None
     console.print(feature_panel(run, evidence, row))
 
 
@@ -186,7 +186,8 @@ def summary(run: Run) -> Table:
         table.add_row("population F1", f"median {f1.median():.3f} at the corpus's density")
     tokens = int(labels["prompt_tokens"].sum()), int(labels["completion_tokens"].sum())
     if any(tokens):
-        spend = f"${labels['cost_usd'].sum():,.4f}"
+        known = labels.loc[labels["prompt_tokens"] > 0, "cost_usd"].notna().all()
+        spend = f"${labels['cost_usd'].sum():,.4f}" if known else "price unknown"
         table.add_row("model", f"{tokens[0]:,} prompt and {tokens[1]:,} completion tokens, {spend}")
     stages = run.record().get("stages", {})
     table.add_row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))

@@ -73,10 +73,11 @@ def population(
     found = recall * window_density
     precision = found / (found + alarm_rate * (1 - window_density))
     f1 = 2 * precision * recall / (precision + recall)
-    return {
-        name: Estimate(*(float(q) for q in np.quantile(draws, (0.5, 0.025, 0.975))), len(truth))
-        for name, draws in zip(names, (precision, recall, f1), strict=True)
-    }
+    estimates = {}
+    for name, draws in zip(names, (precision, recall, f1), strict=True):
+        median, low, high = np.quantile(draws, (0.5, 0.025, 0.975)).tolist()
+        estimates[name] = Estimate(median, low, high, len(truth))
+    return estimates
 
 
 def _moments(truth: np.ndarray, prediction: np.ndarray) -> list[float]:

@@ -78,7 +78,8 @@ def run(job: Job) -> None:
         draft_all = _draft_by_model if job.config.uses_model() else _draft_by_rules
         drafts = draft_all(job, store, vocabulary)
         write_drafts(drafts, job.run.drafts)
-        write_labels(job.coder_name, drafts, store.statistics, {}, {}, job.run.labels)
+        priced = model.is_priced(job.config)
+        write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
         details["labeler"] = labeler_name(job)
         details["labeled"] = sum(d.status == "labeled" for d in drafts)
 

@@ -67,6 +67,11 @@ def price(config: RunConfig) -> Price | None:
     return price_of(model_name(config), config.input_price, config.output_price)
 
 
+def is_priced(config: RunConfig) -> bool:
+    """Whether costs can be known: no model costs nothing, a model needs a price."""
+    return not config.uses_model() or price(config) is not None
+
+
 @dataclass(slots=True)
 class Estimate:
     """What a stage would send: counted, not sent."""

@@ -167,7 +167,13 @@ def run(job: Job) -> None:
         hashes = {name: prompt.hash for name, prompt in prompts.items()}
         write_scores(job.coder_name, scores, labeler_name(job), hashes, files.scores)
         write_labels(
-            job.coder_name, drafts.values(), store.statistics, book.scores, book.spent, files.labels
+            job.coder_name,
+            drafts.values(),
+            store.statistics,
+            book.scores,
+            book.spent,
+            model.is_priced(config),
+            files.labels,
         )
         details["judge"] = labeler_name(job)
         details["scored"] = len(book.scores)

@@ -28,7 +28,8 @@ def _frame(path: Path, filters: list[tuple[str, str, int]] | None = None) -> pd.
         for field in table.schema
         if field.type in _NULLABLE and table[field.name].null_count > 0
     }
-    return table.to_pandas(categories=categories, types_mapper=nullable.get)
+    frame: pd.DataFrame = table.to_pandas(categories=categories, types_mapper=nullable.get)
+    return frame
 
 
 def _files(run: str | Path) -> Run:

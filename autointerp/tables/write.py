@@ -82,16 +82,20 @@ def write_labels(
     statistics: Mapping[int, Mapping[str, Any]],
     scores: Mapping[int, list[Score]],
     judging: Mapping[int, list[Judged]],
+    priced: bool,
     path: Path,
 ) -> None:
     """Write `labels.parquet`: one row a draft, sorted by feature, scores null where there are none.
 
-    Tokens and cost of a row are what its label and all judgments of its windows took.
+    Tokens and cost of a row are what its label and all judgments of its windows took; where the
+    model's price is not known (`priced` is false) a row that used tokens has no cost.
     """
     rows = []
     for draft in sorted(drafts, key=lambda d: d.feature):
         seen = statistics[draft.feature]
         judged = judging.get(draft.feature, [])
+        spent = [draft, *judged]
+        prompt_tokens = sum(s.prompt_tokens for s in spent)
         errors = [draft.error, *(f"{j.scorer}: {j.error}" for j in judged if j.error)]
         rows.append(
             asdict(draft)
@@ -102,10 +106,9 @@ def write_labels(
                 "max_activation": seen["max_activation"],
                 "n_active": seen["n_active"],
                 "top_tokens": [t["token"] for t in seen["top_tokens"]],
-                "prompt_tokens": draft.prompt_tokens + sum(j.prompt_tokens for j in judged),
-                "completion_tokens": draft.completion_tokens
-                + sum(j.completion_tokens for j in judged),
-                "cost_usd": draft.cost_usd + sum(j.cost_usd for j in judged),
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": sum(s.completion_tokens for s in spent),
+                "cost_usd": sum(s.cost_usd for s in spent) if priced or not prompt_tokens else None,
                 "error": "; ".join(dict.fromkeys(e for e in errors if e)) or None,
             }
         )

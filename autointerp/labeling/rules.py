@@ -1,0 +1,193 @@
+"""Rules: what a feature fires on as a few literals, with the phrase a person reads."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal as OneOf
+
+CurrentKind = OneOf["token", "word", "class", "any"]
+ContextKind = OneOf[
+    "always", "previous", "previous_word", "previous_class", "pair", "line", "topic", "start"
+]
+PHRASE_LIMIT = 120
+_QUOTED_VALUES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """A set of values, one of which must hold; `codes` is how `literals.Stream` knows them."""
+
+    kind: CurrentKind | ContextKind
+    codes: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One literal: what the token is and what came before it, with what to expect there.
+
+    `levels` (mean activation, 0–10) and `shares` (share of matches that fire, 0–1) have one entry
+    for each of the current predicate's values.
+    """
+
+    current: Predicate
+    context: Predicate
+    levels: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    def phrase(self, limit: int) -> str:
+        """This literal in words; lists of values are cut until it fits in `limit` characters."""
+        for shown in range(_QUOTED_VALUES, 1, -1):
+            text = self._phrase(shown)
+            if len(text) <= limit:
+                return text
+        return self._phrase(1)
+
+    def _phrase(self, shown: int) -> str:
+        where = _context_phrase(self.context, shown)
+        if self.current.kind != "any":
+            return f"{_current_phrase(self.current, shown)} {where}".rstrip()
+        match self.context.kind:
+            case "always":
+                return "any token"
+            case "previous" | "previous_word" | "previous_class" | "pair":
+                return f"the token {where}"
+            case "line":
+                return f"anything {where}"
+            case "topic":
+                return where.removeprefix("in ").replace("somewhere", "anything", 1)
+            case "start":
+                return where.removeprefix("among ").removeprefix("as ")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A disjunction of literals; the first that matches a token gives its level.
+
+    `precision` and `recall` are of tokens, on the windows the rule was learned from. A window
+    counts as firing when the best share among its matches is at least `threshold`.
+    """
+
+    terms: tuple[Term, ...]
+    precision: float
+    recall: float
+    threshold: float
+    active_windows: int
+    silent_windows: int
+    silent_matched: int
+
+    @property
+    def confidence(self) -> float:
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total > 0 else 0.0
+
+    def phrase(self) -> str:
+        """The label: one line, the strongest literals that fit."""
+        phrases = [self.terms[0].phrase(PHRASE_LIMIT)] if self.terms else ["nothing"]
+        for term in self.terms[1:]:
+            left = PHRASE_LIMIT - len("; ".join(phrases)) - 2
+            text = term.phrase(left)
+            if len(text) > left:
+                break
+            phrases.append(text)
+        text = "; ".join(phrases)
+        return text if len(text) <= PHRASE_LIMIT else text[: PHRASE_LIMIT - 1] + "…"
+
+    def reason(self) -> str:
+        text = (
+            f"matches {_percent(self.recall)} of firing tokens in {self.active_windows} windows; "
+            f"{_percent(self.precision)} of matches fire"
+        )
+        if not self.silent_windows:
+            return text + "; no silent windows to compare with"
+        return text + f"; matches in {self.silent_matched} of {self.silent_windows} silent windows"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> "Rule":
+        data = json.loads(text)
+        return Rule(**{**data, "terms": tuple(_term(t) for t in data["terms"])})
+
+
+def _term(data: dict[str, Any]) -> Term:
+    return Term(
+        current=_predicate(data["current"]),
+        context=_predicate(data["context"]),
+        levels=tuple(data["levels"]),
+        shares=tuple(data["shares"]),
+    )
+
+
+def _predicate(data: dict[str, Any]) -> Predicate:
+    return Predicate(data["kind"], tuple(data["codes"]), tuple(data["texts"]))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _current_phrase(predicate: Predicate, shown: int) -> str:
+    match predicate.kind:
+        case "token":
+            return _listed([show(t) for t in predicate.texts], shown)
+        case "word":
+            return _listed([show(t) for t in predicate.texts], shown) + " in any case"
+        case _:
+            return _listed(predicate.texts, shown)
+
+
+def _context_phrase(predicate: Predicate, shown: int) -> str:
+    quoted = _listed([show(t) for t in predicate.texts], shown)
+    match predicate.kind:
+        case "always":
+            return ""
+        case "previous" | "pair":
+            return f"right after {quoted}"
+        case "previous_word":
+            return f"right after {quoted} in any case"
+        case "previous_class":
+            return f"right after {_listed(predicate.texts, shown)}"
+        case "line":
+            return f"on a line after {quoted}"
+        case "topic":
+            if all(any(c.isalpha() for c in text) for text in predicate.texts):
+                return f"in text about {quoted}"
+            return f"somewhere after {quoted}"
+        case "start":
+            first = max(predicate.codes)
+            if first == 1:
+                return "as the first token of a context"
+            return f"among the first {first} tokens of a context"
+
+
+def _listed(items: Sequence[str], shown: int) -> str:
+    """`a`, `a or b`, `a, b or c`, `a, b or 3 more`."""
+    if len(items) > shown:
+        items = [*items[:shown], f"{len(items) - shown} more"]
+    if len(items) < 2:
+        return "".join(items)
+    return ", ".join(items[:-1]) + " or " + items[-1]
+
+
+def show(text: str) -> str:
+    """A token as a person can read it: whitespace in words, everything else in quotes."""
+    if text and not text.strip(" \t\n\r"):
+        return _whitespace(text)
+    visible = "".join(
+        {"\n": "⏎", "\t": "⇥"}.get(c, c if c.isprintable() else f"\\x{ord(c):02x}") for c in text
+    )
+    quote = "'" if "'" not in visible else '"' if '"' not in visible else "`"
+    return f"{quote}{visible}{quote}"
+
+
+def _whitespace(text: str) -> str:
+    names = {"\n": "newline", " ": "space", "\t": "tab", "\r": "carriage return"}
+    runs: list[tuple[str, int]] = []
+    for character in text:
+        if runs and runs[-1][0] == character:
+            runs[-1] = (character, runs[-1][1] + 1)
+        else:
+            runs.append((character, 1))
+    return " + ".join(names[c] if n == 1 else f"{n} {names[c]}s" for c, n in runs)

@@ -1,0 +1,115 @@
+"""What went wrong with a call, decided in one place: a pure function of the exception."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import openai
+
+Action = Literal["retry", "stop", "split", "refused", "fail"]
+
+
+class UnreadableReply(Exception):
+    """A reply with a good status whose body is no chat completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do about a failed call.
+
+    `counted` says whether it uses up one of the request's attempts: being refused for the sake of
+    a rate limit says nothing against the request.
+    """
+
+    action: Action
+    kind: str
+    message: str
+    counted: bool = True
+    retry_after_s: float | None = None
+
+
+_STOPPING_CODES = {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
+_TOO_LONG = ("context_length_exceeded", "maximum context length", "context window", "too long")
+_FILTERED = ("content_filter", "content_policy_violation", "content management policy")
+
+
+def parse_retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date).
+
+    None where neither is there or can be read; never negative or infinite.
+    """
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / scale
+        except ValueError:
+            try:
+                date = parsedate_to_datetime(value)
+            except (TypeError, ValueError):
+                continue
+            seconds = date.timestamp() - (time.time() if now is None else now)
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    return None
+
+
+def server_message(body: object) -> tuple[str, str]:
+    """(message, code) of an error body in any of the common shapes; empty where there is none."""
+    if isinstance(body, dict):
+        inner = body.get("error", body)
+        if isinstance(inner, dict):
+            message = inner.get("message") or inner.get("detail") or inner.get("msg") or ""
+            code = inner.get("code") or inner.get("type") or ""
+            return _line(message), str(code)
+        return _line(inner), ""
+    return _line(body), ""
+
+
+def _line(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str) if value else ""
+    return " ".join(text.split())[:300]
+
+
+# What sending and reading a reply may raise; anything else is a bug and is not retried.
+CALL_ERRORS = (openai.APIError, TimeoutError, OSError, UnreadableReply)
+
+
+def classify(error: BaseException) -> Decision:
+    """What to do about one of CALL_ERRORS."""
+    if isinstance(error, UnreadableReply):
+        return Decision("retry", "unreadable", str(error))
+    if isinstance(error, openai.APIStatusError):
+        headers = {k.lower(): v for k, v in error.response.headers.items()}
+        message, code = server_message(error.body)
+        return classify_status(error.status_code, message or _line(str(error)), code, headers)
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
+        return Decision("retry", "timeout", "no reply in time")
+    cause = error.__cause__ or error
+    words = _line(str(cause)) or type(cause).__name__
+    return Decision("retry", "connection", f"connection failed: {words}")
+
+
+def classify_status(status: int, message: str, code: str, headers: Mapping[str, Any]) -> Decision:
+    """What to do about an error status, by the server's code and words before the number."""
+    said = f"{code} {message}".lower()
+    if any(word in said for word in _FILTERED):
+        return Decision("refused", "content_filter", message)
+    if status in (400, 413, 414, 422) and (
+        status in (413, 414) or any(word in said for word in _TOO_LONG)
+    ):
+        return Decision("split", "too_long", message)
+    if status == 402 or code in _STOPPING_CODES or "exceeded your current quota" in said:
+        return Decision("stop", "quota", message)
+    if status == 429:
+        wait = parse_retry_after(headers)
+        return Decision("retry", "rate_limit", message, counted=False, retry_after_s=wait)
+    if status in (408, 409, 425) or status >= 500:
+        wait = parse_retry_after(headers)
+        return Decision("retry", "server_error", f"status {status}: {message}", True, wait)
+    return Decision("stop", f"status_{status}", f"status {status}: {message}")

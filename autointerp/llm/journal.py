@@ -1,0 +1,106 @@
+"""Every paid reply, on disk before anything is made of it."""
+
+import sqlite3
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from autointerp.errors import UserError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    reply BLOB NOT NULL,
+    received_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sends (
+    key TEXT PRIMARY KEY,
+    sent_at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalTotals:
+    replies: int
+    in_doubt: int  # requests that were sent and of whose outcome nothing is known
+
+
+class Journal:
+    """Replies by request key, in SQLite. A reply that was put is never bought again.
+
+    Bodies of requests and keys of endpoints are not stored. Raises UserError for a file that
+    cannot be used; such a file is left as it is.
+    """
+
+    def __init__(self, path: Path, replies: sqlite3.Connection, sends: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = replies
+        self._sends = sends
+
+    @staticmethod
+    def open(path: Path) -> "Journal":
+        try:
+            # Replies are synced one by one, at 2 ms each: what was paid for survives a power cut.
+            # Sends need only survive the process, which the operating system sees to.
+            replies = _connect(path, "FULL")
+            sends = _connect(path, "NORMAL")
+            replies.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise UserError(f"journal {path} cannot be used: {error}") from None
+        return Journal(path, replies, sends)
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            row = self._connection.execute(
+                "SELECT reply FROM replies WHERE key = ?", (key,)
+            ).fetchone()
+            return None if row is None else zlib.decompress(row[0])
+        except (sqlite3.Error, zlib.error) as error:
+            raise UserError(f"journal {self._path} cannot be read: {error}") from None
+
+    def sending(self, key: str) -> None:
+        """Note that the request is about to leave."""
+        try:
+            self._sends.execute("INSERT OR REPLACE INTO sends VALUES (?, ?)", (key, time.time()))
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from None
+
+    def put(self, key: str, raw: bytes, *, model: str) -> None:
+        """Store a reply; when this returns it is on disk."""
+        row = (key, model, zlib.compress(raw), time.time())
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", row)
+            self._connection.execute("DELETE FROM sends WHERE key = ?", (key,))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from None
+
+    def settle(self, key: str) -> None:
+        """Note that a send failed in a way that cannot have been paid for."""
+        try:
+            self._sends.execute("DELETE FROM sends WHERE key = ?", (key,))
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: sqlite3.Error) -> UserError:
+        return UserError(f"journal {self._path} cannot be written: {error}")
+
+    def totals(self) -> JournalTotals:
+        replies = self._connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
+        in_doubt = self._connection.execute("SELECT COUNT(*) FROM sends").fetchone()[0]
+        return JournalTotals(replies, in_doubt)
+
+    def close(self) -> None:
+        self._sends.close()
+        self._connection.close()
+
+
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    return connection

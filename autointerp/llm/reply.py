@@ -1,0 +1,80 @@
+"""Reading a chat completion's envelope from raw bytes."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from autointerp.llm.errors import UnreadableReply, server_message
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt tokens, those the server had cached
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """A reply whose envelope could be read; what its text holds is the caller's business."""
+
+    text: str
+    finish_reason: str | None
+    refused: bool
+    usage: Usage
+    model: str = ""  # as the server names it
+    cost_usd: float = 0.0
+    from_journal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailure:
+    """A call that was given up: `too_long`, `content_filter`, or retries that ran out."""
+
+    kind: str
+    message: str
+
+
+def read_reply(raw: bytes) -> ChatReply:
+    """Raises UnreadableReply for anything that is no chat completion with a choice in it."""
+    try:
+        envelope = json.loads(raw)
+    except ValueError:
+        start = raw.strip()[:60].decode("utf-8", errors="replace")
+        raise UnreadableReply(f"the reply is not JSON: {start!r}") from None
+    if not isinstance(envelope, dict):
+        raise UnreadableReply("the reply is JSON but no chat completion")
+    if envelope.get("error"):
+        raise UnreadableReply(f"error in the reply: {server_message(envelope)[0]}")
+    choices = envelope.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise UnreadableReply("the reply has no choices")
+    choice = choices[0]
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise UnreadableReply("the reply's choice has no message")
+    content = message.get("content")
+    finish_reason = choice.get("finish_reason")
+    return ChatReply(
+        text=content if isinstance(content, str) else "",
+        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+        refused=bool(message.get("refusal")) or finish_reason == "content_filter",
+        usage=_usage(envelope.get("usage")),
+        model=str(envelope.get("model") or ""),
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _usage(raw: Any) -> Usage:
+    """Token counts as the server reports them; what it leaves out or garbles counts as zero."""
+    if not isinstance(raw, dict):
+        return Usage()
+    prompt = _count(raw.get("prompt_tokens"))
+    details = raw.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    if cached is None:
+        cached = raw.get("prompt_cache_hit_tokens")
+    return Usage(prompt, _count(raw.get("completion_tokens")), min(_count(cached), prompt))

@@ -1,0 +1,74 @@
+import pytest
+
+from autointerp.errors import UserError
+from autointerp.evidence.text import free_marks, marked, one_line, quoted, token_list
+from autointerp.labeling.prompts import BUNDLED, TASKS, load_prompt
+from autointerp.vocabulary import Vocabulary
+from tests.samples import window
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_bundled_templates_render(task, tmp_path):
+    prompt = load_prompt(task, tmp_path)
+    assert prompt.path.parent == BUNDLED
+    assert len(prompt.hash) == 64
+
+
+def test_the_users_copy_comes_first(tmp_path):
+    (tmp_path / "detection.jinja").write_text(
+        "{% block system %}S{% endblock %}{% block user %}{{ label }}{% endblock %}"
+    )
+    prompt = load_prompt("detection", tmp_path)
+    assert prompt.messages(label="x", windows=[]) == [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "x"},
+    ]
+    assert prompt.hash != load_prompt("detection", tmp_path / "other").hash
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{{ labl }}", "'labl' is undefined"),
+        ("{{ label.upper.lower() }}", "has no attribute 'lower'"),
+        ("{{ windows[0].nothing }}", "has no attribute 'nothing'"),
+        ("{{ label + 1 }}", "can only concatenate"),
+        ("{% for x in %}", "line 1"),
+    ],
+)
+def test_broken_templates_fail_when_loaded_and_say_where(tmp_path, body, said):
+    file = tmp_path / "detection.jinja"
+    file.write_text("{% block system %}S{% endblock %}{% block user %}" + body + "{% endblock %}")
+    with pytest.raises(UserError, match=said) as caught:
+        load_prompt("detection", tmp_path)
+    assert str(file) in str(caught.value)
+
+
+def test_a_template_without_its_blocks_is_said(tmp_path):
+    (tmp_path / "label.jinja").write_text("{% block user %}{% endblock %}")
+    with pytest.raises(UserError, match="has no block 'system'"):
+        load_prompt("label", tmp_path)
+
+
+def test_marks_occur_in_no_text():
+    assert free_marks(["plain"]) == ("<<", ">>")
+    assert free_marks(["1 << 2", "⟦"]) == ("{{{", "}}}")
+    everything = ["<< >> ⟦ ⟧ {{{ }}} « » ⟪ ⟫ ◀◀ ▶▶ [on0]"]
+    opening, closing = free_marks(everything)
+    assert opening not in everything[0]
+    assert closing not in everything[0]
+
+
+def test_runs_of_active_tokens_are_marked_together():
+    vocabulary = Vocabulary((b"a", b" b", b"\n", b" c"), frozenset())
+    shown = window([0, 1, 1, 2, 3], [0, 5, 4, 0, 2])
+    assert marked(shown, vocabulary, ("<<", ">>")) == "a<< b b>>⏎<< c>>"
+    # Below three tenths of the largest a firing is not marked.
+    assert marked(window([0, 1], [1, 10]), vocabulary, ("<<", ">>")) == "a<< b>>"
+
+
+def test_windows_stay_on_one_line_and_cannot_act():
+    hostile = "a\r\nb\n\tc\x1b[31md\u202ee\0"
+    assert one_line(hostile) == "a⏎b⏎⇥c·[31md·e·"
+    assert quoted("\n") == "'⏎'"
+    assert token_list([0], Vocabulary((b'say "hi"\n',), frozenset())) == '["say \\"hi\\"⏎"]'

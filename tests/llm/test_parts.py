@@ -1,0 +1,218 @@
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autointerp.errors import UserError
+from autointerp.llm.client import _Response
+from autointerp.llm.errors import Decision, UnreadableReply, classify, parse_retry_after
+from autointerp.llm.journal import Journal
+from autointerp.llm.pool import backoff_s
+from autointerp.llm.reply import read_reply
+from autointerp.llm.request import chat_request
+from autointerp.llm.structured import items
+
+REQUEST_MODULE = sys.modules[_Response.__module__.partition(".")[0]]
+
+
+def status_error(code, body, headers=None):
+    """The exception that the SDK itself raises for this response."""
+    response = _Response(
+        code, json=body, headers=headers, request=REQUEST_MODULE.Request("POST", "http://x/v1")
+    )
+    client = openai.AsyncOpenAI(api_key="k", base_url="http://x/v1")
+    return client._make_status_error_from_response(response)
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "action", "kind"),
+    [
+        (429, {"error": {"message": "slow down"}}, "retry", "rate_limit"),
+        (429, {"error": {"message": "x", "code": "insufficient_quota"}}, "stop", "quota"),
+        (402, {"error": {"message": "pay"}}, "stop", "quota"),
+        (401, {"error": {"message": "key"}}, "stop", "status_401"),
+        (404, {"detail": "Not Found"}, "stop", "status_404"),
+        (400, {"error": {"message": "no such parameter"}}, "stop", "status_400"),
+        (400, {"error": {"message": "This model's maximum context length"}}, "split", "too_long"),
+        (400, {"message": "x", "code": "context_length_exceeded"}, "split", "too_long"),
+        (413, "too large", "split", "too_long"),
+        (400, {"error": {"message": "x", "code": "content_filter"}}, "refused", "content_filter"),
+        (500, "oops", "retry", "server_error"),
+        (529, {"error": "overloaded"}, "retry", "server_error"),
+        (408, None, "retry", "server_error"),
+    ],
+)
+def test_statuses_are_classified(code, body, action, kind):
+    decision = classify(status_error(code, body))
+    assert (decision.action, decision.kind) == (action, kind)
+    assert "\n" not in decision.message
+
+
+def test_other_failures_are_classified():
+    request = REQUEST_MODULE.Request("POST", "http://x")
+    assert classify(TimeoutError()).kind == "timeout"
+    assert classify(openai.APITimeoutError(request=request)).kind == "timeout"
+    assert classify(openai.APIConnectionError(request=request)).kind == "connection"
+    assert classify(UnreadableReply("x")).action == "retry"
+    limited = status_error(429, {}, {"Retry-After": "7"})
+    assert classify(limited).retry_after_s == 7
+    assert not classify(limited).counted
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after-ms": "150"}, 0.15),
+        ({"retry-after-ms": "x", "retry-after": "3"}, 3.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT"}, 10.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:10 GMT"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "banana"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after(headers, seconds):
+    now = 1792567680.0  # Wed, 21 Oct 2026 07:28:00 GMT
+    assert parse_retry_after(headers, now) == (None if seconds is None else pytest.approx(seconds))
+
+
+@given(
+    failures=st.integers(1, 50),
+    draw=st.floats(0, 1),
+    asked=st.none() | st.floats(0, 1e6),
+)
+def test_backoff_is_bounded_and_never_less_than_asked(failures, draw, asked):
+    seconds = backoff_s(Decision("retry", "x", "", retry_after_s=asked), failures, draw)
+    assert min(asked or 0, 60) <= seconds <= 120
+
+
+ENTRIES = [{"n": i, "label": f'a "label" {i} }} {{', "x": [{"y": 1}]} for i in range(1, 6)]
+
+
+@given(st.integers(0, 400), st.booleans())
+def test_any_cut_of_a_reply_gives_a_prefix_of_its_items(cut, pretty):
+    whole = json.dumps({"labels": ENTRIES}, indent=2 if pretty else None)
+    found = items(whole[:cut], "labels")
+    assert [f for f in found if "n" in f] == ENTRIES[: sum("n" in f for f in found)]
+    assert items(whole, "labels") == ENTRIES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"labels": [{"n": 1}]}',
+        '```json\n{"labels": [{"n": 1}]}\n```',
+        'Sure! Here it is: {"labels": [{"n": 1}]} Anything else?',
+        '<think>maybe {"labels": [{"n": 7}]}</think>{"labels": [{"n": 1}]}',
+        'maybe {"labels": [{"n": 7}]}</think>{"labels": [{"n": 1}]}',
+        '[{"n": 1}]',
+        '{"n": 1}',
+        '{"labels": [{"n": 1}, "junk", 3, null]}',
+    ],
+)
+def test_items_are_found_whatever_surrounds_them(text):
+    assert items(text, "labels") == [{"n": 1}]
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_without_an_error(text):
+    assert isinstance(items(text, "labels"), list)
+    assert items("{" * 50 + text, "labels") is not None
+
+
+def envelope(**message):
+    return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+
+
+def test_envelopes():
+    assert read_reply(envelope(content="hi")).text == "hi"
+    assert read_reply(envelope(content=None)).text == ""
+    assert read_reply(envelope(content=None, refusal="no")).refused
+    filtered = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
+    assert read_reply(json.dumps(filtered).encode()).refused
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, 3, {}, {"prompt_tokens": -4}, {"prompt_tokens": "9"}, {"prompt_tokens": None}],
+)
+def test_garbled_usage_counts_as_none(usage):
+    body = {"choices": [{"message": {"content": "x"}}], "usage": usage}
+    assert read_reply(json.dumps(body).encode()).usage.prompt_tokens == 0
+
+
+@pytest.mark.parametrize(
+    "details", [{"prompt_tokens_details": {"cached_tokens": 99}}, {"prompt_cache_hit_tokens": 99}]
+)
+def test_cached_tokens_are_never_more_than_the_prompt(details):
+    body = {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 10} | details}
+    assert read_reply(json.dumps(body).encode()).usage.cached_tokens == 10
+
+
+@given(st.text())
+def test_any_text_can_be_requested_and_hashed(text):
+    request = chat_request(
+        model="m",
+        messages=[{"role": "user", "content": text}],
+        temperature=None,
+        max_tokens=1,
+        response_format="none",
+    )
+    json.loads(request.body)
+    assert request.key("http://a/v1") == request.key("http://a/v1/") != request.key("http://b/v1")
+
+
+def test_a_journal_keeps_what_was_put_through_kill_9(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from autointerp.llm.journal import Journal\n"
+        "journal = Journal.open(Path(sys.argv[1]))\n"
+        "for i in range(20):\n"
+        "    journal.sending(str(i))\n"
+        "    journal.put(str(i), b'reply %d' % i, model='m')\n"
+        "journal.sending('doubtful')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    journal = Journal.open(path)
+    assert [journal.get(str(i)) for i in range(20)] == [b"reply %d" % i for i in range(20)]
+    assert journal.get("doubtful") is None
+    assert (journal.totals().replies, journal.totals().in_doubt) == (20, 1)
+    journal.close()
+
+
+def test_a_journal_that_cannot_be_used_is_said_and_left_alone(tmp_path):
+    corrupt = tmp_path / "corrupt.sqlite"
+    corrupt.write_bytes(b"no database " * 100)
+    with pytest.raises(UserError, match=r"corrupt\.sqlite cannot be used"):
+        Journal.open(corrupt)
+    assert corrupt.read_bytes() == b"no database " * 100
+    with pytest.raises(UserError, match="cannot be used"):
+        Journal.open(tmp_path / "no folder" / "journal.sqlite")
+
+
+def test_a_flipped_byte_in_a_reply_is_never_silently_wrong(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    journal = Journal.open(path)
+    journal.put("k", b"reply" * 20, model="m")
+    journal.close()
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE replies SET reply = x'00112233'")
+    raw.commit()
+    raw.close()
+    journal = Journal.open(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        journal.get("k")
+    journal.close()

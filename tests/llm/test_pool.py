@@ -1,0 +1,379 @@
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from autointerp.errors import UserError
+from autointerp.llm.client import ChatClient, preflight
+from autointerp.llm.journal import Journal
+from autointerp.llm.pool import PoolSettings, PoolTotals, RunStopped, Step, run_jobs
+from autointerp.llm.prices import Price, price_of
+from autointerp.llm.reply import CallFailure
+from autointerp.llm.request import chat_request
+from tests.fake_server import FakeServer, Fault, status
+
+PRICE = Price(1.0, 0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Asks for a word; `then` more of them, one after another, as follow-ups."""
+
+    word: str
+    then: int = 0
+    attempt: int = 0
+
+    def request(self):
+        return chat_request(
+            model="test-model",
+            messages=[{"role": "user", "content": self.word}],
+            temperature=0.0,
+            max_tokens=10,
+            response_format="json_object",
+            attempt=self.attempt,
+        )
+
+    def reduce(self, outcome):
+        if isinstance(outcome, CallFailure):
+            return Step(results=[(self.word, outcome.kind)])
+        more = [Echo(f"{self.word}+", self.then - 1)] if self.then else []
+        return Step(results=[(self.word, outcome.text)], follow_ups=more)
+
+
+def say_back(request):
+    return "re: " + request["messages"][-1]["content"]
+
+
+@dataclass
+class Ran:
+    results: list
+    totals: PoolTotals
+    slept: list
+
+
+def run(server, jobs, journal_path, *, error=None, timeout_s=20.0, **settings):
+    results, slept, totals = [], [], PoolTotals()
+
+    async def no_sleep(seconds):
+        slept.append(seconds)
+
+    async def main():
+        journal = Journal.open(journal_path)
+        client = ChatClient(server.url, "k", timeout_s=timeout_s, max_connections=32)
+        try:
+            await run_jobs(
+                jobs,
+                send=client,
+                journal=journal,
+                price=PRICE,
+                settings=PoolSettings(**settings),
+                on_result=results.append,
+                totals=totals,
+                sleep=no_sleep,
+            )
+        finally:
+            await client.close()
+            journal.close()
+
+    if error is None:
+        asyncio.run(main())
+    else:
+        with pytest.raises(error[0], match=error[1]):
+            asyncio.run(main())
+    return Ran(results, totals, slept)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return tmp_path / "journal.sqlite"
+
+
+def test_every_job_and_follow_up_ends_in_a_result(journal):
+    with FakeServer(say_back) as server:
+        ran = run(server, [Echo(f"w{i}", then=2) for i in range(50)], journal)
+    expected = {f"w{i}{'+' * n}" for i in range(50) for n in range(3)}
+    assert dict(ran.results) == {word: f"re: {word}" for word in expected}
+    assert len(ran.results) == 150 == ran.totals.requests == len(server.requests)
+
+
+def test_what_is_sent_is_what_was_hashed(journal):
+    with FakeServer(say_back) as server:
+        run(server, [Echo("naïve \ud83d")], journal)
+    assert server.bodies == [Echo("naïve \ud83d").request().body]
+    assert server.requests[0]["messages"][0]["content"] == "naïve ?"
+
+
+def test_a_second_run_asks_for_nothing(journal):
+    jobs = [Echo(f"w{i}", then=1) for i in range(20)]
+    with FakeServer(say_back) as server:
+        first = run(server, jobs, journal)
+        second = run(server, jobs, journal)
+        assert len(server.requests) == 40
+        assert sorted(first.results) == sorted(second.results)
+        assert second.totals.from_journal == 40
+        assert second.totals.requests == 0
+        # The replies cost what they cost, no matter where they come from.
+        assert second.totals.cost_usd == pytest.approx(first.totals.cost_usd)
+        run(server, [Echo("w0", attempt=1)], journal)
+        assert len(server.requests) == 41
+
+
+def test_tokens_and_cost_add_up(journal):
+    with FakeServer(say_back) as server:
+        ran = run(server, [Echo(f"w{i}") for i in range(7)], journal)
+    prompt = sum(len(b) // 4 for b in server.bodies)
+    assert ran.totals.prompt_tokens == prompt
+    assert ran.totals.cost_usd == pytest.approx((prompt + 2 * ran.totals.completion_tokens) / 1e6)
+
+
+def test_concurrency_is_kept_and_used(journal):
+    with FakeServer(say_back) as server:
+
+        def fault(_request, _seen, _index):
+            if server.in_flight == 5:
+                server.release.set()
+            return Fault("slow")
+
+        server.faults = fault
+        run(server, [Echo(f"w{i}") for i in range(30)], journal, concurrency=5)
+    assert server.peak == 5
+
+
+def test_jobs_are_pulled_only_as_there_is_room(journal):
+    pulled = 0
+    most_ahead = 0
+
+    def jobs():
+        nonlocal pulled
+        for i in range(200):
+            pulled += 1
+            yield Echo(f"w{i}")
+
+    def watch(request):
+        nonlocal most_ahead
+        most_ahead = max(most_ahead, pulled - server.served.total())
+        return say_back(request)
+
+    with FakeServer(watch) as server:
+        run(server, jobs(), journal, concurrency=4)
+    assert pulled == 200
+    assert most_ahead <= 3 * 4
+
+
+def test_identical_requests_in_flight_are_asked_once(journal):
+    with FakeServer(say_back) as server:
+        server.faults = lambda *_: server.release.set() or Fault("slow")
+        ran = run(server, [Echo("same")] * 8, journal, concurrency=8)
+    assert len(server.requests) == 1
+    assert ran.results == [("same", "re: same")] * 8
+
+
+TRANSIENT = {
+    "500": status(500),
+    "502": status(502),
+    "503": status(503, retry_after="1"),
+    "429": status(429, retry_after="3"),
+    "429 ms": status(429, retry_after_ms="150"),
+    "408": status(408),
+    "dropped": Fault("drop"),
+    "half a body": Fault("half"),
+    "truncated JSON": Fault("truncate"),
+    "HTML": Fault("raw", body=b"<html>Bad gateway</html>"),
+    "empty": Fault("raw", body=b""),
+    "blank": Fault("raw", body=b"   \n"),
+    "no choices": Fault("raw", body={"choices": []}),
+    "null choices": Fault("raw", body={"choices": None}),
+    "error inside": Fault("raw", body={"error": {"code": 502, "message": "upstream"}}),
+    "a bare string": Fault("raw", body="hello"),
+    "a list": Fault("raw", body=[1]),
+}
+
+
+@pytest.mark.parametrize("name", TRANSIENT)
+def test_transient_faults_are_retried(journal, name):
+    def once(_request, seen, _index):
+        return TRANSIENT[name] if seen == 0 else None
+
+    with FakeServer(say_back, faults=once) as server:
+        ran = run(server, [Echo("a"), Echo("b")], journal)
+    assert sorted(ran.results) == [("a", "re: a"), ("b", "re: b")]
+    assert ran.totals.retries == 2 == len(ran.slept)
+    assert all(n == 1 for n in server.served.values())
+    least = {"503": 1, "429": 3, "429 ms": 0.15}.get(name, 0)
+    assert all(least <= s <= least + 2 for s in ran.slept)
+
+
+def test_a_request_that_hangs_times_out_and_is_tried_again(journal):
+    def once(_request, seen, _index):
+        return Fault("hang") if seen == 0 else None
+
+    with FakeServer(say_back, faults=once) as server:
+        ran = run(server, [Echo("a")], journal, timeout_s=0.2)
+    assert ran.results == [("a", "re: a")]
+
+
+def test_attempts_run_out_for_faults_but_not_for_rate_limits(journal):
+    with FakeServer(say_back, faults=lambda *_: status(500)) as server:
+        ran = run(server, [Echo("a")], journal, max_attempts=3)
+        assert ran.results == [("a", "server_error")]
+        assert len(server.requests) == 3
+    limited = lambda _request, seen, _index: status(429) if seen < 20 else None  # noqa: E731
+    with FakeServer(say_back, faults=limited) as server:
+        ran = run(server, [Echo("b")], journal, max_attempts=3)
+    assert ran.results == [("b", "re: b")]
+    assert ran.totals.rate_limited == 20
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (status(400, "maximum context length is 4096 tokens"), "too_long"),
+        (status(400, "x", error_code="context_length_exceeded"), "too_long"),
+        (status(413), "too_long"),
+        (status(400, "flagged", error_code="content_filter"), "content_filter"),
+    ],
+)
+def test_faults_of_the_request_are_the_jobs_business(journal, fault, kind):
+    with FakeServer(say_back, faults=lambda *_: fault) as server:
+        ran = run(server, [Echo("a")], journal)
+    assert ran.results == [("a", kind)]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(401, "bad key"),
+        status(403, "not in your country"),
+        status(404, "no such model"),
+        status(402, "no balance"),
+        status(400, "unsupported parameter"),
+        status(429, "You exceeded your current quota", error_code="insufficient_quota"),
+    ],
+)
+def test_permanent_errors_stop_the_run_with_the_servers_words(journal, fault):
+    with FakeServer(say_back) as server:
+        server.faults = lambda _request, _seen, index: fault if index >= 10 else None
+        words = fault.body["error"]["message"]
+        ran = run(server, (Echo(f"w{i}") for i in range(500)), journal, error=(RunStopped, words))
+        assert len(server.requests) < 10 + 2 * 16
+        # What was received is kept: the next run does not ask for it again.
+        kept, asked = len(ran.results), len(server.requests)
+        server.faults = None
+        again = run(server, [Echo(f"w{i}") for i in range(500)], journal)
+    assert len(again.results) == 500
+    assert again.totals.from_journal >= kept
+    assert len(server.requests) == asked + again.totals.requests
+    assert all(n == 1 for n in server.served.values())
+
+
+def test_a_stop_does_not_wait_for_backoffs(journal):
+    def fault(request, _seen, _index):
+        return status(401, "bad key") if request["messages"][0]["content"] == "b" else status(500)
+
+    async def main():
+        client = ChatClient(server.url, "k", timeout_s=20, max_connections=4)
+        store = Journal.open(journal)
+        try:
+            await run_jobs(
+                [Echo("a"), Echo("b")],
+                send=client,
+                journal=store,
+                price=None,
+                settings=PoolSettings(),
+                on_result=lambda _: None,
+                totals=PoolTotals(),
+                sleep=lambda _: asyncio.Event().wait(),
+            )
+        finally:
+            await client.close()
+            store.close()
+
+    with FakeServer(say_back, faults=fault) as server, pytest.raises(RunStopped, match="bad key"):
+        asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_a_bug_in_a_job_is_raised_and_loses_no_reply(journal):
+    class Buggy(Echo):
+        def reduce(self, outcome):
+            raise ZeroDivisionError("bug")
+
+    with FakeServer(say_back) as server:
+        run(server, [Buggy("a"), Echo("b")], journal, error=(ZeroDivisionError, "bug"))
+        served = server.served.total()
+        run(server, [Echo("a"), Echo("b")], journal)
+        assert server.served.total() == 2 >= served
+
+
+def test_cancelling_keeps_what_is_in_flight(journal):
+    async def main():
+        client = ChatClient(server.url, "k", timeout_s=20, max_connections=4)
+        store = Journal.open(journal)
+        running = asyncio.create_task(
+            run_jobs(
+                [Echo("a"), Echo("b")],
+                send=client,
+                journal=store,
+                price=None,
+                settings=PoolSettings(concurrency=2),
+                on_result=lambda _: None,
+                totals=PoolTotals(),
+            )
+        )
+        while server.in_flight < 2:
+            await asyncio.sleep(0.001)
+        running.cancel()
+        await asyncio.sleep(0)
+        server.release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await client.close()
+        totals = store.totals()
+        store.close()
+        return totals
+
+    with FakeServer(say_back, faults=lambda *_: Fault("slow")) as server:
+        totals = asyncio.run(main())
+    assert (totals.replies, totals.in_doubt) == (2, 0)
+
+
+def test_requests_a_minute_are_paced(journal):
+    with FakeServer(say_back) as server:
+        began = time.monotonic()
+        run(server, [Echo(f"w{i}") for i in range(25)], journal, requests_per_minute=600)
+        took = time.monotonic() - began
+    # Ten a second: no burst of a whole minute is let through.
+    assert took >= 2.0
+    assert len(server.requests) == 25
+
+
+def check(url, key="k", model="test-model"):
+    asyncio.run(preflight(url, key, model, timeout_s=5))
+
+
+def test_preflight_says_what_is_wrong():
+    with FakeServer(say_back, api_key="k") as server:
+        check(server.url)
+        assert not server.requests
+        with pytest.raises(UserError, match="refuses the key: Incorrect API key provided"):
+            check(server.url, key="other")
+        with pytest.raises(UserError, match=r"The model `nope` does not exist.*offers test-model"):
+            check(server.url, model="nope")
+        url = server.url
+    with pytest.raises(UserError, match=f"endpoint {url} cannot be reached"):
+        check(url)
+    with pytest.raises(UserError, match="cannot be reached"):
+        check("not a url")
+
+
+def test_prices_are_given_or_known_or_unknown():
+    assert price_of("x", 1.0, 2.0) == Price(1.0, 1.0, 2.0)
+    assert price_of("gpt-4o-mini", None, None) == price_of("openai/gpt-4o-mini", None, None)
+    assert price_of("nobody-knows", None, None) is None
+
+
+def test_bodies_are_canonical():
+    body = json.loads(Echo("x").request().body)
+    assert list(body) == sorted(body)

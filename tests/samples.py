@@ -1,0 +1,46 @@
+"""Small windows and features for tests."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autointerp.evidence.window import FeatureEvidence, Kind, Split, TokenCount, Window
+
+
+def window(
+    token_ids: Sequence[int],
+    activations: Sequence[float],
+    *,
+    kind: Kind = "top",
+    split: Split = "label",
+    rank: int = 0,
+    context: int = 0,
+    start: int = 0,
+    text: str = "",
+) -> Window:
+    values = np.array(activations, dtype=np.float32)
+    return Window(
+        kind=kind,
+        split=split,
+        rank=rank,
+        context=context,
+        start=start,
+        peak=int(values.argmax()),
+        token_ids=np.array(token_ids, dtype=np.int32),
+        activations=values,
+        text=text,
+    )
+
+
+def evidence(feature: int, windows: list[Window], n_active: int = 100) -> FeatureEvidence:
+    largest = max((float(w.activations.max()) for w in windows), default=0.0)
+    return FeatureEvidence(
+        feature=feature,
+        n_active=n_active,
+        density=0.01,
+        window_density=0.1,
+        mean_activation=largest / 2,
+        max_activation=largest,
+        top_tokens=[TokenCount("a", 3, 1.0)],
+        windows=windows,
+    )

@@ -1,0 +1,40 @@
+"""A scripted labeling model and judge: it reads the prompts as they are sent.
+
+It labels a feature with the words that are marked most often, and judges by whether a label's
+words occur. It knows nothing of the planted truth.
+"""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+_BLOCK = re.compile(r"^Feature \d+ ", re.MULTILINE)
+_MARKED = re.compile(r"<<(.*?)>>")
+_LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
+_TOKENS = re.compile(r"^(\d+) \(\d+ tokens\): (.*)$", re.MULTILINE)
+
+
+def answer(request: dict[str, Any]) -> str:
+    system, user = (m["content"] for m in request["messages"])
+    if '"labels"' in system:
+        blocks = _BLOCK.split(user)[1:]
+        return json.dumps({"labels": [label(n, block) for n, block in enumerate(blocks, 1)]})
+    words = set(re.search(r"^Description: (.*)$", user, re.MULTILINE)[1].split())
+    if '"answers"' in system:
+        answers = [
+            {"w": int(n), "match": bool(words & set(text.split()))}
+            for n, text in _LINE.findall(user)
+        ]
+        return json.dumps({"answers": answers})
+    windows = [
+        {"w": int(n), "activations": [8 if t.strip() in words else 0 for t in json.loads(tokens)]}
+        for n, tokens in _TOKENS.findall(user)
+    ]
+    return json.dumps({"windows": windows})
+
+
+def label(number: int, block: str) -> dict[str, Any]:
+    counts = Counter(word for run in _MARKED.findall(block) for word in run.split())
+    words = [word for word, _ in counts.most_common(2)]
+    return {"n": number, "label": " ".join(words), "reason": "marked", "confidence": 0.9}

@@ -1,0 +1,304 @@
+"""The whole job, on the command line, against a real server on loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import autointerp
+from autointerp.llm.journal import Journal
+from autointerp.llm.request import ChatRequest
+from tests import scripted
+from tests.fake_server import FakeServer, Fault, status
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-secret")
+
+
+def model_flags(server: FakeServer) -> list[str]:
+    return ["--model", "test-model", "--base-url", server.url, "--features-per-request", "4"]
+
+
+def table(out: Path) -> pd.DataFrame:
+    return autointerp.load_labels(out).set_index("feature")
+
+
+def test_right_labels_score_high_and_wrong_ones_like_chance(cli, planted, tmp_path):
+    with FakeServer(scripted.answer) as server:
+        code, out, err = cli("run", *model_flags(server), *planted.flags(tmp_path / "out"))
+    assert code == 0, err
+    assert "12 labeled, 1 dead, 1 too_few" in out
+    labels = table(tmp_path / "out")
+    assert labels.index.tolist() == list(range(14))
+    assert labels["status"].tolist() == ["labeled"] * 12 + ["dead", "too_few"]
+    labeled = labels[labels["status"] == "labeled"]
+    for feature, row in labeled.iterrows():
+        assert set(row["label"].split()) == set(planted.words[feature])
+    assert labeled["detection_balanced_accuracy"].min() >= 0.95
+    assert labeled["detection_null"].median() == pytest.approx(0.5, abs=0.1)
+    assert labeled["simulation_correlation"].min() >= 0.85
+    assert labeled["simulation_null"].abs().max() < 0.2
+    assert labeled["population_f1"].min() > 0.8
+    assert (labeled["detection_ci_low"] <= labeled["detection_balanced_accuracy"]).all()
+    assert "activating windows to label, 5 needed" in labels.loc[13, "error"]
+    scores = autointerp.load_scores(tmp_path / "out")
+    assert set(scores["metric"]) == {
+        "balanced_accuracy",
+        "correlation",
+        "population_f1",
+        "population_precision",
+        "population_recall",
+    }
+
+
+def test_labeling_windows_and_scoring_windows_share_no_context(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    assert cli("collect", *planted.flags(out))[0] == 0
+    for feature in (0, 1, 5):
+        windows = autointerp.load_windows(out, feature)
+        splits = windows.groupby("split")["context"].agg(set)
+        assert splits["label"]
+        assert splits["score"]
+        assert not splits["label"] & splits["score"]
+        assert not splits["label"] & splits["validate"]
+
+
+def test_a_second_run_sends_nothing_and_changes_redo_what_depends_on_them(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    flags = [*planted.flags(out), "--prompts", str(prompts)]
+    with FakeServer(scripted.answer) as server:
+        flags += model_flags(server)
+        assert cli("run", *flags)[0] == 0
+        sent, first = len(server.requests), table(out)
+        code, _, err = cli("run", *flags)
+        assert code == 0
+        assert len(server.requests) == sent
+        for stage in ("collect", "label", "score"):
+            assert f"{stage}: done already" in err
+        pd.testing.assert_frame_equal(first, table(out))
+
+        bundled = Path("prompts/detection.jinja").read_text()
+        (prompts / "detection.jinja").write_text(bundled.replace("You are given", "Here is"))
+        _, _, err = cli("run", *flags)
+        assert "label: done already" in err
+        assert "score: done already" not in err
+        # Simulation's replies are in the journal, only detection is asked again.
+        again = server.requests[sent:]
+        assert len(again) == 24
+        assert all("Here is" in r["messages"][0]["content"] for r in again)
+
+        sent = len(server.requests)
+        _, _, err = cli("run", *flags, "--features", "2-3")
+        assert "collect: done already" in err
+        assert table(out).index.tolist() == [2, 3]
+
+
+def fragile(request, seen, index):
+    """Every kind of trouble, on the first sight of a request only."""
+    faults = [
+        status(429, retry_after_ms="1"),
+        status(500),
+        Fault("truncate"),
+        Fault("drop"),
+        Fault("length", keep=60),
+        Fault("raw", body=b"<html>"),
+        None,
+        None,
+    ]
+    return faults[index % len(faults)] if seen == 0 else None
+
+
+@pytest.fixture
+def _quick_backoff(monkeypatch):
+    monkeypatch.setattr("autointerp.llm.pool._FIRST_BACKOFF_S", 0.001)
+
+
+@pytest.mark.usefixtures("_quick_backoff")
+def test_every_feature_gets_its_label_through_faults(cli, planted, tmp_path):
+    with FakeServer(scripted.answer, faults=fragile) as server:
+        code, _, err = cli("run", *model_flags(server), *planted.flags(tmp_path / "out"))
+    assert code == 0, err
+    labels = table(tmp_path / "out")
+    assert labels["status"].tolist() == ["labeled"] * 12 + ["dead", "too_few"]
+    labeled = labels.iloc[:12]
+    assert labeled["detection_balanced_accuracy"].min() >= 0.95
+    assert labeled["simulation_correlation"].notna().all()
+
+
+def spoiled(spoil):
+    """The scripted model with its list of labels changed by `spoil`."""
+
+    def respond(request):
+        text = scripted.answer(request)
+        reply = json.loads(text)
+        if "labels" in reply:
+            reply["labels"] = spoil(reply["labels"])
+            return json.dumps(reply)
+        return text
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda labels: labels[: len(labels) // 2] if len(labels) > 1 else labels,
+        lambda labels: labels[::-1],
+        lambda labels: [*labels, labels[0], labels[0] | {"n": 99}],
+        lambda labels: [
+            x | {"label": ""} if i == 0 and len(labels) > 1 else x for i, x in enumerate(labels)
+        ],
+        lambda labels: [x | {"confidence": "high"} if i == 1 else x for i, x in enumerate(labels)],
+        lambda labels: [
+            *labels,
+            *([labels[0] | {"label": "something else"}] if len(labels) > 1 else []),
+        ],
+    ],
+    ids=["missing", "reordered", "repeated", "empty", "invalid", "contradicting"],
+)
+def test_what_a_reply_lacks_is_asked_again(cli, planted, tmp_path, spoil):
+    with FakeServer(spoiled(spoil)) as server:
+        flags = [*model_flags(server), *planted.flags(tmp_path / "out"), "--features", "0-7"]
+        assert cli("collect", *flags)[0] == 0
+        code, _, err = cli("label", *flags)
+    assert code == 0, err
+    labels = table(tmp_path / "out")
+    for feature, row in labels.iterrows():
+        assert set(row["label"].split()) == set(planted.words[feature])
+
+
+def test_a_feature_that_gets_no_label_fails_alone_with_the_reason(cli, planted, tmp_path):
+    def without_bago(labels):
+        return [x for x in labels if "bago" not in x["label"]]
+
+    out = tmp_path / "out"
+    with FakeServer(spoiled(without_bago)) as server:
+        flags = [*model_flags(server), *planted.flags(out), "--features", "0-7"]
+        assert cli("run", *flags)[0] == 0
+        labels = table(out)
+        assert labels["status"].tolist() == ["failed" if f == 2 else "labeled" for f in range(8)]
+        assert labels.loc[2, "error"] == "no valid label in the reply"
+        assert pd.isna(labels.loc[2, "label"])
+        assert pd.isna(labels.loc[2, "detection_balanced_accuracy"])
+        assert labels.loc[2, "prompt_tokens"] > 0
+        # What failed is taken up again by the next run; the journal says what was asked.
+        sent = len(server.requests)
+        assert cli("run", *flags)[0] == 0
+        assert len(server.requests) == sent
+
+
+def test_refused_features_are_marked_and_the_others_labeled(cli, planted, tmp_path):
+    def refuse(request, _seen, _index):
+        user = request["messages"][1]["content"]
+        wanted = "Feature 1 " in user and "<< bafi>>" in user
+        return Fault("refusal") if wanted else None
+
+    with FakeServer(scripted.answer, faults=refuse) as server:
+        flags = [*model_flags(server), *planted.flags(tmp_path / "out"), "--features", "0-7"]
+        assert cli("collect", *flags)[0] == 0
+        assert cli("label", *flags)[0] == 0
+    labels = table(tmp_path / "out")
+    assert labels["status"].tolist() == ["refused" if f == 1 else "labeled" for f in range(8)]
+
+
+def test_tokens_and_cost_of_rows_add_up_to_the_bill(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    prices = ["--input-price", "1", "--output-price", "2"]
+    with FakeServer(scripted.answer) as server:
+        assert cli("run", *model_flags(server), *planted.flags(out), *prices)[0] == 0
+    labels = table(out)
+    billed = sum(len(body) // 4 for body in server.bodies)
+    assert labels["prompt_tokens"].sum() == billed
+    completion = labels["completion_tokens"].sum()
+    assert labels["cost_usd"].sum() == pytest.approx((billed + 2 * completion) / 1e6)
+
+
+def test_without_a_price_the_cost_is_unknown_and_not_zero(cli, planted, tmp_path):
+    with FakeServer(scripted.answer) as server:
+        code, out, _ = cli("run", *model_flags(server), *planted.flags(tmp_path / "out"))
+    assert code == 0
+    assert "price unknown" in out
+    assert table(tmp_path / "out")["cost_usd"].iloc[:12].isna().all()
+
+
+def test_a_dry_run_counts_and_sends_nothing(cli, planted, tmp_path):
+    with FakeServer(scripted.answer) as server:
+        flags = [*model_flags(server), *planted.flags(tmp_path / "out")]
+        prices = ["--input-price", "1", "--output-price", "2"]
+        code, _, err = cli("run", *flags, *prices, "--dry-run")
+        assert code == 0
+        assert not server.requests
+        assert "label: 3 requests" in err
+        assert "$" in err
+        assert cli("run", *flags, *prices)[0] == 0
+        labels = [r for r in server.requests if '"labels"' in r["messages"][0]["content"]]
+        assert len(labels) == 3
+
+
+def test_the_shown_prompt_is_the_sent_prompt(cli, planted, tmp_path):
+    with FakeServer(scripted.answer) as server:
+        flags = [*model_flags(server), *planted.flags(tmp_path / "out"), "--features", "3,7"]
+        assert cli("collect", *flags)[0] == 0
+        _, shown, _ = cli("prompt", "show", "label", *flags)
+        assert not server.requests
+        assert cli("label", *flags)[0] == 0
+    for message in server.requests[0]["messages"]:
+        assert message["content"] in shown
+
+
+def test_the_key_is_written_nowhere(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer, api_key="sk-planted-secret") as server:
+        assert cli("run", *model_flags(server), *planted.flags(out))[0] == 0
+    for file in out.rglob("*"):
+        if file.is_file():
+            assert b"sk-planted-secret" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("kill_after", [1, 2, 5, 17, 30])
+def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer) as server:
+        flags = [*model_flags(server), *planted.flags(out), "--concurrency", "4"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "autointerp", "run", *flags],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+        def kill(served: int) -> None:
+            if served == kill_after:
+                os.kill(process.pid, signal.SIGKILL)
+
+        server.on_served = kill
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+        before = len(server.bodies)
+        journal = Journal.open(out / "journal.sqlite")
+        received = {
+            body
+            for body in server.bodies
+            if journal.get(ChatRequest(body).key(server.url)) is not None
+        }
+        journal.close()
+        assert len(received) >= kill_after - 4
+
+        server.on_served = None
+        assert cli("run", *flags)[0] == 0
+        assert not received & set(server.bodies[before:])
+        assert max(server.served.values()) <= 2
+        twice = sum(n == 2 for n in server.served.values())
+        assert twice <= 4
+        disturbed = table(out)
+        assert cli("run", *flags, "--out", str(tmp_path / "calm"))[0] == 0
+    pd.testing.assert_frame_equal(disturbed, table(tmp_path / "calm"))
+    assert disturbed.index.tolist() == list(range(14))
