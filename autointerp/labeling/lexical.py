@@ -44,7 +44,7 @@ class LexicalLabeler:
             terms.append(Term(current, context, _floats(levels), _floats(shares)))
             covered |= matched.any(axis=0)
         hits = int((covered & (target > 0)).sum())
-        scores = _best_share(stream, terms)
+        scores = _chances(stream, terms)
         threshold = _threshold(scores, fires)
         return Rule(
             terms=tuple(terms),
@@ -63,8 +63,8 @@ class LexicalLabeler:
         return stream.split(levels.astype(np.float32))
 
     def matches(self, rule: Rule, windows: Sequence[Window]) -> list[float]:
-        """How likely each window has a firing: the largest share among its matches, 0 to 1."""
-        scores = _best_share(lay_out(self.tables, windows), rule.terms)
+        """How likely each window has a firing, from the shares of its matches, 0 to 1."""
+        scores = _chances(lay_out(self.tables, windows), rule.terms)
         return [float(score) for score in scores]
 
     def fires(self, rule: Rule, windows: Sequence[Window]) -> list[bool]:
@@ -77,7 +77,7 @@ def _target(windows: Sequence[Window], maximum: float) -> Array:
     values = np.concatenate([np.zeros(0), *(w.activations for w in windows)])
     values = np.maximum(np.nan_to_num(values, posinf=0.0), 0.0)
     largest = max(float(values.max(initial=0.0)), maximum if np.isfinite(maximum) else 0.0)
-    return values / largest if largest > 0 else values
+    return np.asarray(values / largest) if largest > 0 else values
 
 
 def _weights(stream: Stream, fires: Array, share: float) -> Array:
@@ -108,10 +108,10 @@ def _first_match(
     return result
 
 
-def _best_share(stream: Stream, terms: Sequence[Term]) -> Array:
-    """The largest share of a matching literal in each window: [windows]."""
+def _chances(stream: Stream, terms: Sequence[Term]) -> Array:
+    """The chance that any match fires, were they independent, for each window: [windows]."""
     shares = _first_match(stream, terms, [term.shares for term in terms])
-    return np.array([part.max(initial=0.0) for part in stream.split(shares)])
+    return np.array([1 - np.prod(1 - part) for part in stream.split(shares)])
 
 
 def _threshold(scores: Array, fires: Array) -> float:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.vocabulary import Vocabulary
 from autointerp.evidence.window import Window
+from autointerp.vocabulary import Vocabulary
 
 Array = np.ndarray
 
@@ -132,13 +132,13 @@ class Stream:
             case "word":
                 return np.asarray(self.words == values)
             case "class":
-                return self.tables.is_class[self.ids[None, :], values]
+                return np.asarray(self.tables.is_class[self.ids[None, :], values])
             case "previous":
                 return np.asarray(self.previous == values)
             case "previous_word":
                 return np.asarray(self.tables.word[self.previous] == values)
             case "previous_class":
-                return self.tables.is_class[self.previous[None, :], values]
+                return np.asarray(self.tables.is_class[self.previous[None, :], values])
             case "pair":
                 return np.asarray(self.pairs == values)
             case "line":

@@ -3,21 +3,22 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal as OneOf
+from typing import Any
 
-CurrentKind = OneOf["token", "word", "class", "any"]
-ContextKind = OneOf[
-    "always", "previous", "previous_word", "previous_class", "pair", "line", "topic", "start"
-]
 PHRASE_LIMIT = 120
 _QUOTED_VALUES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """A set of values, one of which must hold; `codes` is how `literals.Stream` knows them."""
+    """A set of values, one of which must hold; `codes` is how `literals.Stream` knows them.
 
-    kind: CurrentKind | ContextKind
+    Of the token itself: `token`, `word` (case-folded), `class`, `any`. Of what came before it:
+    `always`, `previous`, `previous_word`, `previous_class`, `pair` (two tokens), `line` (a word
+    on the same line), `topic` (a word in the window), `start` (a position in the context).
+    """
+
+    kind: str
     codes: tuple[int, ...] = ()
     texts: tuple[str, ...] = ()
 
@@ -50,14 +51,14 @@ class Term:
         match self.context.kind:
             case "always":
                 return "any token"
-            case "previous" | "previous_word" | "previous_class" | "pair":
-                return f"the token {where}"
             case "line":
                 return f"anything {where}"
             case "topic":
                 return where.removeprefix("in ").replace("somewhere", "anything", 1)
             case "start":
                 return where.removeprefix("among ").removeprefix("as ")
+            case _:
+                return f"the token {where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Rule:
     """A disjunction of literals; the first that matches a token gives its level.
 
     `precision` and `recall` are of tokens, on the windows the rule was learned from. A window
-    counts as firing when the best share among its matches is at least `threshold`.
+    counts as firing when the chance that any of its matches fires is at least `threshold`.
     """
 
     terms: tuple[Term, ...]
@@ -143,8 +144,6 @@ def _context_phrase(predicate: Predicate, shown: int) -> str:
     match predicate.kind:
         case "always":
             return ""
-        case "previous" | "pair":
-            return f"right after {quoted}"
         case "previous_word":
             return f"right after {quoted} in any case"
         case "previous_class":
@@ -160,6 +159,8 @@ def _context_phrase(predicate: Predicate, shown: int) -> str:
             if first == 1:
                 return "as the first token of a context"
             return f"among the first {first} tokens of a context"
+        case _:
+            return f"right after {quoted}"
 
 
 def _listed(items: Sequence[str], shown: int) -> str:

@@ -190,7 +190,7 @@ class Search:
         windows = np.maximum.reduceat(matched, edges, axis=1)
         kept = windows.sum(axis=1) >= self.value_support
         needed = self.value_support if context.all() else self.context_support
-        return rows[kept & (windows[kept].any(axis=0).sum() >= needed)]
+        return np.asarray(rows[kept & (windows[kept].any(axis=0).sum() >= needed)])
 
     def _widen(self, found: _Found, current: _Side, context: _Side, gains: Array) -> _Found:
         """Add alternatives to the context while they are worth their cost."""

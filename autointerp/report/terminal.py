@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.evidence.text import one_line, quoted
+from autointerp.evidence.text import free_marks, marked, one_line, quoted
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.runs import Run
 from autointerp.scoring import detection, simulation
@@ -54,19 +55,12 @@ def _plain(value: object) -> str:
 
 
 def label_table(frame: pd.DataFrame, title: str) -> Table:
-    """The label table's main columns."""
-    table = Table(title=Text(title), expand=False)
-    for name, justify in (
-        ("feature", "right"),
-        ("label", "left"),
-        ("detection", "right"),
-        ("null", "right"),
-        ("simulation", "right"),
-        ("null", "right"),
-        ("F1", "right"),
-        ("density", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    """The label table's main columns: each score beside that of another feature's label."""
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("feature", justify="right")
+    table.add_column("label", min_width=24, overflow="fold")
+    for name in ("det.", "null", "sim.", "null", "F1", "density"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
         shown = _plain(row["label"]) or f"({row['status']})"
         table.add_row(
@@ -82,8 +76,13 @@ def label_table(frame: pd.DataFrame, title: str) -> Table:
     return table
 
 
-def window_text(window: Window, vocabulary: Vocabulary, largest: float) -> Text:
-    """One window on a line, tokens shaded by activation relative to the feature's largest."""
+def window_text(window: Window, vocabulary: Vocabulary, largest: float, *, shaded: bool) -> Text:
+    """One window on a line, tokens shaded by activation relative to the feature's largest.
+
+    Without shades, as in a file, the active tokens stand between marks instead.
+    """
+    if not shaded:
+        return Text(marked(window, vocabulary, free_marks([window.text])))
     line = Text()
     for piece, activation in zip(
         vocabulary.pieces(window.token_ids.tolist()), window.activations.tolist(), strict=True
@@ -97,7 +96,9 @@ def window_text(window: Window, vocabulary: Vocabulary, largest: float) -> Text:
     return line
 
 
-def feature_panel(run: Run, evidence: FeatureEvidence, row: Mapping[str, Any] | None) -> Panel:
+def feature_panel(
+    run: Run, evidence: FeatureEvidence, row: Mapping[str, Any] | None, *, shaded: bool
+) -> Panel:
     """Label, scores, statistics and highlighted windows of one feature."""
     vocabulary = Vocabulary.load(run.vocabulary)
     parts: list[Text | Table] = []
@@ -139,9 +140,8 @@ def feature_panel(run: Run, evidence: FeatureEvidence, row: Mapping[str, Any] | 
             parts.append(Text(f"\n{title}", style="bold"))
         for window in windows:
             value = f"{float(window.activations.max(initial=0.0)):6.2f}  "
-            parts.append(
-                Text(value, style="dim") + window_text(window, vocabulary, evidence.max_activation)
-            )
+            shown = window_text(window, vocabulary, evidence.max_activation, shaded=shaded)
+            parts.append(Text(value, style="dim") + shown)
     return Panel(Group(*parts), title=f"feature {evidence.feature}", title_align="left")
 
 
@@ -152,7 +152,7 @@ def show_feature(run: Run, feature: int, console: Console) -> None:
         labels = load_labels(run.path)
         found = labels[labels["feature"] == feature].to_dict("records")
         row = {str(k): v for k, v in found[0].items()} if found else None
-    console.print(feature_panel(run, evidence, row))
+    console.print(feature_panel(run, evidence, row, shaded=console.is_terminal))
 
 
 def summary(run: Run) -> Table:

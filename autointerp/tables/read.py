@@ -10,11 +10,7 @@ from autointerp.errors import UserError
 from autointerp.runs import Run
 
 # Integers that may be missing must not become floats.
-_NULLABLE = {
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-}
+_NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 _CATEGORIES = ("coder", "status", "labeler", "prompt_hash", "scorer", "metric", "judge")
 
 
@@ -23,12 +19,10 @@ def _frame(path: Path, filters: list[tuple[str, str, int]] | None = None) -> pd.
         raise UserError(f"{path} is missing: the run has not come so far")
     table = pq.read_table(path, filters=filters)
     categories = [name for name in _CATEGORIES if name in table.column_names]
-    nullable = {
-        field.type: _NULLABLE[field.type]
-        for field in table.schema
-        if field.type in _NULLABLE and table[field.name].null_count > 0
-    }
-    frame: pd.DataFrame = table.to_pandas(categories=categories, types_mapper=nullable.get)
+    frame: pd.DataFrame = table.to_pandas(categories=categories, types_mapper=_NULLABLE.get)
+    for field in table.schema:
+        if field.type in _NULLABLE and table[field.name].null_count == 0:
+            frame[field.name] = frame[field.name].astype(field.type.to_pandas_dtype())
     return frame
 
 

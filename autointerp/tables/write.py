@@ -94,7 +94,7 @@ def write_labels(
     for draft in sorted(drafts, key=lambda d: d.feature):
         seen = statistics[draft.feature]
         judged = judging.get(draft.feature, [])
-        spent = [draft, *judged]
+        spent: list[Draft | Judged] = [draft, *judged]
         prompt_tokens = sum(s.prompt_tokens for s in spent)
         errors = [draft.error, *(f"{j.scorer}: {j.error}" for j in judged if j.error)]
         rows.append(
