@@ -81,7 +81,11 @@ def _run_stages(config: RunConfig, stages: tuple[str, ...], dry_run: bool) -> No
     from autointerp.report.terminal import summary
 
     job = open_job(config)
-    run_stages(job, stages, dry_run=dry_run)
+    try:
+        run_stages(job, stages, dry_run=dry_run)
+    except KeyboardInterrupt:
+        print("autointerp: stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
     if not dry_run and job.run.labels.is_file():
         Console().print(summary(job.run))
 

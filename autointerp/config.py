@@ -94,9 +94,7 @@ class RunConfig(BaseModel):
     api_key_env: str = _setting(
         "OPENAI_API_KEY", "model", "The environment variable that holds the key."
     )
-    temperature: float | None = _setting(
-        0.0, "model", "Sampling temperature (in TOML: leave out for 0).", ge=0, le=2
-    )
+    temperature: float = _setting(0.0, "model", "Sampling temperature.", ge=0, le=2)
     concurrency: int = _setting(16, "model", "Requests in flight at once.", ge=1)
     requests_per_minute: float | None = _setting(
         None, "model", "At most so many requests a minute.", gt=0

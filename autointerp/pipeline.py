@@ -4,6 +4,8 @@ A stage is done when `run.json` records it with a fingerprint of the same inputs
 a stage covers what the stage before it made, so a change redoes just what depends on it.
 """
 
+import platform
+from importlib import metadata
 from pathlib import Path
 
 from autointerp import __version__
@@ -13,6 +15,7 @@ from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
 from autointerp.stages import capture, collect, label, model, score
 
+_RECORDED = ("torch", "transformers", "openai", "pyarrow")
 STAGES = (capture.NAME, collect.NAME, label.NAME, score.NAME)
 _RUN = {
     capture.NAME: capture.run,
@@ -54,7 +57,11 @@ def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> N
     """Run the named stages under the run's lock; with `dry_run` none that asks a model."""
     check(job, stages, dry_run=dry_run)
     with job.run.locked():
-        job.run.update(version=__version__, config=job.config.model_dump())
+        versions = {name: metadata.version(name) for name in _RECORDED}
+        job.run.update(
+            versions={"autointerp": __version__, "python": platform.python_version()} | versions,
+            config=job.config.model_dump(),
+        )
         for stage in stages:
             if not dry_run or stage in (capture.NAME, collect.NAME):
                 _RUN[stage](job)

@@ -302,3 +302,70 @@ def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
         assert cli("run", *flags, "--out", str(tmp_path / "calm"))[0] == 0
     pd.testing.assert_frame_equal(disturbed, table(tmp_path / "calm"))
     assert disturbed.index.tolist() == list(range(14))
+
+
+def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(planted, tmp_path, cli):
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer) as server:
+        flags = [*model_flags(server), *planted.flags(out), "--concurrency", "4"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "autointerp", "run", *flags],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+
+        def interrupt(served: int) -> None:
+            if served == 7:
+                os.kill(process.pid, signal.SIGINT)
+
+        server.on_served = interrupt
+        said = process.communicate()[1]
+        assert process.returncode == 130
+        assert "Traceback" not in said
+        assert said.splitlines()[-1] == "autointerp: stopped; the same command goes on from here"
+        server.on_served = None
+        code, _, said = cli("run", *flags)
+        assert code == 0
+        assert "on their way" not in said
+        assert max(server.served.values()) == 1
+    assert table(out)["status"].tolist() == ["labeled"] * 12 + ["dead", "too_few"]
+
+
+def test_one_scorer_alone(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer) as server:
+        flags = [*model_flags(server), *planted.flags(out), "--scorers", "simulation"]
+        assert cli("run", *flags)[0] == 0
+    assert set(autointerp.load_scores(out)["scorer"]) == {"simulation"}
+    assert table(out)["detection_balanced_accuracy"].isna().all()
+
+
+def test_a_record_says_what_the_run_was_made_from(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer) as server:
+        assert cli("run", *model_flags(server), *planted.flags(out))[0] == 0
+    record = json.loads((out / "run.json").read_text())
+    assert record["config"]["model"] == "test-model"
+    assert record["versions"]["autointerp"] == autointerp.__version__
+    stages = record["stages"]
+    assert set(stages["collect"]["hashes"]) == {"cache", "coder"}
+    assert stages["label"]["outcomes"] == {"labeled": 12, "dead": 1, "too_few": 1}
+    asked = stages["label"]["asked"]["requests"] + stages["score"]["asked"]["requests"]
+    assert asked == server.served.total()
+
+
+def test_rules_label_and_judge_the_planted_features(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    code, _, said = cli("run", *planted.flags(out))
+    assert code == 0
+    assert "no model is named" in said
+    labels = table(out)
+    labeled = labels[labels["status"] == "labeled"]
+    assert len(labeled) == 12
+    for feature, row in labeled.iterrows():
+        assert all(word in row["label"] for word in planted.words[feature])
+    assert labeled["detection_balanced_accuracy"].min() >= 0.95
+    assert labeled["detection_null"].median() == pytest.approx(0.5, abs=0.1)
+    assert labeled["simulation_correlation"].min() >= 0.85
+    assert labeled["simulation_null"].abs().max() < 0.2

@@ -88,7 +88,7 @@ def _weights(stream: Stream, fires: Array, share: float) -> Array:
     active, silent = int(fires.sum()), int((~fires).sum())
     if not silent:
         return np.ones(len(stream.ids))
-    share = min(max(share, 1e-9), 1.0)
+    share = float(np.clip(np.nan_to_num(share), 1e-9, 1.0))
     ratio = (1 - share) / silent / (share / active)
     weight = min(max(ratio, 1.0), MAX_SILENT_WEIGHT)
     return np.repeat(np.where(fires, 1.0, weight), stream.lengths)

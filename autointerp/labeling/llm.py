@@ -44,7 +44,7 @@ class LabelItem(BaseModel):
 @dataclass(frozen=True, slots=True)
 class LabelSettings:
     model: str
-    temperature: float | None
+    temperature: float
     response_format: str
     features_per_request: int
     windows_per_feature: int

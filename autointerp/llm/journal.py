@@ -89,6 +89,13 @@ class Journal:
     def _unwritable(self, error: sqlite3.Error) -> UserError:
         return UserError(f"journal {self._path} cannot be written: {error}")
 
+    def forget_in_doubt(self) -> int:
+        """How many sends of an earlier process have no known outcome; they are struck off."""
+        count: int = self._sends.execute("SELECT COUNT(*) FROM sends").fetchone()[0]
+        if count:
+            self._sends.execute("DELETE FROM sends")
+        return count
+
     def totals(self) -> JournalTotals:
         replies = self._connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
         in_doubt = self._connection.execute("SELECT COUNT(*) FROM sends").fetchone()[0]

@@ -163,6 +163,9 @@ def summary(run: Run) -> Table:
     table.add_column()
     counts = labels["status"].value_counts()
     table.add_row("features", ", ".join(f"{n:,} {status}" for status, n in counts.items() if n))
+    failed = labels.loc[labels["status"] == "failed", "error"].value_counts().head(3)
+    for reason, n in failed.items():
+        table.add_row("failed", f"{n:,}: {_plain(reason)}")
     collect = run.stage("collect").get("corpus", {})
     if collect:
         table.add_row(

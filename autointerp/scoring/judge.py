@@ -23,7 +23,7 @@ _TRIES = 2  # times a window is asked about before it counts as missing
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     model: str
-    temperature: float | None
+    temperature: float
     response_format: str
 
 

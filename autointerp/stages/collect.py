@@ -72,9 +72,8 @@ def run(job: Job) -> None:
     cache = ActivationCache(config.cache_path())
     check_width(job, cache)
     settings = _settings(config)
-    inputs = fingerprint(
-        cache=cache.identity(), coder=coder_identity(job.coder_path), settings=repr(settings)
-    )
+    hashes = {"cache": cache.identity(), "coder": coder_identity(job.coder_path)}
+    inputs = fingerprint(**hashes, settings=repr(settings))
     if _is_done(job, inputs):
         say(f"collect: done already, {files.windows}")
         return
@@ -95,4 +94,5 @@ def run(job: Job) -> None:
         details["windows"] = write_windows(collector, job.coder_name, vocabulary, files.windows)
         write_features(collector, job.coder_name, vocabulary, files.features)
         details["corpus"] = corpus_summary(files.features)
+        details["hashes"] = hashes
         details["evidence"] = fingerprint(inputs=inputs, features=job.features)

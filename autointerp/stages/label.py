@@ -1,6 +1,8 @@
 """label: evidence → drafts.parquet (every outcome) and the label table without scores."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from autointerp.evidence.store import EvidenceStore
@@ -75,13 +77,16 @@ def run(job: Job) -> None:
     if not job.config.uses_model():
         say("label: no model is named, so labels are lexical rules (--model NAME for a model)")
     with job.recorded(NAME, _inputs(job)) as details:
-        draft_all = _draft_by_model if job.config.uses_model() else _draft_by_rules
-        drafts = draft_all(job, store, vocabulary)
+        if job.config.uses_model():
+            drafts, details["asked"] = _draft_by_model(job, store, vocabulary)
+            details["prompt_hash"] = load_prompt(NAME, Path(job.config.prompts)).hash
+        else:
+            drafts = _draft_by_rules(job, store, vocabulary)
         write_drafts(drafts, job.run.drafts)
         priced = model.is_priced(job.config)
         write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
         details["labeler"] = labeler_name(job)
-        details["labeled"] = sum(d.status == "labeled" for d in drafts)
+        details["outcomes"] = Counter(d.status for d in drafts)
 
 
 def _labelable(
@@ -109,7 +114,7 @@ def _draft_by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> l
         for evidence in _labelable(job, store, finish):
             rule = labeler.learn(evidence)
             if rule is None:
-                why = "no rule predicts its firings better than silence"
+                why = "no firing in the labeling windows"
                 finish(Draft(evidence.feature, "failed", LEXICAL, error=why))
                 continue
             finish(
@@ -133,7 +138,9 @@ def _jobs(
     return label_jobs(_labelable(job, store, on_draft), prompt, vocabulary, _settings(job))
 
 
-def _draft_by_model(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> list[Draft]:
+def _draft_by_model(
+    job: Job, store: EvidenceStore, vocabulary: Vocabulary
+) -> tuple[list[Draft], dict[str, float]]:
     model.check_endpoint(job.config)
     drafts: list[Draft] = []
     with track(NAME, len(job.features), "features") as progress:
@@ -142,8 +149,8 @@ def _draft_by_model(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> l
             drafts.append(draft)
             progress.advance()
 
-        model.ask(job, _jobs(job, store, vocabulary, finish), finish, progress)
-    return drafts
+        totals = model.ask(job, _jobs(job, store, vocabulary, finish), finish, progress)
+    return drafts, asdict(totals)
 
 
 def estimate(job: Job) -> model.Estimate:

@@ -15,7 +15,7 @@ from autointerp.llm.journal import Journal
 from autointerp.llm.pool import Job as PoolJob
 from autointerp.llm.pool import PoolSettings, PoolTotals, run_jobs
 from autointerp.llm.prices import Price, price_of
-from autointerp.progress import Tracker
+from autointerp.progress import Tracker, say
 from autointerp.runs import fingerprint
 
 R = TypeVar("R")
@@ -123,6 +123,9 @@ def ask(
 
     async def send_all() -> None:
         journal = Journal.open(job.run.journal)
+        in_doubt = journal.forget_in_doubt()
+        if in_doubt:
+            say(f"{in_doubt} requests were on their way when the last run died: asked again")
         client = ChatClient(
             config.base_url,
             api_key(config),

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from autointerp.evidence.store import EvidenceStore
@@ -158,7 +159,7 @@ def run(job: Job) -> None:
                 if config.uses_model():
                     model.check_endpoint(config)
                     jobs = _judge_jobs(job, store, vocabulary, drafts, labeled, nulls, prompts)
-                    model.ask(job, jobs, take, progress)
+                    details["asked"] = asdict(model.ask(job, jobs, take, progress))
                 else:
                     for judged in _judge_by_rules(job, store, vocabulary, drafts, labeled, nulls):
                         take(judged)
@@ -176,6 +177,7 @@ def run(job: Job) -> None:
             files.labels,
         )
         details["judge"] = labeler_name(job)
+        details["prompt_hashes"] = hashes
         details["scored"] = len(book.scores)
 
 
