@@ -121,7 +121,7 @@ class LabelJob:
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Draft]:
         """Good labels are kept, the rest asked again in smaller groups, down to one."""
         if isinstance(outcome, CallFailure):
-            if outcome.kind in ("too_long", "content_filter"):
+            if outcome.kind in ("too_long", "content_filter", "bad_request"):
                 status = "refused" if outcome.kind == "content_filter" else "failed"
                 return self._without(list(self.group), self, status, outcome.message)
             return Step(results=[self._failed(e, outcome.message) for e in self.group])

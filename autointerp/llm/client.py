@@ -8,7 +8,8 @@ import httpx
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.errors import classify, server_message
+from autointerp.llm.errors import UnreadableReply, classify, server_message
+from autointerp.llm.reply import read_reply
 from autointerp.llm.request import PATH, chat_request
 
 # openai 2 stands on httpx, openai 3 on httpx2: its own defaults say which, and mixing them fails.
@@ -67,12 +68,18 @@ async def preflight(base_url: str, api_key: str, model: str, *, timeout_s: float
     Raises UserError with the server's own words where it is unreachable, refuses the key or does
     not know the model.
     """
+    # The HTTP library's own error would print the key.
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise UserError(
+            f"the key for {base_url} holds a space, a line break or a character that is not "
+            "ASCII: check the environment variable it comes from"
+        )
     url = base_url.rstrip("/") + "/models"
     try:
-        async with httpx.AsyncClient(timeout=timeout_s) as client:
+        async with asyncio.timeout(timeout_s), httpx.AsyncClient(timeout=timeout_s) as client:
             response = await client.get(url, headers={"Authorization": f"Bearer {api_key}"})
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error) or type(error).__name__
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        reason = str(error) or f"no reply within {timeout_s:g} s"
         raise UserError(f"endpoint {base_url} cannot be reached: {reason}") from None
     body = _json(response)
     if response.status_code in (401, 403):
@@ -96,10 +103,16 @@ async def _probe(
     )
     client = ChatClient(base_url, api_key, timeout_s=timeout_s, max_connections=1)
     try:
-        await client.send(request.body)
+        read_reply(await client.send(request.body))
+    except UnreadableReply as error:
+        raise UserError(
+            f"endpoint {base_url} does not answer with chat completions ({error}): check the "
+            "base URL, most end in /v1"
+        ) from None
     except (openai.APIError, TimeoutError) as error:
         decision = classify(error)
-        if decision.action == "stop":
+        # Too many requests for the moment is no reason not to begin.
+        if decision.kind != "rate_limit":
             names = ", ".join(listed[:_LISTED])
             offers = f" (it offers {names}{' …' if len(listed) > _LISTED else ''})" if names else ""
             raise UserError(

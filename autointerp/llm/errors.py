@@ -14,7 +14,14 @@ Action = Literal["retry", "stop", "split", "refused", "fail"]
 
 
 class UnreadableReply(Exception):
-    """A reply with a good status whose body is no chat completion."""
+    """A reply with a good status whose body is no chat completion.
+
+    `code` is that of an error that the server sent in its place.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +38,26 @@ class Decision:
     counted: bool = True
     retry_after_s: float | None = None
 
+    @property
+    def maybe_billed(self) -> bool:
+        """Whether the request was taken and nothing, or no answer, came back."""
+        return self.kind in ("timeout", "connection", "server_error")
+
 
 _STOPPING_CODES = {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
 _TOO_LONG = ("context_length_exceeded", "maximum context length", "context window", "too long")
-_FILTERED = ("content_filter", "content_policy_violation", "content management policy")
+_FILTERED = (
+    "content_filter",
+    "content_policy_violation",
+    "content management policy",
+    "invalid_prompt",
+    "moderation",
+    "flagged",
+)
+# What is wrong with every request alike: a parameter that the model does not take.
+_UNSUPPORTED = ("parameter", "unsupported", "not support", "unrecognized", "not permitted")
+# Names, in httpx and httpx2, of errors before anything was sent.
+_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -83,22 +106,28 @@ CALL_ERRORS = (openai.APIError, TimeoutError, OSError, UnreadableReply)
 def classify(error: BaseException) -> Decision:
     """What to do about one of CALL_ERRORS."""
     if isinstance(error, UnreadableReply):
+        # Some routers answer with status 200 and put the real one inside.
+        if error.code.isdecimal() and 400 <= int(error.code) < 600:
+            return classify_status(int(error.code), str(error), "", {})
         return Decision("retry", "unreadable", str(error))
     if isinstance(error, openai.APIStatusError):
         headers = {k.lower(): v for k, v in error.response.headers.items()}
         message, code = server_message(error.body)
         return classify_status(error.status_code, message or _line(str(error)), code, headers)
-    if isinstance(error, openai.APITimeoutError | TimeoutError):
-        return Decision("retry", "timeout", "no reply in time")
     cause = error.__cause__ or error
     words = _line(str(cause)) or type(cause).__name__
+    if type(cause).__name__ in _NEVER_SENT:
+        # A server that is away says nothing against the request.
+        return Decision("retry", "unreachable", f"no connection: {words}", counted=False)
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
+        return Decision("retry", "timeout", "no reply in time")
     return Decision("retry", "connection", f"connection failed: {words}")
 
 
 def classify_status(status: int, message: str, code: str, headers: Mapping[str, Any]) -> Decision:
     """What to do about an error status, by the server's code and words before the number."""
     said = f"{code} {message}".lower()
-    if any(word in said for word in _FILTERED):
+    if status in (400, 403, 422) and any(word in said for word in _FILTERED):
         return Decision("refused", "content_filter", message)
     if status in (400, 413, 414, 422) and (
         status in (413, 414) or any(word in said for word in _TOO_LONG)
@@ -112,4 +141,6 @@ def classify_status(status: int, message: str, code: str, headers: Mapping[str, 
     if status in (408, 409, 425) or status >= 500:
         wait = parse_retry_after(headers)
         return Decision("retry", "server_error", f"status {status}: {message}", True, wait)
+    if status in (400, 422) and not any(word in said for word in _UNSUPPORTED):
+        return Decision("fail", "bad_request", f"status {status}: {message}")
     return Decision("stop", f"status_{status}", f"status {status}: {message}")

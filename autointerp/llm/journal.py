@@ -16,10 +16,16 @@ CREATE TABLE IF NOT EXISTS replies (
     received_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sends (
-    key TEXT PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
     sent_at REAL NOT NULL
-) WITHOUT ROWID;
+);
+CREATE INDEX IF NOT EXISTS sends_by_key ON sends (key);
 """
+
+_SENDING = "INSERT INTO sends (key, sent_at) VALUES (?, ?)"
+# Only the last send: an earlier one that was never heard of again stays in doubt.
+_SETTLED = "DELETE FROM sends WHERE id = (SELECT max(id) FROM sends WHERE key = ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +59,21 @@ class Journal:
         return Journal(path, replies, sends)
 
     def get(self, key: str) -> bytes | None:
+        """The reply, or None; a damaged one is None too, and is bought again."""
         try:
             row = self._connection.execute(
                 "SELECT reply FROM replies WHERE key = ?", (key,)
             ).fetchone()
             return None if row is None else zlib.decompress(row[0])
-        except (sqlite3.Error, zlib.error) as error:
+        except zlib.error:
+            return None
+        except sqlite3.Error as error:
             raise UserError(f"journal {self._path} cannot be read: {error}") from None
 
     def sending(self, key: str) -> None:
         """Note that the request is about to leave."""
         try:
-            self._sends.execute("INSERT OR REPLACE INTO sends VALUES (?, ?)", (key, time.time()))
+            self._sends.execute(_SENDING, (key, time.time()))
         except sqlite3.Error as error:
             raise self._unwritable(error) from None
 
@@ -74,15 +83,18 @@ class Journal:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", row)
-            self._connection.execute("DELETE FROM sends WHERE key = ?", (key,))
+            self._connection.execute(_SETTLED, (key,))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
+            # A full disk may have rolled it back already.
+            if self._connection.in_transaction:
+                self._connection.rollback()
             raise self._unwritable(error) from None
 
     def settle(self, key: str) -> None:
         """Note that a send failed in a way that cannot have been paid for."""
         try:
-            self._sends.execute("DELETE FROM sends WHERE key = ?", (key,))
+            self._sends.execute(_SETTLED, (key,))
         except sqlite3.Error as error:
             raise self._unwritable(error) from None
 

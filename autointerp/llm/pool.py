@@ -17,11 +17,11 @@ from tenacity.stop import stop_base
 
 from autointerp.errors import UserError
 from autointerp.llm.client import ChatClient
-from autointerp.llm.errors import CALL_ERRORS, Decision, classify
+from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
 from autointerp.llm.journal import Journal
 from autointerp.llm.limits import Pace
 from autointerp.llm.prices import Price
-from autointerp.llm.reply import CallFailure, ChatReply, Usage, read_reply
+from autointerp.llm.reply import CallFailure, ChatReply, Usage, read_reply, usage_of
 from autointerp.llm.request import ChatRequest
 
 R_co = TypeVar("R_co", covariant=True)
@@ -173,10 +173,9 @@ class _Pool(Generic[R]):
     async def _outcome(self, request: ChatRequest) -> ChatReply | CallFailure:
         """The reply to a request, from the journal, from an equal request in flight, or bought."""
         key = request.key(self._client.base_url)
-        raw = self._journal.get(key)
-        if raw is not None:
-            self._totals.from_journal += 1
-            return self._book(replace(read_reply(raw), from_journal=True))
+        known = self._known(key)
+        if known is not None:
+            return known
         if key in self._asking:
             outcome = await asyncio.shield(self._asking[key])
             if isinstance(outcome, ChatReply):
@@ -195,6 +194,18 @@ class _Pool(Generic[R]):
         finally:
             del self._asking[key]
 
+    def _known(self, key: str) -> ChatReply | None:
+        raw = self._journal.get(key)
+        if raw is None:
+            return None
+        try:
+            reply = read_reply(raw)
+        except UnreadableReply:
+            return None
+        self._totals.from_journal += 1
+        cost = self._book(reply.usage)
+        return replace(reply, cost_usd=cost, from_journal=True)
+
     async def _ask(self, request: ChatRequest, key: str) -> ChatReply | CallFailure:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_retryable),
@@ -209,7 +220,14 @@ class _Pool(Generic[R]):
             return await retrying(self._send_once, request, key)
         except _Failed as failed:
             decision = failed.decision
-            if decision.action == "stop":
+            # A server that has been away for so long is away for every other request too, and one
+            # that has taken none so far will not take the next.
+            none_taken = self._totals.requests + self._totals.from_journal == 0
+            if (
+                decision.action == "stop"
+                or decision.kind == "unreachable"
+                or (decision.kind == "bad_request" and none_taken)
+            ):
                 raise RunStopped(f"endpoint {self._client.base_url}: {decision.message}") from None
             self._totals.failures += 1
             return CallFailure(decision.kind, decision.message)
@@ -235,25 +253,31 @@ class _Pool(Generic[R]):
             # A reply on its way must reach the journal even if this worker is cancelled.
             return await asyncio.shield(buying)
         except CALL_ERRORS as error:
-            self._journal.settle(key)
             raise _Failed(classify(error)) from error
         finally:
             self._totals.in_flight -= 1
 
     async def _buy(self, request: ChatRequest, key: str) -> ChatReply:
-        raw = await self._client.send(request.body)
+        try:
+            raw = await self._client.send(request.body)
+        except CALL_ERRORS as error:
+            if not classify(error).maybe_billed:
+                self._journal.settle(key)
+            raise
+        # Before anything is made of it: a reply that cannot be read was paid for as well.
+        self._journal.put(key, raw, model=request.model)
+        cost = self._book(usage_of(raw))
         reply = read_reply(raw)
-        self._journal.put(key, raw, model=reply.model)
         self._totals.requests += 1
-        return self._book(reply)
-
-    def _book(self, reply: ChatReply) -> ChatReply:
-        cost = 0.0 if self._price is None else self._price.cost(reply.usage)
-        self._totals.prompt_tokens += reply.usage.prompt_tokens
-        self._totals.completion_tokens += reply.usage.completion_tokens
-        self._totals.cached_tokens += reply.usage.cached_tokens
-        self._totals.cost_usd += cost
         return replace(reply, cost_usd=cost)
+
+    def _book(self, usage: Usage) -> float:
+        cost = 0.0 if self._price is None else self._price.cost(usage)
+        self._totals.prompt_tokens += usage.prompt_tokens
+        self._totals.completion_tokens += usage.completion_tokens
+        self._totals.cached_tokens += usage.cached_tokens
+        self._totals.cost_usd += cost
+        return cost
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         decision = _decision(state)

@@ -6,6 +6,9 @@ from typing import Any
 
 from autointerp.llm.errors import UnreadableReply, server_message
 
+# No reply uses more; a server that says so would spoil the sums and overflow the tables.
+_MOST_TOKENS = 1_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -37,15 +40,10 @@ class CallFailure:
 
 def read_reply(raw: bytes) -> ChatReply:
     """Raises UnreadableReply for anything that is no chat completion with a choice in it."""
-    try:
-        envelope = json.loads(raw)
-    except ValueError:
-        start = raw.strip()[:60].decode("utf-8", errors="replace")
-        raise UnreadableReply(f"the reply is not JSON: {start!r}") from None
-    if not isinstance(envelope, dict):
-        raise UnreadableReply("the reply is JSON but no chat completion")
+    envelope = _envelope(raw)
     if envelope.get("error"):
-        raise UnreadableReply(f"error in the reply: {server_message(envelope)[0]}")
+        words, code = server_message(envelope)
+        raise UnreadableReply(f"error in the reply: {words}", code)
     choices = envelope.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise UnreadableReply("the reply has no choices")
@@ -64,8 +62,29 @@ def read_reply(raw: bytes) -> ChatReply:
     )
 
 
+def usage_of(raw: bytes) -> Usage:
+    """What a reply says it used, whether or not anything else in it can be read."""
+    try:
+        return _usage(_envelope(raw).get("usage"))
+    except UnreadableReply:
+        return Usage()
+
+
+def _envelope(raw: bytes) -> dict[str, Any]:
+    text = raw.decode("utf-8-sig", errors="replace")
+    try:
+        envelope = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        raise UnreadableReply(f"the reply is not JSON: {text.strip()[:60]!r}") from None
+    if not isinstance(envelope, dict):
+        raise UnreadableReply("the reply is JSON but no chat completion")
+    return envelope
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return min(max(value, 0), _MOST_TOKENS)
 
 
 def _usage(raw: Any) -> Usage:

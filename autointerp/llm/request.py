@@ -19,6 +19,10 @@ class ChatRequest:
     body: bytes
     attempt: int = 0
 
+    @property
+    def model(self) -> str:
+        return str(json.loads(self.body)["model"])
+
     def key(self, base_url: str) -> str:
         """The request's identity: equal for everything that would get the same reply."""
         digest = hashlib.sha256()

@@ -1,43 +1,131 @@
-"""JSON out of a model's text: whatever surrounds it, and what there is of it if it was cut off."""
+"""JSON in what a language model wrote, read with tolerance and without guessing.
+
+Nothing here raises, whatever the text: what cannot be read is left out. Text inside strings is
+never repaired.
+"""
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
-_DECODER = json.JSONDecoder()
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+# Beyond this many false starts there is no JSON in the text, only braces.
+MAX_FALSE_STARTS = 2000
+THINK, THINK_END = "<think>", "</think>"
+
+# NaN and infinity are no JSON, but models write them: null. Line breaks inside strings are kept.
+_decoder = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
+_start = re.compile(r"[{\[]")
+_comma = re.compile(r"\s*,\s*")
 
 
-def _without_thinking(text: str) -> str:
-    """Drop `<think>…</think>`; servers that swallow the opening tag leave only the closing one."""
-    text = _THINKING.sub("", text)
-    return text.rpartition("</think>")[2]
+def json_objects(text: str) -> list[dict[str, Any] | list[Any]]:
+    """Every whole object or array in the text that is not inside another whole one, in order.
 
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Complete JSON objects in the text, outermost first, in order."""
-    position = text.find("{")
-    while position >= 0:
-        try:
-            value, end = _DECODER.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            end = position + 1
-        else:
-            if isinstance(value, dict):
-                yield value
-        position = text.find("{", end)
+    Prose, fences and a model's thoughts around them are passed over.
+    """
+    return _scan(_answer(text))
 
 
 def items(text: str, key: str) -> list[dict[str, Any]]:
-    """The objects of the list under `key`, complete ones only; never raises.
+    """The whole objects of the array under `key`, also where the text breaks off within it.
 
-    Fences, thinking and prose around the JSON are passed over. Where the enclosing object is not
-    complete, or the model left it out, the complete objects in the text are the items.
+    An item that cannot be read is left out, and those after it are still found. Where there are
+    several such arrays the last one counts: what goes before is an example or a draft. Where
+    there is none, an array without a name or objects one after another are taken for it.
     """
-    found = list(_objects(_without_thinking(text)))
-    for value in reversed(found):
-        entries = value.get(key)
-        if isinstance(entries, list):
-            return [entry for entry in entries if isinstance(entry, dict)]
+    answer = _answer(text)
+    # A quote inside a string is escaped, so a match is never part of a string.
+    opening = re.compile(r"(?<!\\)" + re.escape(json.dumps(key)) + r"\s*:\s*\[")
+    found: list[dict[str, Any]] | None = None
+    match = opening.search(answer)
+    while match:
+        found, end = _elements(answer, match.end())
+        match = opening.search(answer, end)
+    if found is not None:
+        return found
+    flat: list[Any] = []
+    for value in _scan(answer):
+        flat.extend(value if isinstance(value, list) else [value])
+    return [item for item in flat if isinstance(item, dict)]
+
+
+def _decode(text: str, at: int) -> tuple[Any, int] | None:
+    """The value that starts at `at` and where it ends, or None."""
+    try:
+        value, end = _decoder.raw_decode(text, at)
+        return _clean(value), end
+    # Besides broken JSON: integers of more digits than Python reads, and bottomless nesting.
+    except (ValueError, RecursionError):
+        return None
+
+
+def _clean(value: Any) -> Any:
+    """The same value without lone surrogates, which no file can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return value
+
+
+def _scan(text: str) -> list[dict[str, Any] | list[Any]]:
+    found = []
+    false_starts = 0
+    match = _start.search(text)
+    while match and false_starts < MAX_FALSE_STARTS:
+        decoded = _decode(text, match.start())
+        if decoded is None:
+            false_starts += 1
+            match = _start.search(text, match.end())
+        else:
+            found.append(decoded[0])
+            match = _start.search(text, decoded[1])
     return found
+
+
+def _elements(text: str, at: int) -> tuple[list[dict[str, Any]], int]:
+    """Objects of the array whose first element is at `at`, and where reading them ended."""
+    found: list[dict[str, Any]] = []
+    first = re.compile(r'\s*(\{\s*"[^"\\]*"\s*:)').match(text, at)
+    # All items begin with the same field: behind a broken one, that is where the next begins.
+    again = re.compile(r"\s*".join(map(re.escape, _parts(first[1])))) if first else None
+    at = first.start(1) if first else at
+    for _ in range(len(text)):
+        decoded = _decode(text, at)
+        if decoded is not None:
+            value, at = decoded
+            if isinstance(value, dict):
+                found.append(value)
+            comma = _comma.match(text, at)
+            if comma:
+                at = comma.end()
+                continue
+            return found, at
+        resumed = again.search(text, at + 1) if again else None
+        if resumed is None:
+            return found, at
+        at = resumed.start()
+    return found, at
+
+
+def _parts(start: str) -> list[str]:
+    """`{ "n" :` as its three tokens."""
+    return ["{", start[1:-1].strip(), ":"]
+
+
+def _answer(text: str) -> str:
+    """The text without the thoughts that some models write before their answer.
+
+    Thoughts that never end leave no answer. A tag inside the JSON, which a label may well be
+    about, is none.
+    """
+    stripped = text.lstrip()
+    if stripped.startswith(THINK):
+        return stripped.partition(THINK_END)[2]
+    if stripped.startswith(("{", "[", "```")):
+        return stripped
+    # Some chat templates open the thoughts in the prompt, so that only their end is seen.
+    _, end, rest = stripped.partition(THINK_END)
+    return rest if end and _scan(rest) else stripped

@@ -125,7 +125,7 @@ def ask(
         journal = Journal.open(job.run.journal)
         in_doubt = journal.forget_in_doubt()
         if in_doubt:
-            say(f"{in_doubt} requests were on their way when the last run died: asked again")
+            say(f"{in_doubt} requests sent earlier were never answered: they may be paid twice")
         client = ChatClient(
             config.base_url,
             api_key(config),

@@ -40,6 +40,10 @@ def status_error(code, body, headers=None):
         (404, {"detail": "Not Found"}, "stop", "status_404"),
         (400, {"error": {"message": "no such parameter"}}, "stop", "status_400"),
         (400, {"error": {"message": "This model's maximum context length"}}, "split", "too_long"),
+        (400, {"error": {"message": "cannot parse a character"}}, "fail", "bad_request"),
+        (400, {"error": {"message": "x", "code": "invalid_prompt"}}, "refused", "content_filter"),
+        (403, {"error": {"message": "your input was flagged"}}, "refused", "content_filter"),
+        (403, {"error": {"message": "country"}}, "stop", "status_403"),
         (400, {"message": "x", "code": "context_length_exceeded"}, "split", "too_long"),
         (413, "too large", "split", "too_long"),
         (400, {"error": {"message": "x", "code": "content_filter"}}, "refused", "content_filter"),
@@ -102,7 +106,7 @@ ENTRIES = [{"n": i, "label": f'a "label" {i} }} {{', "x": [{"y": 1}]} for i in r
 def test_any_cut_of_a_reply_gives_a_prefix_of_its_items(cut, pretty):
     whole = json.dumps({"labels": ENTRIES}, indent=2 if pretty else None)
     found = items(whole[:cut], "labels")
-    assert [f for f in found if "n" in f] == ENTRIES[: sum("n" in f for f in found)]
+    assert found == ENTRIES[: len(found)]
     assert items(whole, "labels") == ENTRIES
 
 
@@ -117,10 +121,40 @@ def test_any_cut_of_a_reply_gives_a_prefix_of_its_items(cut, pretty):
         '[{"n": 1}]',
         '{"n": 1}',
         '{"labels": [{"n": 1}, "junk", 3, null]}',
+        'For example {"labels": [{"n": 7}]}. So: {"labels": [{"n": 1}]}',
     ],
 )
 def test_items_are_found_whatever_surrounds_them(text):
     assert items(text, "labels") == [{"n": 1}]
+
+
+def test_thoughts_are_told_from_labels_about_them():
+    entries = [{"n": 1, "label": "<think>a</think>"}, {"n": 2, "label": "fires on </think>\n"}]
+    assert items(json.dumps({"labels": entries}), "labels") == entries
+    assert items('<think>perhaps {"n": 1, "label": "draft"}', "labels") == []
+
+
+def test_a_broken_item_costs_only_itself():
+    text = '{"labels": [{"n": 1, "x": "a\nb"}, {"n": 2, "x": "say "hi""}, {"n": 3, "x": NaN}]}'
+    assert items(text, "labels") == [{"n": 1, "x": "a\nb"}, {"n": 3, "x": None}]
+
+
+def test_a_bottomless_envelope_is_unreadable_and_huge_usage_is_cut():
+    with pytest.raises(UnreadableReply):
+        read_reply(b"[" * 200_000)
+    body = {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 10**400}}
+    assert read_reply(json.dumps(body).encode()).usage.prompt_tokens < 2**31
+
+
+def test_an_error_inside_a_good_status_counts_by_its_own_code():
+    def action(error):
+        with pytest.raises(UnreadableReply) as caught:
+            read_reply(json.dumps({"error": error}).encode())
+        return classify(caught.value).action
+
+    assert action({"code": 402, "message": "no credits"}) == "stop"
+    assert action({"code": 502, "message": "upstream"}) == "retry"
+    assert action("oops") == "retry"
 
 
 @given(st.text(max_size=200))
@@ -213,6 +247,5 @@ def test_a_flipped_byte_in_a_reply_is_never_silently_wrong(tmp_path):
     raw.commit()
     raw.close()
     journal = Journal.open(path)
-    with pytest.raises(UserError, match="cannot be read"):
-        journal.get("k")
+    assert journal.get("k") is None
     journal.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.llm.client import ChatClient, preflight
+from autointerp.llm.client import ChatClient, _probe, preflight
 from autointerp.llm.journal import Journal
 from autointerp.llm.pool import PoolSettings, PoolTotals, RunStopped, Step, run_jobs
 from autointerp.llm.prices import Price, price_of
@@ -353,6 +353,49 @@ def check(url, key="k", model="test-model"):
     asyncio.run(preflight(url, key, model, timeout_s=5))
 
 
+def test_what_may_have_been_billed_stays_in_doubt(journal):
+    once = [Fault("hang"), status(429), status(503)]
+    with FakeServer(say_back, faults=lambda _r, seen, _i: once[seen] if seen < 3 else None) as srv:
+        run(srv, [Echo("a")], journal, timeout_s=0.2)
+    store = Journal.open(journal)
+    assert (store.totals().replies, store.totals().in_doubt) == (1, 2)
+    store.close()
+
+
+def test_an_unreadable_reply_is_journaled_and_bought_again(journal):
+    with FakeServer(say_back, faults=lambda *_: Fault("truncate")) as server:
+        first = run(server, [Echo("a")], journal, max_attempts=2)
+        assert first.results == [("a", "unreadable")]
+        store = Journal.open(journal)
+        assert store.totals().replies == 1
+        store.close()
+        server.faults = None
+        assert run(server, [Echo("a")], journal).results == [("a", "re: a")]
+
+
+def test_a_server_that_stays_away_stops_the_run_and_fails_no_job(journal):
+    with FakeServer(say_back) as server:
+        pass
+    ran = run(server, [Echo("a")], journal, max_wait_s=0.0, error=(RunStopped, "no connection"))
+    assert ran.results == []
+
+
+def test_preflight_never_shows_a_key_that_cannot_be_sent():
+    with FakeServer(say_back) as server:
+        for key in ("sk-secret\nx", "sk-sécret"):
+            with pytest.raises(UserError, match="line break") as caught:
+                check(server.url, key=key)
+            assert "cret" not in str(caught.value)
+
+
+def test_preflight_knows_a_page_from_a_chat_completion():
+    page = lambda *_: Fault("raw", body=b"<html>welcome</html>")  # noqa: E731
+    with FakeServer(say_back, faults=page) as server:
+        server.models = ("test-model",)
+        with pytest.raises(UserError, match="check the base URL"):
+            asyncio.run(_probe(server.url, "k", "test-model", [], 5))
+
+
 def test_preflight_says_what_is_wrong():
     with FakeServer(say_back, api_key="k") as server:
         check(server.url)
@@ -377,3 +420,15 @@ def test_prices_are_given_or_known_or_unknown():
 def test_bodies_are_canonical():
     body = json.loads(Echo("x").request().body)
     assert list(body) == sorted(body)
+
+
+def test_a_bad_request_stops_the_run_unless_others_were_taken(journal):
+    bad = status(400, "cannot parse this")
+
+    def only_b(request, _seen, _index):
+        return bad if request["messages"][0]["content"] == "b" else None
+
+    with FakeServer(say_back, faults=only_b) as server:
+        run(server, [Echo("b"), Echo("a")], journal, concurrency=1, error=(RunStopped, "parse"))
+        ran = run(server, [Echo("a"), Echo("b")], journal, concurrency=1)
+    assert ran.results == [("a", "re: a"), ("b", "bad_request")]
