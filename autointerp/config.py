@@ -136,6 +136,12 @@ class RunConfig(BaseModel):
                 f"window_before ({self.window_before}) must be less than "
                 f"window_length ({self.window_length})"
             )
+        most = max(self.detection_windows, -(-self.simulation_windows // 2))
+        if most > self.score_windows:
+            raise ValueError(
+                f"scorers ask for {most} windows of a kind, score_windows keeps "
+                f"{self.score_windows}"
+            )
         if self.labeler == "llm" and self.model is None:
             raise ValueError("labeler llm needs a model: --model NAME")
         if (self.input_price is None) != (self.output_price is None):

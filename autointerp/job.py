@@ -45,8 +45,12 @@ class Job:
 
     @contextmanager
     def recorded(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
-        """Record the stage as done if the block ends well, with the details it fills in."""
+        """Record the stage as done if the block ends well, with the details it fills in.
+
+        Until then it counts as not done, even if it was: some of its files may be new already.
+        """
         details: dict[str, Any] = {}
+        self.run.forget_stages(stage)
         began = time.monotonic()
         self.run.note(f"{stage} begins")
         yield details

@@ -51,6 +51,11 @@ class Run:
         stages: dict[str, dict[str, Any]] = self.record().get("stages", {})
         return stages.get(name, {})
 
+    def forget_stages(self, *names: str) -> None:
+        """Take stages for not done."""
+        stages = self.record().get("stages", {})
+        self.update(stages={name: entry for name, entry in stages.items() if name not in names})
+
     def finish_stage(self, name: str, inputs: str, seconds: float, **details: Any) -> None:
         finished_at = datetime.now(UTC).isoformat(timespec="seconds")
         entry = {"inputs": inputs, "finished_at": finished_at, "seconds": round(seconds, 2)}

@@ -38,6 +38,8 @@ def test_the_template_holds_every_setting_and_its_default():
         ("concurrency = 0", "setting concurrency: "),
         ("window_length = 8\nwindow_before = 8", "must be less than window_length"),
         ('labeler = "llm"', "needs a model"),
+        ("detection_windows = 26", "score_windows keeps 25"),
+        ("simulation_windows = 60", "ask for 30 windows"),
         ('scorers = "detection,magic"', "'magic' is no scorer"),
         ("input_price = 1.0", "give both"),
         ("seed = ", "is not TOML"),

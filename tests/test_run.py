@@ -194,6 +194,7 @@ def test_a_feature_that_gets_no_label_fails_alone_with_the_reason(cli, planted, 
         sent = len(server.requests)
         assert cli("run", *flags)[0] == 0
         assert len(server.requests) == sent
+        pd.testing.assert_frame_equal(labels, table(out))
 
 
 def test_refused_features_are_marked_and_the_others_labeled(cli, planted, tmp_path):
@@ -262,6 +263,25 @@ def test_the_key_is_written_nowhere(cli, planted, tmp_path):
     for file in out.rglob("*"):
         if file.is_file():
             assert b"sk-planted-secret" not in file.read_bytes()
+
+
+def test_a_stage_that_died_halfway_is_not_taken_for_done(cli, planted, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    flags = planted.flags(out)
+    assert cli("run", *flags)[0] == 0
+    first = table(out)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    # Between windows.parquet and features.parquet, with another seed.
+    with monkeypatch.context() as patched:
+        patched.setattr("autointerp.stages.collect.write_features", die)
+        assert cli("run", *flags, "--seed", "5")[0] == 130
+    code, _, said = cli("run", *flags)
+    assert code == 0
+    assert "collect: done already" not in said
+    pd.testing.assert_frame_equal(first, table(out))
 
 
 @pytest.mark.parametrize("kill_after", [1, 2, 5, 17, 30])

@@ -6,7 +6,6 @@ vocabulary.parquet     the bytes of every token id
 acts-00000.safetensors acts [shard contexts, length, d_in], bfloat16 or float32
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -208,9 +207,3 @@ class ActivationCache:
                         )
             except SafetensorError as error:
                 raise UserError(f"{self.path / shard.file} cannot be read: {error}") from None
-
-
-def manifest_summary(path: Path) -> dict[str, object]:
-    """The manifest as a dictionary, for the run's record."""
-    loaded: dict[str, object] = json.loads((path / "manifest.json").read_text())
-    return loaded

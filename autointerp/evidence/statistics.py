@@ -100,15 +100,21 @@ class Statistics:
         """Mean activation over firings, 0 for a feature that never fires: float64 [features]."""
         return self.total / self.n_active.clamp(min=1)
 
-    def top_tokens(self, row: int, limit: int) -> list[tuple[int, int, float]]:
-        """(token id, count, mean activation) of one feature's sampled firings, commonest first."""
-        filled = self.sample_draw[row] != NONE
-        tokens, inverse, counts = self.sample_token[row][filled].unique(
-            return_inverse=True, return_counts=True
-        )
-        sums = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-        sums.index_add_(0, inverse, self.sample_value[row][filled].double())
-        order = lexicographic_order(-counts, tokens)[:limit]
-        return [
-            (int(tokens[i]), int(counts[i]), float(sums[i] / counts[i])) for i in order.tolist()
-        ]
+    def top_tokens(self, limit: int) -> list[list[tuple[int, int, float]]]:
+        """For every feature (token id, count, mean activation), commonest first, by its sample."""
+        row, place = (self.sample_draw != NONE).nonzero(as_tuple=True)
+        token, value = self.sample_token[row, place], self.sample_value[row, place].double()
+        order = lexicographic_order(row, token)
+        row, token, value = row[order], token[order], value[order]
+        first = starts_of_groups(row, token)
+        pair = first.cumsum(0) - 1
+        row, token = row[first], token[first]
+        counts = torch.bincount(pair, minlength=len(row))
+        means = torch.bincount(pair, weights=value, minlength=len(row)) / counts
+        order = lexicographic_order(row, -counts, token)
+        order = order[rank_in_group(starts_of_groups(row[order])) < limit]
+        found: list[list[tuple[int, int, float]]] = [[] for _ in range(self.features)]
+        columns = (row[order], token[order], counts[order], means[order])
+        for r, t, c, m in zip(*(column.tolist() for column in columns), strict=True):
+            found[r].append((t, c, m))
+        return found

@@ -147,9 +147,9 @@ def write_features(collector: Collector, coder: str, vocabulary: Vocabulary, pat
     top_tokens = [
         [
             {"token": vocabulary.token_text(token), "count": count, "mean_activation": mean}
-            for token, count, mean in statistics.top_tokens(row, _TOP_TOKENS)
+            for token, count, mean in tokens
         ]
-        for row in range(len(n_active))
+        for tokens in statistics.top_tokens(_TOP_TOKENS)
     ]
     columns = [
         pa.array([coder] * len(n_active), pa.string()),

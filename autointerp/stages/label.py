@@ -82,6 +82,8 @@ def run(job: Job) -> None:
             details["prompt_hash"] = load_prompt(NAME, Path(job.config.prompts)).hash
         else:
             drafts = _draft_by_rules(job, store, vocabulary)
+        # The table loses its scores, so they must come anew even if the labels turn out equal.
+        job.run.forget_stages("score")
         write_drafts(drafts, job.run.drafts)
         priced = model.is_priced(job.config)
         write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)

@@ -154,12 +154,13 @@ def test_statistics_equal_brute_force(seed, contexts, size):
     # The four values are dyadic, so that sums are exact in any order.
     assert found.total.tolist() == values.sum((0, 1), dtype=np.float64).tolist()
     edges = np.array(histogram_edges(), dtype=np.float32)
+    top_tokens = found.top_tokens(10)
     for feature in range(3):
         bins = np.digitize(values[:, :, feature][fires[:, :, feature]], edges[1:-1])
         assert found.histogram[feature].tolist() == np.bincount(bins, minlength=BINS).tolist()
         # Fewer firings than are sampled: counts are then exact.
         token_ids = corpus.token_ids[fires[:, :, feature]]
-        counts = {token: count for token, count, _ in found.top_tokens(feature, 10)}
+        counts = {token: count for token, count, _ in top_tokens[feature]}
         assert counts == {
             int(t): int(n) for t, n in zip(*np.unique(token_ids, return_counts=True), strict=True)
         }
@@ -176,7 +177,10 @@ def test_sample_of_firings_does_not_depend_on_batches():
     many = collect(corpus, [1], 4, 2, 7, cut(200, [3, 17], 1)).statistics
     assert int(one.n_active[0]) > one.sample_draw.shape[1]
     assert torch.equal(one.sample_draw, many.sample_draw)
-    assert one.top_tokens(0, 5) == many.top_tokens(0, 5)
+    assert one.top_tokens(5) == many.top_tokens(5)
+    counts = [count for _, count, _ in one.top_tokens(5)[0]]
+    assert counts == sorted(counts, reverse=True)
+    assert sum(counts) == one.sample_draw.shape[1]
 
 
 def test_window_density_is_the_share_of_drawn_windows_that_fire():
