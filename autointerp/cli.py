@@ -34,8 +34,11 @@ def _option(name: str) -> inspect.Parameter:
         # `int | None` and literals: pydantic checks the values, the shell gives text or numbers.
         members = getattr(kind, "__args__", ())
         accepted = next((t for t in (int, float) if t in members), str)
+    default = "" if field.default is None else f" Default {field.default}."
     option = typer.Option(
-        "--" + name.replace("_", "-"), help=field.description, rich_help_panel=setting_section(name)
+        "--" + name.replace("_", "-"),
+        help=f"{field.description}{default}",
+        rich_help_panel=setting_section(name),
     )
     return inspect.Parameter(
         name,

@@ -82,7 +82,7 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
         return
     columns = (
         TextColumn("{task.description:<12}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}  {task.fields[rate]}/s"),
         TimeElapsedColumn(),
