@@ -27,9 +27,9 @@ _RUN = {
 
 def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     """Refuse what is bound to fail before a file is touched or a cent spent. Raises UserError."""
-    if collect.NAME in stages:
-        capture.check(job) if capture.NAME in stages else None
-        job.device()
+    if capture.NAME in stages:
+        capture.check(job)
+    job.device()
     if not job.config.uses_model():
         if dry_run:
             raise UserError("--dry-run counts requests to a model: name one with --model")

@@ -60,6 +60,7 @@ def plant(folder: Path, *, contexts: int = 400, features: int = 12, seed: int = 
         writer.partial / "vocabulary.parquet"
     )
     writer.finish(
+        made_from="planted",
         subject="planted",
         hook="none",
         text="planted",

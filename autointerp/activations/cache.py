@@ -35,9 +35,13 @@ class Shard(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`manifest.json`: what was captured and how; `median_norm` is over valid tokens."""
+    """`manifest.json`: what was captured and how; `median_norm` is over valid tokens.
+
+    `made_from` is a fingerprint of everything the cache depends on.
+    """
 
     format_version: Literal[1] = 1
+    made_from: str
     subject: str
     hook: str
     d_in: int
@@ -106,6 +110,7 @@ class CacheWriter:
     def finish(
         self,
         *,
+        made_from: str,
         subject: str,
         hook: str,
         text: str,
@@ -126,6 +131,7 @@ class CacheWriter:
             self.partial / "tokens.safetensors",
         )
         manifest = Manifest(
+            made_from=made_from,
             subject=subject,
             hook=hook,
             d_in=self.d_in,

@@ -62,7 +62,7 @@ def load_subject(subject: str) -> tuple[torch.nn.Module, PreTrainedTokenizerBase
     return model.eval(), tokenizer
 
 
-def capture(settings: CaptureSettings, out: Path, device: torch.device) -> Manifest:
+def capture(settings: CaptureSettings, out: Path, device: torch.device, made_from: str) -> Manifest:
     """Write the native cache at `out`. A capture that is interrupted leaves nothing there."""
     model, tokenizer = load_subject(settings.subject)
     if device.type == "cpu":
@@ -110,6 +110,7 @@ def capture(settings: CaptureSettings, out: Path, device: torch.device) -> Manif
         )
     vocabulary.save(writer.partial / "vocabulary.parquet")
     return writer.finish(
+        made_from=made_from,
         subject=settings.subject,
         hook=settings.hook,
         text=settings.text,

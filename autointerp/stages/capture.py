@@ -1,5 +1,7 @@
 """capture: the subject model over text → activation cache."""
 
+from pathlib import Path
+
 from autointerp import demo
 from autointerp.activations.cache import ActivationCache
 from autointerp.activations.capture import CaptureSettings, capture
@@ -38,26 +40,35 @@ def settings_of(job: Job) -> CaptureSettings | None:
     )
 
 
-def _inputs(job: Job, settings: CaptureSettings) -> str:
+def _inputs(settings: CaptureSettings) -> str:
     chosen = vars(settings) | {"batch_contexts": None}
-    path = str(job.config.cache_path().resolve())
-    return fingerprint(settings=chosen, text=source_identity(settings.text), path=path)
+    subject = Path(settings.subject)
+    return fingerprint(
+        settings=chosen,
+        subject=source_identity(settings.subject) if subject.is_dir() else None,
+        text=source_identity(settings.text),
+    )
+
+
+def _is_done(path: Path, inputs: str) -> bool:
+    """Whether a whole cache made from the same inputs is there, by whichever run."""
+    try:
+        return ActivationCache(path).manifest.made_from == inputs
+    except UserError:
+        return False
 
 
 def check(job: Job) -> None:
     """Raise UserError for what can be known to fail before the run begins."""
     settings = settings_of(job)
     path = job.config.cache_path()
-    if settings is not None:
-        inputs = _inputs(job, settings)
-        if job.config.cache is not None and path.exists() and not _is_done(job, inputs):
-            raise UserError(
-                f"{path} exists and was not captured by this run with these settings: drop "
-                "--subject and --text to read it as it is, or name another --cache"
-            )
-        return
-    cache = ActivationCache(path)
-    check_width(job, cache)
+    if settings is None:
+        check_width(job, ActivationCache(path))
+    elif job.config.cache is not None and path.exists() and not _is_done(path, _inputs(settings)):
+        raise UserError(
+            f"{path} exists and is no cache made from these settings: drop --subject and --text "
+            "to read it as it is, or name another --cache"
+        )
 
 
 def check_width(job: Job, cache: ActivationCache) -> None:
@@ -68,11 +79,6 @@ def check_width(job: Job, cache: ActivationCache) -> None:
         )
 
 
-def _is_done(job: Job, inputs: str) -> bool:
-    manifest = job.config.cache_path() / "manifest.json"
-    return job.run.stage(NAME).get("inputs") == inputs and manifest.is_file()
-
-
 def run(job: Job) -> None:
     """Make the cache, unless it is there from the same inputs or was given."""
     settings = settings_of(job)
@@ -80,11 +86,11 @@ def run(job: Job) -> None:
     if settings is None:
         say(f"capture: uses the cache {path}")
         return
-    inputs = _inputs(job, settings)
-    if _is_done(job, inputs):
+    inputs = _inputs(settings)
+    if _is_done(path, inputs):
         say(f"capture: done already, {path}")
         return
     with job.recorded(NAME, inputs) as details:
-        manifest = capture(settings, path, job.device())
+        manifest = capture(settings, path, job.device(), inputs)
         details["tokens"] = manifest.tokens
         details["contexts"] = manifest.contexts

@@ -21,6 +21,7 @@ from autointerp.activations.documents import documents
 from autointerp.activations.hooks import activations_at, resolve_hook
 from autointerp.errors import UserError
 from autointerp.vocabulary import Vocabulary
+from tests.coders.test_coder import write_saelens
 
 CPU = torch.device("cpu")
 WORDS = ["<end>", "the", "cat", "sat", "on", "mat", "<unk>"]
@@ -107,7 +108,7 @@ def test_capture_packs_documents_and_stores_what_the_hook_sees(subject, tmp_path
     (folder / "a.txt").write_text("the cat sat")
     (folder / "b.txt").write_text("on the mat")
     (folder / "c.txt").write_text("cat cat cat mat the the")
-    manifest = capture(settings(subject, folder), tmp_path / "cache", CPU)
+    manifest = capture(settings(subject, folder), tmp_path / "cache", CPU, "x")
     cache = ActivationCache(tmp_path / "cache")
     expected = [[1, 2, 3, 0], [4, 1, 5, 0], [2, 2, 2, 5]]
     assert cache.token_ids.tolist() == expected
@@ -132,10 +133,10 @@ def test_a_capture_that_fails_leaves_no_cache(subject, tmp_path):
     text = tmp_path / "t.txt"
     text.write_text("the cat sat on the mat " * 3)
     with pytest.raises(UserError, match="width 16, the coder takes 8"):
-        capture(settings(subject, text, d_in=8), tmp_path / "cache", CPU)
+        capture(settings(subject, text, d_in=8), tmp_path / "cache", CPU, "x")
     text.write_text("the cat")
     with pytest.raises(UserError, match="less than one context"):
-        capture(settings(subject, text), tmp_path / "cache", CPU)
+        capture(settings(subject, text), tmp_path / "cache", CPU, "x")
     assert not (tmp_path / "cache").exists()
 
 
@@ -149,6 +150,7 @@ def test_shards_hold_whole_contexts_in_order(tmp_path, monkeypatch):
         writer.add(token_ids[rows], valid[rows], activations[rows])
     assert not (tmp_path / "cache").exists()
     manifest = writer.finish(
+        made_from="x",
         subject="s",
         hook="h",
         text="t",
@@ -175,7 +177,7 @@ def test_norm_outliers_are_ten_times_the_median_of_valid_tokens():
 def cache(subject, tmp_path):
     text = tmp_path / "t.txt"
     text.write_text("the cat sat on the mat " * 3)
-    capture(settings(subject, text), tmp_path / "cache", CPU)
+    capture(settings(subject, text), tmp_path / "cache", CPU, "x")
     return tmp_path / "cache"
 
 
@@ -219,3 +221,31 @@ def test_the_demo_text_is_the_standard_library():
     first = next(documents("demo"))
     assert len(first) > 0
     assert first == next(documents("demo"))
+
+
+def test_runs_share_a_cache_made_from_the_same_settings(cli, planted, subject, tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("the cat sat on the mat " * 30)
+    coder = tmp_path / "sae"
+    write_saelens(coder, "standard")
+    flags = ["--coder", str(coder), "--subject", str(subject), "--text", str(text)]
+    flags += ["--hook", "residual:1", "--context-length", "4", "--cache", str(tmp_path / "c")]
+    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "a"))
+    assert code == 2
+    assert "width 16, the coder takes 6" in said
+    config = LlamaConfig(
+        **SIZES, hidden_size=6, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1
+    )
+    LlamaForCausalLM(config).save_pretrained(subject)
+    assert cli("capture", *flags, "--out", str(tmp_path / "a"))[0] == 0
+    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
+    assert code == 0
+    assert "done already" in said
+    text.write_text("another text " * 30)
+    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
+    assert code == 2
+    assert "no cache made from these settings" in said
+    (tmp_path / "data").mkdir()
+    code, _, said = cli("capture", *flags, "--cache", str(tmp_path / "data"))
+    assert code == 2
+    assert (tmp_path / "data").is_dir()
