@@ -119,7 +119,7 @@ def fragile(request, seen, index):
 
 @pytest.fixture
 def _quick_backoff(monkeypatch):
-    monkeypatch.setattr("autointerp.llm.pool._FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("autointerp.llm.retry.FIRST_BACKOFF_S", 0.001)
 
 
 @pytest.mark.usefixtures("_quick_backoff")

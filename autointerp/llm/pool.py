@@ -13,22 +13,19 @@ from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import tenacity
-from tenacity.stop import stop_base
 
 from autointerp.errors import UserError
 from autointerp.llm.client import ChatClient
-from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
+from autointerp.llm.errors import CALL_ERRORS, UnreadableReply, classify
 from autointerp.llm.journal import Journal
 from autointerp.llm.limits import Pace
 from autointerp.llm.prices import Price
 from autointerp.llm.reply import CallFailure, ChatReply, Usage, read_reply, usage_of
 from autointerp.llm.request import ChatRequest
+from autointerp.llm.retry import Failed, StopAfterCounted, backoff_s, decision_of, retryable
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
-
-_FIRST_BACKOFF_S = 2.0
-_LONGEST_BACKOFF_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +72,8 @@ class RunStopped(UserError):
     """The endpoint refused for good (key, model, quota, bad request): asking on is pointless."""
 
 
-class _Failed(Exception):
-    """Carries the decision on a failed call through tenacity."""
-
-    def __init__(self, decision: Decision) -> None:
-        super().__init__(decision.message)
-        self.decision = decision
-
-
 class _Stopped(Exception):
     """Another worker has met an error that ends the run: this one's job is left undone."""
-
-
-def backoff_s(decision: Decision, failures: int, draw: float) -> float:
-    """Full jitter over a doubling bound, on top of what the server asked for."""
-    bound: float = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** max(0, failures - 1))
-    asked = min(decision.retry_after_s or 0.0, _LONGEST_BACKOFF_S)
-    return asked + draw * bound
 
 
 class _Pool(Generic[R]):
@@ -208,7 +190,7 @@ class _Pool(Generic[R]):
 
     async def _ask(self, request: ChatRequest, key: str) -> ChatReply | CallFailure:
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_retryable),
+            retry=tenacity.retry_if_exception(retryable),
             wait=self._wait,
             stop=StopAfterCounted(self._settings.max_attempts)
             | tenacity.stop_after_delay(self._settings.max_wait_s),
@@ -218,7 +200,7 @@ class _Pool(Generic[R]):
         )
         try:
             return await retrying(self._send_once, request, key)
-        except _Failed as failed:
+        except Failed as failed:
             decision = failed.decision
             # A server that has been away for so long is away for every other request too, and one
             # that has taken none so far will not take the next.
@@ -253,7 +235,7 @@ class _Pool(Generic[R]):
             # A reply on its way must reach the journal even if this worker is cancelled.
             return await asyncio.shield(buying)
         except CALL_ERRORS as error:
-            raise _Failed(classify(error)) from error
+            raise Failed(classify(error)) from error
         finally:
             self._totals.in_flight -= 1
 
@@ -280,36 +262,13 @@ class _Pool(Generic[R]):
         return cost
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        decision = _decision(state)
+        decision = decision_of(state)
         return backoff_s(decision, state.attempt_number, self._random.random())
 
     def _before_sleep(self, state: tenacity.RetryCallState) -> None:
         self._totals.retries += 1
-        if _decision(state).kind == "rate_limit":
+        if decision_of(state).kind == "rate_limit":
             self._totals.rate_limited += 1
-
-
-def _decision(state: tenacity.RetryCallState) -> Decision:
-    error = state.outcome.exception() if state.outcome is not None else None
-    assert isinstance(error, _Failed)
-    return error.decision
-
-
-def _retryable(error: BaseException) -> bool:
-    return isinstance(error, _Failed) and error.decision.action == "retry"
-
-
-class StopAfterCounted(stop_base):
-    """Stop after so many failures that count: refusals for the sake of a rate limit do not."""
-
-    def __init__(self, attempts: int) -> None:
-        self._attempts = attempts
-
-    def __call__(self, state: tenacity.RetryCallState) -> bool:
-        counted: int = getattr(state, "counted_failures", 0)
-        counted += _decision(state).counted
-        state.counted_failures = counted  # type: ignore[attr-defined]
-        return counted >= self._attempts
 
 
 async def run_jobs(

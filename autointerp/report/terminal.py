@@ -170,7 +170,7 @@ def summary(run: Run) -> Table:
     if collect:
         table.add_row(
             "corpus",
-            f"{collect['tokens']:,} tokens, L0 {collect['mean_l0']:.1f}, "
+            f"{collect['tokens']:,} tokens, {collect['mean_l0']:.1f} of the features active a token, "
             f"{collect['dead']:,} of {collect['features']:,} features never fired",
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)

@@ -13,9 +13,9 @@ from autointerp.errors import UserError
 from autointerp.llm.client import _Response
 from autointerp.llm.errors import Decision, UnreadableReply, classify, parse_retry_after
 from autointerp.llm.journal import Journal
-from autointerp.llm.pool import backoff_s
 from autointerp.llm.reply import read_reply
 from autointerp.llm.request import chat_request
+from autointerp.llm.retry import backoff_s
 from autointerp.llm.structured import items
 
 REQUEST_MODULE = sys.modules[_Response.__module__.partition(".")[0]]
