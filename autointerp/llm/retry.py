@@ -1,4 +1,4 @@
-"""When a failed call is tried again, and after how long: the policy that the pool gives tenacity."""
+"""When a failed call is tried again and after how long: the policy the pool gives tenacity."""
 
 import tenacity
 from tenacity.stop import stop_base

@@ -170,8 +170,8 @@ def summary(run: Run) -> Table:
     if collect:
         table.add_row(
             "corpus",
-            f"{collect['tokens']:,} tokens, {collect['mean_l0']:.1f} of the features active a token, "
-            f"{collect['dead']:,} of {collect['features']:,} features never fired",
+            f"{collect['tokens']:,} tokens, {collect['mean_l0']:.1f} features active on each, "
+            f"{collect['dead']:,} of {collect['features']:,} never fired",
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)
         table.add_row("masked", masked or "nothing")
