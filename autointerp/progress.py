@@ -62,11 +62,13 @@ class _Lines:
     def line(self) -> None:
         elapsed = max(time.monotonic() - self._began, 1e-6)
         rate = self._done / elapsed
-        left = (self._total - self._done) / rate if rate else float("inf")
+        timing = f"in {elapsed:.1f} s"
+        if 0 < self._done < self._total:
+            timing = f"{(self._total - self._done) / rate:.0f} s left"
         parts = [
             f"{self._description}: {self._done:,} of {self._total:,} {self._unit}",
             f"{rate:,.0f}/s",
-            f"{left:.0f} s left" if self._done < self._total else f"in {elapsed:.1f} s",
+            timing,
             self._note,
         ]
         print(", ".join(p for p in parts if p), file=sys.stderr, flush=True)

@@ -70,6 +70,12 @@ def capture(settings: CaptureSettings, out: Path, device: torch.device, made_fro
         model = model.float()
     model = model.to(device)
     hook = resolve_hook(model, settings.hook)
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and settings.context_length > longest:
+        raise UserError(
+            f"context_length {settings.context_length}: {settings.subject} takes contexts of at "
+            f"most {longest} tokens"
+        )
     wanted = max(1, settings.tokens // settings.context_length)
     packer = _Packer(tokenizer, settings.context_length)
     vocabulary = vocabulary_of(tokenizer)

@@ -70,7 +70,10 @@ def load_prompt(task: str, folder: Path) -> Prompt:
     path = folder / name if (folder / name).is_file() else BUNDLED / name
     if not path.is_file():
         raise UserError(f"template {path} is missing: reinstall autointerp or name --prompts")
-    source = path.read_text(encoding="utf-8")
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"template {path} cannot be read: {error}") from None
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False)
     try:
         template = environment.from_string(source)

@@ -82,6 +82,8 @@ def run(job: Job) -> None:
     device = job.device()
     coder = job.coder.to(device)
     length = cache.manifest.context_length
+    if settings.length > length:
+        say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
     with job.recorded(NAME, inputs) as details:
         collector = Collector(torch.tensor(job.features), coder.features, length, settings, device)
         with track(NAME, cache.manifest.contexts * length, "tokens") as progress:

@@ -134,6 +134,8 @@ def test_a_capture_that_fails_leaves_no_cache(subject, tmp_path):
     text.write_text("the cat sat on the mat " * 3)
     with pytest.raises(UserError, match="width 16, the coder takes 8"):
         capture(settings(subject, text, d_in=8), tmp_path / "cache", CPU, "x")
+    with pytest.raises(UserError, match="at most 2048 tokens"):
+        capture(settings(subject, text, context_length=4096), tmp_path / "cache", CPU, "x")
     text.write_text("the cat")
     with pytest.raises(UserError, match="less than one context"):
         capture(settings(subject, text), tmp_path / "cache", CPU, "x")

@@ -98,6 +98,13 @@ def test_damaged_and_missing_files_are_said(tmp_path):
     with pytest.raises(UserError, match="not in a format that is known"):
         load_coder(tmp_path)
     write_saelens(tmp_path / "sae", "standard")
+    config = tmp_path / "sae" / "cfg.json"
+    good = config.read_text()
+    for text, said in (("[]", "no object of settings"), ("{", "is not JSON")):
+        config.write_text(text)
+        with pytest.raises(UserError, match=said):
+            load_coder(tmp_path / "sae")
+    config.write_text(good)
     weights = tmp_path / "sae" / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be read"):

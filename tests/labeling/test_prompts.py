@@ -44,6 +44,12 @@ def test_broken_templates_fail_when_loaded_and_say_where(tmp_path, body, said):
     assert str(file) in str(caught.value)
 
 
+def test_a_template_that_is_no_text_is_said(tmp_path):
+    (tmp_path / "label.jinja").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_prompt("label", tmp_path)
+
+
 def test_a_template_without_its_blocks_is_said(tmp_path):
     (tmp_path / "label.jinja").write_text("{% block user %}{% endblock %}")
     with pytest.raises(UserError, match="has no block 'system'"):

@@ -31,9 +31,11 @@ def load(path: Path) -> SparseCoder:
     normalisations that are not supported.
     """
     try:
-        config: dict[str, Any] = json.loads((path / CONFIG).read_text())
+        config: Any = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path / CONFIG} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path / CONFIG} is JSON, but no object of settings")
     architecture = config.get("architecture", "standard")
     if architecture not in _ACTIVATIONS:
         raise UserError(
