@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from autointerp.coders.formats import saelens
+from autointerp.coders.formats import gemma_scope, qwen_scope, saelens
 
-FORMATS: tuple[ModuleType, ...] = (saelens,)
+FORMATS: tuple[ModuleType, ...] = (saelens, qwen_scope, gemma_scope)

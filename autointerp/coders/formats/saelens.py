@@ -4,11 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-
 from autointerp.coders.coder import Activation, SparseCoder
+from autointerp.coders.formats.tensors import oriented, read_safetensors, required
 from autointerp.errors import UserError
 
 CONFIG = "cfg.json"
@@ -51,22 +48,15 @@ def load(path: Path) -> SparseCoder:
     if config.get("rescale_acts_by_decoder_norm"):
         raise UserError(f"{path / CONFIG}: rescale_acts_by_decoder_norm is not supported")
     metadata = config.get("metadata") or {}
-    tensors = _tensors(path / WEIGHTS, "W_enc", "b_enc", "b_dec", "threshold")
-    encoder, bias, decoder_bias = (
-        _required(tensors, name, path).float() for name in ("W_enc", "b_enc", "b_dec")
-    )
-    if encoder.shape == (len(decoder_bias), len(bias)):
-        encoder = encoder.T.contiguous()
-    elif encoder.shape != (len(bias), len(decoder_bias)):
-        raise UserError(
-            f"{path / WEIGHTS}: W_enc is {tuple(encoder.shape)}, but b_enc has {len(bias)} "
-            f"and b_dec {len(decoder_bias)} entries"
-        )
+    file = path / WEIGHTS
+    tensors = read_safetensors(file, "W_enc", "b_enc", "b_dec", "threshold")
+    bias, decoder_bias = (required(tensors, name, file) for name in ("b_enc", "b_dec"))
+    encoder = oriented(required(tensors, "W_enc", file), bias, decoder_bias, file)
     if config.get("apply_b_dec_to_input", True):
         bias = bias - encoder @ decoder_bias
     threshold = None
     if architecture == "jumprelu":
-        threshold = _required(tensors, "threshold", path).float()
+        threshold = required(tensors, "threshold", file)
     k = None
     if architecture == "topk":
         k = int(config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k") or 0)
@@ -81,21 +71,3 @@ def load(path: Path) -> SparseCoder:
         k=k,
         hook=metadata.get("hook_name") or config.get("hook_name"),
     )
-
-
-def _tensors(file: Path, *names: str) -> dict[str, Tensor]:
-    """Those of the named tensors that the file has; the rest of it is not read."""
-    try:
-        with safe_open(file, framework="pt") as stored:
-            present = set(stored.keys())
-            return {name: stored.get_tensor(name) for name in names if name in present}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
-
-
-def _required(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
-    if name not in tensors:
-        raise UserError(f"{path / WEIGHTS} has no tensor {name!r}")
-    if not bool(torch.isfinite(tensors[name]).all()):
-        raise UserError(f"{path / WEIGHTS}: tensor {name!r} has values that are not finite")
-    return tensors[name]
