@@ -52,12 +52,16 @@ class _Lines:
 
     def advance(self, n: int = 1) -> None:
         self._done += n
-        if time.monotonic() - self._last >= _PLAIN_EVERY_S:
-            self._last = time.monotonic()
-            self.line()
+        self._now_and_then()
 
     def note(self, text: str) -> None:
         self._note = text
+        self._now_and_then()
+
+    def _now_and_then(self) -> None:
+        if time.monotonic() - self._last >= _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            self.line()
 
     def line(self) -> None:
         elapsed = max(time.monotonic() - self._began, 1e-6)

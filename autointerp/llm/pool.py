@@ -66,6 +66,7 @@ class PoolTotals:
     completion_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
+    trouble: str = ""  # why the last call failed, until one succeeds
 
 
 class RunStopped(UserError):
@@ -85,6 +86,7 @@ class _Pool(Generic[R]):
         price: Price | None,
         settings: PoolSettings,
         on_result: Callable[[R], None],
+        on_retry: Callable[[], None],
         totals: PoolTotals,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
@@ -93,7 +95,7 @@ class _Pool(Generic[R]):
         self._follow_ups: deque[Job[R]] = deque()
         self._client, self._journal, self._price = client, journal, price
         self._settings, self._totals, self._sleep = settings, totals, sleep
-        self._on_result = on_result
+        self._on_result, self._on_retry = on_result, on_retry
         self._pace = Pace(settings.requests_per_minute)
         self._asking: dict[str, asyncio.Future[ChatReply | CallFailure]] = {}
         self._buying: set[asyncio.Task[ChatReply]] = set()
@@ -251,6 +253,7 @@ class _Pool(Generic[R]):
         cost = self._book(usage_of(raw))
         reply = read_reply(raw)
         self._totals.requests += 1
+        self._totals.trouble = ""
         return replace(reply, cost_usd=cost)
 
     def _book(self, usage: Usage) -> float:
@@ -267,8 +270,10 @@ class _Pool(Generic[R]):
 
     def _before_sleep(self, state: tenacity.RetryCallState) -> None:
         self._totals.retries += 1
+        self._totals.trouble = decision_of(state).message
         if decision_of(state).kind == "rate_limit":
             self._totals.rate_limited += 1
+        self._on_retry()
 
 
 async def run_jobs(
@@ -280,11 +285,13 @@ async def run_jobs(
     settings: PoolSettings,
     on_result: Callable[[R], None],
     totals: PoolTotals,
+    on_retry: Callable[[], None] = lambda: None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Run all jobs and their follow-ups; `jobs` is pulled only as workers are free.
 
-    `on_result` is called in the order replies come. Raises RunStopped when the endpoint refuses
-    for good and whatever a job raises; in both cases replies in flight are journaled first.
+    `on_result` is called in the order replies come, `on_retry` before each wait. Raises RunStopped
+    when the endpoint refuses for good and whatever a job raises; in both cases replies in flight
+    are journaled first.
     """
-    await _Pool(jobs, send, journal, price, settings, on_result, totals, sleep).run()
+    await _Pool(jobs, send, journal, price, settings, on_result, on_retry, totals, sleep).run()

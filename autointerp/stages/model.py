@@ -20,6 +20,7 @@ from autointerp.runs import fingerprint
 
 R = TypeVar("R")
 _CHARACTERS_A_TOKEN = 3.5
+_TROUBLE = 60  # characters of a server's complaint beside the bar
 _NO_KEY_NEEDED = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -101,11 +102,12 @@ class Estimate:
 
 
 def totals_note(totals: PoolTotals, priced: bool) -> str:
-    """Requests, retries and spend in a few words."""
+    """Requests, retries, spend and present trouble in a few words."""
     spend = f"${totals.cost_usd:,.4f}" if priced else "price unknown"
+    trouble = f", trying again: {totals.trouble[:_TROUBLE]}" if totals.trouble else ""
     return (
         f"{totals.requests:,} requests, {totals.from_journal:,} from the journal, "
-        f"{totals.retries:,} retries, {spend}"
+        f"{totals.retries:,} retries, {spend}{trouble}"
     )
 
 
@@ -117,9 +119,12 @@ def ask(
     known_price = price(config)
     totals = PoolTotals()
 
+    def note() -> None:
+        progress.note(totals_note(totals, known_price is not None))
+
     def received(result: R) -> None:
         on_result(result)
-        progress.note(totals_note(totals, known_price is not None))
+        note()
 
     async def send_all() -> None:
         journal = Journal.open(job.run.journal)
@@ -144,6 +149,7 @@ def ask(
                     max_attempts=config.max_attempts,
                 ),
                 on_result=received,
+                on_retry=note,
                 totals=totals,
             )
         finally:

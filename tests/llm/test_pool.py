@@ -51,10 +51,11 @@ class Ran:
     results: list
     totals: PoolTotals
     slept: list
+    troubles: list
 
 
 def run(server, jobs, journal_path, *, error=None, timeout_s=20.0, **settings):
-    results, slept, totals = [], [], PoolTotals()
+    results, slept, totals, troubles = [], [], PoolTotals(), []
 
     async def no_sleep(seconds):
         slept.append(seconds)
@@ -70,6 +71,7 @@ def run(server, jobs, journal_path, *, error=None, timeout_s=20.0, **settings):
                 price=PRICE,
                 settings=PoolSettings(**settings),
                 on_result=results.append,
+                on_retry=lambda: troubles.append(totals.trouble),
                 totals=totals,
                 sleep=no_sleep,
             )
@@ -82,7 +84,7 @@ def run(server, jobs, journal_path, *, error=None, timeout_s=20.0, **settings):
     else:
         with pytest.raises(error[0], match=error[1]):
             asyncio.run(main())
-    return Ran(results, totals, slept)
+    return Ran(results, totals, slept, troubles)
 
 
 @pytest.fixture
@@ -224,6 +226,8 @@ def test_attempts_run_out_for_faults_but_not_for_rate_limits(journal):
         ran = run(server, [Echo("b")], journal, max_attempts=3)
     assert ran.results == [("b", "re: b")]
     assert ran.totals.rate_limited == 20
+    assert ran.troubles == ["status 429"] * 20
+    assert ran.totals.trouble == ""
 
 
 @pytest.mark.parametrize(
