@@ -93,7 +93,8 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
         TextColumn("{task.fields[unit]}  {task.fields[rate]}/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        # What a server says is no markup.
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         yield _Bar(progress, description, total, unit)

@@ -157,9 +157,12 @@ def test_bad_settings(refused, planted, tmp_path, flags, said):
     assert said in found
 
 
-def test_a_later_stage_alone_needs_the_earlier_ones(refused, planted, tmp_path):
-    assert "collect` first" in refused("label", *planted.flags(tmp_path / "a"))
-    assert "first" in refused("score", *planted.flags(tmp_path / "b"))
+def test_a_later_stage_alone_needs_the_earlier_ones(cli, refused, planted, tmp_path):
+    flags = planted.flags(tmp_path / "a")
+    assert "`autointerp collect` first" in refused("label", *flags)
+    assert "`autointerp collect` first" in refused("score", *flags)
+    assert cli("collect", *flags)[0] == 0
+    assert "`autointerp label` first" in refused("score", *flags)
 
 
 def test_capture_needs_text_and_a_subject(refused, planted, tmp_path):

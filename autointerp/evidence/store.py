@@ -179,7 +179,7 @@ class EvidenceStore:
     def __init__(self, windows: Path, features: Path) -> None:
         for path in (windows, features):
             if not path.is_file():
-                raise UserError(f"no evidence: {path} is missing; collect first")
+                raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
         self._windows = pq.ParquetFile(windows)
         self.statistics: dict[int, dict[str, Any]] = {
             row["feature"]: row

@@ -29,7 +29,7 @@ class LabelItem(BaseModel):
 
     n: int
     label: str = Field(min_length=1, max_length=_LONGEST_LABEL)
-    reason: str = Field(default="", max_length=_LONGEST_REASON)
+    reason: str = ""
     confidence: float = Field(ge=0, le=1)
 
     @field_validator("label", "reason", mode="before")
@@ -39,6 +39,11 @@ class LabelItem(BaseModel):
             return value
         printable = "".join(c if c.isprintable() else " " for c in value)
         return " ".join(printable.split())
+
+    @field_validator("reason")
+    @classmethod
+    def _bounded(cls, value: str) -> str:
+        return value[:_LONGEST_REASON]
 
 
 @dataclass(frozen=True, slots=True)

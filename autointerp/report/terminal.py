@@ -161,40 +161,45 @@ def summary(run: Run) -> Table:
     table = Table(title=Text(f"run {run.path}"), show_header=False)
     table.add_column(style="bold")
     table.add_column()
+
+    def row(name: str, value: str) -> None:
+        # What a server or a path says is no markup.
+        table.add_row(name, Text(value))
+
     counts = labels["status"].value_counts()
-    table.add_row("features", ", ".join(f"{n:,} {status}" for status, n in counts.items() if n))
+    row("features", ", ".join(f"{n:,} {status}" for status, n in counts.items() if n))
     failed = labels.loc[labels["status"] == "failed", "error"].value_counts().head(3)
     for reason, n in failed.items():
-        table.add_row("failed", f"{n:,}: {_plain(reason)}")
+        row("failed", f"{n:,}: {_plain(reason)}")
     collect = run.stage("collect").get("corpus", {})
     if collect:
-        table.add_row(
+        row(
             "corpus",
             f"{collect['tokens']:,} tokens, {collect['mean_l0']:.1f} features active on each, "
             f"{collect['dead']:,} of {collect['features']:,} never fired",
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)
-        table.add_row("masked", masked or "nothing")
+        row("masked", masked or "nothing")
     for scorer, column in _HEADLINES.items():
         scored = labels[column].dropna()
         if len(scored):
             null = labels[f"{scorer}_null"].dropna()
-            table.add_row(
+            row(
                 column.replace("_", " "),
                 f"median {scored.median():.3f} (of another feature's label {null.median():.3f}), "
                 f"{len(scored):,} features",
             )
     f1 = labels["population_f1"].dropna()
     if len(f1):
-        table.add_row("population F1", f"median {f1.median():.3f} at the corpus's density")
+        row("population F1", f"median {f1.median():.3f} at the corpus's density")
     tokens = int(labels["prompt_tokens"].sum()), int(labels["completion_tokens"].sum())
     if any(tokens):
         known = labels.loc[labels["prompt_tokens"] > 0, "cost_usd"].notna().all()
         spend = f"${labels['cost_usd'].sum():,.4f}" if known else "price unknown"
-        table.add_row("model", f"{tokens[0]:,} prompt and {tokens[1]:,} completion tokens, {spend}")
+        row("model", f"{tokens[0]:,} prompt and {tokens[1]:,} completion tokens, {spend}")
     stages = run.record().get("stages", {})
-    table.add_row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))
-    table.add_row("table", str(run.labels))
+    row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))
+    row("table", str(run.labels))
     return table
 
 

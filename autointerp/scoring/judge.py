@@ -84,6 +84,13 @@ TASKS = {
 }
 
 
+def _number(value: object) -> int:
+    """A window's number, which some models write as a string; 0 for anything else."""
+    if isinstance(value, str) and value.isdecimal():
+        return int(value[:9])
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
 @dataclass(frozen=True)
 class JudgeJob:
     """Judge windows of one feature by one label, its own or, for the null, another's."""
@@ -144,9 +151,7 @@ class JudgeJob:
             return Step(results=[job._judged("the model refused to answer")])
         new: dict[int, np.ndarray] = {}
         for item in items(outcome.text, self.task.reply_key):
-            number = item.get("w")
-            if isinstance(number, bool) or not isinstance(number, int):
-                continue
+            number = _number(item.get("w"))
             if 1 <= number <= len(now) and now[number - 1] not in new:
                 value = self.task.read(item, self.windows[now[number - 1]])
                 if value is not None:

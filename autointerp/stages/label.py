@@ -62,7 +62,9 @@ def _inputs(job: Job) -> str:
 def is_done(job: Job) -> bool:
     """The same inputs, and nothing failed that another try might mend."""
     files = job.run
-    if files.stage(NAME).get("inputs") != _inputs(job) or not files.drafts.is_file():
+    if not (files.drafts.is_file() and files.labels.is_file()):
+        return False
+    if files.stage(NAME).get("inputs") != _inputs(job):
         return False
     return all(draft.status != "failed" for draft in read_drafts(files.drafts))
 

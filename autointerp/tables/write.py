@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from autointerp.errors import UserError
 from autointerp.files import atomic_path
 from autointerp.labeling.labeler import Draft
 from autointerp.scoring import detection, simulation
@@ -46,6 +47,9 @@ def write_drafts(drafts: Iterable[Draft], path: Path) -> None:
 
 
 def read_drafts(path: Path) -> list[Draft]:
+    """Raises UserError where nothing has been labeled."""
+    if not path.is_file():
+        raise UserError(f"no labels: {path} is missing; run `autointerp label` first")
     names = [f.name for f in fields(Draft)]
     return [Draft(**{name: row[name] for name in names}) for row in pq.read_table(path).to_pylist()]
 
