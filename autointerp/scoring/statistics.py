@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
-_DRAWS = 2000
+_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
