@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autointerp.errors import UserError
 
-_PART = re.compile(r"(\d+)(?:-(\d+))?")
+_PART = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?")
 
 
 def select_features(text: str, width: int, seed: int) -> list[int]:
@@ -21,7 +21,7 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
         return list(range(width))
     if text.startswith("random:"):
         count = text.removeprefix("random:")
-        if not count.isdigit() or not 0 < int(count) <= width:
+        if not re.fullmatch("[0-9]{1,12}", count) or not 0 < int(count) <= width:
             raise UserError(
                 f"features {text!r}: random:N takes N from 1 to the coder's width, {width}"
             )
@@ -30,7 +30,10 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
         path = Path(text[1:])
         if not path.is_file():
             raise UserError(f"features {text!r}: there is no file {path}")
-        source, text = str(path), path.read_text()
+        try:
+            source, text = str(path), path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise UserError(f"features {text!r}: {path} is no text file") from None
     else:
         source = text
     chosen: set[int] = set()

@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from autointerp.errors import UserError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -26,3 +31,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """The Parquet file, its footer read. Raises UserError where it is missing or damaged."""
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"{path} cannot be read: {first_line}") from None

@@ -391,3 +391,12 @@ def test_rules_label_and_judge_the_planted_features(cli, planted, tmp_path):
     assert labeled["detection_null"].median() == pytest.approx(0.5, abs=0.1)
     assert labeled["simulation_correlation"].min() >= 0.85
     assert labeled["simulation_null"].abs().max() < 0.2
+
+
+def test_labels_are_not_scored_on_evidence_they_were_not_made_from(cli, planted, tmp_path):
+    flags = planted.flags(tmp_path / "out")
+    assert cli("run", *flags)[0] == 0
+    assert cli("collect", *flags, "--seed", "9")[0] == 0
+    code, _, said = cli("score", *flags, "--seed", "9")
+    assert code == 2
+    assert "come from other evidence" in said

@@ -70,7 +70,8 @@ def _catching(hook: Hook, caught: list[Tensor]) -> Iterator[None]:
     def keep(_module: nn.Module, _inputs: object, output: object) -> None:
         # Decoder layers return a tensor in newer releases of transformers, a tuple in older ones.
         hidden = output[0] if isinstance(output, tuple) else output
-        assert isinstance(hidden, Tensor)
+        if not isinstance(hidden, Tensor) or hidden.ndim != 3:
+            raise UserError(f"hook {hook.name}: {hook.path} gives no activations of tokens")
         caught.append(hidden.detach())
         raise _Reached
 

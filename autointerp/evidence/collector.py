@@ -214,16 +214,17 @@ class Collector:
         self, selection: Selection, seen: _Contexts, drawn: _DrawnWindows
     ) -> Candidates:
         """The drawn windows as negatives of every feature that is silent in them."""
-        wanted = seen.split == _SPLITS[selection.spec.split]
+        wanted = (seen.split == _SPLITS[selection.spec.split]).nonzero().flatten()
         priority = hash_integers(
             self.settings.seed ^ _NEGATIVE_SALT,
             self.features.unsqueeze(0),
-            seen.index.unsqueeze(1),
+            seen.index[wanted].unsqueeze(1),
         )
-        open_to = ~drawn.fires & wanted.unsqueeze(1) & (priority >= selection.threshold())
-        context, row = open_to.nonzero(as_tuple=True)
+        open_to = ~drawn.fires[wanted] & (priority >= selection.threshold())
+        among, row = open_to.nonzero(as_tuple=True)
+        context = wanted[among]
         start = drawn.start[context]
-        return self._candidates(row, context, start, start, priority[context, row], seen)
+        return self._candidates(row, context, start, start, priority[among, row], seen)
 
     def _admit(
         self,

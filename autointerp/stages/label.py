@@ -89,6 +89,7 @@ def run(job: Job) -> None:
         write_drafts(drafts, job.run.drafts)
         priced = model.is_priced(job.config)
         write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
+        details["evidence"] = evidence_identity(job.run)
         details["labeler"] = labeler_name(job)
         details["outcomes"] = Counter(d.status for d in drafts)
 

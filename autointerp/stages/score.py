@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.files import atomic_path
@@ -20,7 +21,7 @@ from autointerp.scoring.judge import TASKS, JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners
 from autointerp.scoring.scorer import Judged, Score
 from autointerp.scoring.statistics import Estimate
-from autointerp.stages import model
+from autointerp.stages import label, model
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.label import LEXICAL, labeler_name
 from autointerp.tables.write import (
@@ -142,6 +143,11 @@ def run(job: Job) -> None:
     store = EvidenceStore(files.windows, files.features)
     vocabulary = Vocabulary.load(files.vocabulary)
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
+    # Other evidence may be split otherwise: the labeler may have seen what would score it.
+    if files.stage(label.NAME).get("evidence") != evidence_identity(files):
+        raise UserError(
+            f"the labels in {files.path} come from other evidence: run `autointerp label` first"
+        )
     nulls = _nulls(drafts, store, config.seed)
     prompts = _prompts(job)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
