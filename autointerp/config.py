@@ -22,7 +22,9 @@ def _setting(default: Any, section: str, help: str, **limits: Any) -> Any:
 class RunConfig(BaseModel):
     """One run's settings. Keys are flat and the same in TOML, environment and flags."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     out: str | None = _setting(
         None, "run", "The run's directory (default: outputs/<coder>, outputs/demo for the demo)."
@@ -149,7 +151,7 @@ class RunConfig(BaseModel):
         return self
 
     def scorer_names(self) -> list[str]:
-        return [name.strip() for name in self.scorers.split(",")]
+        return list(dict.fromkeys(name.strip() for name in self.scorers.split(",")))
 
     def uses_model(self) -> bool:
         return self.labeler == "llm" or (self.labeler == "auto" and self.model is not None)
@@ -175,7 +177,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not TOML: {error}") from None
 
 

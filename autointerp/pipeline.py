@@ -58,10 +58,12 @@ def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> N
     check(job, stages, dry_run=dry_run)
     with job.run.locked():
         versions = {name: metadata.version(name) for name in _RECORDED}
-        job.run.update(
-            versions={"autointerp": __version__, "python": platform.python_version()} | versions,
-            config=job.config.model_dump(),
-        )
+        if not dry_run:
+            python = platform.python_version()
+            job.run.update(
+                versions={"autointerp": __version__, "python": python} | versions,
+                config=job.config.model_dump(),
+            )
         for stage in stages:
             if not dry_run or stage in (capture.NAME, collect.NAME):
                 _RUN[stage](job)

@@ -400,3 +400,17 @@ def test_labels_are_not_scored_on_evidence_they_were_not_made_from(cli, planted,
     code, _, said = cli("score", *flags, "--seed", "9")
     assert code == 2
     assert "come from other evidence" in said
+
+
+def test_a_models_labels_need_a_model_as_judge(cli, planted, tmp_path):
+    flags = planted.flags(tmp_path / "out")
+    with FakeServer(scripted.answer) as server:
+        assert cli("collect", *flags)[0] == 0
+        assert cli("label", *flags, *model_flags(server))[0] == 0
+        code, _, said = cli("score", *flags)
+        assert code == 2
+        assert "name a judge with --model" in said
+        twice = ["--scorers", "detection,detection"]
+        assert cli("score", *flags, *model_flags(server), *twice)[0] == 0
+    scores = autointerp.load_scores(tmp_path / "out")
+    assert not scores.duplicated(["feature", "scorer", "metric"]).any()

@@ -148,6 +148,8 @@ def run(job: Job) -> None:
         raise UserError(
             f"the labels in {files.path} come from other evidence: run `autointerp label` first"
         )
+    if not config.uses_model() and any(d.label and not d.rule for d in drafts.values()):
+        raise UserError(f"the labels in {files.path} are no rules: name a judge with --model")
     nulls = _nulls(drafts, store, config.seed)
     prompts = _prompts(job)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
