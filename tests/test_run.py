@@ -414,3 +414,18 @@ def test_a_models_labels_need_a_model_as_judge(cli, planted, tmp_path):
         assert cli("score", *flags, *model_flags(server), *twice)[0] == 0
     scores = autointerp.load_scores(tmp_path / "out")
     assert not scores.duplicated(["feature", "scorer", "metric"]).any()
+
+
+@pytest.mark.usefixtures("_quick_backoff")
+def test_judgments_that_could_not_be_had_are_asked_for_by_the_next_run(cli, planted, tmp_path):
+    def no_judge(request, _seen, _index):
+        return None if '"labels"' in request["messages"][0]["content"] else status(500)
+
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer, faults=no_judge) as server:
+        flags = [*model_flags(server), *planted.flags(out), "--max-attempts", "2"]
+        assert cli("run", *flags)[0] == 0
+        assert table(out)["detection_balanced_accuracy"].isna().all()
+        server.faults = None
+        assert cli("run", *flags)[0] == 0
+    assert table(out)["detection_balanced_accuracy"].notna().sum() == 12

@@ -140,7 +140,8 @@ class JudgeJob:
         if isinstance(outcome, CallFailure):
             if outcome.kind == "too_long" and len(now) > 1:
                 return Step(follow_ups=[replace(self, chunk=-(-len(now) // 2))])
-            return Step(results=[self._judged(outcome.message)])
+            unanswered = outcome.kind not in ("too_long", "content_filter", "bad_request")
+            return Step(results=[replace(self._judged(outcome.message), unanswered=unanswered)])
         job = replace(
             self,
             prompt_tokens=self.prompt_tokens + outcome.usage.prompt_tokens,

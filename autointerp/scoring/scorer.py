@@ -25,7 +25,10 @@ class Judgment:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All judgments of one scorer on one feature's windows, by the label of `label_of`."""
+    """All judgments of one scorer on one feature's windows, by the label of `label_of`.
+
+    `unanswered` says that the judge could not be had, which another time may mend.
+    """
 
     feature: int
     scorer: str
@@ -35,6 +38,7 @@ class Judged:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     error: str | None = None
+    unanswered: bool = False
 
     def readable(self) -> list[Judgment]:
         return [j for j in self.judgments if j.prediction is not None]

@@ -66,7 +66,11 @@ def is_done(job: Job) -> bool:
     files = job.run
     if not all(f.is_file() for f in (files.drafts, files.scores, files.predictions, files.labels)):
         return False
-    return files.stage(NAME).get("inputs") == _inputs(job, read_drafts(files.drafts))
+    record = files.stage(NAME)
+    # Judgments that could not be had, for want of an answer, are asked for again.
+    if record.get("unanswered", 0) > 0:
+        return False
+    return record.get("inputs") == _inputs(job, read_drafts(files.drafts))
 
 
 def plan(job: Job, scorer: str, evidence: FeatureEvidence) -> list[Window]:
@@ -160,6 +164,7 @@ def run(job: Job) -> None:
             with track(NAME, len(labeled) * len(config.scorer_names()), "scores") as progress:
 
                 def take(judged: Judged) -> None:
+                    details["unanswered"] = details.get("unanswered", 0) + judged.unanswered
                     writer.add(judged)
                     if book.take(judged):
                         progress.advance()
