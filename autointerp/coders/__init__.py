@@ -1,34 +1,65 @@
 """Coders: SAEs and transcoders of every supported family, loaded into one form."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from autointerp.coders.coder import Firings, SparseCoder
-from autointerp.coders.formats import FORMATS
+from autointerp.coders.coder import SparseCoder
+from autointerp.coders.formats import FORMATS, unsupported
+from autointerp.coders.source import Corrections, locate
 from autointerp.errors import UserError
+from autointerp.firings import Firings
 from autointerp.hashing import file_sha256
 
 __all__ = ["Firings", "SparseCoder", "coder_identity", "load_coder"]
 
 
-def _format_of(path: Path) -> ModuleType:
+def _format_of(path: Path, named: str | None) -> ModuleType:
     if not path.exists():
         raise UserError(f"coder {path}: there is no such file or folder")
-    for module in FORMATS:
+    known = ", ".join(FORMATS)
+    if named is not None:
+        if named not in FORMATS:
+            raise UserError(f"--coder-format {named}: known formats are {known}")
+        return FORMATS[named]
+    kind = unsupported.kind_of(path)
+    if kind is not None:
+        raise UserError(f"coder {path} is {kind}: not supported")
+    for module in FORMATS.values():
         if module.matches(path):
             return module
-    known = ", ".join(m.__name__.rsplit(".", 1)[1] for m in FORMATS)
-    raise UserError(f"coder {path}: not in a format that is known ({known})")
+    raise UserError(
+        f"coder {path}: not in a format that is known ({known}); --coder-format names one"
+    )
 
 
-def load_coder(path: Path) -> SparseCoder:
-    """The coder at `path`, its format found by its files. Raises UserError."""
-    coder: SparseCoder = _format_of(path).load(path)
+def load_coder(spec: str | Path, format: str | None = None, k: int | None = None) -> SparseCoder:
+    """The coder of a path, `hf:owner/repo/file` or `saelens:release/id`.
+
+    Its format is found by its files unless it is named; `k` overrides that of TopK coders. Raises
+    UserError.
+    """
+    located = locate(str(spec))
+    coder: SparseCoder = _format_of(located.path, format).load(located.path, k)
+    return _corrected(coder, located.corrections)
+
+
+def _corrected(coder: SparseCoder, known: Corrections) -> SparseCoder:
+    if known.unit_rms:
+        coder = replace(coder, input_norm="unit_rms")
+    if known.centred:
+        coder = coder.centred()
+    if known.input_scale is not None and coder.input_norm == "mean_norm":
+        coder = coder.scaled_input(known.input_scale)
+    if coder.expected_l0 is None:
+        coder = replace(coder, expected_l0=known.expected_l0)
     return coder
 
 
-def coder_identity(path: Path) -> str:
-    """Changes when the coder's files do."""
-    digests = [file_sha256(f) for f in _format_of(path).files(path)]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+def coder_identity(spec: str | Path, format: str | None = None, k: int | None = None) -> str:
+    """Changes when the coder's files, or how they are read, do."""
+    located = locate(str(spec))
+    digests = [file_sha256(f) for f in _format_of(located.path, format).files(located.path)]
+    read_as = f"{format} {k} {located.corrections}"
+    return hashlib.sha256("".join([*digests, read_as]).encode()).hexdigest()

@@ -1,29 +1,49 @@
 """A coder: what turns activations into feature activations, every family reduced to one form."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-Activation = Literal["relu", "jumprelu", "topk"]
+from autointerp.firings import Firings
+
+Activation = Literal["relu", "jumprelu", "topk", "groupmax"]
+InputNorm = Literal["none", "layer_norm", "unit_rms", "mean_norm"]
+_LAYER_NORM_EPS = 1e-5
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
-class Firings:
-    """The active features of a batch of tokens, sparse, ordered by token: three tensors [n]."""
+class Decoder:
+    """Reconstruction = feature activations · weight + bias.
 
-    token: Tensor  # int64, row of the encoded batch
-    feature: Tensor  # int64
-    value: Tensor  # float32, > 0
+    What it reconstructs is the coder's input as `SparseCoder.prepared` gives it; a transcoder's
+    target is another place of the model, so it has no decoder here.
+    """
+
+    weight: Tensor  # [features, d_in]
+    bias: Tensor  # float32 [d_in]
+
+    @torch.no_grad()
+    def reconstruct(self, firings: Firings, tokens: int) -> Tensor:
+        """float32 [tokens, d_in]; reads only the rows of features that fire."""
+        used, index = firings.feature.unique(return_inverse=True)
+        rows = self.weight[used.cpu()].float().to(firings.value.device)
+        activations = torch.zeros((tokens, len(used)), device=firings.value.device)
+        activations[firings.token, index] = firings.value
+        return activations @ rows + self.bias.to(activations.device)
 
 
 @dataclass(frozen=True)
 class SparseCoder:
-    """feature activations = act(W_enc · x + b_enc), with everything that can be folded folded in.
+    """h = encoder · prepared(x) + bias; what `activation` selects of h fires with gain · h + shift.
 
     Input scale and pre-encoder bias are folded into `encoder` and `bias` in float32. `threshold`
-    is used by jumprelu, `k` by topk.
+    is used by jumprelu, `k` by topk and groupmax. `gain` and `shift` are 1 and 0 for most: gated
+    coders are relu coders with both, and coders that select by decoder norm undo it with `gain`.
     """
 
     name: str
@@ -32,7 +52,13 @@ class SparseCoder:
     activation: Activation
     threshold: Tensor | None = None  # float32 [features]
     k: int | None = None
+    gain: Tensor | None = None  # float32 [features]
+    shift: Tensor | None = None  # float32 [features]
+    input_norm: InputNorm = "none"
     hook: str | None = None  # as the coder's own file names it
+    expected_l0: float | None = None  # active features a token, as the coder's files declare
+    notes: tuple[str, ...] = ()  # what its user should know
+    read_decoder: Callable[[], Decoder] | None = None
 
     @property
     def features(self) -> int:
@@ -43,16 +69,62 @@ class SparseCoder:
         return self.encoder.shape[1]
 
     def to(self, device: torch.device) -> "SparseCoder":
-        threshold = None if self.threshold is None else self.threshold.to(device)
-        return SparseCoder(
-            self.name,
-            self.encoder.to(device),
-            self.bias.to(device),
-            self.activation,
-            threshold,
-            self.k,
-            self.hook,
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        return replace(
+            self,
+            encoder=self.encoder.to(device),
+            bias=self.bias.to(device),
+            threshold=moved(self.threshold),
+            gain=moved(self.gain),
+            shift=moved(self.shift),
         )
+
+    def scaled_input(self, scale: float) -> "SparseCoder":
+        """The coder of inputs that still have to be multiplied by `scale`.
+
+        Bias and threshold are in the scaled units already, so only the encoder changes.
+        """
+        decoder = self.read_decoder
+
+        def read() -> Decoder:
+            assert decoder is not None
+            stored = decoder()
+            return Decoder(stored.weight / scale, stored.bias / scale)
+
+        return replace(
+            self,
+            encoder=self.encoder * scale,
+            input_norm="none",
+            read_decoder=None if decoder is None else read,
+        )
+
+    def calibrated(self, x: Tensor) -> "SparseCoder":
+        """With an input scale that its files do not tell taken from x: [tokens, d_in].
+
+        √d_in / mean norm, as SAELens's `expected_average_only_in` defines it.
+        """
+        if self.input_norm != "mean_norm":
+            return self
+        return self.scaled_input(sqrt(self.d_in) / float(x.float().norm(dim=-1).mean()))
+
+    def centred(self) -> "SparseCoder":
+        """The coder of inputs whose mean over d_in has to be subtracted first."""
+        return replace(self, encoder=self.encoder - self.encoder.mean(1, keepdim=True))
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """x: [tokens, d_in] of any float type → float32, normalised as the coder wants it."""
+        x = x.float()
+        if self.input_norm == "layer_norm":
+            centred = x - x.mean(-1, keepdim=True)
+            deviation: Tensor = centred.std(-1, keepdim=True)
+            return centred / (deviation + _LAYER_NORM_EPS)
+        if self.input_norm == "unit_rms":
+            norm: Tensor = x.norm(dim=-1, keepdim=True)
+            return x * (sqrt(self.d_in) / norm.clamp(min=_TINY))
+        assert self.input_norm == "none", "a coder is calibrated before it encodes"
+        return x
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Firings:
@@ -60,17 +132,33 @@ class SparseCoder:
 
         Products, bias and comparisons are in float32: bfloat16 thresholds flip features.
         """
-        before = torch.addmm(self.bias, x.float(), self.encoder.T)
-        if self.activation == "topk":
-            assert self.k is not None
-            values, features = before.topk(self.k, dim=1, sorted=False)
-            keep = values > 0
-            token = torch.arange(len(x), device=x.device).unsqueeze(1).expand_as(features)
-            return Firings(token[keep], features[keep], values[keep])
-        if self.activation == "jumprelu":
-            assert self.threshold is not None
-            active = (before > self.threshold) & (before > 0)
-        else:
+        before = torch.addmm(self.bias, self.prepared(x), self.encoder.T)
+        token, feature, value = self._select(before)
+        if self.gain is not None:
+            value = value * self.gain[feature]
+        if self.shift is not None:
+            value = value + self.shift[feature]
+            fires = value > 0
+            token, feature, value = token[fires], feature[fires], value[fires]
+        return Firings(token, feature, value)
+
+    def _select(self, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Token, feature and pre-activation of what fires, ordered by token."""
+        if self.activation in ("relu", "jumprelu"):
             active = before > 0
-        token, feature = active.nonzero(as_tuple=True)
-        return Firings(token, feature, before[token, feature])
+            if self.activation == "jumprelu":
+                assert self.threshold is not None
+                active &= before > self.threshold
+            token, feature = active.nonzero(as_tuple=True)
+            return token, feature, before[token, feature]
+        assert self.k is not None
+        if self.activation == "topk":
+            values, features = before.topk(self.k, dim=1, sorted=False)
+        else:
+            # The largest of each of k equal groups (sparsify's groupmax).
+            group = self.features // self.k
+            values, within = before.unflatten(1, (self.k, group)).max(dim=2)
+            features = within + torch.arange(self.k, device=before.device) * group
+        keep = values > 0
+        token = torch.arange(len(before), device=before.device).unsqueeze(1).expand_as(features)
+        return token[keep], features[keep], values[keep]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from autointerp.activations.batch import VALID, ActivationBatch
-from autointerp.coders.coder import Firings
 from autointerp.evidence.selection import (
     NONE,
     Candidates,
@@ -21,6 +20,7 @@ from autointerp.evidence.selection import (
     starts_of_groups,
 )
 from autointerp.evidence.statistics import Statistics
+from autointerp.firings import Firings
 from autointerp.hashing import LABEL, SCORE, VALIDATE, hash_integers, mix, split_of_contexts
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}

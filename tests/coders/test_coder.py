@@ -79,9 +79,12 @@ def test_topk_never_counts_what_is_not_positive(seed, k):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"architecture": "gated"}, "architecture 'gated' is not supported"),
-        ({"normalize_activations": "layer_norm"}, "'layer_norm' is not supported"),
-        ({"architecture": "topk", "k": 0}, "with k=0"),
+        ({"architecture": "temporal"}, "is a temporal SAE"),
+        ({"architecture": ["relu"]}, "architecture .* is not supported"),
+        ({"normalize_activations": "batch"}, "'batch' is not supported"),
+        ({"normalize_activations": "covariance_whitening"}, "is not supported"),
+        ({"architecture": "topk", "k": 0}, "k=0 for 11 features"),
+        ({"architecture": "topk", "k": "abc"}, "k='abc' for 11 features"),
         ({"drop": ("b_dec",)}, "has no tensor 'b_dec'"),
     ],
 )
@@ -100,7 +103,7 @@ def test_damaged_and_missing_files_are_said(tmp_path):
     write_saelens(tmp_path / "sae", "standard")
     config = tmp_path / "sae" / "cfg.json"
     good = config.read_text()
-    for text, said in (("[]", "no object of settings"), ("{", "is not JSON")):
+    for text, said in (("[]", "no object of settings"), ("{", "cannot be read")):
         config.write_text(text)
         with pytest.raises(UserError, match=said):
             load_coder(tmp_path / "sae")

@@ -8,112 +8,178 @@ import torch
 from safetensors.torch import save_file
 
 from autointerp.coders import load_coder
+from autointerp.coders.formats import FORMATS
 from autointerp.errors import UserError
-
-D, FEATURES, K = 6, 40, 5
-
-
-def weights(seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        "W_enc": torch.randn(D, FEATURES, generator=generator),
-        "W_dec": torch.randn(FEATURES, D, generator=generator),
-        "b_enc": torch.randn(FEATURES, generator=generator),
-        "b_dec": torch.randn(D, generator=generator),
-        "threshold": torch.rand(FEATURES, generator=generator) + 0.5,
-    }
+from tests.coders import layouts
+from tests.coders.layouts import FEATURES, LAYOUTS, D, K
 
 
-def encoded(coder, x):
+def dense(coder, x):
     firings = coder.encode(x)
-    dense = np.zeros((len(x), FEATURES))
-    dense[firings.token, firings.feature] = firings.value
-    return dense
+    found = np.zeros((len(x), coder.features))
+    found[firings.token, firings.feature] = firings.value
+    return found
 
 
 def samples():
-    return torch.randn(60, D, generator=torch.Generator().manual_seed(9))
+    return torch.randn(80, D, generator=torch.Generator().manual_seed(9)) * 2 + 0.3
 
 
-def write_qwen(folder, layer=7, **changes):
-    w = weights()
-    stored = {
-        "W_enc": w["W_enc"].T.contiguous(),
-        "W_dec": w["W_dec"].T.contiguous(),
-        "b_enc": w["b_enc"],
-        "b_dec": w["b_dec"],
-    } | changes
-    folder.mkdir(parents=True)
-    torch.save(stored, folder / f"layer{layer}.sae.pt")
-    return folder / f"layer{layer}.sae.pt"
-
-
-def test_qwen_scope_takes_the_k_largest_and_then_what_is_positive(tmp_path):
-    coder = load_coder(write_qwen(tmp_path / f"SAE-Res-Qwen3-8B-Base-W64K-L0_{K}"))
-    w = {name: t.double().numpy() for name, t in weights().items()}
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_encodes_and_decodes_as_published(tmp_path, layout):
+    made = layout(tmp_path)
+    coder = load_coder(made.path)
     x = samples()
-    before = x.double().numpy() @ w["W_enc"] + w["b_enc"]
-    expected = np.zeros_like(before)
-    for row, values in enumerate(before):
-        for i in np.argsort(-values)[:K]:
-            expected[row, i] = max(values[i], 0)
-    found = encoded(coder, x)
+    expected = made.encode(x.double().numpy())
+    found = dense(coder, x)
+    assert 0.01 < (expected > 0).mean() < 0.99
     assert ((found > 0) == (expected > 0)).all()
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert (coder.k, coder.hook) == (K, "residual:7")
+    assert (coder.hook, coder.expected_l0) == (made.hook, made.l0)
+    if made.decode is None:
+        assert coder.read_decoder is None
+        return
+    reconstructed = coder.read_decoder().reconstruct(coder.encode(x), len(x))
+    np.testing.assert_allclose(reconstructed, made.decode(expected), atol=1e-4)
+    np.testing.assert_allclose(coder.prepared(x), made.target(x.double().numpy()), atol=1e-5)
 
 
-def test_qwen_scope_without_a_k_in_its_name_is_refused(tmp_path):
-    with pytest.raises(UserError, match="k is not in the file"):
-        load_coder(write_qwen(tmp_path / "somewhere"))
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_a_named_format_gives_the_same(tmp_path, layout):
+    path = layout(tmp_path).path
+    formats = [name for name, module in FORMATS.items() if module.matches(path)]
+    coder = load_coder(path, formats[0])
+    assert np.array_equal(dense(coder, samples()), dense(load_coder(path), samples()))
 
 
-@pytest.mark.parametrize("generation", [1, 2])
-@pytest.mark.parametrize("upper", [True, False])
-def test_gemma_scope_is_jumprelu_without_a_pre_bias(tmp_path, generation, upper):
-    folder = tmp_path / "gemma-scope-2b-pt-res" / "layer_20" / "width_16k" / "average_l0_71"
-    folder.mkdir(parents=True)
-    w = weights()
-    named = {n if upper and generation == 1 else n.lower(): t for n, t in w.items()}
-    if generation == 1:
-        np.savez(folder / "params.npz", **{n: t.numpy() for n, t in named.items()})
-    else:
-        save_file(named, folder / "params.safetensors")
-        config = {"hf_hook_point_in": "model.layers.22.output", "architecture": "jump_relu"}
-        (folder / "config.json").write_text(json.dumps(config))
-    coder = load_coder(folder)
-    exact = {name: t.double().numpy() for name, t in w.items()}
-    before = samples().double().numpy() @ exact["W_enc"] + exact["b_enc"]
-    expected = np.where(before > exact["threshold"], np.maximum(before, 0), 0)
-    found = encoded(coder, samples())
-    assert ((found > 0) == (expected > 0)).all()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert coder.hook == ("residual:20" if generation == 1 else "model.layers.22")
+def test_k_is_in_the_name_or_given(tmp_path):
+    made = layouts.qwen_scope(tmp_path)
+    moved = tmp_path / "layer7.sae.pt"
+    made.path.rename(moved)
+    with pytest.raises(UserError, match="give it with --k"):
+        load_coder(moved)
+    assert load_coder(moved, k=3).k == 3
+    with pytest.raises(UserError, match="k=41 for 40 features"):
+        load_coder(moved, k=FEATURES + 1)
 
 
-def test_damaged_files_are_said(tmp_path):
-    file = write_qwen(tmp_path / "L0_5")
-    file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(UserError, match="cannot be read"):
-        load_coder(file)
-    nan = write_qwen(tmp_path / "nan-L0_5", b_enc=torch.full((FEATURES,), float("nan")))
-    with pytest.raises(UserError, match="not finite"):
-        load_coder(nan)
-    missing = tmp_path / "gemma"
-    missing.mkdir()
-    np.savez(missing / "params.npz", W_enc=np.zeros((D, FEATURES), np.float32))
-    with pytest.raises(UserError, match="has no tensor 'b_enc'"):
-        load_coder(missing)
-    (missing / "params.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(UserError, match="cannot be read"):
-        load_coder(missing)
+def test_a_batch_topk_coder_without_a_threshold_says_what_it_does(tmp_path):
+    coder = load_coder(layouts.dl_batch_topk_unset(tmp_path).path)
+    assert "never set" in coder.notes[0]
 
 
-def test_an_encoder_that_may_lie_either_way_is_refused(tmp_path):
-    square = torch.randn(D, D)
-    file = write_qwen(tmp_path / "L0_2", W_enc=square, b_enc=torch.zeros(D), b_dec=torch.zeros(D))
-    with pytest.raises(UserError, match="either way round"):
-        load_coder(file)
+def test_topk_and_batch_topk_are_not_guessed_apart(tmp_path):
+    path = layouts.dl_batch_topk(tmp_path).path
+    (path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"trainer\.dict_class, is missing"):
+        load_coder(path)
+
+
+def test_an_unknown_input_scale_comes_from_the_activations(tmp_path):
+    path = layouts.openmoss_jumprelu_dataset_wise(tmp_path).path
+    config = json.loads((path / "config.json").read_text())
+    config |= {"hook_point_in": "elsewhere", "hook_point_out": "elsewhere"}
+    (path / "config.json").write_text(json.dumps(config))
+    coder = load_coder(path)
+    assert coder.input_norm == "mean_norm"
+    x = samples()
+    scale = np.sqrt(D) / np.linalg.norm(x.double().numpy(), axis=1).mean()
+    h = layouts.plain()(x.double().numpy() * scale)
+    n = layouts.row_norms()
+    expected = layouts.jumprelu(h * n, layouts.exact()["threshold"]) / n
+    np.testing.assert_allclose(dense(coder.calibrated(x), x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (
+            lambda f: (
+                (f / "conf.yaml").write_text("x: 1"),
+                (f / "latest_ckpt.safetensors").touch(),
+            ),
+            "a temporal SAE",
+        ),
+        (lambda f: (f / "W_enc_0.safetensors").touch(), "a cross-layer transcoder"),
+        (lambda f: (f / "config.json").write_text('{"sae_type": "crosscoder"}'), "a crosscoder"),
+        (lambda f: (f / "config.json").write_text('{"sae_type": "lorsa"}'), "sparse attention"),
+        (lambda f: (f / "config.json").write_text('{"sae_type": "molt"}'), "linear transforms"),
+        (lambda f: (f / "config.json").write_text('{"type": "clt"}'), "a cross-layer transcoder"),
+        (
+            lambda f: (f / "config.json").write_text(
+                '{"trainer": {"dict_class": "BatchTopKCrossCoder"}}'
+            ),
+            "a crosscoder",
+        ),
+        (lambda f: (f / "cfg.json").write_text('{"architecture": "temporal"}'), "a temporal SAE"),
+    ],
+)
+def test_what_is_no_coder_of_tokens_is_said_in_words(tmp_path, write, said):
+    write(tmp_path)
+    with pytest.raises(UserError, match=said):
+        load_coder(tmp_path)
+
+
+def _truncate(path):
+    among = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+    file = max(among, key=lambda f: f.stat().st_size)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_truncated_files_are_one_clear_line(tmp_path, layout):
+    path = layout(tmp_path).path
+    _truncate(path)
+    with pytest.raises(UserError) as caught:
+        load_coder(path).read_decoder()
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_damaged_tensors_are_said(tmp_path):
+    path = layouts.qwen_scope(tmp_path).path
+    good = torch.load(path)
+    for changes, said in [
+        ({"b_enc": torch.full((FEATURES,), float("nan"))}, "not finite"),
+        ({"W_enc": torch.randn(FEATURES + 1, D)}, "has 40 entries, one a feature"),
+        ({"W_enc": torch.randn(FEATURES, FEATURES)}, "either way round"),
+        ({"W_enc": "weights"}, "has no tensor 'W_enc'"),
+    ]:
+        torch.save(good | changes, path)
+        with pytest.raises(UserError, match=said):
+            load_coder(path)
+    torch.save([1, 2], path)
+    with pytest.raises(UserError, match="holds no dictionary"):
+        load_coder(path)
+
+
+def test_thresholds_of_another_length_are_refused(tmp_path):
+    path = layouts.gemma_scope_2(tmp_path).path
+    stored = {n.lower(): t for n, t in layouts.weights().items()} | {"threshold": torch.rand(7)}
+    save_file(stored, path / "params.safetensors")
+    with pytest.raises(UserError, match="'threshold' has 7 entries for 40 features"):
+        load_coder(path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "settings", "said"),
+    [
+        (layouts.sparsify_topk, "cfg.json", "[]", "holds no object"),
+        (layouts.sparsify_topk, "cfg.json", '{"k": "abc"}', "k='abc' for 40 features"),
+        (layouts.sparsify_topk, "cfg.json", '{"activation": "relu"}', "'relu' is not supported"),
+        (layouts.sparsify_groupmax, "cfg.json", '{"activation": "groupmax", "k": 7}', "equal"),
+        (layouts.llama_scope, "hyperparams.json", "{", "cannot be read"),
+        (layouts.llama_scope, "hyperparams.json", '{"act_fn": "jumprelu"}', "in is None, not a n"),
+        (layouts.openmoss_topk, "config.json", '{"act_fn": "tanh"}', "'tanh' is not supported"),
+        (layouts.openmoss_topk, "config.json", '{"use_glu_encoder": true}', "linear unit"),
+        (layouts.openmoss_topk, "config.json", '{"norm_activation": "batch-wise"}', "batch-wise"),
+    ],
+)
+def test_odd_settings_are_said(tmp_path, layout, file, settings, said):
+    path = layout(tmp_path).path
+    (path / file).write_text(settings)
+    with pytest.raises(UserError, match=said):
+        load_coder(path)
 
 
 def test_pickles_that_hold_code_are_not_run(tmp_path):
@@ -121,8 +187,18 @@ def test_pickles_that_hold_code_are_not_run(tmp_path):
         def __reduce__(self):
             return (exec, ("raise SystemExit('ran')",))
 
-    folder = tmp_path / "L0_5"
+    folder = tmp_path / f"L0_{K}"
     folder.mkdir()
-    torch.save({"W_enc": Evil()}, folder / "layer0.sae.pt")
-    with pytest.raises(UserError, match="holds more than tensors"):
-        load_coder(folder / "layer0.sae.pt")
+    for name in ("layer0.sae.pt", "ae.pt", "other.pt"):
+        torch.save({"W_enc": Evil()}, folder / name)
+        with pytest.raises(UserError, match="holds more than tensors"):
+            load_coder(folder / name)
+
+
+def test_files_and_formats_that_are_not_there_are_said(tmp_path):
+    with pytest.raises(UserError, match="no such file or folder"):
+        load_coder(tmp_path / "none")
+    with pytest.raises(UserError, match="known formats are saelens"):
+        load_coder(tmp_path, "tensorflow")
+    with pytest.raises(UserError, match="not in a format that is known"):
+        load_coder(tmp_path)

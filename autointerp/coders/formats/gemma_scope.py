@@ -1,21 +1,40 @@
 """Gemma Scope: `params.npz` (the first) or `params.safetensors` with `config.json` (the second)."""
 
-import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
-from autointerp.coders.formats.tensors import oriented, read_safetensors, required
+from autointerp.coders.formats.tensors import (
+    decoder_reader,
+    oriented,
+    per_feature,
+    read_safetensors,
+    read_settings,
+    required,
+)
 from autointerp.errors import UserError
 
 _FIRST, _SECOND, _CONFIG = "params.npz", "params.safetensors", "config.json"
-_NAMES = ("w_enc", "b_enc", "b_dec", "threshold")
 _LAYER = re.compile(r"layer_(\d+)")
+_L0 = re.compile(r"average_l0_(\d+)")
+_EMBEDDING = "model.embed_tokens"
+# Where the coders of each repository of the first, and each folder of the second, read.
+_SITES = {
+    "-res": "residual",
+    "-att": "hook_z",
+    "-mlp": "mlp_out",
+    "-transcoders": "normalised",
+    "resid_post": "residual",
+    "attn_out": "hook_z",
+    "mlp_out": "mlp_out",
+    "transcoder": "mlp_in",
+}
 
 
 def matches(path: Path) -> bool:
@@ -26,44 +45,76 @@ def files(path: Path) -> list[Path]:
     return [f for f in (path / _FIRST, path / _SECOND, path / _CONFIG) if f.is_file()]
 
 
-def load(path: Path) -> SparseCoder:
+def load(path: Path, k: int | None = None) -> SparseCoder:
     """JumpReLU: (h > threshold) · relu(h) with h = x · W_enc + b_enc; b_dec is not subtracted.
 
     Raises UserError.
     """
     file = path / (_FIRST if (path / _FIRST).is_file() else _SECOND)
-    tensors = _read_npz(file) if file.name == _FIRST else read_safetensors(file, *_NAMES)
-    bias, decoder_bias, threshold = (required(tensors, name, file) for name in _NAMES[1:])
+    config = read_settings(path / _CONFIG) if (path / _CONFIG).is_file() else {}
+    hook = _hook(path, config)
+    tensors = _read(file, "w_enc", "b_enc", "threshold")
+    bias = required(tensors, "b_enc", file)
+    features = len(bias)
+
+    def read_decoder() -> tuple[Tensor, Tensor]:
+        stored = _read(file, "w_dec", "b_dec")
+        return required(stored, "w_dec", file), required(stored, "b_dec", file)
+
     return SparseCoder(
         name=path.name,
-        encoder=oriented(required(tensors, "w_enc", file), bias, decoder_bias, file),
+        encoder=oriented(required(tensors, "w_enc", file), features, file, "w_enc"),
         bias=bias,
         activation="jumprelu",
-        threshold=threshold,
-        hook=_hook(path),
+        threshold=per_feature(tensors, "threshold", features, file),
+        hook=hook,
+        expected_l0=_declared_l0(path, config),
+        read_decoder=None
+        if _is_transcoder(path, config)
+        else decoder_reader(read_decoder, features, file),
     )
 
 
-def _read_npz(file: Path) -> dict[str, Tensor]:
+def _read(file: Path, *names: str) -> dict[str, Tensor]:
     """The needed tensors, by lower-case name: some files write `W_enc`, others `w_enc`."""
+    if file.suffix == ".safetensors":
+        upper = (name.replace("w_", "W_") for name in names)
+        found = read_safetensors(file, *names, *upper)
+        return {name.lower(): tensor for name, tensor in found.items()}
     try:
         with np.load(file, allow_pickle=False) as stored:
-            wanted = {name.lower(): name for name in stored.files if name.lower() in _NAMES}
+            wanted = {name.lower(): name for name in stored.files if name.lower() in names}
             return {lower: torch.from_numpy(stored[name]) for lower, name in wanted.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} cannot be read: {error}") from None
 
 
-def _hook(path: Path) -> str | None:
+def _declared_l0(path: Path, config: dict[str, Any]) -> float | None:
+    stated = config.get("l0")
+    if isinstance(stated, int | float) and not isinstance(stated, bool):
+        return float(stated)
+    named = _L0.search(path.absolute().as_posix())
+    return float(named[1]) if named else None
+
+
+def _is_transcoder(path: Path, config: dict[str, Any]) -> bool:
+    point_in, point_out = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
+    return point_in != point_out or "transcoder" in path.absolute().as_posix()
+
+
+def _hook(path: Path, config: dict[str, Any]) -> str | None:
     """Where the coder reads, as far as its files tell: the second's config is the authority."""
-    config = path / _CONFIG
-    if config.is_file():
-        try:
-            point = str(json.loads(config.read_text(encoding="utf-8")).get("hf_hook_point_in", ""))
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{config} cannot be read: {error}") from None
-        return point.removesuffix(".output") if point.endswith(".output") else None
-    whole = path.resolve().as_posix()
+    stated = config.get("hf_hook_point_in")
+    if isinstance(stated, str) and stated:
+        return stated
+    whole = path.absolute().as_posix()
+    if "/embedding/" in whole:
+        return _EMBEDDING
     layer = _LAYER.search(whole)
-    # Of the first, only the residual coders (repositories ending in -res) read a layer's output.
-    return f"residual:{int(layer[1])}" if layer and "-res" in whole else None
+    site = next((place for part, place in _SITES.items() if part in whole), None)
+    if layer is None or site is None:
+        return None
+    if site == "normalised":
+        # The first's transcoders read the normalised residual before the norm's gain.
+        return f"blocks.{int(layer[1])}.ln2.hook_normalized"
+    return f"{site}:{int(layer[1])}"

@@ -1,13 +1,18 @@
 """Qwen-Scope: `layer{n}.sae.pt` in a repository whose name ends in `L0_{k}`."""
 
-import pickle
 import re
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
-from autointerp.coders.formats.tensors import oriented, required
+from autointerp.coders.formats.tensors import (
+    checked_k,
+    decoder_reader,
+    oriented,
+    read_pickled,
+    required,
+)
 from autointerp.errors import UserError
 
 _FILE = re.compile(r"layer(\d+)\.sae\.pt")
@@ -22,42 +27,34 @@ def files(path: Path) -> list[Path]:
     return [path]
 
 
-def load(path: Path) -> SparseCoder:
+def load(path: Path, k: int | None = None) -> SparseCoder:
     """TopK of W_enc · x + b_enc, the k largest, then ReLU; b_dec is not subtracted.
 
     The layer is the file's number, which counts from 0; k is not in the file and is read from the
-    names of its folders. Raises UserError.
+    names of its folders where it is not given. Raises UserError.
     """
-    found = [_K.search(part) for part in reversed(path.resolve().parts)]
-    k = next((int(match[1]) for match in found if match), None)
+    named = [_K.search(part) for part in reversed(path.absolute().parts)]
+    k = k or next((int(match[1]) for match in named if match), None)
     if k is None:
         raise UserError(
-            f"{path}: k is not in the file; keep it in a folder named as its repository, "
-            "which ends in L0_50 or L0_100"
+            f"{path}: k is not in the file; give it with --k, or keep the file in a folder named "
+            "as its repository, which ends in L0_50 or L0_100"
         )
-    try:
-        # Mapped, because half of the file is the decoder, which is not needed.
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path} cannot be read: it holds more than tensors, or is damaged"
-        ) from None
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "not a file"
-        raise UserError(f"{path} cannot be read: {first_line}") from None
-    if not isinstance(stored, dict):
-        raise UserError(f"{path} holds no dictionary of tensors")
-    bias, decoder_bias = (required(stored, name, path) for name in ("b_enc", "b_dec"))
-    encoder = oriented(required(stored, "W_enc", path), bias, decoder_bias, path)
-    if not 0 < k <= len(bias):
-        raise UserError(f"{path}: k={k} for {len(bias)} features")
-    match = _FILE.fullmatch(path.name)
-    assert match is not None
+    stored = read_pickled(path)
+    bias = required(stored, "b_enc", path)
+    encoder = oriented(required(stored, "W_enc", path), len(bias), path, "W_enc")
+
+    def read_decoder() -> tuple[Tensor, Tensor]:
+        return stored["W_dec"], required(stored, "b_dec", path)
+
+    layer = _FILE.fullmatch(path.name)
     return SparseCoder(
         name=path.stem,
         encoder=encoder,
         bias=bias,
         activation="topk",
-        k=k,
-        hook=f"residual:{int(match[1])}",
+        k=checked_k(k, len(bias), path),
+        hook=f"residual:{int(layer[1])}" if layer else None,
+        expected_l0=k,
+        read_decoder=decoder_reader(read_decoder, len(bias), path),
     )

@@ -1,13 +1,52 @@
-"""Reading a coder's tensors: only those that are needed, checked, and turned the right way."""
+"""Reading a coder's files: only the tensors that are needed, checked, and turned the right way."""
 
-from collections.abc import Mapping
+import json
+import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from autointerp.coders.coder import Decoder
 from autointerp.errors import UserError
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """The object of settings in a JSON or YAML file. Raises UserError."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        settings: Any = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"{file} cannot be read: {first_line}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} holds no object of settings")
+    return settings
+
+
+def section(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object within settings, or an empty one where it is missing or of another kind."""
+    found = settings.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def number(settings: Mapping[str, Any], name: str, file: Path) -> float:
+    """A number among the settings of `file`. Raises UserError."""
+    value = settings.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{file}: {name} is {value!r}, not a number")
+    return float(value)
+
+
+def checked_k(k: object, features: int, file: Path) -> int:
+    """k as a whole number from 1 to the number of features. Raises UserError."""
+    if isinstance(k, bool) or not isinstance(k, int) or not 0 < k <= features:
+        raise UserError(f"{file}: k={k!r} for {features} features (--k sets it)")
+    return k
 
 
 def read_safetensors(file: Path, *names: str) -> dict[str, Tensor]:
@@ -20,30 +59,90 @@ def read_safetensors(file: Path, *names: str) -> dict[str, Tensor]:
         raise UserError(f"{file} cannot be read: {error}") from None
 
 
-def required(tensors: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
-    """The tensor in float32. Raises UserError where it is missing or not finite."""
-    if name not in tensors:
-        raise UserError(f"{file} has no tensor {name!r}")
-    if not bool(torch.isfinite(tensors[name]).all()):
-        raise UserError(f"{file}: tensor {name!r} has values that are not finite")
-    return tensors[name].float()
+def safetensors_names(file: Path) -> set[str]:
+    try:
+        with safe_open(file, framework="pt") as stored:
+            return set(stored.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
 
 
-def oriented(encoder: Tensor, bias: Tensor, decoder_bias: Tensor, file: Path) -> Tensor:
-    """The encoder as [features, d_in], told by the lengths of the biases and not by its name.
+def read_pickled(file: Path) -> dict[str, Any]:
+    """The dictionary of a `.pt` file, its tensors mapped: they are read where they are used.
 
-    Families store it either way. Raises UserError where the lengths do not fit, or do not tell.
+    No code in the file is run. Raises UserError.
     """
-    features, d_in = len(bias), len(decoder_bias)
-    if features == d_in:
+    try:
+        stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{file} cannot be read: holds more than tensors, or is damaged") from None
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        lines = str(error).strip().splitlines() or ["not a file of tensors"]
+        raise UserError(f"{file} cannot be read: {lines[0]}") from None
+    if not isinstance(stored, dict):
+        raise UserError(f"{file} holds no dictionary of tensors")
+    return stored
+
+
+def required(tensors: Mapping[str, Any], name: str, file: Path) -> Tensor:
+    """The tensor in float32. Raises UserError where it is missing or not finite."""
+    found = tensors.get(name)
+    if not isinstance(found, Tensor):
+        raise UserError(f"{file} has no tensor {name!r}")
+    if not bool(torch.isfinite(found).all()):
+        raise UserError(f"{file}: tensor {name!r} has values that are not finite")
+    return found.float()
+
+
+def per_feature(tensors: Mapping[str, Any], name: str, features: int, file: Path) -> Tensor:
+    """A required tensor with one entry a feature, or one for all: [features]."""
+    found = required(tensors, name, file).flatten()
+    if len(found) not in (1, features):
+        raise UserError(f"{file}: {name!r} has {len(found)} entries for {features} features")
+    return found.expand(features).clone()
+
+
+def oriented(weight: Tensor, features: int, file: Path, name: str) -> Tensor:
+    """A weight as [features, width], told by the number of features and not by its name.
+
+    Families store it either way. Raises UserError where that does not fit, or does not tell.
+    """
+    if weight.ndim != 2 or features not in weight.shape:
         raise UserError(
-            f"{file}: as many features as inputs ({d_in}), so W_enc may lie either way round"
+            f"{file}: {name} is {tuple(weight.shape)}, but the encoder's bias has {features} "
+            "entries, one a feature"
         )
-    if encoder.shape == (features, d_in):
-        return encoder
-    if encoder.shape == (d_in, features):
-        return encoder.T.contiguous()
-    raise UserError(
-        f"{file}: W_enc is {tuple(encoder.shape)}, but b_enc has {features} and b_dec "
-        f"{d_in} entries"
-    )
+    if weight.shape[0] == weight.shape[1]:
+        raise UserError(
+            f"{file}: as many features as inputs ({features}), so {name} may lie either way round"
+        )
+    return weight if weight.shape[0] == features else weight.T.contiguous()
+
+
+def subtract_before(encoder: Tensor, bias: Tensor, before: Tensor, file: Path) -> Tensor:
+    """The encoder's bias with a bias that is subtracted from the input folded in: [features]."""
+    if len(before) != encoder.shape[1]:
+        raise UserError(
+            f"{file}: a decoder bias of {len(before)} entries cannot be subtracted from inputs of "
+            f"width {encoder.shape[1]}"
+        )
+    return bias - encoder @ before
+
+
+def decoder_norms(decoder: Tensor) -> Tensor:
+    """Lengths of a decoder's rows: [features, d] → float32 [features]."""
+    norms: Tensor = decoder.float().norm(dim=1)
+    return norms
+
+
+def decoder_reader(
+    read: Callable[[], tuple[Tensor, Tensor | None]], features: int, file: Path
+) -> Callable[[], Decoder]:
+    """Reads a decoder when it is asked for: `read` gives weight, either way round, and bias."""
+
+    def reader() -> Decoder:
+        weight, bias = read()
+        rows = oriented(weight, features, file, "the decoder")
+        return Decoder(rows, torch.zeros(rows.shape[1]) if bias is None else bias)
+
+    return reader

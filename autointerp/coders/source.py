@@ -1,0 +1,142 @@
+"""Where a coder comes from: a path, a file on the Hugging Face hub, or SAELens's registry."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from autointerp.errors import UserError
+
+HUB, SAELENS = "hf:", "saelens:"
+# Of a folder on the hub, what some coder format reads: checkpoints keep much more beside.
+_CODER_FILES = (
+    "cfg.json",
+    "config.json",
+    "config.yaml",
+    "conf.yaml",
+    "hyperparams.json",
+    "sae_weights.safetensors",
+    "sae_weights.pt",
+    "sparsity.safetensors",
+    "sae.safetensors",
+    "params.npz",
+    "params.safetensors",
+    "ae.pt",
+    "checkpoints/final.safetensors",
+    "W_enc_0.safetensors",
+    "latest_ckpt.safetensors",
+)
+_CONFIGS = ("cfg.json", "config.json", "config.yaml")
+_WEIGHT_SUFFIXES = (".pt", ".pth", ".npz", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What SAELens's registry knows of a coder that its own files leave out or have wrong."""
+
+    input_scale: float | None = None
+    expected_l0: float | None = None
+    unit_rms: bool = False
+    centred: bool = False
+
+
+@dataclass(frozen=True)
+class Located:
+    """A coder's files on this machine."""
+
+    path: Path
+    corrections: Corrections = Corrections()
+
+
+def short_name(spec: str) -> str:
+    """What the coder is called in tables and folders."""
+    for prefix in (HUB, SAELENS):
+        if spec.startswith(prefix):
+            return spec.removeprefix(prefix).strip("/").replace("/", "--")
+    return Path(spec).resolve().name if Path(spec).name in ("", ".", "..") else Path(spec).name
+
+
+def locate(spec: str) -> Located:
+    """The coder named by a path, `hf:owner/repo[@revision]/file` or `saelens:release/id`.
+
+    Files of the hub are downloaded once and then found in its cache, also without a network.
+    Raises UserError.
+    """
+    if spec.startswith(HUB):
+        return Located(_from_hub(spec.removeprefix(HUB)))
+    if spec.startswith(SAELENS):
+        return _from_registry(spec.removeprefix(SAELENS))
+    return Located(Path(spec))
+
+
+def _from_hub(where: str) -> Path:
+    parts = where.strip("/").split("/")
+    if len(parts) < 2 or not all(parts):
+        raise UserError(f"coder {HUB}{where}: give {HUB}owner/repository/file or folder")
+    repository, _, revision = "/".join(parts[:2]).partition("@")
+    inside = "/".join(parts[2:])
+    folder = "/".join(parts[2:-1]) if inside.endswith(_WEIGHT_SUFFIXES) else inside
+    if inside.endswith(_WEIGHT_SUFFIXES):
+        wanted = [inside, *(f"{folder}/{name}".lstrip("/") for name in _CONFIGS)]
+    else:
+        wanted = [f"{folder}/{name}".lstrip("/") for name in _CODER_FILES]
+    try:
+        snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=wanted)
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        httpx.HTTPError,
+        OSError,
+        ValueError,
+    ) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"coder {HUB}{where} cannot be fetched: {first_line}") from None
+    path = Path(snapshot) / inside
+    if not path.exists():
+        raise UserError(
+            f"coder {HUB}{where}: {repository} has no coder at {inside or 'its top'} (or, without "
+            "a network, it is not in the hub's cache)"
+        )
+    return path
+
+
+def _from_registry(where: str) -> Located:
+    release, _, wanted = where.partition("/")
+    registry = _registry()
+    if release not in registry:
+        raise UserError(f"coder {SAELENS}{where}: SAELens knows no release {release!r}")
+    known = registry[release]
+    entry = next((e for e in known["saes"] if str(e["id"]) == wanted), None)
+    if entry is None:
+        some = ", ".join(str(e["id"]) for e in known["saes"][:3])
+        raise UserError(f"coder {SAELENS}{where}: {release} has no {wanted!r} but {some}, …")
+    overrides: dict[str, Any] = known.get("config_overrides") or {}
+    kwargs = overrides.get("model_from_pretrained_kwargs") or {}
+    corrections = Corrections(
+        input_scale=entry.get("norm_scaling_factor"),
+        expected_l0=entry.get("l0") or None,
+        unit_rms=overrides.get("normalize_activations") == "constant_norm_rescale",
+        centred=bool(kwargs.get("center_writing_weights")),
+    )
+    return Located(_from_hub(f"{known['repo_id']}/{entry['path']}"), corrections)
+
+
+def _registry() -> dict[str, Any]:
+    """SAELens's list of releases, read from its package without importing that."""
+    package = importlib.util.find_spec("sae_lens")
+    if package is None or package.origin is None:
+        raise UserError(f"coders named {SAELENS}release/id need: pip install 'autointerp[saelens]'")
+    file = Path(package.origin).with_name("pretrained_saes.yaml")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        registry: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, yaml.YAMLError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"SAELens's registry cannot be read: {first_line}") from None
+    return registry
