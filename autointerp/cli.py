@@ -33,7 +33,7 @@ def _option(name: str) -> inspect.Parameter:
     if accepted is None:
         # `int | None` and literals: pydantic checks the values, the shell gives text or numbers.
         members = getattr(kind, "__args__", ())
-        accepted = next((t for t in (int, float) if t in members), str)
+        accepted = next((t for t in (str, int, float) if t in members), str)
     default = "" if field.default is None else f" Default {field.default}."
     option = typer.Option(
         "--" + name.replace("_", "-"),
@@ -83,7 +83,7 @@ def _run_stages(config: RunConfig, stages: tuple[str, ...], dry_run: bool) -> No
     from autointerp.pipeline import run_stages
     from autointerp.report.terminal import summary
 
-    job = open_job(config)
+    job = open_job(config, coder_needed=stages != ("capture",))
     try:
         run_stages(job, stages, dry_run=dry_run)
     except KeyboardInterrupt:
@@ -96,10 +96,13 @@ def _run_stages(config: RunConfig, stages: tuple[str, ...], dry_run: bool) -> No
 @app.command()
 @_with_settings
 def run(config: RunConfig, dry_run: DryRun = False) -> None:
-    """Do the whole job: capture, collect, label, score. Done stages are skipped."""
-    from autointerp.pipeline import STAGES
+    """Do the whole job: collect, label, score. Done stages are skipped.
 
-    _run_stages(config, STAGES, dry_run)
+    Activations are computed as they are needed and not stored, unless --cache names where.
+    """
+    from autointerp.pipeline import stages_of
+
+    _run_stages(config, stages_of(config), dry_run)
 
 
 @app.command()
@@ -148,6 +151,32 @@ def prompt_show(config: RunConfig, task: Annotated[str, typer.Argument(help="lab
     if config.model is None:
         config = config.model_copy(update={"model": "MODEL"})
     print(show_prompt(open_job(config)))
+
+
+cache_app = typer.Typer(help="Look at activation caches.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("info")
+def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or file.")]) -> None:
+    """Print what an activation cache holds, and what it lacks."""
+    from autointerp.report.sources import print_cache
+
+    print_cache(path, Console())
+
+
+@app.command()
+@_with_settings
+def doctor(config: RunConfig) -> None:
+    """Check that coder and activations fit: L0, reconstruction, hook. Exit status 1 if not."""
+    from autointerp.job import open_job
+    from autointerp.report.sources import print_check
+    from autointerp.stages.doctor import diagnose
+
+    diagnosis = diagnose(open_job(config))
+    print_check(diagnosis, Console())
+    if diagnosis.warnings:
+        raise typer.Exit(1)
 
 
 RunOption = Annotated[

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from autointerp.errors import UserError
 
 DEMO = "demo"
+SPARSE = "sparse"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 
 
@@ -35,28 +36,70 @@ class RunConfig(BaseModel):
     seed: int = _setting(0, "run", "Seed of samples, splits and nulls.", ge=0)
     device: str = _setting("auto", "run", "auto, cpu, cuda or cuda:N.")
 
-    coder: str = _setting(DEMO, "activations", "Folder of the SAE or transcoder, or demo.")
+    coder: str | None = _setting(
+        None,
+        "activations",
+        "The SAE or transcoder: a path, hf:owner/repository/file, saelens:release/id, or demo "
+        "(which it is when nothing else is named).",
+    )
+    coder_format: str | None = _setting(
+        None, "activations", "The coder's file format (default: found by its files)."
+    )
+    k: int | None = _setting(None, "activations", "k of a TopK coder, where it has another.", ge=1)
     subject: str | None = _setting(
-        None, "activations", "The subject model: a folder or a Hugging Face id, or demo."
+        None,
+        "activations",
+        "The subject model: a folder or a Hugging Face id, or demo. Without --text, the tokenizer "
+        "of a cache that has none.",
     )
     hook: str | None = _setting(
         None,
         "activations",
-        "Where to capture: residual:N, blocks.N.hook_resid_post or a module path "
-        "(default: what the coder's file names).",
+        "Where to capture: residual:N, resid_mid:N, mlp_in:N, mlp_out:N, attn_out:N, hook_z:N, a "
+        "TransformerLens name or a module path; several with commas for capture (default: what "
+        "the coder's file names).",
     )
     text: str | None = _setting(
         None,
         "activations",
-        "Text to capture: a text, .jsonl or .parquet file, a folder of them, or demo.",
+        "Text to run: a text, .jsonl or .parquet file, a folder of them, "
+        "hf:owner/dataset[/configuration][:split], or demo.",
     )
-    tokens: int = _setting(400_000, "activations", "Tokens to capture.", ge=1)
+    text_field: str | None = _setting(
+        None, "activations", "Where rows have it (default: text, messages or conversations)."
+    )
+    tokens: int | str = _setting(
+        400_000,
+        "activations",
+        "Tokens to run; or, for a cache without token ids, the .npy or .safetensors file of them.",
+    )
     context_length: int = _setting(128, "activations", "Tokens in a context.", ge=2)
+    packing: Literal["concatenated", "documents"] = _setting(
+        "concatenated", "activations", "documents: one a context, cut or padded."
+    )
+    bos: Literal["auto", "none", "context", "document"] = _setting(
+        "auto",
+        "activations",
+        "Beginning-of-text token before every context or document; auto: before contexts where "
+        "the tokenizer adds it by itself.",
+    )
+    turns: Literal["all", "assistant", "user", "system"] = _setting(
+        "all", "activations", "Whose words of conversations count; the others are context."
+    )
     batch_contexts: int = _setting(
         64, "activations", "Contexts in a batch of capture and collect.", ge=1
     )
     cache: str | None = _setting(
-        None, "activations", "An activation cache to read or make (default: <run>/cache)."
+        None,
+        "activations",
+        "An activation cache to read, or to keep activations in: without it `run` keeps none "
+        "(`capture` alone: <run>/cache).",
+    )
+    store: Literal["bfloat16", "float32", "sparse"] = _setting(
+        "bfloat16",
+        "activations",
+        "What a cache holds: activations rounded to bfloat16 or float32, or the coder's active "
+        "features alone. Without a cache activations are rounded alike.",
     )
 
     window_length: int = _setting(32, "evidence", "Tokens in a window.", ge=2)
@@ -123,6 +166,15 @@ class RunConfig(BaseModel):
         10, "scoring", "Windows to simulate, half of them activating.", ge=2
     )
 
+    @field_validator("tokens")
+    @classmethod
+    def _number_or_file(cls, value: int | str) -> int | str:
+        if isinstance(value, str) and value.replace("_", "").isdigit():
+            value = int(value)
+        if isinstance(value, int) and value < 1:
+            raise ValueError("at least one token is needed")
+        return value
+
     @field_validator("scorers")
     @classmethod
     def _known_scorers(cls, value: str) -> str:
@@ -156,10 +208,31 @@ class RunConfig(BaseModel):
     def uses_model(self) -> bool:
         return self.labeler == "llm" or (self.labeler == "auto" and self.model is not None)
 
+    def is_demo(self) -> bool:
+        """The demo's coder is meant: by name, or because nothing else is named."""
+        return self.coder == DEMO or (
+            self.coder is None and self.cache is None and self.subject in (None, DEMO)
+        )
+
+    def tokens_file(self) -> Path | None:
+        return Path(self.tokens) if isinstance(self.tokens, str) else None
+
+    def token_limit(self) -> int:
+        assert isinstance(self.tokens, int)
+        return self.tokens
+
+    def name(self) -> str:
+        """What the coder is called in tables and folders; without one, the cache or model."""
+        if self.is_demo():
+            return DEMO
+        for prefix in ("hf:", "saelens:"):
+            if self.coder is not None and self.coder.startswith(prefix):
+                return self.coder.removeprefix(prefix).strip("/").replace("/", "--")
+        path = Path(self.coder or self.cache or self.subject or "")
+        return path.name if path.name not in ("", "..") else path.resolve().name
+
     def run_path(self) -> Path:
-        if self.out is not None:
-            return Path(self.out)
-        return Path("outputs") / (DEMO if self.coder == DEMO else Path(self.coder).name)
+        return Path(self.out) if self.out is not None else Path("outputs") / self.name()
 
     def cache_path(self) -> Path:
         return Path(self.cache) if self.cache is not None else self.run_path() / "cache"

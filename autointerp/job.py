@@ -4,14 +4,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from autointerp import demo
-from autointerp.coders import SparseCoder, load_coder
-from autointerp.config import DEMO, RunConfig
+from autointerp.activations.cache import DenseCache
+from autointerp.activations.formats import find_cache
+from autointerp.coders import SparseCoder, coder_identity, load_coder
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.features import select_features
 from autointerp.runs import Run
@@ -23,13 +24,18 @@ class Job:
 
     config: RunConfig
     run: Run
-    coder: SparseCoder
-    coder_path: Path
+    coder: SparseCoder | None  # None where a cache of feature activations is read
     features: list[int]
 
     @property
     def coder_name(self) -> str:
-        return DEMO if self.config.coder == DEMO else self.coder_path.name
+        return self.config.name()
+
+    def coder_identity(self) -> str:
+        """Changes when the coder's files, or how they are read, do."""
+        spec = _coder_spec(self.config)
+        assert spec is not None
+        return coder_identity(spec, self.config.coder_format, self.config.k)
 
     def device(self) -> torch.device:
         wanted = self.config.device
@@ -57,9 +63,29 @@ class Job:
         self.run.finish_stage(stage, inputs, time.monotonic() - began, **details)
 
 
-def open_job(config: RunConfig) -> Job:
-    """Load the coder and resolve the features. Touches no file of the run. Raises UserError."""
-    coder_path = demo.CODER if config.coder == DEMO else Path(config.coder)
-    coder = load_coder(coder_path)
-    features = select_features(config.features, coder.features, config.seed)
-    return Job(config, Run(config.run_path()), coder, coder_path, features)
+def _coder_spec(config: RunConfig) -> str | None:
+    return str(demo.CODER) if config.is_demo() else config.coder
+
+
+def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
+    """Load the coder and resolve the features. Touches no file of the run. Raises UserError.
+
+    Without a coder the features are those of the run's cache, if it holds feature activations; a
+    capture needs neither.
+    """
+    spec = _coder_spec(config)
+    run = Run(config.run_path())
+    if spec is None and not coder_needed:
+        return Job(config, run, None, [])
+    if spec is not None:
+        coder = load_coder(spec, config.coder_format, config.k)
+        total = coder.features
+    else:
+        cache = find_cache(config.cache_path())
+        if isinstance(cache, DenseCache):
+            raise UserError(
+                f"the cache {cache.path} holds activations: name the coder that reads them with "
+                "--coder"
+            )
+        coder, total = None, cache.features
+    return Job(config, run, coder, select_features(config.features, total, config.seed))

@@ -9,11 +9,12 @@ from importlib import metadata
 from pathlib import Path
 
 from autointerp import __version__
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.job import Job
 from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
-from autointerp.stages import capture, collect, label, model, score
+from autointerp.stages import capture, collect, label, model, score, source
 
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
 STAGES = (capture.NAME, collect.NAME, label.NAME, score.NAME)
@@ -25,10 +26,15 @@ _RUN = {
 }
 
 
+def stages_of(config: RunConfig) -> tuple[str, ...]:
+    """The stages of a whole run: activations are captured only where a cache is named for them."""
+    return STAGES if config.cache is not None else STAGES[1:]
+
+
 def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     """Refuse what is bound to fail before a file is touched or a cent spent. Raises UserError."""
-    if capture.NAME in stages:
-        capture.check(job)
+    if {capture.NAME, collect.NAME} & set(stages):
+        source.check(job)
     job.device()
     if not job.config.uses_model():
         if dry_run:

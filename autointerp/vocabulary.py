@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autointerp.errors import UserError
+from autointerp.files import open_parquet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,8 +86,11 @@ class Vocabulary:
     def load(path: Path) -> "Vocabulary":
         if not path.is_file():
             raise UserError(f"no vocabulary at {path}: collect the run again")
-        table = pq.read_table(path)
-        special = np.flatnonzero(table["special"].to_numpy())
+        try:
+            table = open_parquet(path).read(columns=["bytes", "special"])
+            special = np.flatnonzero(table["special"].to_numpy())
+        except (KeyError, pa.ArrowException) as error:
+            raise UserError(f"{path} holds no vocabulary: {error}") from None
         return Vocabulary(tuple(table["bytes"].to_pylist()), frozenset(int(i) for i in special))
 
 

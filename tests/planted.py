@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from autointerp.activations.cache import CacheWriter
 from autointerp.vocabulary import Vocabulary
+from tests.caches import write_cache
 
 SYLLABLES = ["ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru"]
 WORDS = [a + b for a in SYLLABLES for b in SYLLABLES if a != b]
@@ -53,21 +53,9 @@ def plant(folder: Path, *, contexts: int = 400, features: int = 12, seed: int = 
     strength = rng.uniform(1, 5, token_ids.shape).astype(np.float32)
     activations = np.zeros((contexts, LENGTH, len(WORDS)), dtype=np.float32)
     np.put_along_axis(activations, token_ids[:, :, None], strength[:, :, None], axis=2)
-    writer = CacheWriter(folder / "cache", len(WORDS), LENGTH, torch.float32)
-    valid = torch.ones(token_ids.shape, dtype=torch.bool)
-    writer.add(torch.from_numpy(token_ids.astype(np.int32)), valid, torch.from_numpy(activations))
-    Vocabulary(tuple(f" {w}".encode() for w in WORDS), frozenset()).save(
-        writer.partial / "vocabulary.parquet"
-    )
-    writer.finish(
-        made_from="planted",
-        subject="planted",
-        hook="none",
-        text="planted",
-        documents=contexts,
-        packing="one document a row",
-        special_token_ids=frozenset(),
-    )
+    vocabulary = Vocabulary(tuple(f" {w}".encode() for w in WORDS), frozenset())
+    ids = torch.from_numpy(token_ids.astype(np.int32))
+    write_cache(folder / "cache", ids, torch.from_numpy(activations), vocabulary)
 
     encoder = torch.zeros(len(WORDS), features)
     for feature, fires_on in enumerate(words):

@@ -96,7 +96,7 @@ def test_a_coder_of_another_width_than_the_cache(refused, planted, tmp_path):
     flags = ["--coder", str(tmp_path / "sae"), "--cache", str(planted.cache)]
     said = refused("run", *flags, "--out", str(tmp_path / "out"), out=tmp_path / "out")
     assert "takes activations of width 6" in said
-    assert "holds width 90" in said
+    assert "gives width 90" in said
 
 
 def test_an_empty_and_a_missing_cache(refused, planted, tmp_path):

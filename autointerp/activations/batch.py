@@ -1,45 +1,100 @@
-"""Token ids and activations of whole contexts, and which tokens may be a window's centre."""
+"""Batches of whole contexts: tokens, which of them may be a window's centre, and their values."""
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-VALID, SPECIAL, OUTLIER = 1, 2, 4  # bits of a cache's token mask
+from autointerp.firings import Firings
+
+# Bits of a token's mask. UNCOUNTED: a token of a turn of a chat that is not to count.
+VALID, SPECIAL, OUTLIER, UNCOUNTED = 1, 2, 4, 8
+OUTLIER_MULTIPLE = 10.0
 
 
 @dataclass(frozen=True)
-class ActivationBatch:
-    """`first_context` is the index in the cache of the first row."""
+class TokenBatch:
+    """`first_context` is the index of the first row in all the contexts that are read."""
 
     first_context: int
     token_ids: Tensor  # int32 [contexts, length]
-    mask: Tensor  # uint8 [contexts, length], bits VALID, SPECIAL, OUTLIER
-    activations: Tensor  # [contexts, length, d_in]
+    mask: Tensor  # uint8 [contexts, length]: VALID, SPECIAL, OUTLIER, UNCOUNTED
 
     def eligible(self) -> Tensor:
         """Tokens whose activations count: bool [contexts, length].
 
-        Not padding, not a context's first token, not a special token and no norm outlier: those
-        carry attention sinks, which would take the top windows of hundreds of features.
+        Not padding, not a context's first token, not a special token, no norm outlier and not in
+        a turn that is left out: the first ones carry attention sinks, which would take the top
+        windows of hundreds of features.
         """
-        eligible = self.mask == VALID
-        eligible[:, 0] = False
-        return eligible
+        return (self.mask == VALID) & ~self.first_tokens()
+
+    def first_tokens(self) -> Tensor:
+        """The first token of every context that is no padding: bool [contexts, length]."""
+        valid = (self.mask & VALID) != 0
+        return valid & (valid.cumsum(1) == 1)
 
     def masked_counts(self) -> dict[str, int]:
         """How many tokens each reason masks; a token may have several reasons."""
         valid = (self.mask & VALID) != 0
+
+        def count(bit: int) -> int:
+            return int((valid & ((self.mask & bit) != 0)).sum())
+
         return {
             "padding": int((~valid).sum()),
-            "first_position": int(valid[:, 0].sum()),
-            "special": int((valid & ((self.mask & SPECIAL) != 0)).sum()),
-            "norm_outlier": int((valid & ((self.mask & OUTLIER) != 0)).sum()),
+            "first_position": int(self.first_tokens().sum()),
+            "special": count(SPECIAL),
+            "norm_outlier": count(OUTLIER),
+            "other_turns": count(UNCOUNTED),
         }
 
 
-def outliers(norms: Tensor, valid: Tensor, multiple: float = 10.0) -> Tensor:
-    """Tokens whose activation norm exceeds `multiple` × the median: bool, shape of `norms`."""
-    if not bool(valid.any()):
-        return torch.zeros_like(valid)
-    return valid & (norms > multiple * norms[valid].median())
+@dataclass(frozen=True)
+class ActivationBatch(TokenBatch):
+    """Contexts with what the subject model computed at one place."""
+
+    activations: Tensor  # [contexts, length, d_in]
+
+
+@dataclass(frozen=True)
+class FiringBatch(TokenBatch):
+    """Contexts with what a coder made of that; `firings.token` counts the tokens row by row."""
+
+    firings: Firings
+
+
+def outliers(norms: Tensor, valid: Tensor, median: float) -> Tensor:
+    """Valid tokens whose activation is not finite or over 10 times the median norm.
+
+    norms, valid: [contexts, length] → bool, the same shape. Public SAEs of Qwen, Llama and
+    gpt-oss models were trained without such tokens (dictionary_learning, PR 52).
+    """
+    return valid & ~(norms <= OUTLIER_MULTIPLE * median)
+
+
+@dataclass(frozen=True)
+class NormSample:
+    """Norms of the activations of the first contexts.
+
+    What depends on the size of activations depends on this sample alone, so that it is the same
+    for a cache, a stream and any batch size.
+    """
+
+    median: float
+    mean: float
+
+
+SAMPLE_TOKENS = 16_384
+
+
+def sampled_contexts(context_length: int) -> int:
+    """How many contexts, from the first, make up a sample."""
+    return max(1, SAMPLE_TOKENS // context_length)
+
+
+def norm_sample(norms: Tensor, valid: Tensor) -> NormSample:
+    """norms: float [contexts, length]; valid: bool, the same shape. No token: norms of 1."""
+    kept = norms[valid & norms.isfinite()].double()
+    if len(kept) == 0:
+        return NormSample(1.0, 1.0)
+    return NormSample(float(kept.median()), float(kept.mean()))

@@ -1,215 +1,161 @@
-"""The native activation cache: a manifest, token ids with a mask, and shards of activations.
+"""An activation cache opened for reading, whichever tool wrote it.
 
-manifest.json          what was captured and how; shards with sizes and checksums
-tokens.safetensors     token_ids int32, mask uint8, norms float32: [contexts, length]
-vocabulary.parquet     the bytes of every token id
-acts-00000.safetensors acts [shard contexts, length, d_in], bfloat16 or float32
+Tokens are in memory, activations stay on disk until a batch asks for them. The formats are in
+`formats/`; what they have in common is here.
 """
 
-import os
-import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from autointerp.activations.batch import OUTLIER, SPECIAL, VALID, ActivationBatch, outliers
+from autointerp.activations.batch import (
+    OUTLIER,
+    SPECIAL,
+    VALID,
+    ActivationBatch,
+    FiringBatch,
+    NormSample,
+    norm_sample,
+    outliers,
+    sampled_contexts,
+)
 from autointerp.errors import UserError
-from autointerp.hashing import file_sha256
-
-FORMAT_VERSION = 1
-_SHARD_BYTES = 1 << 30
+from autointerp.firings import Firings
+from autointerp.vocabulary import Vocabulary
 
 
-class Shard(BaseModel):
-    file: str
-    first_context: int
-    contexts: int
-    bytes: int
-    sha256: str
+@dataclass(frozen=True)
+class Origin:
+    """Where a cache comes from, as far as it tells: None for what it does not."""
+
+    subject: str | None = None
+    tokenizer: str | None = None
+    hook: str | None = None
+    text: str | None = None
+    packing: str | None = None
+    bos: str | None = None
+    coder: str | None = None
+    producer: str | None = None
 
 
-class Manifest(BaseModel):
-    """`manifest.json`: what was captured and how; `median_norm` is over valid tokens.
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """`identity` changes when the content does; `mask` has VALID, and other bits where known."""
 
-    `made_from` is a fingerprint of everything the cache depends on.
-    """
+    path: Path
+    format: str
+    origin: Origin
+    identity: str
+    shape: tuple[int, int]  # contexts, context length
+    token_ids: Tensor | None  # int32 [contexts, length]
+    mask: Tensor  # uint8 [contexts, length]
+    mask_is_whole: bool = False  # False: SPECIAL and OUTLIER are still to be told
+    has_padding_mask: bool = False  # False: every token is taken for valid
+    vocabulary: Vocabulary | None = None
+    repaired: Counter[str] = field(default_factory=Counter)  # values mended while reading
 
-    format_version: Literal[1] = 1
-    made_from: str
-    subject: str
-    hook: str
+    @property
+    def contexts(self) -> int:
+        return self.shape[0]
+
+    @property
+    def context_length(self) -> int:
+        return self.shape[1]
+
+    @property
+    def tokens(self) -> int:
+        """Valid ones."""
+        return int(((self.mask & VALID) != 0).sum())
+
+    def text(self) -> Tensor:
+        """The token ids. Raises UserError where the cache has none."""
+        if self.token_ids is None:
+            raise UserError(
+                f"the cache {self.path} has no token ids: give them with --tokens FILE, a .npy or "
+                f".safetensors file of {self.contexts} × {self.context_length} ids"
+            )
+        return self.token_ids
+
+    def words(self) -> Vocabulary:
+        """What the token ids mean. Raises UserError where it is not known."""
+        if self.vocabulary is None:
+            raise UserError(
+                f"the cache {self.path} does not say which tokenizer made it: name the model with "
+                "--subject"
+            )
+        return self.vocabulary
+
+    def _tokens(self, begin: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        return self.text()[begin:end].to(device), self.mask[begin:end].to(device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseCache(Cache):
+    """Activations of the subject model: `read(begin, end)` gives [contexts, length, d_in]."""
+
     d_in: int
-    dtype: Literal["bfloat16", "float32"]
-    context_length: int
-    contexts: int
-    tokens: int
-    packing: str
-    text: str
-    documents: int
-    special_token_ids: list[int]
-    median_norm: float
-    shards: list[Shard]
+    dtype: torch.dtype
+    read: Callable[[int, int], Tensor]
+    known_norms: NormSample | None = None
 
+    @property
+    def norms(self) -> NormSample:
+        if self.known_norms is not None:
+            return self.known_norms
+        end = min(sampled_contexts(self.context_length), self.contexts)
+        valid = (self.mask[:end] & VALID) != 0
+        return norm_sample(self.read(0, end).float().norm(dim=-1), valid)
 
-class CacheWriter:
-    """Writes a cache beside its final place and moves it there when it is whole.
-
-    Until `finish` returns, nothing exists at `path`; a capture that dies leaves only
-    `<path>.partial`, which the next one removes.
-    """
-
-    def __init__(self, path: Path, d_in: int, context_length: int, dtype: torch.dtype) -> None:
-        self.path = path
-        self.partial = path.with_name(path.name + ".partial")
-        self.d_in = d_in
-        self.context_length = context_length
-        self.dtype = dtype
-        if self.partial.exists():
-            shutil.rmtree(self.partial)
-        self.partial.mkdir(parents=True)
-        self._token_ids: list[Tensor] = []
-        self._valid: list[Tensor] = []
-        self._norms: list[Tensor] = []
-        self._pending: list[Tensor] = []
-        self._shards: list[Shard] = []
-        self._written = 0
-        row_bytes = context_length * d_in * dtype.itemsize
-        self._shard_contexts = max(1, _SHARD_BYTES // row_bytes)
-
-    def add(self, token_ids: Tensor, valid: Tensor, activations: Tensor) -> None:
-        """token_ids, valid: [contexts, length]; activations: [contexts, length, d_in]."""
-        self._token_ids.append(token_ids.int().cpu())
-        self._valid.append(valid.bool().cpu())
-        self._norms.append(activations.float().norm(dim=-1).cpu())
-        self._pending.append(activations.to(self.dtype).cpu())
-        while sum(len(p) for p in self._pending) >= self._shard_contexts:
-            self._write_shard(self._shard_contexts)
-
-    def _write_shard(self, contexts: int) -> None:
-        joined = torch.cat(self._pending)
-        file = self.partial / f"acts-{len(self._shards):05d}.safetensors"
-        save_file({"acts": joined[:contexts].contiguous()}, file)
-        self._pending = [joined[contexts:]] if len(joined) > contexts else []
-        self._shards.append(
-            Shard(
-                file=file.name,
-                first_context=self._written,
-                contexts=contexts,
-                bytes=file.stat().st_size,
-                sha256=file_sha256(file),
-            )
-        )
-        self._written += contexts
-
-    def finish(
-        self,
-        *,
-        made_from: str,
-        subject: str,
-        hook: str,
-        text: str,
-        documents: int,
-        packing: str,
-        special_token_ids: frozenset[int],
-    ) -> Manifest:
-        """Write the last shard, tokens and manifest, and move the cache to its place."""
-        if self._pending:
-            self._write_shard(sum(len(p) for p in self._pending))
-        if self._written == 0:
-            raise UserError(f"nothing was captured: {text} holds less than one context of text")
-        token_ids, valid, norms = map(torch.cat, (self._token_ids, self._valid, self._norms))
-        special = torch.isin(token_ids, torch.tensor(sorted(special_token_ids), dtype=torch.int32))
-        mask = valid * VALID + (valid & special) * SPECIAL + outliers(norms, valid) * OUTLIER
-        save_file(
-            {"token_ids": token_ids, "mask": mask.to(torch.uint8), "norms": norms},
-            self.partial / "tokens.safetensors",
-        )
-        manifest = Manifest(
-            made_from=made_from,
-            subject=subject,
-            hook=hook,
-            d_in=self.d_in,
-            dtype="bfloat16" if self.dtype == torch.bfloat16 else "float32",
-            context_length=self.context_length,
-            contexts=self._written,
-            tokens=int(valid.sum()),
-            packing=packing,
-            text=text,
-            documents=documents,
-            special_token_ids=sorted(special_token_ids),
-            median_norm=float(norms[valid].median()),
-            shards=self._shards,
-        )
-        (self.partial / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        os.replace(self.partial, self.path)
-        return manifest
-
-
-class ActivationCache:
-    """A native cache opened for reading; its tensors stay on disk until a batch asks for them."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises UserError where the cache is missing, empty, damaged or of another version."""
-        self.path = path
-        manifest_file = path / "manifest.json"
-        if not manifest_file.is_file():
-            raise UserError(f"no activation cache at {path}: there is no manifest.json in it")
-        try:
-            self.manifest = Manifest.model_validate_json(manifest_file.read_text())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(p) for p in first["loc"]) or "the file"
-            raise UserError(
-                f"{manifest_file} is no manifest of version {FORMAT_VERSION}: "
-                f"{where}: {first['msg']}"
-            ) from None
-        if self.manifest.contexts == 0 or self.manifest.tokens == 0:
-            raise UserError(f"the activation cache at {path} is empty: capture it again")
-        for shard in self.manifest.shards:
-            file = path / shard.file
-            if not file.is_file() or file.stat().st_size != shard.bytes:
-                raise UserError(
-                    f"{file} is missing or not {shard.bytes:,} bytes long: capture the cache again"
-                )
-        try:
-            tokens = load_file(path / "tokens.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path / 'tokens.safetensors'} cannot be read: {error}") from None
-        self.token_ids: Tensor = tokens["token_ids"]
-        self.mask: Tensor = tokens["mask"]
-        shape = (self.manifest.contexts, self.manifest.context_length)
-        if tuple(self.token_ids.shape) != shape or tuple(self.mask.shape) != shape:
-            raise UserError(
-                f"{path / 'tokens.safetensors'} holds {tuple(self.token_ids.shape)} tokens, "
-                f"but the manifest says {shape}: capture the cache again"
-            )
-
-    def identity(self) -> str:
-        """Changes when what is in the cache does."""
-        return file_sha256(self.path / "manifest.json")
+    def first_batch(self) -> ActivationBatch:
+        """The first contexts, for checks."""
+        end = min(sampled_contexts(self.context_length), self.contexts)
+        return next(self.batches(end, torch.device("cpu")))
 
     def batches(self, contexts: int, device: torch.device) -> Iterator[ActivationBatch]:
-        """Batches of at most `contexts` whole contexts, in order; none spans two shards."""
-        for shard in self.manifest.shards:
-            try:
-                with safe_open(self.path / shard.file, framework="pt") as file:
-                    acts = file.get_slice("acts")
-                    for begin in range(0, shard.contexts, contexts):
-                        end = min(begin + contexts, shard.contexts)
-                        rows = slice(shard.first_context + begin, shard.first_context + end)
-                        yield ActivationBatch(
-                            rows.start,
-                            self.token_ids[rows].to(device),
-                            self.mask[rows].to(device),
-                            acts[begin:end].to(device),
-                        )
-            except SafetensorError as error:
-                raise UserError(f"{self.path / shard.file} cannot be read: {error}") from None
+        """Batches of at most `contexts` whole contexts, in order."""
+        median = None if self.mask_is_whole else self.norms.median
+        for begin in range(0, self.contexts, contexts):
+            end = min(begin + contexts, self.contexts)
+            token_ids, mask = self._tokens(begin, end, device)
+            activations = self.read(begin, end).to(device)
+            if median is not None:
+                norms = activations.float().norm(dim=-1)
+                mask = mask | (outliers(norms, (mask & VALID) != 0, median) * OUTLIER).byte()
+                self.repaired["not_finite"] += int((~norms.isfinite()).sum())
+            yield ActivationBatch(begin, token_ids, mask, activations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseCache(Cache):
+    """Feature activations: `read(begin, end)` gives the firings of those contexts' tokens."""
+
+    features: int
+    read: Callable[[int, int], Firings]
+    coder_identity: str | None = None
+
+    def batches(self, contexts: int, device: torch.device) -> Iterator[FiringBatch]:
+        """Batches of at most `contexts` whole contexts, in order."""
+        for begin in range(0, self.contexts, contexts):
+            end = min(begin + contexts, self.contexts)
+            token_ids, mask = self._tokens(begin, end, device)
+            found = self.read(begin, end)
+            firings = Firings(
+                found.token.to(device), found.feature.to(device), found.value.to(device)
+            )
+            yield FiringBatch(begin, token_ids, mask, firings)
+
+
+def with_vocabulary(
+    cache: DenseCache | SparseCache, vocabulary: Vocabulary
+) -> DenseCache | SparseCache:
+    """The cache with the meaning of its token ids, and its special tokens marked."""
+    mask = cache.mask
+    if not cache.mask_is_whole:
+        ids = torch.tensor(sorted(vocabulary.special_ids), dtype=torch.int32)
+        special = torch.isin(cache.text(), ids) & ((mask & VALID) != 0)
+        mask = mask | (special * SPECIAL).byte()
+    return replace(cache, vocabulary=vocabulary, mask=mask)

@@ -1,126 +1,121 @@
-"""Run the subject model over text and store what one hook sees."""
+"""Store what a stream gives: one native cache for each hook, dense or sparse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from autointerp.activations.cache import CacheWriter, Manifest
-from autointerp.activations.documents import documents
-from autointerp.activations.hooks import activations_at, resolve_hook
-from autointerp.errors import UserError
-from autointerp.progress import track
-from autointerp.vocabulary import vocabulary_of
+from autointerp import __version__
+from autointerp.activations.batch import ActivationBatch, NormSample
+from autointerp.activations.manifest import Manifest, Norms, SparseContent
+from autointerp.activations.stream import Captured, StreamSettings, SubjectStream
+from autointerp.activations.subject import tokenizer_sha256
+from autointerp.activations.writer import CacheWriter
+from autointerp.firings import Firings
+from autointerp.progress import Tracker, say, track
 
 
 @dataclass(frozen=True)
-class CaptureSettings:
-    subject: str
-    hook: str
-    text: str
-    tokens: int
-    context_length: int
-    batch_contexts: int
-    d_in: int  # the width the coder expects
+class Encoding:
+    """How a sparse cache is made of activations; `content.firings` is counted while writing."""
+
+    content: SparseContent
+    encode: Callable[[ActivationBatch], Firings]
 
 
-class _Packer:
-    """Cuts documents, each followed by the end-of-text token, into contexts of equal length."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-        self._tokenizer = tokenizer
-        self._length = length
-        self.documents = 0
-
-    def contexts(self, source: str) -> Iterator[list[int]]:
-        end = self._tokenizer.eos_token_id
-        pending: list[int] = []
-        for text in documents(source):
-            self.documents += 1
-            pending.extend(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-            if end is not None:
-                pending.append(end)
-            whole = len(pending) // self._length
-            for i in range(whole):
-                yield pending[i * self._length : (i + 1) * self._length]
-            del pending[: whole * self._length]
+# An encoding may depend on the size of activations, which is known when the capture begins.
+Encoder = Callable[[NormSample, int], Encoding]
 
 
-def load_subject(subject: str) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """The model and tokenizer of a local folder or a hub id; UserError where there is none."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(subject)
-        model = AutoModelForCausalLM.from_pretrained(subject, dtype="auto")
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"subject model {subject} cannot be loaded: {first_line}") from None
-    return model.eval(), tokenizer
+def capture(
+    settings: StreamSettings,
+    paths: list[Path],
+    device: torch.device,
+    made_from: str,
+    encoder: Encoder | None = None,
+) -> list[Manifest]:
+    """Write the native cache of every hook at its path, in one pass over the text.
+
+    A capture that is stopped leaves its finished shards beside the path, and goes on from them.
+    With an `encoder` (norms and width of the activations → encoding) the caches are sparse.
+    Raises UserError.
+    """
+    stream = SubjectStream(settings, device)
+    # A text of no context, or a coder of another width, is said before a file is touched.
+    norms, widths = stream.norm_samples, stream.widths
+    encodings = [encoder(n, w) if encoder else None for n, w in zip(norms, widths, strict=True)]
+    writers = [CacheWriter(path, made_from) for path in paths]
+    done = min(writer.written for writer in writers)
+    for writer, sample in zip(writers, norms, strict=True):
+        writer.begin(sample)
+    total = stream.contexts * stream.context_length
+    if done > 0:
+        say(f"capture: goes on after {done:,} contexts that were captured before")
+    with track("capture", total, "tokens") as progress:
+        progress.advance(done * stream.context_length)
+        for captured in stream.captured(skip=done):
+            _store(captured, writers, norms, encodings, progress)
+    manifests = []
+    for number, (writer, encoding) in enumerate(zip(writers, encodings, strict=True)):
+        stream.words().save(writer.partial / "vocabulary.parquet")
+        about = _about(stream, number, made_from, encoding.content if encoding else None)
+        manifests.append(writer.finish(about))
+    return manifests
 
 
-def capture(settings: CaptureSettings, out: Path, device: torch.device, made_from: str) -> Manifest:
-    """Write the native cache at `out`. A capture that is interrupted leaves nothing there."""
-    model, tokenizer = load_subject(settings.subject)
-    if device.type == "cpu":
-        # bfloat16 weights are slow on most processors, and the demo's are small.
-        model = model.float()
-    model = model.to(device)
-    hook = resolve_hook(model, settings.hook)
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and settings.context_length > longest:
-        raise UserError(
-            f"context_length {settings.context_length}: {settings.subject} takes contexts of at "
-            f"most {longest} tokens"
-        )
-    wanted = max(1, settings.tokens // settings.context_length)
-    packer = _Packer(tokenizer, settings.context_length)
-    vocabulary = vocabulary_of(tokenizer)
-    writer: CacheWriter | None = None
+def _store(
+    captured: Captured,
+    writers: list[CacheWriter],
+    norms: list[NormSample],
+    encodings: list[Encoding | None],
+    progress: Tracker,
+) -> None:
+    for number, (writer, encoding) in enumerate(zip(writers, encodings, strict=True)):
+        batch = captured.batch(number, norms[number].median)
+        firings = encoding.encode(batch) if encoding else None
+        writer.add(batch, captured.contexts.document, firings)
+    progress.advance(captured.token_ids.numel())
 
-    def flush(rows: list[list[int]]) -> None:
-        nonlocal writer
-        token_ids = torch.tensor(rows, dtype=torch.int32, device=device)
-        valid = torch.ones_like(token_ids, dtype=torch.bool)
-        activations = activations_at(model, hook, token_ids, valid)
-        if activations.shape[-1] != settings.d_in:
-            raise UserError(
-                f"hook {settings.hook} of {settings.subject} gives activations of width "
-                f"{activations.shape[-1]}, the coder takes {settings.d_in}: another hook or model?"
-            )
-        if writer is None:
-            writer = CacheWriter(
-                out, activations.shape[-1], settings.context_length, torch.bfloat16
-            )
-        writer.add(token_ids, valid, activations)
-        progress.advance(token_ids.numel())
 
-    rows: list[list[int]] = []
-    with track("capture", wanted * settings.context_length, "tokens") as progress:
-        for taken, context in enumerate(packer.contexts(settings.text)):
-            if taken == wanted:
-                break
-            rows.append(context)
-            if len(rows) == settings.batch_contexts:
-                flush(rows)
-                rows = []
-        if rows:
-            flush(rows)
-    if writer is None:
-        raise UserError(
-            f"text {settings.text} holds less than one context of "
-            f"{settings.context_length} tokens: nothing to capture"
-        )
-    vocabulary.save(writer.partial / "vocabulary.parquet")
-    return writer.finish(
+def _about(
+    stream: SubjectStream, number: int, made_from: str, sparse: SparseContent | None
+) -> Manifest:
+    """What is known of a cache before its content is counted."""
+    settings, subject, hook = stream.settings, stream.subject, stream.hooks[number]
+    return Manifest(
+        producer=f"autointerp {__version__}",
         made_from=made_from,
         subject=settings.subject,
-        hook=settings.hook,
-        text=settings.text,
-        documents=packer.documents,
-        packing="concatenated",
-        special_token_ids=vocabulary.special_ids,
+        subject_revision=subject.revision,
+        tokenizer=settings.subject,
+        tokenizer_sha256=tokenizer_sha256(subject.tokenizer),
+        hook=hook.name,
+        hook_module=hook.path,
+        hook_side=hook.side,
+        d_in=stream.widths[number],
+        dtype="bfloat16" if settings.dtype == "bfloat16" else "float32",
+        sparse=sparse,
+        context_length=settings.text.length,
+        contexts=0,
+        tokens=0,
+        text=settings.text.text,
+        documents=0,
+        packing=settings.text.packing,
+        bos=stream.reader.bos,
+        turns=settings.text.turns,
+        special_token_ids=sorted(stream.words().special_ids),
+        pad_id=stream.reader.pad_id,
+        norms=Norms(sample_median=0, sample_mean=0, median=0, mean=0, p999=0),
+        shards=[],
     )
+
+
+def dense_bytes(manifest: Manifest) -> int:
+    """Size of the activations of a cache when they are stored dense in bfloat16."""
+    return manifest.contexts * manifest.context_length * manifest.d_in * 2
+
+
+def stored_bytes(path: Path) -> int:
+    """Size of all the files of a cache but its vocabulary."""
+    return sum(f.stat().st_size for f in path.glob("*.safetensors"))

@@ -30,11 +30,16 @@ class Decoder:
     @torch.no_grad()
     def reconstruct(self, firings: Firings, tokens: int) -> Tensor:
         """float32 [tokens, d_in]; reads only the rows of features that fire."""
+        device = firings.value.device
         used, index = firings.feature.unique(return_inverse=True)
-        rows = self.weight[used.cpu()].float().to(firings.value.device)
-        activations = torch.zeros((tokens, len(used)), device=firings.value.device)
-        activations[firings.token, index] = firings.value
-        return activations @ rows + self.bias.to(activations.device)
+        if len(used) == 0:
+            return self.bias.to(device).expand(tokens, -1)
+        rows = self.weight[used.cpu()].float().to(device)
+        starts = torch.searchsorted(firings.token, torch.arange(tokens, device=device))
+        summed: Tensor = torch.nn.functional.embedding_bag(
+            index, rows, starts, mode="sum", per_sample_weights=firings.value
+        )
+        return summed + self.bias.to(device)
 
 
 @dataclass(frozen=True)
@@ -100,14 +105,14 @@ class SparseCoder:
             read_decoder=None if decoder is None else read,
         )
 
-    def calibrated(self, x: Tensor) -> "SparseCoder":
-        """With an input scale that its files do not tell taken from x: [tokens, d_in].
+    def calibrated(self, mean_norm: float) -> "SparseCoder":
+        """With an input scale that its files do not tell taken from the mean norm of activations.
 
         √d_in / mean norm, as SAELens's `expected_average_only_in` defines it.
         """
         if self.input_norm != "mean_norm":
             return self
-        return self.scaled_input(sqrt(self.d_in) / float(x.float().norm(dim=-1).mean()))
+        return self.scaled_input(sqrt(self.d_in) / mean_norm)
 
     def centred(self) -> "SparseCoder":
         """The coder of inputs whose mean over d_in has to be subtracted first."""

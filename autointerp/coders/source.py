@@ -53,14 +53,6 @@ class Located:
     corrections: Corrections = Corrections()
 
 
-def short_name(spec: str) -> str:
-    """What the coder is called in tables and folders."""
-    for prefix in (HUB, SAELENS):
-        if spec.startswith(prefix):
-            return spec.removeprefix(prefix).strip("/").replace("/", "--")
-    return Path(spec).resolve().name if Path(spec).name in ("", ".", "..") else Path(spec).name
-
-
 def locate(spec: str) -> Located:
     """The coder named by a path, `hf:owner/repo[@revision]/file` or `saelens:release/id`.
 

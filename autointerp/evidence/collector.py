@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import VALID, ActivationBatch
+from autointerp.activations.batch import VALID, TokenBatch
 from autointerp.evidence.selection import (
     NONE,
     Candidates,
@@ -99,7 +99,7 @@ class Collector:
         self._base_powers = _powers(_HASH_BASE, context_length, device)
         self._inverse_powers = _powers(_inverse(_HASH_BASE), context_length + 1, device)
 
-    def add(self, batch: ActivationBatch, firings: Firings) -> None:
+    def add(self, batch: TokenBatch, firings: Firings) -> None:
         """Take in one batch; `firings.token` counts the batch's tokens row by row."""
         contexts, context_length = batch.token_ids.shape
         eligible = batch.eligible()
@@ -133,7 +133,7 @@ class Collector:
             if len(new.row) > 0:
                 self._admit(selection, new, seen, cell, position, value, contexts)
 
-    def _describe(self, batch: ActivationBatch) -> _Contexts:
+    def _describe(self, batch: TokenBatch) -> _Contexts:
         contexts, length = batch.token_ids.shape
         valid = (batch.mask & VALID) != 0
         token_ids = torch.where(valid, batch.token_ids.long(), -1)

@@ -1,11 +1,13 @@
 """collect: cache + coder → windows.parquet and features.parquet, in one pass."""
 
-import shutil
+from collections.abc import Iterator
 
 import torch
 
-from autointerp.activations.cache import ActivationCache
-from autointerp.coders import coder_identity
+from autointerp.activations.batch import TokenBatch
+from autointerp.activations.cache import DenseCache, SparseCache
+from autointerp.activations.stream import SubjectStream
+from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.collector import Collector, CollectSettings
@@ -17,11 +19,12 @@ from autointerp.evidence.store import (
     write_windows,
 )
 from autointerp.files import atomic_path
+from autointerp.firings import Firings
 from autointerp.job import Job
 from autointerp.progress import say, track
 from autointerp.runs import Run, fingerprint
-from autointerp.stages.capture import check_width
-from autointerp.vocabulary import Vocabulary
+from autointerp.stages.doctor import fit
+from autointerp.stages.source import Source, identity_of, open_source
 
 NAME = "collect"
 _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate labels
@@ -66,33 +69,59 @@ def _is_done(job: Job, inputs: str) -> bool:
     return all(feature in collected for feature in job.features)
 
 
+def _encoded(
+    source: Source, coder: SparseCoder | None, contexts: int, device: torch.device
+) -> Iterator[tuple[TokenBatch, Firings]]:
+    """Every batch of tokens with the features that fire on them."""
+    if isinstance(source, SparseCache):
+        for sparse in source.batches(contexts, device):
+            yield sparse, sparse.firings
+        return
+    assert coder is not None
+    dense = source.batches(contexts, device) if isinstance(source, DenseCache) else source.batches()
+    for batch in dense:
+        yield batch, coder.encode(batch.activations.flatten(0, 1))
+
+
 def run(job: Job) -> None:
     """Collect the evidence of the selected features, unless it is there from the same inputs."""
     config, files = job.config, job.run
-    cache = ActivationCache(config.cache_path())
-    check_width(job, cache)
     settings = _settings(config)
-    hashes = {"cache": cache.identity(), "coder": coder_identity(job.coder_path)}
+    hashes = {
+        "cache": identity_of(job),
+        "coder": job.coder_identity() if job.coder else None,
+    }
     inputs = fingerprint(**hashes, settings=repr(settings))
     if _is_done(job, inputs):
         say(f"collect: done already, {files.windows}")
         return
-    vocabulary_file = cache.path / "vocabulary.parquet"
-    vocabulary = Vocabulary.load(vocabulary_file)
+    source = open_source(job)
     device = job.device()
-    coder = job.coder.to(device)
-    length = cache.manifest.context_length
+    if isinstance(source, SparseCache):
+        coder, features = None, source.features
+    else:
+        coder, check = fit(job, source)
+        features = coder.features
+        for said in (*coder.notes, *check.warnings):
+            say(f"collect: {said}")
+    length = source.context_length
     if settings.length > length:
         say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
     with job.recorded(NAME, inputs) as details:
-        collector = Collector(torch.tensor(job.features), coder.features, length, settings, device)
-        with track(NAME, cache.manifest.contexts * length, "tokens") as progress:
-            for batch in cache.batches(config.batch_contexts, device):
-                collector.add(batch, coder.encode(batch.activations.flatten(0, 1)))
+        collector = Collector(torch.tensor(job.features), features, length, settings, device)
+        with track(NAME, source.contexts * length, "tokens") as progress:
+            for batch, firings in _encoded(source, coder, config.batch_contexts, device):
+                collector.add(batch, firings)
                 progress.advance(batch.token_ids.numel())
         details["duplicates_dropped"] = collector.drop_texts_shared_between_splits()
+        if not isinstance(source, SubjectStream):
+            details["repaired"] = dict(source.repaired)
+            for what, number in source.repaired.items():
+                if number > 0:
+                    say(f"collect: {number:,} values in the cache were {what}")
+        vocabulary = source.words()
         with atomic_path(files.vocabulary) as temporary:
-            shutil.copyfile(vocabulary_file, temporary)
+            vocabulary.save(temporary)
         details["windows"] = write_windows(collector, job.coder_name, vocabulary, files.windows)
         write_features(collector, job.coder_name, vocabulary, files.features)
         details["corpus"] = corpus_summary(files.features)

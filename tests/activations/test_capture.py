@@ -2,252 +2,253 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import LlamaForCausalLM
 
-from autointerp.activations.batch import OUTLIER, SPECIAL, VALID, outliers
-from autointerp.activations.cache import ActivationCache, CacheWriter
-from autointerp.activations.capture import CaptureSettings, capture
-from autointerp.activations.documents import documents
-from autointerp.activations.hooks import activations_at, resolve_hook
+from autointerp.activations.batch import OUTLIER, SPECIAL, UNCOUNTED, VALID, norm_sample, outliers
+from autointerp.activations.capture import capture
+from autointerp.activations.contexts import TextSettings
+from autointerp.activations.formats import find_cache
+from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.errors import UserError
 from autointerp.vocabulary import Vocabulary
-from tests.coders.test_coder import write_saelens
+from tests.activations.tokenizers import chat_tokenizer, write_subject
 
 CPU = torch.device("cpu")
-WORDS = ["<end>", "the", "cat", "sat", "on", "mat", "<unk>"]
-SIZES = {"vocab_size": len(WORDS)}
-
-
-def tiny_models():
-    torch.manual_seed(0)
-    yield LlamaForCausalLM(
-        LlamaConfig(
-            **SIZES,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-        )
-    )
-    yield GPT2LMHeadModel(GPT2Config(**SIZES, n_embd=16, n_layer=3, n_head=2))
-    yield GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            **SIZES,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-        )
-    )
+EXPECTED = [[1, 2, 3, 0], [4, 1, 5, 0], [2, 2, 2, 5]]
 
 
 @pytest.fixture
 def subject(tmp_path):
-    path = tmp_path / "subject"
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>"
-    ).save_pretrained(path)
-    next(tiny_models()).save_pretrained(path)
-    return path
+    return write_subject(tmp_path / "subject")
 
 
-@pytest.mark.parametrize("name", ["residual:1", "blocks.1.hook_resid_post"])
-def test_hooks_give_the_residual_of_every_family_and_stop_there(name):
-    token_ids = torch.randint(0, len(WORDS), (2, 5), generator=torch.Generator().manual_seed(1))
-    for model in tiny_models():
-        model.eval()
-        with torch.no_grad():
-            expected = model(token_ids, output_hidden_states=True).hidden_states[2]
-        reached = []
-        hook = resolve_hook(model, name)
-        later = hook.path.rsplit(".", 1)[0] + ".2"
-        model.get_submodule(later).register_forward_hook(lambda *_, r=reached: r.append(1))
-        found = activations_at(model, hook, token_ids, torch.ones_like(token_ids))
-        torch.testing.assert_close(found, expected)
-        assert not reached
-        assert resolve_hook(model, hook.path).module is hook.module
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("residual:3", "layers 0 to 2"), ("model.nothing", "neither residual:N")]
-)
-def test_hooks_that_are_not_there_are_said(name, said):
-    with pytest.raises(UserError, match=said):
-        resolve_hook(next(tiny_models()), name)
-
-
-def settings(subject, text, **changes):
-    defaults = {
-        "subject": str(subject),
-        "hook": "residual:1",
-        "text": str(text),
-        "tokens": 20,
-        "context_length": 4,
-        "batch_contexts": 2,
-        "d_in": 16,
-    }
-    return CaptureSettings(**(defaults | changes))
-
-
-def test_capture_packs_documents_and_stores_what_the_hook_sees(subject, tmp_path):
+@pytest.fixture
+def text(tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "a.txt").write_text("the cat sat")
     (folder / "b.txt").write_text("on the mat")
     (folder / "c.txt").write_text("cat cat cat mat the the")
-    manifest = capture(settings(subject, folder), tmp_path / "cache", CPU, "x")
-    cache = ActivationCache(tmp_path / "cache")
-    expected = [[1, 2, 3, 0], [4, 1, 5, 0], [2, 2, 2, 5]]
-    assert cache.token_ids.tolist() == expected
-    assert manifest.contexts == 3
-    assert manifest.tokens == 12
-    assert manifest.documents == 3
+    return folder
+
+
+def stream_settings(
+    subject, text, hooks=("residual:1",), batch=2, tokens=20, dtype="bfloat16", **t
+):
+    about_text = TextSettings(str(text), **({"length": 4} | t))
+    return StreamSettings(str(subject), hooks, about_text, tokens, batch, dtype)
+
+
+def hidden_states(subject, token_ids):
     model = LlamaForCausalLM.from_pretrained(subject).eval()
     with torch.no_grad():
-        hidden = model(torch.tensor(expected), output_hidden_states=True).hidden_states[2]
-    batches = list(cache.batches(2, CPU))
-    assert [b.first_context for b in batches] == [0, 2]
-    stored = torch.cat([b.activations for b in batches])
-    torch.testing.assert_close(stored.float(), hidden, rtol=1e-2, atol=1e-2)
-    special = (cache.mask & SPECIAL) != 0
+        return model(torch.tensor(token_ids), output_hidden_states=True).hidden_states
+
+
+def everything(batches):
+    parts = list(batches)
+    return {
+        name: torch.cat([getattr(b, name) for b in parts])
+        for name in ("token_ids", "mask", "activations")
+    }
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_stream_gives_what_the_hook_sees(subject, text):
+    stream = SubjectStream(stream_settings(subject, text, dtype="float32"), CPU)
+    found = everything(stream.batches())
+    assert found["token_ids"].tolist() == EXPECTED
+    torch.testing.assert_close(found["activations"], hidden_states(subject, EXPECTED)[2])
+    special = (found["mask"] & SPECIAL) != 0
     assert special.tolist() == [[False, False, False, True]] * 2 + [[False] * 4]
-    assert not batches[0].eligible()[:, 0].any()
-    assert not batches[0].eligible()[:, 3].any()
-    assert Vocabulary.load(tmp_path / "cache" / "vocabulary.parquet").token_text(2) == "cat"
+    assert stream.words().token_text(2) == "cat"
+    assert (stream.d_in, stream.context_length, stream.contexts) == (16, 4, 5)
 
 
-def test_a_capture_that_fails_leaves_no_cache(subject, tmp_path):
-    text = tmp_path / "t.txt"
-    text.write_text("the cat sat on the mat " * 3)
-    with pytest.raises(UserError, match="width 16, the coder takes 8"):
-        capture(settings(subject, text, d_in=8), tmp_path / "cache", CPU, "x")
-    with pytest.raises(UserError, match="at most 2048 tokens"):
-        capture(settings(subject, text, context_length=4096), tmp_path / "cache", CPU, "x")
-    text.write_text("the cat")
-    with pytest.raises(UserError, match="less than one context"):
-        capture(settings(subject, text), tmp_path / "cache", CPU, "x")
-    assert not (tmp_path / "cache").exists()
+def test_a_cache_holds_what_the_stream_gives_to_the_bit(subject, text, tmp_path):
+    for dtype in ("bfloat16", "float32"):
+        settings = stream_settings(subject, text, dtype=dtype)
+        (manifest,) = capture(settings, [tmp_path / dtype], CPU, "x")
+        streamed = everything(SubjectStream(settings, CPU).batches())
+        cache = find_cache(tmp_path / dtype)
+        assert str(cache.dtype) == f"torch.{dtype}"
+        for size in (1, 2, 10):
+            assert same(everything(cache.batches(size, CPU)), streamed)
+        assert (manifest.contexts, manifest.tokens, manifest.documents) == (3, 12, 3)
+        assert manifest.hook_module == "model.layers.1"
+        assert manifest.bos == "none"
+        assert len(manifest.tokenizer_sha256) == 64
+        norms = streamed["activations"].float().norm(dim=-1)
+        assert manifest.norms.mean == pytest.approx(float(norms.mean()), rel=1e-5)
+        vocabulary = Vocabulary.load(tmp_path / dtype / "vocabulary.parquet")
+        assert vocabulary.token_text(2) == "cat"
 
 
-def test_shards_hold_whole_contexts_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("autointerp.activations.cache._SHARD_BYTES", 3 * 5 * 2 * 4)
-    writer = CacheWriter(tmp_path / "cache", 2, 5, torch.float32)
-    activations = torch.arange(70, dtype=torch.float32).view(7, 5, 2)
-    token_ids = torch.arange(35, dtype=torch.int32).view(7, 5)
-    valid = torch.ones(7, 5, dtype=torch.bool)
-    for rows in (slice(0, 2), slice(2, 7)):
-        writer.add(token_ids[rows], valid[rows], activations[rows])
-    assert not (tmp_path / "cache").exists()
-    manifest = writer.finish(
-        made_from="x",
-        subject="s",
-        hook="h",
-        text="t",
-        documents=1,
-        packing="concatenated",
-        special_token_ids=frozenset(),
+def test_several_hooks_in_one_pass(subject, text, tmp_path, monkeypatch):
+    passes = []
+    forward = LlamaForCausalLM.forward
+    monkeypatch.setattr(
+        LlamaForCausalLM, "forward", lambda *a, **k: (passes.append(1), forward(*a, **k))[1]
     )
-    assert [s.contexts for s in manifest.shards] == [3, 3, 1]
-    cache = ActivationCache(tmp_path / "cache")
-    for size in (1, 2, 10):
-        batches = list(cache.batches(size, CPU))
-        assert torch.equal(torch.cat([b.activations for b in batches]), activations)
-        assert torch.equal(torch.cat([b.token_ids for b in batches]), token_ids)
+    settings = stream_settings(subject, text, ("residual:0", "hook_z:1"), dtype="float32")
+    capture(settings, [tmp_path / "r", tmp_path / "z"], CPU, "x")
+    assert len(passes) == 2  # batches
+    residual, z = (everything(find_cache(tmp_path / n).batches(9, CPU)) for n in "rz")
+    torch.testing.assert_close(residual["activations"], hidden_states(subject, EXPECTED)[1])
+    assert residual["activations"].shape[-1] == 16
+    assert z["activations"].shape[-1] == 24  # 2 heads of 12
+    assert torch.equal(residual["token_ids"], z["token_ids"])
 
 
-def test_norm_outliers_are_ten_times_the_median_of_valid_tokens():
-    norms = torch.tensor([[1.0, 2.0, 3.0, 25.0, 999.0]])
-    valid = torch.tensor([[True, True, True, True, False]])
-    assert outliers(norms, valid).tolist() == [[False, False, False, True, False]]
-    assert VALID | SPECIAL | OUTLIER == 7
+def test_padding_turns_and_beginnings_are_in_the_mask(subject, tmp_path):
+    tokenizer = chat_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(subject)
+    model = LlamaForCausalLM.from_pretrained(subject)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(subject)
+    talk = [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "sat"}]
+    rows = tmp_path / "t.jsonl"
+    rows.write_text(json.dumps({"messages": talk}) + "\n")
+    settings = stream_settings(
+        subject, rows, length=10, packing="documents", turns="assistant", bos="context"
+    )
+    stream = SubjectStream(settings, CPU)
+    (batch,) = stream.batches()
+    # <bos> <user> the cat <end> <assistant> sat <end>, then padding
+    assert batch.token_ids[0].tolist() == [7, 8, 1, 2, 0, 9, 3, 0, 11, 11]
+    mask = batch.mask[0] & ~OUTLIER
+    off = VALID | UNCOUNTED
+    assert mask.tolist() == [
+        off | SPECIAL, off, off, off, off | SPECIAL, off, VALID, off | SPECIAL, 0, 0,
+    ]  # fmt: skip
+    assert batch.masked_counts()["other_turns"] == 7
+    assert batch.masked_counts()["padding"] == 2
 
 
-@pytest.fixture
-def cache(subject, tmp_path):
-    text = tmp_path / "t.txt"
-    text.write_text("the cat sat on the mat " * 3)
-    capture(settings(subject, text), tmp_path / "cache", CPU, "x")
-    return tmp_path / "cache"
-
-
-def spoil_manifest(cache, **changes):
-    file = cache / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+def test_padding_changes_nothing_for_the_tokens_before_it(subject, tmp_path):
+    rows = tmp_path / "t.jsonl"
+    rows.write_text('{"text": "the cat"}\n{"text": "the cat sat on mat"}\n')
+    settings = stream_settings(subject, rows, length=5, packing="documents", dtype="float32")
+    found = everything(SubjectStream(settings, CPU).batches())
+    alone = hidden_states(subject, [[1, 2]])[2]
+    torch.testing.assert_close(found["activations"][0, :2], alone[0])
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("changes", "said"),
     [
-        (lambda c: (c / "manifest.json").unlink(), "no manifest.json"),
-        (lambda c: (c / "manifest.json").write_text("{"), "is no manifest of version 1"),
-        (lambda c: spoil_manifest(c, format_version=2), "format_version"),
-        (lambda c: spoil_manifest(c, contexts=0), "is empty"),
-        (lambda c: spoil_manifest(c, contexts=2), "but the manifest says"),
-        (lambda c: (c / "acts-00000.safetensors").unlink(), "is missing or not"),
-        (lambda c: (c / "acts-00000.safetensors").write_bytes(b"x"), "is missing or not"),
-        (lambda c: (c / "tokens.safetensors").write_bytes(b"x" * 40), "cannot be read"),
+        ({"length": 4096}, "at most 64 tokens"),
+        ({"hooks": ("residual:9",)}, "layers 0 to 2"),
+        ({"length": 64}, "less than one context"),
     ],
 )
-def test_damaged_caches_are_said(cache, spoil, said):
-    assert load_file(cache / "tokens.safetensors")["token_ids"].shape == (4, 4)
-    spoil(cache)
+def test_what_cannot_be_captured_leaves_nothing(subject, text, tmp_path, changes, said):
     with pytest.raises(UserError, match=said):
-        ActivationCache(cache)
+        capture(stream_settings(subject, text, **changes), [tmp_path / "cache"], CPU, "x")
+    assert not list(tmp_path.glob("cache*"))
 
 
-def test_documents_come_from_files_folders_and_json_lines(tmp_path):
-    lines = tmp_path / "t.jsonl"
-    lines.write_text('{"text": "one"}\n\n{"text": "two"}\n')
-    assert list(documents(str(lines))) == ["one", "two"]
-    lines.write_text('{"text": "one"}\n{"body": "two"}\n')
-    with pytest.raises(UserError, match="line 2: not a JSON object with 'text'"):
-        list(documents(str(lines)))
-    with pytest.raises(UserError, match="no such file or folder"):
-        list(documents(str(tmp_path / "none")))
+@pytest.mark.parametrize("spoil", ["model.safetensors", "config.json"])
+def test_damaged_subjects_are_one_line(subject, text, tmp_path, spoil):
+    (subject / spoil).write_bytes(b"{")
+    with pytest.raises(UserError, match="cannot be loaded") as raised:
+        SubjectStream(stream_settings(subject, text), CPU)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        SubjectStream(stream_settings(tmp_path / "nothing", text), CPU)
 
 
-def test_the_demo_text_is_the_standard_library():
-    first = next(documents("demo"))
-    assert len(first) > 0
-    assert first == next(documents("demo"))
+class _Killed(BaseException):
+    """As sudden as a signal: nothing of ours catches it."""
 
 
-def test_runs_share_a_cache_made_from_the_same_settings(cli, planted, subject, tmp_path):
+def killed_after(monkeypatch, passes):
+    real = SubjectStream._captured
+
+    def dying(self, skip):
+        for number, captured in enumerate(real(self, skip)):
+            if number == passes:
+                raise _Killed
+            yield captured
+
+    monkeypatch.setattr(SubjectStream, "_captured", dying)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 5, 8])
+def test_a_killed_capture_goes_on_where_it_stopped(subject, tmp_path, monkeypatch, killed_at):
     text = tmp_path / "t.txt"
-    text.write_text("the cat sat on the mat " * 30)
-    coder = tmp_path / "sae"
-    write_saelens(coder, "standard")
-    flags = ["--coder", str(coder), "--subject", str(subject), "--text", str(text)]
-    flags += ["--hook", "residual:1", "--context-length", "4", "--cache", str(tmp_path / "c")]
-    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "a"))
-    assert code == 2
-    assert "width 16, the coder takes 6" in said
-    config = LlamaConfig(
-        **SIZES, hidden_size=6, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1
+    text.write_text("the cat sat on the mat " * 16)
+    settings = stream_settings(subject, text, ("residual:1", "mlp_out:0"), tokens=96)
+    monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 3 * 4 * 16 * 2)
+    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
+    whole = [tmp_path / "whole-r", tmp_path / "whole-m"]
+    capture(settings, whole, CPU, "x")
+    cut = [tmp_path / "cut-r", tmp_path / "cut-m"]
+    with monkeypatch.context() as patch:
+        killed_after(patch, killed_at)
+        with pytest.raises(_Killed):
+            capture(settings, cut, CPU, "x")
+    assert not cut[0].exists()
+    kept = len(list((tmp_path / "cut-r.partial").glob("acts-*")))
+    assert kept == killed_at // 2  # shards of two batches
+    runs = []
+    real = SubjectStream._captured
+    monkeypatch.setattr(
+        SubjectStream, "_captured", lambda self, skip: (runs.append(skip), real(self, skip))[1]
     )
-    LlamaForCausalLM(config).save_pretrained(subject)
-    assert cli("capture", *flags, "--out", str(tmp_path / "a"))[0] == 0
-    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
-    assert code == 0
-    assert "done already" in said
-    text.write_text("another text " * 30)
-    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
-    assert code == 2
-    assert "no cache made from these settings" in said
-    (tmp_path / "data").mkdir()
-    code, _, said = cli("capture", *flags, "--cache", str(tmp_path / "data"))
-    assert code == 2
-    assert (tmp_path / "data").is_dir()
+    capture(settings, cut, CPU, "x")
+    assert max(runs) == kept * 4  # contexts that are not run again
+    for one, other in zip(whole, cut, strict=True):
+        first, second = (find_cache(p) for p in (one, other))
+        assert same(everything(first.batches(5, CPU)), everything(second.batches(5, CPU)))
+        assert (one / "manifest.json").read_text() == (other / "manifest.json").read_text()
+        assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir())
+
+
+def test_what_another_capture_left_is_not_gone_on_from(subject, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 1)
+    settings = stream_settings(subject, text, batch=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 4)
+        killed_after(patch, 2)
+        with pytest.raises(_Killed):
+            capture(settings, [tmp_path / "c"], CPU, "of other text")
+    assert list((tmp_path / "c.partial").glob("acts-*"))
+    (manifest,) = capture(settings, [tmp_path / "c"], CPU, "x")
+    assert manifest.made_from == "x"
+    assert find_cache(tmp_path / "c").contexts == 3
+    assert not (tmp_path / "c.partial").exists()
+
+
+def test_shards_hold_whole_batches_in_order(subject, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 1)
+    (manifest,) = capture(stream_settings(subject, text), [tmp_path / "c"], CPU, "x")
+    assert [(s.first_context, s.contexts) for s in manifest.shards] == [(0, 2), (2, 1)]
+    cache = find_cache(tmp_path / "c")
+    whole = everything(cache.batches(3, CPU))
+    for size in (1, 2):
+        assert same(everything(cache.batches(size, CPU)), whole)
+
+
+def test_norm_outliers_are_ten_times_the_median_of_valid_tokens():
+    norms = torch.tensor([[1.0, 2.0, 3.0, 25.0, 999.0, float("inf"), float("nan")]])
+    valid = torch.tensor([[True, True, True, True, False, True, True]])
+    sample = norm_sample(norms, valid)
+    assert sample.median == 2.0
+    assert sample.mean == pytest.approx(31 / 4)
+    expected = [False, False, False, True, False, True, True]
+    assert outliers(norms, valid, sample.median)[0].tolist() == expected
+    assert VALID | SPECIAL | OUTLIER | UNCOUNTED == 15
+
+
+def test_the_first_token_that_counts_is_masked_wherever_padding_ends():
+    from autointerp.activations.batch import TokenBatch
+
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], dtype=torch.uint8)
+    batch = TokenBatch(0, torch.zeros(3, 5, dtype=torch.int32), mask)
+    assert batch.eligible().int().tolist() == [[0, 0, 0, 1, 1], [0, 1, 1, 0, 0], [0] * 5]
+    assert batch.masked_counts()["first_position"] == 2

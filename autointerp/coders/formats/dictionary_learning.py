@@ -13,13 +13,15 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
     per_feature,
-    read_pickled,
-    read_settings,
     required,
-    section,
     subtract_before,
 )
 from autointerp.errors import UserError
+from autointerp.tensor_files import (
+    read_pickled,
+    read_settings,
+    section,
+)
 
 _WEIGHTS, _CONFIG = "ae.pt", "config.json"
 _UNSET_THRESHOLD_NOTE = (

@@ -14,11 +14,13 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
     per_feature,
-    read_safetensors,
-    read_settings,
     required,
 )
 from autointerp.errors import UserError
+from autointerp.tensor_files import (
+    read_safetensors,
+    read_settings,
+)
 
 _FIRST, _SECOND, _CONFIG = "params.npz", "params.safetensors", "config.json"
 _LAYER = re.compile(r"layer_(\d+)")

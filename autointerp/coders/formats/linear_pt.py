@@ -6,7 +6,14 @@ from pathlib import Path
 from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
-from autointerp.coders.formats.tensors import decoder_reader, oriented, read_pickled, required
+from autointerp.coders.formats.tensors import (
+    decoder_reader,
+    oriented,
+    required,
+)
+from autointerp.tensor_files import (
+    read_pickled,
+)
 
 _PREFIXES = (("encoder_linear", "decoder_linear"), ("encoder", "decoder"))
 _LAYER = re.compile(r"(?:[-_]l|layer[-_]?)(\d+)(?!\d)")

@@ -13,12 +13,14 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     number,
     oriented,
-    read_safetensors,
-    read_settings,
     required,
-    section,
 )
 from autointerp.errors import UserError
+from autointerp.tensor_files import (
+    read_safetensors,
+    read_settings,
+    section,
+)
 
 _CONFIG, _WEIGHTS = "hyperparams.json", Path("checkpoints") / "final.safetensors"
 

@@ -11,12 +11,14 @@ from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_reader,
     oriented,
-    read_pickled,
     required,
-    section,
     subtract_before,
 )
 from autointerp.errors import UserError
+from autointerp.tensor_files import (
+    read_pickled,
+    section,
+)
 
 _NAMES = {"encoder.weight", "decoder.weight", "pre_bias", "latent_bias"}
 _SITES = {
@@ -24,7 +26,7 @@ _SITES = {
     "resid_delta_mlp": "mlp_out:{}",
     "resid_post_attn": "resid_mid:{}",
     "resid_post_mlp": "residual:{}",
-    "mlp_post_act": "transformer.h.{}.mlp.c_proj.input",
+    "mlp_post_act": "mlp_post:{}",
 }
 
 

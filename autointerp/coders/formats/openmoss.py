@@ -13,13 +13,15 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
     per_feature,
+    required,
+)
+from autointerp.errors import UserError
+from autointerp.tensor_files import (
     read_pickled,
     read_safetensors,
     read_settings,
-    required,
     section,
 )
-from autointerp.errors import UserError
 
 _CONFIG, _WEIGHTS, _PICKLED = "config.json", "sae_weights.safetensors", "sae_weights.pt"
 _MEAN_NORM = "dataset_average_activation_norm"

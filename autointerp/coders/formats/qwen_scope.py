@@ -10,10 +10,12 @@ from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_reader,
     oriented,
-    read_pickled,
     required,
 )
 from autointerp.errors import UserError
+from autointerp.tensor_files import (
+    read_pickled,
+)
 
 _FILE = re.compile(r"layer(\d+)\.sae\.pt")
 _K = re.compile(r"L0_(\d+)")

@@ -14,13 +14,15 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
     per_feature,
-    read_safetensors,
-    read_settings,
     required,
-    section,
     subtract_before,
 )
 from autointerp.errors import UserError
+from autointerp.tensor_files import (
+    read_safetensors,
+    read_settings,
+    section,
+)
 
 CONFIG, WEIGHTS, SPARSITY = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
 _ARCHITECTURES: dict[str, Activation] = {

@@ -10,12 +10,14 @@ from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_reader,
     oriented,
-    read_safetensors,
-    read_settings,
     required,
     subtract_before,
 )
 from autointerp.errors import UserError
+from autointerp.tensor_files import (
+    read_safetensors,
+    read_settings,
+)
 
 _CONFIG, _WEIGHTS = "cfg.json", "sae.safetensors"
 _ACTIVATIONS: dict[str, Activation] = {"topk": "topk", "groupmax": "groupmax"}

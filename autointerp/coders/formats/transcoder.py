@@ -7,9 +7,11 @@ from autointerp.coders.coder import SparseCoder
 from autointerp.coders.formats.tensors import (
     oriented,
     per_feature,
+    required,
+)
+from autointerp.tensor_files import (
     read_safetensors,
     read_settings,
-    required,
     safetensors_names,
 )
 

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from autointerp.coders.formats.tensors import read_settings
+from autointerp.tensor_files import (
+    read_settings,
+)
 
 _KINDS = {
     "clt": "a cross-layer transcoder (CLT), which writes to many layers at once",

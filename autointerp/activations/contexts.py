@@ -1,0 +1,173 @@
+"""Documents cut into contexts of equal length, as the subject model will see them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from autointerp.activations.chat import Turns, conversation_tokens
+from autointerp.activations.documents import Document, documents
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Packing = Literal["concatenated", "documents"]
+Bos = Literal["auto", "none", "context", "document"]
+_DOCUMENTS_A_CALL = 64  # fast tokenizers work on several at once
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """What text to read and how to cut it.
+
+    `packing`: documents one after the other, each followed by the end-of-text token; or one a row,
+    cut or padded to its length. `bos`: the beginning-of-text token before nothing, every context or
+    every document; `auto` puts it before every context where the tokenizer adds it by itself.
+    `turns`: whose words of a conversation count.
+    """
+
+    text: str
+    length: int
+    packing: Packing = "concatenated"
+    bos: Bos = "auto"
+    turns: Turns = "all"
+    field: str | None = None
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """Rows of tokens, all arrays [contexts, length]."""
+
+    token_ids: np.ndarray  # int32
+    valid: np.ndarray  # bool, False for padding
+    counted: np.ndarray  # bool, False in turns that do not count
+    document: np.ndarray  # int32, the number of the token's document in the text, -1 for padding
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class _Row:
+    ids: np.ndarray
+    counted: np.ndarray
+    document: np.ndarray
+
+
+class ContextReader:
+    """Reads text as contexts; the same settings give the same contexts in the same order."""
+
+    def __init__(self, settings: TextSettings, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.bos = settings.bos if settings.bos != "auto" else _bos_of(tokenizer)
+        pad = tokenizer.pad_token_id
+        self.pad_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
+        self.truncated = 0  # documents that were longer than a row
+        if self.bos != "none" and tokenizer.bos_token_id is None:
+            self.bos = "none"
+
+    def batches(self, contexts: int, limit: int, skip: int = 0) -> Iterator[Contexts]:
+        """Batches of at most `contexts` rows, from row `skip` up to row `limit`."""
+        rows = islice(self._rows(), skip, limit)
+        while batch := list(islice(rows, contexts)):
+            yield self._stacked(batch)
+
+    def _stacked(self, rows: list[_Row]) -> Contexts:
+        shape = (len(rows), self.settings.length)
+        token_ids = np.full(shape, self.pad_id, dtype=np.int32)
+        valid, counted = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        document = np.full(shape, -1, dtype=np.int32)
+        for i, row in enumerate(rows):
+            n = len(row.ids)
+            token_ids[i, :n], counted[i, :n] = row.ids, row.counted
+            valid[i, :n], document[i, :n] = True, row.document
+        return Contexts(token_ids, valid, counted, document)
+
+    def _rows(self) -> Iterator[_Row]:
+        bos = np.array([self.tokenizer.bos_token_id] if self.bos != "none" else [], dtype=np.int32)
+        packed = self.settings.packing == "concatenated"
+        room = self.settings.length - (len(bos) if self.bos == "context" else 0)
+        held = [_empty()]
+        size = 0
+        for row in self._tokenized(bos if self.bos == "document" or not packed else bos[:0]):
+            if not packed:
+                self.truncated += len(row.ids) > self.settings.length
+                yield _cut(row, 0, self.settings.length)
+                continue
+            held.append(row)
+            size += len(row.ids)
+            if size < room:
+                continue
+            joined = _joined(held)
+            for begin in range(0, size - room + 1, room):
+                context = _cut(joined, begin, begin + room)
+                yield _led_by(bos, context) if self.bos == "context" else context
+            held = [_cut(joined, size - size % room, size)]
+            size %= room
+
+    def _tokenized(self, before: np.ndarray) -> Iterator[_Row]:
+        """Documents as rows of any length, `before` ahead of each."""
+        end = self.tokenizer.eos_token_id
+        after = [end] if end is not None and self.settings.packing == "concatenated" else []
+        for number, (ids, counted) in enumerate(self._encoded()):
+            # What separates documents is nobody's words.
+            edge = self.settings.turns == "all"
+            yield _Row(
+                np.concatenate([before, np.array([*ids, *after], dtype=np.int32)]),
+                np.concatenate(
+                    [np.full(len(before), edge), counted, np.full(len(after), edge)]
+                ).astype(bool),
+                np.full(len(before) + len(ids) + len(after), number, dtype=np.int32),
+            )
+
+    def _encoded(self) -> Iterator[tuple[list[int], np.ndarray]]:
+        source = documents(self.settings.text, self.settings.field)
+        while group := list(islice(source, _DOCUMENTS_A_CALL)):
+            texts = [d for d in group if isinstance(d, str)]
+            encoded = iter(
+                self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+            )
+            for document in group:
+                yield self._tokens_of(document, encoded)
+
+    def _tokens_of(
+        self, document: Document, encoded: Iterator[list[int]]
+    ) -> tuple[list[int], np.ndarray]:
+        if isinstance(document, str):
+            ids = next(encoded)
+            return ids, np.ones(len(ids), dtype=bool)
+        ids, counted = conversation_tokens(self.tokenizer, document, self.settings.turns)
+        # Some templates put the beginning-of-text token themselves; once is enough.
+        twice = self.bos != "none" and ids[:1] == [self.tokenizer.bos_token_id]
+        return ids[twice:], counted[int(twice) :]
+
+
+def _bos_of(tokenizer: "PreTrainedTokenizerBase") -> Bos:
+    """Models that are trained with it have tokenizers that add it."""
+    bos = tokenizer.bos_token_id
+    adds_it = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    return "context" if adds_it else "none"
+
+
+def _empty() -> _Row:
+    return _Row(np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int32))
+
+
+def _joined(rows: list[_Row]) -> _Row:
+    return _Row(
+        np.concatenate([r.ids for r in rows]),
+        np.concatenate([r.counted for r in rows]),
+        np.concatenate([r.document for r in rows]),
+    )
+
+
+def _cut(row: _Row, begin: int, end: int) -> _Row:
+    return _Row(row.ids[begin:end], row.counted[begin:end], row.document[begin:end])
+
+
+def _led_by(bos: np.ndarray, row: _Row) -> _Row:
+    first = row.counted[:1]
+    return _joined([_Row(bos, first, row.document[:1]), row])

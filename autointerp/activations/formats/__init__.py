@@ -1,0 +1,102 @@
+"""Cache formats. Each has `matches(path)` and `load(path)`; a new one is a file here."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autointerp.activations.cache import DenseCache, SparseCache, with_vocabulary
+from autointerp.activations.formats import (
+    delphi_latents,
+    native,
+    npy_pair,
+    openmoss_chunks,
+    saelens_arrow,
+)
+from autointerp.activations.subject import load_tokenizer
+from autointerp.errors import UserError
+from autointerp.files import files_identity
+from autointerp.tensor_files import read_safetensors, safetensors_names
+from autointerp.vocabulary import vocabulary_of
+
+FORMATS: dict[str, ModuleType] = {
+    "native": native,
+    "saelens": saelens_arrow,
+    "delphi": delphi_latents,
+    "openmoss": openmoss_chunks,
+    "npy": npy_pair,
+}
+
+
+def find_cache(path: Path) -> DenseCache | SparseCache:
+    """The cache at `path` as it is, or the only one in the folder. Raises UserError."""
+    if not path.exists():
+        raise UserError(f"no activation cache at {path}: there is no such file or folder")
+    for module in FORMATS.values():
+        if module.matches(path):
+            found: DenseCache | SparseCache = module.load(path)
+            if found.contexts == 0 or found.tokens == 0:
+                raise UserError(f"the activation cache at {path} is empty: make it again")
+            return found
+    inside = sorted(
+        {
+            child
+            for child in (path.rglob("*") if path.is_dir() else ())
+            if child.is_dir() and any(module.matches(child) for module in FORMATS.values())
+        }
+    )
+    if len(inside) == 1:
+        return find_cache(inside[0])
+    if inside:
+        names = ", ".join(str(child.relative_to(path)) for child in inside[:8])
+        raise UserError(f"{path} holds {len(inside)} activation caches, name one: {names}")
+    raise UserError(
+        f"no activation cache at {path}: it is in none of the formats {', '.join(FORMATS)}"
+    )
+
+
+def open_cache(path: Path, tokens: Path | None, subject: str | None) -> DenseCache | SparseCache:
+    """The cache at `path`, with token ids and their meaning: ready to collect from.
+
+    Token ids that it lacks come from the file `tokens`; which bytes they are, from the tokenizer of
+    `subject` or of the model that the cache names. Raises UserError.
+    """
+    cache = find_cache(path)
+    if tokens is not None:
+        if cache.token_ids is not None:
+            raise UserError(f"the cache {path} has token ids of its own: drop --tokens {tokens}")
+        cache = replace(
+            cache,
+            token_ids=_token_file(tokens, cache.shape),
+            identity=f"{cache.identity} {files_identity([tokens])}",
+        )
+    cache.text()
+    if cache.vocabulary is None:
+        named = subject or cache.origin.tokenizer or cache.origin.subject
+        if named is not None:
+            cache = with_vocabulary(cache, vocabulary_of(load_tokenizer(named)))
+            cache = replace(cache, identity=f"{cache.identity} {named}")
+    cache.words()
+    return cache
+
+
+def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
+    """Token ids of a .npy file, or a .safetensors file of one tensor: int32 [contexts, length]."""
+    if not file.is_file():
+        raise UserError(f"--tokens {file}: there is no such file")
+    if file.suffix == ".npy":
+        ids = torch.from_numpy(npy_pair.read_array(file).astype(np.int64))
+    else:
+        names = safetensors_names(file)
+        if len(names) != 1:
+            found = ", ".join(sorted(names))
+            raise UserError(f"--tokens {file} holds {len(names)} tensors ({found}), not one")
+        ids = next(iter(read_safetensors(file, *names).values()))
+    if ids.numel() != shape[0] * shape[1]:
+        raise UserError(
+            f"--tokens {file} holds {tuple(ids.shape)} ids, the cache {shape[0]} × {shape[1]}"
+        )
+    return ids.reshape(shape).int()

@@ -1,0 +1,92 @@
+"""`manifest.json` of a native cache: what was captured, from what, and how."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from autointerp.errors import UserError
+
+FORMAT_VERSION = 2
+FILE = "manifest.json"
+
+
+class Shard(BaseModel):
+    file: str
+    first_context: int
+    contexts: int
+    bytes: int
+    sha256: str
+
+
+class Norms(BaseModel):
+    """Norms of the activations of valid tokens; `sample_…` of the first contexts alone.
+
+    A token is an outlier when its norm is over 10 times `sample_median`.
+    """
+
+    sample_median: float
+    sample_mean: float
+    median: float
+    mean: float
+    p999: float
+
+
+class SparseContent(BaseModel):
+    """What a sparse cache was encoded with; `coder_identity` is a hash of the coder's files."""
+
+    coder: str
+    coder_identity: str
+    features: int
+    firings: int
+
+
+class Manifest(BaseModel):
+    """`made_from` is a fingerprint of everything the cache depends on.
+
+    `dtype` is what activations were rounded to: as stored, or before they were encoded.
+    """
+
+    format_version: Literal[2] = 2
+    producer: str
+    made_from: str
+    subject: str
+    subject_revision: str | None
+    tokenizer: str
+    tokenizer_sha256: str | None
+    hook: str
+    hook_module: str
+    hook_side: Literal["input", "output"]
+    d_in: int
+    dtype: Literal["bfloat16", "float32"]
+    sparse: SparseContent | None = None
+    context_length: int
+    contexts: int
+    tokens: int  # valid ones
+    text: str
+    documents: int
+    packing: str
+    bos: str
+    turns: str
+    special_token_ids: list[int]
+    pad_id: int
+    norms: Norms
+    shards: list[Shard]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises UserError where it is missing or not of this version."""
+    file = folder / FILE
+    if not file.is_file():
+        raise UserError(f"no activation cache at {folder}: there is no {FILE} in it")
+    try:
+        return Manifest.model_validate_json(file.read_text())
+    except (ValidationError, ValueError, OSError) as error:
+        said = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            where = ".".join(str(p) for p in first["loc"]) or "the file"
+            said = f"{where}: {first['msg']}"
+        raise UserError(
+            f"{file} is no manifest of version {FORMAT_VERSION} ({said}): capture the cache again"
+        ) from None

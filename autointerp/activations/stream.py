@@ -1,0 +1,198 @@
+"""Activations straight from the subject model: computed as they are asked for, stored nowhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from autointerp.activations.batch import (
+    OUTLIER,
+    SPECIAL,
+    UNCOUNTED,
+    VALID,
+    ActivationBatch,
+    NormSample,
+    norm_sample,
+    outliers,
+    sampled_contexts,
+)
+from autointerp.activations.contexts import ContextReader, Contexts, TextSettings
+from autointerp.activations.hooks import Hook, activations_at, resolve_hook
+from autointerp.activations.subject import Subject, load_subject
+from autointerp.errors import UserError
+from autointerp.vocabulary import Vocabulary, vocabulary_of
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """`dtype`: what activations are rounded to, so that a cache of it changes nothing."""
+
+    subject: str
+    hooks: tuple[str, ...]
+    text: TextSettings
+    tokens: int  # at most so many, in whole contexts
+    batch_contexts: int
+    dtype: str = "bfloat16"
+
+    @property
+    def contexts(self) -> int:
+        return max(1, self.tokens // self.text.length)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One batch of one forward pass: its contexts, and the activations of every hook."""
+
+    first_context: int
+    contexts: Contexts
+    token_ids: Tensor  # int32 [contexts, length]
+    mask: Tensor  # uint8 [contexts, length], without OUTLIER: that is a matter of each hook
+    activations: list[Tensor]  # for each hook [contexts, length, d]
+
+    def valid(self) -> Tensor:
+        return (self.mask & VALID) != 0
+
+    def batch(self, hook: int, median: float) -> ActivationBatch:
+        """What hook number `hook` saw; outliers are told by the median norm at that hook."""
+        activations = self.activations[hook]
+        norms = activations.float().norm(dim=-1)
+        mask = self.mask + outliers(norms, self.valid(), median) * OUTLIER
+        return ActivationBatch(self.first_context, self.token_ids, mask.byte(), activations)
+
+
+class SubjectStream:
+    """Runs the subject model over text, several hooks in one forward pass.
+
+    The first contexts are held until there is a sample of their norms, which decides what an
+    outlier is. Batches can be read once.
+    """
+
+    def __init__(
+        self, settings: StreamSettings, device: torch.device, subject: Subject | None = None
+    ) -> None:
+        """Loads the model, unless it is given.
+
+        Raises UserError for a model, hook or length that cannot be had.
+        """
+        self.settings = settings
+        self.device = device
+        self.subject: Subject = subject or load_subject(settings.subject, device)
+        longest = self.subject.longest_context
+        if longest is not None and settings.text.length > longest:
+            raise UserError(
+                f"context_length {settings.text.length}: {settings.subject} takes contexts of at "
+                f"most {longest} tokens"
+            )
+        self.hooks: list[Hook] = [resolve_hook(self.subject.model, h) for h in settings.hooks]
+        self.reader = ContextReader(settings.text, self.subject.tokenizer)
+
+    @property
+    def contexts(self) -> int:
+        """At most so many: the text may have fewer."""
+        return self.settings.contexts
+
+    @property
+    def context_length(self) -> int:
+        return self.settings.text.length
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return vocabulary_of(self.subject.tokenizer)
+
+    def words(self) -> Vocabulary:
+        """What the token ids mean."""
+        return self._vocabulary
+
+    @cached_property
+    def _head(self) -> list[Captured]:
+        """The first batches: as many as the sample of norms needs."""
+        head: list[Captured] = []
+        while sum(len(c.contexts) for c in head) < sampled_contexts(self.context_length):
+            captured = next(self._rest, None)
+            if captured is None:
+                break
+            head.append(captured)
+        if not head:
+            raise UserError(
+                f"text {self.settings.text.text} holds less than one context of "
+                f"{self.context_length} tokens: nothing to capture"
+            )
+        return head
+
+    @cached_property
+    def _rest(self) -> Iterator[Captured]:
+        return self._captured(0)
+
+    @cached_property
+    def norm_samples(self) -> list[NormSample]:
+        """Of every hook."""
+        rows = sampled_contexts(self.context_length)
+        valid = torch.cat([c.valid() for c in self._head])[:rows]
+        return [
+            norm_sample(
+                torch.cat([c.activations[i].float().norm(dim=-1) for c in self._head])[:rows], valid
+            )
+            for i in range(len(self.hooks))
+        ]
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """Of the activations of every hook."""
+        return [a.shape[-1] for a in self._head[0].activations]
+
+    @property
+    def norms(self) -> NormSample:
+        """Of the first hook."""
+        return self.norm_samples[0]
+
+    @property
+    def d_in(self) -> int:
+        """Of the first hook."""
+        return self.widths[0]
+
+    def first_batch(self) -> ActivationBatch:
+        """The first batch of the first hook, which `batches` gives again."""
+        return self._head[0].batch(0, self.norms.median)
+
+    def batches(self) -> Iterator[ActivationBatch]:
+        """The batches of the first hook."""
+        for captured in self.captured():
+            yield captured.batch(0, self.norms.median)
+
+    def captured(self, skip: int = 0) -> Iterator[Captured]:
+        """Every forward pass from context `skip` on; contexts before it are read but not run."""
+        if skip > 0:
+            return self._captured(skip)
+        assert self.norm_samples
+        assert self.widths
+        return chain(self._drained(self._head), self._rest)
+
+    def _drained(self, head: list[Captured]) -> Iterator[Captured]:
+        """The held batches, let go as they are read."""
+        while head:
+            yield head.pop(0)
+
+    def _captured(self, skip: int) -> Iterator[Captured]:
+        settings, device = self.settings, self.subject.device
+        special = torch.tensor(sorted(self.words().special_ids), device=device)
+        first = skip
+        for contexts in self.reader.batches(settings.batch_contexts, settings.contexts, skip):
+            token_ids = torch.from_numpy(contexts.token_ids).to(device)
+            valid = torch.from_numpy(contexts.valid).to(device)
+            counted = torch.from_numpy(contexts.counted).to(device)
+            found = activations_at(self.subject.model, self.hooks, token_ids, valid)
+            mask = (
+                valid * VALID
+                + (valid & torch.isin(token_ids, special)) * SPECIAL
+                + (valid & ~counted) * UNCOUNTED
+            )
+            rounded = [a.to(self.device, DTYPES[settings.dtype]) for a in found]
+            yield Captured(
+                first, contexts, token_ids.to(self.device), mask.byte().to(self.device), rounded
+            )
+            first += len(contexts)

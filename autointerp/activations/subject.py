@@ -1,0 +1,85 @@
+"""The subject model: loaded as transformers gives it, and its tokenizer."""
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from autointerp.errors import UserError
+
+_TROUBLES = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Subject:
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of the hub it came from, None for a folder."""
+        commit: str | None = getattr(self.model.config, "_commit_hash", None)
+        return commit
+
+    @property
+    def longest_context(self) -> int | None:
+        longest: int | None = getattr(
+            self.model.config.get_text_config(), "max_position_embeddings", None
+        )
+        return longest
+
+
+def load_tokenizer(subject: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local folder or a hub id. Raises UserError."""
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        return AutoTokenizer.from_pretrained(subject)
+    except _TROUBLES as error:
+        raise UserError(f"the tokenizer of {subject} cannot be loaded: {_first(error)}") from None
+
+
+def load_subject(subject: str, device: torch.device) -> Subject:
+    """The model of a local folder or a hub id, in the precision of its files, on `device`.
+
+    `cuda` without a number means all of the machine's GPUs, where accelerate is installed to
+    spread the model. Raises UserError.
+    """
+    tokenizer = load_tokenizer(subject)
+    transformers.utils.logging.disable_progress_bar()
+    several = device.type == "cuda" and device.index is None and torch.cuda.device_count() > 1
+    spread = several and importlib.util.find_spec("accelerate") is not None
+    placement = {"device_map": "auto"} if spread else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(subject, dtype="auto", **placement)
+    except _TROUBLES as error:
+        raise UserError(f"subject model {subject} cannot be loaded: {_first(error)}") from None
+    if device.type == "cpu":
+        # bfloat16 is slow on most processors, and models that run there are small.
+        model = model.float()
+    return Subject(subject, (model if spread else model.to(device)).eval(), tokenizer)
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Of what decides how text becomes tokens; None for a tokenizer written in Python."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return None if backend is None else hashlib.sha256(backend.to_str().encode()).hexdigest()
+
+
+def _first(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

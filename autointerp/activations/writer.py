@@ -1,0 +1,209 @@
+"""Writing the native cache: in shards, whole or not there, going on where it was stopped.
+
+manifest.json          what was captured and how; shards with sizes and checksums
+tokens.safetensors     token_ids and documents int32, mask uint8, norms float32 [contexts, length]
+vocabulary.parquet     the bytes of every token id
+acts-00000.safetensors dense: acts [contexts, length, d_in], bfloat16 or float32
+                       sparse: counts uint16 [contexts, length], then features (uint16, or int32
+                       beyond 65,536) and values (float32) of the active features, token by token
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+
+from autointerp.activations.batch import VALID, ActivationBatch, NormSample
+from autointerp.activations.manifest import FILE, Manifest, Norms, Shard
+from autointerp.errors import UserError
+from autointerp.files import atomic_path
+from autointerp.firings import Firings
+from autointerp.hashing import file_sha256
+
+SHARD_BYTES = 256 << 20
+_STATE = "state.json"
+_TOKEN_PARTS = ("token_ids", "mask", "documents", "norms")
+
+
+_Row = dict[str, Any]  # of one batch: an array for each name, and the activations as a tensor
+
+
+class _State(BaseModel):
+    """What of a capture is on disk, so that the next one need not do it again."""
+
+    made_from: str
+    norms: tuple[float, float]  # median and mean of the sample
+    firings: int = 0
+    shards: list[Shard] = []
+
+    @property
+    def contexts(self) -> int:
+        return sum(s.contexts for s in self.shards)
+
+
+class CacheWriter:
+    """Writes a cache beside its final place, `<path>.partial`, and moves it there when it is whole.
+
+    A capture that is killed leaves its finished shards; the next one with the same `made_from`
+    keeps them, and `written` says how many contexts they hold.
+    """
+
+    def __init__(self, path: Path, made_from: str) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self._rows: list[_Row] = []
+        self._held_bytes = 0
+        found = self._found()
+        if found is not None and found.made_from == made_from:
+            self._state: _State = found
+        else:
+            if self.partial.exists():
+                shutil.rmtree(self.partial)
+            self.partial.mkdir(parents=True)
+            self._state = _State(made_from=made_from, norms=(0, 0))
+
+    def _found(self) -> _State | None:
+        try:
+            state = _State.model_validate_json((self.partial / _STATE).read_text())
+        except (OSError, ValidationError):
+            return None
+        whole = all(
+            (self.partial / shard.file).is_file()
+            and (self.partial / shard.file).stat().st_size == shard.bytes
+            and self._tokens_file(number).is_file()
+            for number, shard in enumerate(state.shards)
+        )
+        return state if whole else None
+
+    def _tokens_file(self, number: int) -> Path:
+        return self.partial / f"tokens-{number:05d}.safetensors"
+
+    @property
+    def written(self) -> int:
+        """Contexts that are on disk."""
+        return self._state.contexts
+
+    @property
+    def norms(self) -> NormSample | None:
+        """The sample that a stopped capture took, None in a new one."""
+        return NormSample(*self._state.norms) if self._state.shards else None
+
+    def begin(self, norms: NormSample) -> None:
+        self._state.norms = (norms.median, norms.mean)
+
+    def add(
+        self, batch: ActivationBatch, documents: np.ndarray, firings: Firings | None = None
+    ) -> None:
+        """The next batch, in order; rows that are on disk already are passed over.
+
+        documents: int32 [contexts, length]. With `firings` they are stored instead of the
+        activations.
+        """
+        skip = max(0, self.written - batch.first_context) if not self._rows else 0
+        contexts, length = batch.token_ids.shape
+        if skip >= contexts:
+            return
+        row: _Row = {
+            "token_ids": batch.token_ids.int().cpu().numpy()[skip:],
+            "mask": batch.mask.cpu().numpy()[skip:],
+            "documents": documents[skip:],
+            "norms": batch.activations.float().norm(dim=-1).cpu().numpy()[skip:],
+        }
+        if firings is None:
+            row["acts"] = batch.activations[skip:].cpu()
+            size = row["acts"].nbytes
+        else:
+            token = firings.token.cpu().numpy() - skip * length
+            kept = token >= 0
+            counts = np.bincount(token[kept], minlength=(contexts - skip) * length)
+            if counts.max(initial=0) > np.iinfo(np.uint16).max:
+                raise UserError("more than 65,535 features fire on one token: store it dense")
+            row["counts"] = counts.astype(np.uint16).reshape(-1, length)
+            row["features"] = firings.feature.cpu().numpy()[kept].astype(np.int32)
+            row["values"] = firings.value.cpu().numpy()[kept].astype(np.float32)
+            size = row["features"].nbytes + row["values"].nbytes
+        self._rows.append(row)
+        self._held_bytes += size
+        # Shards end where batches end, so that a resumed capture runs the same batches.
+        if self._held_bytes >= SHARD_BYTES:
+            self._write_shard()
+
+    def _write_shard(self) -> None:
+        number = len(self._state.shards)
+        file = self.partial / f"acts-{number:05d}.safetensors"
+        rows, self._rows, self._held_bytes = self._rows, [], 0
+        save_arrays(
+            {name: np.concatenate([r[name] for r in rows]) for name in _TOKEN_PARTS},
+            self._tokens_file(number),
+        )
+        if "acts" in rows[0]:
+            save_file({"acts": torch.cat([r["acts"] for r in rows])}, file)
+        else:
+            self._state.firings += _save_firings(rows, file)
+        contexts = sum(len(r["token_ids"]) for r in rows)
+        self._state.shards.append(
+            Shard(
+                file=file.name,
+                first_context=self.written,
+                contexts=contexts,
+                bytes=file.stat().st_size,
+                sha256=file_sha256(file),
+            )
+        )
+        with atomic_path(self.partial / _STATE) as temporary:
+            temporary.write_text(self._state.model_dump_json())
+
+    def finish(self, about: Manifest) -> Manifest:
+        """Write the last shard, tokens and manifest, and move the cache to its place.
+
+        `about` is what is known before: its counts, norms and shards are filled in here.
+        """
+        if self._rows:
+            self._write_shard()
+        shards = self._state.shards
+        parts = [load_arrays(self._tokens_file(i)) for i in range(len(shards))]
+        tokens = {name: np.concatenate([p[name] for p in parts]) for name in _TOKEN_PARTS}
+        save_arrays(tokens, self.partial / "tokens.safetensors")
+        valid = (tokens["mask"] & VALID) != 0
+        norms = tokens["norms"][valid].astype(np.float64)
+        norms = norms[np.isfinite(norms)]
+        manifest = about.model_copy(
+            update={
+                "contexts": self.written,
+                "tokens": int(valid.sum()),
+                "documents": len(np.unique(tokens["documents"][valid])),
+                "norms": Norms(
+                    sample_median=self._state.norms[0],
+                    sample_mean=self._state.norms[1],
+                    median=float(np.median(norms)),
+                    mean=float(norms.mean()),
+                    p999=float(np.quantile(norms, 0.999)),
+                ),
+                "shards": shards,
+            }
+        )
+        if manifest.sparse is not None:
+            manifest.sparse.firings = self._state.firings
+        (self.partial / FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        os.replace(self.partial, self.path)
+        for leftover in (_STATE, *(self._tokens_file(i).name for i in range(len(shards)))):
+            (self.path / leftover).unlink()
+        return manifest
+
+
+def _save_firings(rows: list[_Row], file: Path) -> int:
+    names = ("counts", "features", "values")
+    joined = {name: np.concatenate([r[name] for r in rows]) for name in names}
+    if joined["features"].max(initial=0) <= np.iinfo(np.uint16).max:
+        joined["features"] = joined["features"].astype(np.uint16)
+    save_arrays(joined, file)
+    return len(joined["values"])

@@ -1,0 +1,87 @@
+"""Is this coder reading what it was trained on? Its L0 and reconstruction on the first batch tell.
+
+A wrong layer, a bias left out or an unscaled input give activations that look like any others; they
+show in how many features fire, and in how badly the input is reconstructed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autointerp.activations.hooks import canonical_place
+from autointerp.coders.coder import SparseCoder
+
+CHECK_TOKENS = 2048
+_L0_FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class CoderCheck:
+    """`l0`: active features a token. `fvu`: fraction of variance unexplained, None where the coder
+    does not reconstruct its own input (a transcoder)."""
+
+    tokens: int
+    l0: float
+    expected_l0: float | None
+    fvu: float | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """How well a coder fits the same place in another layer."""
+
+    layer: int
+    l0: float
+    fvu: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A coder, where it reads, and how it fits; `check` is None where nothing is encoded."""
+
+    coder: SparseCoder | None
+    hook: str | None
+    check: CoderCheck | None
+    layers: tuple[LayerFit, ...]
+    warnings: tuple[str, ...]
+
+
+@torch.no_grad()
+def reconstruction(coder: SparseCoder, x: Tensor) -> tuple[float, float | None]:
+    """(L0, FVU) of a calibrated coder on x: [tokens, d_in], any float type."""
+    firings = coder.encode(x)
+    l0 = len(firings.token) / max(len(x), 1)
+    if coder.read_decoder is None:
+        return l0, None
+    target = coder.prepared(x)
+    error = target - coder.read_decoder().reconstruct(firings, len(x))
+    variance = (target - target.mean(0)).square().sum().clamp(min=1e-30)
+    return l0, float(error.square().sum() / variance)
+
+
+def check_coder(coder: SparseCoder, x: Tensor, hook: str | None = None) -> CoderCheck:
+    """Compare what the coder does on x: [tokens, d_in] with what it should.
+
+    x are activations of tokens that count, read at `hook`. Warns where L0 is off by over 2×, FVU
+    is 1 or more (worse than the mean), or the hook is not the one that the coder's files name.
+    """
+    x = x[:CHECK_TOKENS]
+    l0, fvu = reconstruction(coder, x)
+    symptoms, warnings = [], []
+    expected = coder.expected_l0
+    if expected and not expected / _L0_FACTOR <= l0 <= expected * _L0_FACTOR:
+        symptoms.append(f"{l0:.3g} features fire a token, the coder declares {expected:.3g}")
+    if fvu is not None and not fvu < 1:
+        symptoms.append(f"the reconstruction is worse than the mean (FVU {fvu:.3g})")
+    if symptoms:
+        named = f" (its files name {coder.hook})" if coder.hook else ""
+        warnings.append(
+            f"{', and '.join(symptoms)}: likely another hook or layer than the coder was trained "
+            f"on{named}, an input normalisation or scale left out, or a bias (b_dec) left out"
+        )
+    here, there = (canonical_place(h) if h else None for h in (hook, coder.hook))
+    if here and there and here != there:
+        warnings.append(f"the activations are from {hook}, the coder's files name {coder.hook}")
+    return CoderCheck(len(x), l0, expected, fvu, tuple(warnings))

@@ -1,0 +1,80 @@
+"""doctor: do coder and activations fit?"""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from autointerp.activations.batch import ActivationBatch
+from autointerp.activations.cache import DenseCache, SparseCache
+from autointerp.activations.hooks import canonical_place, decoder_layers
+from autointerp.activations.stream import SubjectStream
+from autointerp.coders import SparseCoder
+from autointerp.coders.check import (
+    CHECK_TOKENS,
+    CoderCheck,
+    Diagnosis,
+    LayerFit,
+    check_coder,
+    reconstruction,
+)
+from autointerp.job import Job
+from autointerp.stages.source import Source, open_source
+
+
+def counted_activations(batch: ActivationBatch) -> Tensor:
+    """The activations of tokens that count: [tokens, d_in]."""
+    return batch.activations[batch.eligible()]
+
+
+def hook_of(source: Source) -> str | None:
+    return source.hooks[0].name if isinstance(source, SubjectStream) else source.origin.hook
+
+
+def fit(job: Job, source: DenseCache | SubjectStream) -> tuple[SparseCoder, CoderCheck]:
+    """The coder, on the run's device and at the scale of these activations, and how it fits."""
+    assert job.coder is not None
+    coder = job.coder.calibrated(source.norms.mean).to(job.device())
+    x = counted_activations(source.first_batch()).to(job.device())
+    return coder, check_coder(coder, x, hook_of(source))
+
+
+def diagnose(job: Job) -> Diagnosis:
+    """Run the checks on the first batch; with a subject model also on its other layers."""
+    source = open_source(job)
+    if isinstance(source, SparseCache):
+        return Diagnosis(job.coder, hook_of(source), None, (), ())
+    coder, check = fit(job, source)
+    layers = _layers(coder, source) if isinstance(source, SubjectStream) else ()
+    warnings = list(check.warnings)
+    if layers:
+        best = min(layers, key=lambda found: found.fvu)
+        place = canonical_place(hook_of(source) or "")
+        if place is not None and best.layer != place[1]:
+            warnings.append(
+                f"the coder reconstructs layer {best.layer} better (FVU {best.fvu:.3g}) than "
+                f"layer {place[1]}, where it was pointed"
+            )
+    return Diagnosis(coder, hook_of(source), check, layers, tuple(warnings))
+
+
+def _layers(coder: SparseCoder, stream: SubjectStream) -> tuple[LayerFit, ...]:
+    """The fit at the same place of every layer, empty where that cannot be told."""
+    place = canonical_place(stream.hooks[0].name)
+    if place is None or coder.read_decoder is None:
+        return ()
+    _, modules = decoder_layers(stream.subject.model)
+    contexts = max(1, CHECK_TOKENS // stream.context_length + 1)
+    settings = replace(
+        stream.settings,
+        hooks=tuple(f"{place[0]}:{layer}" for layer in range(len(modules))),
+        tokens=contexts * stream.context_length,
+    )
+    every = SubjectStream(settings, stream.device, stream.subject)
+    captured = next(every.captured())
+    found = []
+    for layer, norms in enumerate(every.norm_samples):
+        x = counted_activations(captured.batch(layer, norms.median))[:CHECK_TOKENS]
+        l0, fvu = reconstruction(coder, x)
+        assert fvu is not None
+        found.append(LayerFit(layer, l0, fvu))
+    return tuple(found)

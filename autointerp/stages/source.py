@@ -1,0 +1,153 @@
+"""Where a run's activations come from: a cache, or straight from the subject model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from autointerp import demo
+from autointerp.activations.cache import DenseCache, SparseCache
+from autointerp.activations.contexts import TextSettings
+from autointerp.activations.documents import source_identity
+from autointerp.activations.formats import find_cache, open_cache
+from autointerp.activations.manifest import read_manifest
+from autointerp.activations.stream import StreamSettings, SubjectStream
+from autointerp.coders import SparseCoder
+from autointerp.config import DEMO, SPARSE
+from autointerp.errors import UserError
+from autointerp.job import Job
+from autointerp.runs import fingerprint
+
+Source = DenseCache | SparseCache | SubjectStream
+
+
+def stream_settings(job: Job) -> StreamSettings | None:
+    """What to run the subject model on, None where the run reads a cache."""
+    config = job.config
+    subject, text = config.subject, config.text
+    if config.is_demo() and config.cache is None:
+        subject, text = subject or DEMO, text or DEMO
+    if text is None and (subject is None or config.cache is not None):
+        return None  # a cache is read; the subject names its tokenizer
+    if subject is None or text is None:
+        missing = "subject" if subject is None else "text"
+        raise UserError(f"capture needs --{missing} (or name a finished cache with --cache)")
+    hook = config.hook or (job.coder.hook if job.coder else None)
+    if hook is None:
+        raise UserError("capture needs --hook: no coder's file names one")
+    if config.tokens_file() is not None:
+        raise UserError(f"--tokens {config.tokens}: with --text it is a number of tokens")
+    return StreamSettings(
+        subject=str(demo.SUBJECT) if subject == DEMO else subject,
+        hooks=tuple(part.strip() for part in hook.split(",") if part.strip()),
+        text=TextSettings(
+            text=text,
+            length=config.context_length,
+            packing=config.packing,
+            bos=config.bos,
+            turns=config.turns,
+            field=config.text_field,
+        ),
+        tokens=config.token_limit(),
+        batch_contexts=config.batch_contexts,
+        dtype="float32" if config.store == "float32" else "bfloat16",
+    )
+
+
+def made_from(job: Job, settings: StreamSettings) -> str:
+    """A fingerprint of everything that a stream, or a cache of it, depends on."""
+    subject = Path(settings.subject)
+    return fingerprint(
+        settings=repr(replace(settings, batch_contexts=0)),
+        subject=source_identity(settings.subject) if subject.is_dir() else None,
+        text=source_identity(settings.text.text),
+        coder=job.coder_identity() if job.config.store == SPARSE else None,
+    )
+
+
+def cache_paths(job: Job, settings: StreamSettings) -> list[Path]:
+    """Where the caches of a capture go: one folder a hook, where there are several."""
+    path = job.config.cache_path()
+    if len(settings.hooks) == 1:
+        return [path]
+    return [path / hook.replace(":", "-").replace("/", "-") for hook in settings.hooks]
+
+
+def is_captured(path: Path, inputs: str) -> bool:
+    """Whether a whole cache made from the same inputs is there, by whichever run."""
+    try:
+        return read_manifest(path).made_from == inputs
+    except UserError:
+        return False
+
+
+def check(job: Job) -> None:
+    """Raise UserError for what can be known to fail before the run begins."""
+    settings = stream_settings(job)
+    if settings is None:
+        _check_cache(job, open_cache_of(job))
+        return
+    inputs = made_from(job, settings)
+    for path in cache_paths(job, settings):
+        if job.config.cache is not None and path.exists() and not is_captured(path, inputs):
+            raise UserError(
+                f"{path} exists and is no cache made from these settings: drop --subject and "
+                "--text to read it as it is, or name another --cache"
+            )
+
+
+def open_cache_of(job: Job) -> DenseCache | SparseCache:
+    config = job.config
+    return open_cache(config.cache_path(), config.tokens_file(), config.subject)
+
+
+def open_source(job: Job) -> Source:
+    """The run's activations, ready to be read; loads the subject model where there is no cache."""
+    settings = stream_settings(job)
+    if settings is None:
+        return _check_cache(job, open_cache_of(job))
+    if len(settings.hooks) > 1:
+        raise UserError(f"hook {', '.join(settings.hooks)}: a run reads one, capture several")
+    path = job.config.cache_path()
+    if is_captured(path, made_from(job, settings)):
+        found = find_cache(path)
+        return _check_cache(job, found)
+    if job.config.cache is not None:
+        raise UserError(f"no cache at {path} made from these settings: run `autointerp capture`")
+    stream = SubjectStream(settings, job.device())
+    check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
+    return stream
+
+
+def identity_of(job: Job) -> str:
+    """Changes when the run's activations do; loads no model."""
+    settings = stream_settings(job)
+    if settings is not None:
+        inputs = made_from(job, settings)
+        if not is_captured(job.config.cache_path(), inputs):
+            return inputs
+        return find_cache(job.config.cache_path()).identity
+    return open_cache_of(job).identity
+
+
+def check_width(job: Job, width: int, what: str) -> SparseCoder:
+    """The run's coder. Raises UserError where there is none, or it takes another width."""
+    if job.coder is None:
+        raise UserError(f"{what} gives activations: name the coder that reads them with --coder")
+    if job.coder.d_in != width:
+        raise UserError(
+            f"coder {job.config.coder} takes activations of width {job.coder.d_in}, {what} gives "
+            f"width {width}: another layer or another model?"
+        )
+    return job.coder
+
+
+def _check_cache(job: Job, cache: DenseCache | SparseCache) -> DenseCache | SparseCache:
+    if isinstance(cache, DenseCache):
+        check_width(job, cache.d_in, f"the cache {cache.path}")
+    elif job.coder is not None:
+        other = cache.coder_identity is not None and cache.coder_identity != job.coder_identity()
+        if other or job.coder.features != cache.features:
+            raise UserError(
+                f"the sparse cache {cache.path} holds the {cache.features:,} features of another "
+                f"coder ({cache.origin.coder or 'not named'}) than {job.config.coder}: drop --coder"
+            )
+    return cache

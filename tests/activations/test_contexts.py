@@ -1,0 +1,219 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autointerp.activations.chat import conversation_tokens
+from autointerp.activations.contexts import ContextReader, TextSettings
+from autointerp.activations.documents import documents, source_identity
+from autointerp.errors import UserError
+from tests.activations.tokenizers import CHAT_WORDS, WORDS, chat_tokenizer, word_tokenizer
+
+TALK = [
+    {"role": "user", "content": "the cat sat"},
+    {"role": "assistant", "content": " on the mat "},
+    {"role": "user", "content": "the mat"},
+]
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def read(path, tokenizer, length=4, **changes):
+    reader = ContextReader(TextSettings(str(path), length, **changes), tokenizer)
+    return reader, list(reader.batches(2, 100))
+
+
+def joined(batches, name):
+    return np.concatenate([getattr(b, name) for b in batches]).tolist()
+
+
+def test_documents_come_from_files_folders_and_rows(tmp_path):
+    lines = write_rows(tmp_path / "a.jsonl", [{"text": "one"}, {"text": ""}, {"text": "two"}])
+    assert list(documents(str(lines))) == ["one", "two"]
+    pq.write_table(pa.table({"body": ["three", None]}), tmp_path / "b.parquet")
+    assert list(documents(str(tmp_path / "b.parquet"), "body")) == ["three"]
+    (tmp_path / "c.txt").write_text("four")
+    (tmp_path / "b.parquet").unlink()
+    assert list(documents(str(tmp_path))) == ["one", "two", "four"]
+
+
+def test_conversations_of_either_kind_are_turns(tmp_path):
+    sharegpt = {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}
+    path = write_rows(tmp_path / "a.jsonl", [{"messages": TALK}, sharegpt])
+    first, second = documents(str(path))
+    assert first == TALK
+    assert second == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("[1]", "line 1: not an object with 'text' or 'messages'"),
+        ("{", "line 1: not a JSON object"),
+        ('{"body": "x"}', "--text-field names another"),
+        ('{"text": 3}', "'text' is neither a text nor a list of turns"),
+        ('{"messages": [{"role": "user"}]}', "a turn is an object with a 'role'"),
+    ],
+)
+def test_rows_without_text_are_said(tmp_path, row, said):
+    (tmp_path / "a.jsonl").write_text(row + "\n")
+    with pytest.raises(UserError, match=said):
+        list(documents(str(tmp_path / "a.jsonl")))
+
+
+def test_missing_files_columns_and_damaged_parquet_are_said(tmp_path):
+    with pytest.raises(UserError, match="no such file or folder"):
+        list(documents(str(tmp_path / "none")))
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match="no column 'text' or 'messages'"):
+        list(documents(str(tmp_path / "b.parquet")))
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read"):
+        list(documents(str(tmp_path / "b.parquet")))
+
+
+def test_a_data_set_of_the_hub_is_streamed(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "owner" / "talk"
+    folder.mkdir(parents=True)
+    write_rows(folder / "train.jsonl", [{"text": "one"}, {"text": "two"}])
+    write_rows(folder / "test.jsonl", [{"text": "three"}])
+    assert list(documents("hf:owner/talk")) == ["one", "two"]
+    assert list(documents("hf:owner/talk:test")) == ["three"]
+    assert source_identity("hf:owner/talk") != source_identity("hf:owner/talk:test")
+    with pytest.raises(UserError, match="hf:owner/talk:none cannot be read"):
+        list(documents("hf:owner/talk:none"))
+    with pytest.raises(UserError, match="row 1: not an object with 'body'"):
+        list(documents("hf:owner/talk", "body"))
+    with pytest.raises(UserError, match="give hf:owner/dataset"):
+        list(documents("hf:talk"))
+
+
+def test_the_demo_text_is_the_standard_library():
+    first = next(documents("demo"))
+    assert len(first) > 0
+    assert first == next(documents("demo"))
+
+
+def test_documents_are_concatenated_with_an_end_after_each(tmp_path):
+    path = write_rows(
+        tmp_path / "t.jsonl",
+        [{"text": "the cat sat"}, {"text": "on the mat"}, {"text": "cat " * 6}],
+    )
+    _, batches = read(path, word_tokenizer())
+    assert joined(batches, "token_ids") == [[1, 2, 3, 0], [4, 1, 5, 0], [2, 2, 2, 2]]
+    assert joined(batches, "document") == [[0] * 4, [1] * 4, [2] * 4]
+    assert np.all(joined(batches, "valid"))
+    assert [len(b) for b in batches] == [2, 1]
+
+
+def test_one_document_a_context_is_cut_or_padded(tmp_path):
+    path = write_rows(tmp_path / "t.jsonl", [{"text": "the cat"}, {"text": "cat " * 6}])
+    reader, batches = read(path, word_tokenizer(), packing="documents")
+    assert joined(batches, "token_ids") == [[1, 2, 0, 0], [2, 2, 2, 2]]
+    assert joined(batches, "valid") == [[True, True, False, False], [True] * 4]
+    assert joined(batches, "document") == [[0, 0, -1, -1], [1] * 4]
+    assert reader.truncated == 1
+
+
+@pytest.mark.parametrize(
+    ("bos", "adds_bos", "expected", "used"),
+    [
+        ("none", True, [[1, 2, 3, 0], [4, 5, 0, 1]], "none"),
+        ("context", False, [[7, 1, 2, 3], [7, 0, 4, 5], [7, 0, 1, 2]], "context"),
+        ("document", False, [[7, 1, 2, 3], [0, 7, 4, 5], [0, 7, 1, 2]], "document"),
+        ("auto", False, [[1, 2, 3, 0], [4, 5, 0, 1]], "none"),
+        ("auto", True, [[7, 1, 2, 3], [7, 0, 4, 5], [7, 0, 1, 2]], "context"),
+    ],
+)
+def test_where_the_beginning_of_text_token_goes(tmp_path, bos, adds_bos, expected, used):
+    rows = [{"text": "the cat sat"}, {"text": "on mat"}, {"text": "the cat"}]
+    path = write_rows(tmp_path / "t.jsonl", rows)
+    reader, batches = read(path, chat_tokenizer(adds_bos=adds_bos), bos=bos)
+    assert joined(batches, "token_ids") == expected
+    assert reader.bos == used
+
+
+def test_a_tokenizer_without_such_a_token_puts_none(tmp_path):
+    path = write_rows(tmp_path / "t.jsonl", [{"text": "the cat sat on"}])
+    reader, batches = read(path, word_tokenizer(), bos="context")
+    assert reader.bos == "none"
+    assert joined(batches, "token_ids") == [[1, 2, 3, 4]]
+
+
+@given(
+    texts=st.lists(st.lists(st.sampled_from(WORDS[1:6]), min_size=1, max_size=9), max_size=12),
+    length=st.integers(2, 6),
+    bos=st.sampled_from(["none", "context", "document"]),
+    skip=st.integers(0, 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_token_is_lost_between_contexts(tmp_path_factory, texts, length, bos, skip):
+    path = write_rows(
+        tmp_path_factory.mktemp("t") / "t.jsonl", [{"text": " ".join(t)} for t in texts]
+    )
+    tokenizer = chat_tokenizer()
+    stream = []
+    for text in texts:
+        stream += [7] * (bos == "document") + [CHAT_WORDS.index(w) for w in text] + [0]
+    room = length - (bos == "context")
+    expected = [
+        [7] * (bos == "context") + stream[i : i + room]
+        for i in range(0, len(stream) - room + 1, room)
+    ]
+    reader = ContextReader(TextSettings(str(path), length, bos=bos), tokenizer)
+    found = [row.tolist() for b in reader.batches(3, 1000) for row in b.token_ids]
+    assert found == expected
+    later = [row.tolist() for b in reader.batches(2, 1000, skip=skip) for row in b.token_ids]
+    assert later == expected[skip:]
+
+
+def test_a_conversation_goes_through_the_template_and_turns_are_told():
+    words = {w: i for i, w in enumerate(CHAT_WORDS)}
+    said = "<bos> <user> the cat sat <end> <assistant> on the mat <end> <user> the mat <end>"
+    ids, counted = conversation_tokens(chat_tokenizer(), TALK, "all")
+    assert ids == [words[w] for w in said.split()]
+    assert counted.all()
+    for role, expected in (
+        ("user", "0 0 1 1 1 0 0 0 0 0 0 0 1 1 0"),
+        ("assistant", "0 0 0 0 0 0 0 1 1 1 0 0 0 0 0"),
+        ("system", "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"),
+    ):
+        same, counted = conversation_tokens(chat_tokenizer(), TALK, role)
+        assert same == ids
+        assert counted.astype(int).tolist() == [int(c) for c in expected.split()]
+
+
+def test_turns_that_do_not_count_are_context_of_those_that_do(tmp_path):
+    path = write_rows(tmp_path / "t.jsonl", [{"messages": TALK}])
+    _, batches = read(
+        path, chat_tokenizer(), 16, packing="documents", turns="assistant", bos="context"
+    )
+    assert joined(batches, "token_ids")[0][:2] == [7, 8]  # one beginning-of-text token, not two
+    assert sum(joined(batches, "counted")[0]) == 3
+    assert sum(joined(batches, "valid")[0]) == 15
+    # What stands between packed conversations is nobody's words.
+    _, batches = read(path, chat_tokenizer(), 8, turns="assistant")
+    assert np.array(joined(batches, "counted")).sum() == 3
+
+
+def test_templates_that_are_missing_or_change_what_was_said(tmp_path):
+    with pytest.raises(UserError, match="has no template"):
+        conversation_tokens(word_tokenizer(), TALK, "all")
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %} {{ m['content'] | upper }}{% endfor %}"
+    with pytest.raises(UserError, match="changes what the user says"):
+        conversation_tokens(tokenizer, TALK, "user")
+    assert conversation_tokens(tokenizer, TALK, "all")[1].all()
+    tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
+    with pytest.raises(UserError, match="refuses a conversation: no system turns"):
+        conversation_tokens(tokenizer, TALK, "all")
