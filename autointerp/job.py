@@ -1,5 +1,6 @@
 """What every stage works on: a configuration, its run directory, its coder and features."""
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +32,9 @@ class Job:
     def coder_name(self) -> str:
         return self.config.name()
 
+    @functools.cached_property
     def coder_identity(self) -> str:
-        """Changes when the coder's files, or how they are read, do."""
+        """Changes when the coder's files, or how they are read, do: gigabytes, hashed once."""
         spec = _coder_spec(self.config)
         assert spec is not None
         return coder_identity(spec, self.config.coder_format, self.config.k)

@@ -1,7 +1,14 @@
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
+
+# Before the hub's library is imported: a test that would ask the network fails at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from autointerp.cli import main
 from tests.planted import Planted, plant
@@ -14,18 +21,22 @@ def planted(tmp_path_factory) -> Planted:
     return plant(tmp_path_factory.mktemp("planted"), features=14)
 
 
-@pytest.fixture
-def cli(capsys, monkeypatch) -> Cli:
+def run_command(*arguments: str) -> tuple[int, str, str]:
     """Run a command: exit status, standard output, standard error."""
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["autointerp", *arguments])
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["autointerp", *arguments]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
             main()
             code = 0
         except SystemExit as stopped:
             code = int(stopped.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+    return code, out.getvalue(), err.getvalue()
 
-    return command
+
+@pytest.fixture
+def cli() -> Cli:
+    return run_command

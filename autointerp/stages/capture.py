@@ -4,7 +4,6 @@ from autointerp.activations.batch import ActivationBatch, NormSample
 from autointerp.activations.capture import Encoding, capture, dense_bytes, stored_bytes
 from autointerp.activations.manifest import SparseContent
 from autointerp.config import SPARSE
-from autointerp.errors import UserError
 from autointerp.firings import Firings
 from autointerp.job import Job
 from autointerp.progress import say
@@ -31,8 +30,6 @@ def run(job: Job) -> None:
         say(f"capture: done already, {', '.join(map(str, paths))}")
         return
     sparse = job.config.store == SPARSE
-    if sparse and (job.coder is None or len(settings.hooks) > 1):
-        raise UserError("--store sparse needs one --hook and the --coder that reads it")
 
     def encoder(norms: NormSample, width: int) -> Encoding:
         coder = check_width(job, width, f"{settings.subject} at {settings.hooks[0]}")
@@ -43,7 +40,7 @@ def run(job: Job) -> None:
 
         content = SparseContent(
             coder=job.coder_name,
-            coder_identity=job.coder_identity(),
+            coder_identity=job.coder_identity,
             features=coder.features,
             firings=0,
         )

@@ -89,7 +89,7 @@ def run(job: Job) -> None:
     settings = _settings(config)
     hashes = {
         "cache": identity_of(job),
-        "coder": job.coder_identity() if job.coder else None,
+        "coder": job.coder_identity if job.coder else None,
     }
     inputs = fingerprint(**hashes, settings=repr(settings))
     if _is_done(job, inputs):

@@ -33,11 +33,14 @@ def stream_settings(job: Job) -> StreamSettings | None:
     hook = config.hook or (job.coder.hook if job.coder else None)
     if hook is None:
         raise UserError("capture needs --hook: no coder's file names one")
+    hooks = tuple(part.strip() for part in hook.split(",") if part.strip())
+    if config.store == SPARSE and (job.coder is None or len(hooks) > 1):
+        raise UserError("--store sparse needs one --hook and the --coder that reads it")
     if config.tokens_file() is not None:
         raise UserError(f"--tokens {config.tokens}: with --text it is a number of tokens")
     return StreamSettings(
-        subject=str(demo.SUBJECT) if subject == DEMO else subject,
-        hooks=tuple(part.strip() for part in hook.split(",") if part.strip()),
+        subject=_subject(subject),
+        hooks=hooks,
         text=TextSettings(
             text=text,
             length=config.context_length,
@@ -52,6 +55,10 @@ def stream_settings(job: Job) -> StreamSettings | None:
     )
 
 
+def _subject(name: str) -> str:
+    return str(demo.SUBJECT) if name == DEMO else name
+
+
 def made_from(job: Job, settings: StreamSettings) -> str:
     """A fingerprint of everything that a stream, or a cache of it, depends on."""
     subject = Path(settings.subject)
@@ -59,7 +66,7 @@ def made_from(job: Job, settings: StreamSettings) -> str:
         settings=repr(replace(settings, batch_contexts=0)),
         subject=source_identity(settings.subject) if subject.is_dir() else None,
         text=source_identity(settings.text.text),
-        coder=job.coder_identity() if job.config.store == SPARSE else None,
+        coder=job.coder_identity if job.config.store == SPARSE else None,
     )
 
 
@@ -96,7 +103,8 @@ def check(job: Job) -> None:
 
 def open_cache_of(job: Job) -> DenseCache | SparseCache:
     config = job.config
-    return open_cache(config.cache_path(), config.tokens_file(), config.subject)
+    subject = _subject(config.subject) if config.subject is not None else None
+    return open_cache(config.cache_path(), config.tokens_file(), subject)
 
 
 def open_source(job: Job) -> Source:
@@ -144,7 +152,7 @@ def _check_cache(job: Job, cache: DenseCache | SparseCache) -> DenseCache | Spar
     if isinstance(cache, DenseCache):
         check_width(job, cache.d_in, f"the cache {cache.path}")
     elif job.coder is not None:
-        other = cache.coder_identity is not None and cache.coder_identity != job.coder_identity()
+        other = cache.coder_identity is not None and cache.coder_identity != job.coder_identity
         if other or job.coder.features != cache.features:
             raise UserError(
                 f"the sparse cache {cache.path} holds the {cache.features:,} features of another "

@@ -105,7 +105,9 @@ def _is_jumprelu(stored: dict[str, Any]) -> bool:
 
 
 def _declared_k(stored: dict[str, Any], trainer: dict[str, Any]) -> int | None:
-    k = stored.get("k", trainer.get("k"))
+    # Other classes' trainers may have a setting of that name, which is not theirs to select by.
+    selects = "TopK" in str(trainer.get("dict_class", "TopK"))
+    k = stored.get("k", trainer.get("k") if selects else None)
     if isinstance(k, Tensor):
         k = int(k)
     return k if isinstance(k, int) and not isinstance(k, bool) else None

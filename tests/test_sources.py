@@ -1,0 +1,270 @@
+"""From the command line: activations from every kind of source make the same evidence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.activations.tokenizers import write_subject
+from tests.coders.test_coder import write_saelens
+
+DATA = Path(__file__).parent / "data"
+DEMO = ["--subject", "demo", "--text", "demo", "--coder", "demo", "--tokens", "16_384"]
+FEATURES = ["--features", "0-199"]
+
+
+def windows(out, drop=("coder",)):
+    return pd.read_parquet(out / "windows.parquet").drop(columns=list(drop))
+
+
+def features(out):
+    return pd.read_parquet(out / "features.parquet").drop(columns="coder")
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory):
+    """The evidence of a run that stores no activations."""
+    from tests.conftest import run_command
+
+    out = tmp_path_factory.mktemp("streamed") / "run"
+    code, _, said = run_command("collect", *DEMO, *FEATURES, "--out", str(out))
+    assert code == 0, said
+    assert not any(p.suffix == ".safetensors" for p in out.rglob("*"))
+    assert len(windows(out)) > 5000
+    return out
+
+
+@pytest.mark.parametrize("store", ["bfloat16", "sparse"])
+def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_path, store):
+    cache = ["--cache", str(tmp_path / "cache"), "--store", store]
+    code, _, said = cli("capture", *DEMO, *cache, "--out", str(tmp_path / "run"))
+    assert code == 0, said
+    assert ("times as much" in said) == (store == "sparse")
+    read = ["--cache", str(tmp_path / "cache")]
+    if store == "bfloat16":
+        read += ["--coder", "demo"]
+    code, _, said = cli("collect", *read, *FEATURES, "--out", str(tmp_path / "run"))
+    assert code == 0, said
+    pd.testing.assert_frame_equal(windows(tmp_path / "run"), windows(streamed))
+    pd.testing.assert_frame_equal(features(tmp_path / "run"), features(streamed))
+    # The whole job, with the settings that made the cache, finds it done.
+    code, _, said = cli("capture", *DEMO, *cache, "--out", str(tmp_path / "other"))
+    assert code == 0
+    assert "done already" in said
+
+
+def test_a_sparse_cache_is_of_its_coder(cli, tmp_path):
+    flags = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    small = [*DEMO[:-1], "2048", *flags]
+    assert cli("capture", *small, "--store", "sparse")[0] == 0
+    assert cli("collect", *flags, "--coder", "demo", "--features", "0-9")[0] == 0
+    write_saelens(tmp_path / "sae", "standard")
+    code, _, said = cli("collect", *flags, "--coder", str(tmp_path / "sae"))
+    assert code == 2
+    assert "holds the 3,072 features of another coder (demo)" in said
+    subject = write_subject(tmp_path / "subject")
+    other = ["--subject", str(subject), "--text", "demo", "--hook", "residual:1"]
+    code, _, said = cli("capture", *other, "--store", "sparse", "--out", str(tmp_path / "x"))
+    assert code == 2
+    assert "--store sparse needs one --hook and the --coder that reads it" in said
+
+
+def test_latents_that_delphi_cached_give_the_windows_of_our_own_pass(cli, tmp_path):
+    subject, text = DATA / "delphi" / "subject", DATA / "delphi" / "text.jsonl"
+    common = ["--window-length", "8", "--window-before", "5", "--min-windows", "1"]
+    code, _, said = cli(
+        "collect", "--cache", str(DATA / "delphi" / "latents"), "--subject", str(subject),
+        "--out", str(tmp_path / "delphi"), *common,
+    )  # fmt: skip
+    assert code == 0, said
+    assert "values in the cache were infinite" in said
+    code, _, said = cli(
+        "collect", "--coder", str(DATA / "delphi" / "coder" / "layers.1"), "--subject",
+        str(subject), "--text", str(text), "--tokens", "320", "--context-length", "16",
+        "--store", "float32", "--out", str(tmp_path / "ours"), *common,
+    )  # fmt: skip
+    assert code == 0, said
+    theirs, ours = features(tmp_path / "delphi"), features(tmp_path / "ours")
+    assert theirs.n_active.tolist() == ours.n_active.tolist()
+    assert ours.n_active.sum() > 1000
+    np.testing.assert_allclose(
+        theirs.max_activation, ours.max_activation.clip(upper=65504), rtol=1e-3
+    )
+    # Half precision ties what was apart, so the sets of windows are compared, not their order.
+    keys = ["feature", "kind", "split", "context", "start"]
+    kept = [w[w.kind != "top"][keys] for w in (windows(tmp_path / n) for n in ("delphi", "ours"))]
+    assert len(kept[1]) > 500
+    pd.testing.assert_frame_equal(*(k.sort_values(keys, ignore_index=True) for k in kept))
+
+
+def test_a_whole_run_from_latents_without_a_coder(cli, tmp_path):
+    code, _, said = cli(
+        "run", "--cache", str(DATA / "delphi" / "latents" / "layers.1"), "--subject",
+        str(DATA / "delphi" / "subject"), "--out", str(tmp_path / "run"),
+        "--window-length", "8", "--window-before", "5", "--min-windows", "1",
+    )  # fmt: skip
+    assert code == 0, said
+    labels = pd.read_parquet(tmp_path / "run" / "labels.parquet")
+    assert len(labels) == 60
+    assert set(labels.coder) == {"layers.1"}
+    assert (labels.status == "labeled").sum() > 5
+
+
+def test_what_a_cache_holds_and_lacks(cli, planted, tmp_path):
+    code, shown, _ = cli("cache", "info", str(planted.cache))
+    assert code == 0
+    for part in ("native, activations", "400 of 48 tokens", "19,200", "90 float32", "planted"):
+        assert part in shown
+    assert "lacks" not in shown
+    code, shown, _ = cli("cache", "info", str(DATA / "saelens" / "cache"))
+    assert code == 0
+    for part in ("SAELens", "24 of 16 tokens", "8 float32", "model.layers.1", "lacks a tokenizer"):
+        assert part in shown
+    code, shown, _ = cli("cache", "info", str(DATA / "delphi" / "latents"))
+    assert code == 0
+    for part in ("Delphi", "feature activations", "60", "layers.1", "lacks norms"):
+        assert part in shown
+    np.save(tmp_path / "acts.npy", np.ones((2, 4, 3), dtype=np.float32))
+    code, shown, _ = cli("cache", "info", str(tmp_path / "acts.npy"))
+    assert code == 0
+    for part in ("npy", "lacks token ids: give them with --tokens FILE", "lacks a mask of padding"):
+        assert part in shown
+    code, _, said = cli("cache", "info", str(tmp_path / "none"))
+    assert code == 2
+    assert "no such file or folder" in said
+
+
+def test_a_cache_without_token_ids_says_how_to_give_them(cli, planted, tmp_path):
+    np.save(tmp_path / "acts.npy", np.ones((4, 48, 90), dtype=np.float32))
+    flags = ["--coder", str(planted.coder), "--cache", str(tmp_path / "acts.npy")]
+    flags += ["--subject", str(DATA / "saelens" / "subject"), "--out", str(tmp_path / "out")]
+    code, _, said = cli("collect", *flags)
+    assert code == 2
+    assert "has no token ids: give them with --tokens FILE" in said
+    assert not (tmp_path / "out").exists()
+    np.save(tmp_path / "ids.npy", np.ones((4, 48), dtype=np.int64))
+    assert cli("collect", *flags, "--tokens", str(tmp_path / "ids.npy"))[0] == 0
+
+
+def test_doctor_on_the_demo_right_and_wrong(cli):
+    code, shown, _ = cli("doctor", *DEMO)
+    assert code == 0
+    for part in ("topk k=32", "3,072 features of width 256", "L0", "FVU", "nothing wrong"):
+        assert part in shown
+    code, shown, _ = cli("doctor", *DEMO, "--hook", "residual:1")
+    assert code == 1
+    said = " ".join(shown.split())
+    assert "the coder reconstructs layer 2 better" in said
+    assert "from residual:1, the coder's files name blocks.2.hook_resid_post" in said
+
+
+def test_doctor_on_a_cache_that_was_scaled(cli, tmp_path, planted):
+    folder = tmp_path / "c"
+    out = ["--out", str(tmp_path / "out")]
+    assert (
+        cli("capture", *DEMO[:-1], "4096", "--cache", str(folder), "--store", "float32", *out)[0]
+        == 0
+    )
+    code, shown, _ = cli("doctor", "--coder", "demo", "--cache", str(folder))
+    assert code == 0, shown
+    from safetensors.torch import load_file
+
+    activations = load_file(folder / "acts-00000.safetensors")["acts"] / 20
+    tokens = load_file(folder / "tokens.safetensors")["token_ids"]
+    np.save(tmp_path / "acts.npy", activations.numpy())
+    np.save(tmp_path / "token_ids.npy", tokens.numpy())
+    flags = ["--cache", str(tmp_path / "acts.npy"), "--coder", "demo", "--subject", "demo"]
+    code, shown, _ = cli("doctor", *flags)
+    assert code == 1
+    assert "worse than the mean" in " ".join(shown.split())
+    code, _, said = cli("collect", *flags, "--features", "0-5", *out)
+    assert code == 0
+    assert "worse than the mean" in said
+
+
+def test_several_hooks_are_captured_in_one_pass_and_read_one_at_a_time(cli, tmp_path):
+    cache = tmp_path / "caches"
+    flags = [
+        "--subject",
+        "demo",
+        "--text",
+        "demo",
+        "--tokens",
+        "2048",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    hooks = ["--hook", "residual:2,mlp_out:1"]
+    assert cli("capture", *flags, *hooks, "--cache", str(cache))[0] == 0
+    assert sorted(p.name for p in cache.iterdir()) == ["mlp_out-1", "residual-2"]
+    code, _, said = cli("collect", "--coder", "demo", "--cache", str(cache))
+    assert code == 2
+    assert "holds 2 activation caches, name one: mlp_out-1, residual-2" in said
+    run = ["--coder", "demo", "--cache", str(cache / "residual-2"), "--features", "0-9"]
+    assert cli("collect", *run, "--out", str(tmp_path / "a"))[0] == 0
+    code, _, said = cli("collect", "--coder", "demo", *flags, *hooks)
+    assert code == 2
+    assert "a run reads one, capture several" in said
+
+
+def test_a_coder_of_another_width_is_said_before_anything_is_stored(cli, tmp_path):
+    subject = write_subject(tmp_path / "subject")
+    text = tmp_path / "t.txt"
+    text.write_text("the cat sat on the mat " * 30)
+    write_saelens(tmp_path / "sae", "standard")
+    flags = ["--coder", str(tmp_path / "sae"), "--subject", str(subject), "--text", str(text)]
+    flags += ["--hook", "residual:1", "--context-length", "4", "--out", str(tmp_path / "out")]
+    for command in ("run", "collect"):
+        code, _, said = cli(command, *flags)
+        assert code == 2
+        assert "takes activations of width 6" in said
+        assert "residual:1 gives width 16" in said
+    code, _, said = cli("capture", *flags, "--store", "sparse", "--cache", str(tmp_path / "c"))
+    assert code == 2
+    assert not list(tmp_path.glob("c*"))
+
+
+def test_runs_share_a_cache_made_from_the_same_settings(cli, planted, tmp_path):
+    subject = write_subject(tmp_path / "subject", width=6)
+    text = tmp_path / "t.txt"
+    text.write_text("the cat sat on the mat " * 30)
+    coder = tmp_path / "sae"
+    write_saelens(coder, "standard")
+    flags = ["--coder", str(coder), "--subject", str(subject), "--text", str(text)]
+    flags += ["--hook", "residual:1", "--context-length", "4", "--cache", str(tmp_path / "c")]
+    assert cli("capture", *flags, "--out", str(tmp_path / "a"))[0] == 0
+    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
+    assert code == 0
+    assert "done already" in said
+    text.write_text("another text " * 30)
+    code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
+    assert code == 2
+    assert "no cache made from these settings" in said
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("keep")
+    code, _, said = cli(
+        "capture", *flags[:-1], str(tmp_path / "data"), "--out", str(tmp_path / "b")
+    )
+    assert code == 2
+    assert (tmp_path / "data" / "mine.txt").read_text() == "keep"
+
+
+def test_a_coder_named_by_the_demo_and_its_settings(cli, tmp_path):
+    from autointerp import demo
+
+    moved = tmp_path / "sae"
+    shutil.copytree(demo.CODER, moved)
+    cfg = json.loads((moved / "cfg.json").read_text())
+    (moved / "cfg.json").write_text(json.dumps(cfg | {"k": None}))
+    flags = ["--subject", "demo", "--text", "demo", "--tokens", "2048", "--coder", str(moved)]
+    code, _, said = cli("doctor", *flags)
+    assert code == 2
+    assert "--k sets it" in said
+    code, shown, _ = cli("doctor", *flags, "--k", "16", "--coder-format", "saelens")
+    assert "k=16" in shown
+    code, _, said = cli("doctor", *flags, "--coder-format", "pickle")
+    assert code == 2
+    assert "known formats are" in said
