@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autointerp.activations.hooks import canonical_place
 from autointerp.coders.coder import SparseCoder
 
 CHECK_TOKENS = 2048
@@ -61,11 +60,11 @@ def reconstruction(coder: SparseCoder, x: Tensor) -> tuple[float, float | None]:
     return l0, float(error.square().sum() / variance)
 
 
-def check_coder(coder: SparseCoder, x: Tensor, hook: str | None = None) -> CoderCheck:
+def check_coder(coder: SparseCoder, x: Tensor) -> CoderCheck:
     """Compare what the coder does on x: [tokens, d_in] with what it should.
 
-    x are activations of tokens that count, read at `hook`. Warns where L0 is off by over 2×, FVU
-    is 1 or more (worse than the mean), or the hook is not the one that the coder's files name.
+    x are activations of tokens that count. Warns where L0 is off by over 2×, or FVU is 1 or more
+    (worse than the mean).
     """
     x = x[:CHECK_TOKENS]
     l0, fvu = reconstruction(coder, x)
@@ -81,7 +80,4 @@ def check_coder(coder: SparseCoder, x: Tensor, hook: str | None = None) -> Coder
             f"{', and '.join(symptoms)}: likely another hook or layer than the coder was trained "
             f"on{named}, an input normalisation or scale left out, or a bias (b_dec) left out"
         )
-    here, there = (canonical_place(h) if h else None for h in (hook, coder.hook))
-    if here and there and here != there:
-        warnings.append(f"the activations are from {hook}, the coder's files name {coder.hook}")
     return CoderCheck(len(x), l0, expected, fvu, tuple(warnings))

@@ -1,6 +1,7 @@
 """Windows as one line of text for a prompt: whitespace visible, active tokens marked."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 
 from autointerp.evidence.window import Window
@@ -10,8 +11,18 @@ _MARKS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "�
 _ACTIVE_SHARE = 0.3  # of the window's largest activation, from which a token is marked
 
 
+# What chat models take for the end of a turn, were it in a prompt as it stands.
+_CONTROL_MARK = re.compile(r"<(\||｜)([^|｜<>\s]{1,40})\1>")
+
+
+def harmless(text: str) -> str:
+    """The text with control marks such as `<|im_end|>` written `<¦im_end¦>`."""
+    return _CONTROL_MARK.sub(r"<¦\2¦>", text)
+
+
 def one_line(text: str) -> str:
     """The text with line breaks and tabs shown as ⏎ and ⇥ and control characters as ·."""
+    text = harmless(text)
     shown = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
     return "".join(c if c.isprintable() else "·" for c in shown)
 
@@ -45,7 +56,7 @@ def marked(window: Window, vocabulary: Vocabulary, marks: tuple[str, str]) -> st
         parts.append(one_line(piece))
         if active[i] and (i + 1 == len(pieces) or not active[i + 1]):
             parts.append(marks[1])
-    return "".join(parts)
+    return harmless("".join(parts))
 
 
 def peak_text(window: Window, vocabulary: Vocabulary) -> str:

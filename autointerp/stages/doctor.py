@@ -35,7 +35,13 @@ def fit(job: Job, source: DenseCache | SubjectStream) -> tuple[SparseCoder, Code
     assert job.coder is not None
     coder = job.coder.calibrated(source.norms.mean).to(job.device())
     x = counted_activations(source.first_batch()).to(job.device())
-    return coder, check_coder(coder, x, hook_of(source))
+    check = check_coder(coder, x)
+    hook = hook_of(source)
+    here, there = (canonical_place(h) if h else None for h in (hook, coder.hook))
+    if here and there and here != there:
+        said = f"the activations are from {hook}, the coder's files name {coder.hook}"
+        check = replace(check, warnings=(*check.warnings, said))
+    return coder, check
 
 
 def diagnose(job: Job) -> Diagnosis:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from autointerp.activations.hooks import activations_at, resolve_hook
+from autointerp.activations.hooks import activations_at, canonical_place, resolve_hook
 from autointerp.errors import UserError
 from tests.activations.tiny import CONFIGS, LAYERS, VOCABULARY, tiny_model
 from tests.coders import layouts
@@ -102,6 +102,12 @@ def test_the_lens_the_short_and_the_module_name_mean_the_same_place():
         first, *others = at(model, *names)
         for other in others:
             assert torch.equal(first, other)
+        for name in names:
+            place = canonical_place(name)
+            assert place in (None, canonical_place(names[0]))
+    assert canonical_place("model.layers.1") == canonical_place("blocks.1.hook_resid_post")
+    assert canonical_place("transformer.h.3.mlp") == ("mlp_out", 3)
+    assert canonical_place("model.layers.2.input_layernorm") is None
     assert resolve_hook(model, "residual:1").layer == 1
     assert resolve_hook(model, "model.embed_tokens").layer is None
 

@@ -47,7 +47,7 @@ def without_b_dec(coder):
 
 def test_what_fits_gives_no_warning(topk, jumprelu, residuals):
     for coder in (topk, jumprelu):
-        check = check_coder(coder, residuals[RIGHT], "residual:2")
+        check = check_coder(coder, residuals[RIGHT])
         assert check.warnings == ()
         assert check.tokens == CHECK_TOKENS
         assert check.fvu < 0.15
@@ -76,14 +76,6 @@ def test_an_unscaled_input_trips(topk, jumprelu, residuals, scale):
     for coder in (topk, jumprelu):
         (warning,) = check_coder(coder, residuals[RIGHT] * scale).warnings
         assert "normalisation or scale left out" in warning
-
-
-def test_another_hook_by_name_is_said_even_where_the_figures_pass(topk, residuals):
-    assert check_coder(topk, residuals[3], "residual:3").warnings == (
-        "the activations are from residual:3, the coder's files name blocks.2.hook_resid_post",
-    )
-    assert check_coder(topk, residuals[RIGHT], "model.layers.2").warnings == ()
-    assert check_coder(topk, residuals[RIGHT], "some.module").warnings == ()
 
 
 def test_reconstruction_is_that_of_the_formula(topk, residuals):
