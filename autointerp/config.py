@@ -28,7 +28,10 @@ class RunConfig(BaseModel):
     )
 
     out: str | None = _setting(
-        None, "run", "The run's directory (default: outputs/<coder>, outputs/demo for the demo)."
+        None,
+        "run",
+        "The run's directory (default: outputs/<coder>, outputs/demo for the demo).",
+        min_length=1,
     )
     features: str = _setting(
         "all", "run", "Which features: all, 0-99,512, @ids.txt or random:500 (seeded)."
@@ -41,9 +44,13 @@ class RunConfig(BaseModel):
         "activations",
         "The SAE or transcoder: a path, hf:owner/repository/file, saelens:release/id, or demo "
         "(which it is when nothing else is named).",
+        min_length=1,
     )
     coder_format: str | None = _setting(
-        None, "activations", "The coder's file format (default: found by its files)."
+        None,
+        "activations",
+        "The coder's file format (default: found by its files).",
+        min_length=1,
     )
     k: int | None = _setting(None, "activations", "k of a TopK coder, where it has another.", ge=1)
     subject: str | None = _setting(
@@ -51,6 +58,7 @@ class RunConfig(BaseModel):
         "activations",
         "The subject model: a folder or a Hugging Face id, or demo. Without --text, the tokenizer "
         "of a cache that has none.",
+        min_length=1,
     )
     hook: str | None = _setting(
         None,
@@ -58,15 +66,20 @@ class RunConfig(BaseModel):
         "Where to capture: residual:N, resid_mid:N, mlp_in:N, mlp_out:N, attn_out:N, hook_z:N, a "
         "TransformerLens name or a module path; several with commas for capture (default: what "
         "the coder's file names).",
+        min_length=1,
     )
     text: str | None = _setting(
         None,
         "activations",
         "Text to run: a text, .jsonl or .parquet file, a folder of them, "
         "hf:owner/dataset[/configuration][:split], or demo.",
+        min_length=1,
     )
     text_field: str | None = _setting(
-        None, "activations", "Where rows have it (default: text, messages or conversations)."
+        None,
+        "activations",
+        "Where rows have it (default: text, messages or conversations).",
+        min_length=1,
     )
     tokens: int | str = _setting(
         400_000,
@@ -94,6 +107,7 @@ class RunConfig(BaseModel):
         "activations",
         "An activation cache to read, or to keep activations in: without it `run` keeps none "
         "(`capture` alone: <run>/cache).",
+        min_length=1,
     )
     store: Literal["bfloat16", "float32", "sparse"] = _setting(
         "bfloat16",
@@ -137,7 +151,10 @@ class RunConfig(BaseModel):
     model: str | None = _setting(None, "model", "The labeling model, as the endpoint names it.")
     base_url: str = _setting("https://api.openai.com/v1", "model", "An OpenAI-compatible endpoint.")
     api_key_env: str = _setting(
-        "OPENAI_API_KEY", "model", "The environment variable that holds the key."
+        "OPENAI_API_KEY",
+        "model",
+        "The environment variable that holds the key.",
+        min_length=1,
     )
     temperature: float = _setting(0.0, "model", "Sampling temperature.", ge=0, le=2)
     concurrency: int = _setting(16, "model", "Requests in flight at once.", ge=1)

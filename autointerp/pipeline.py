@@ -41,6 +41,8 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
             raise UserError("--dry-run counts requests to a model: name one with --model")
         return
     folder = Path(job.config.prompts)
+    if "prompts" in job.config.model_fields_set and not folder.is_dir():
+        raise UserError(f"prompts {folder}: there is no such folder")
     asked = {label.NAME: [label.NAME], score.NAME: job.config.scorer_names()}
     for stage in stages:
         for task in asked.get(stage, []):

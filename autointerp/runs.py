@@ -36,9 +36,11 @@ class Run:
         if not self.manifest.is_file():
             return {}
         try:
-            loaded: dict[str, Any] = json.loads(self.manifest.read_text())
+            loaded = json.loads(self.manifest.read_text())
         except ValueError:
-            raise UserError(f"{self.manifest} is not JSON: move it away to start over") from None
+            loaded = None
+        if not isinstance(loaded, dict):
+            raise UserError(f"{self.manifest} is no JSON object: move it away to start over")
         return loaded
 
     def update(self, **entries: Any) -> None:

@@ -20,7 +20,7 @@ from autointerp.evidence.collector import Collector
 from autointerp.evidence.selection import NONE, Selection
 from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
-from autointerp.files import atomic_path
+from autointerp.files import atomic_path, open_parquet
 from autointerp.vocabulary import Vocabulary
 
 _FEATURES_A_GROUP = 16
@@ -259,6 +259,11 @@ class EvidenceStore:
                 )
             )
         return windows
+
+
+def collected_features(features: Path) -> set[int]:
+    """The features that have a row in `features.parquet`."""
+    return set(open_parquet(features).read(columns=["feature"])["feature"].to_pylist())
 
 
 def corpus_summary(features: Path) -> dict[str, Any]:

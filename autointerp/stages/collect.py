@@ -13,7 +13,7 @@ from autointerp.errors import UserError
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
-    EvidenceStore,
+    collected_features,
     corpus_summary,
     write_features,
     write_windows,
@@ -65,8 +65,7 @@ def _is_done(job: Job, inputs: str) -> bool:
         return False
     if not all(f.is_file() for f in (run.windows, run.features, run.vocabulary)):
         return False
-    collected = EvidenceStore(run.windows, run.features).statistics
-    return all(feature in collected for feature in job.features)
+    return set(job.features) <= collected_features(run.features)
 
 
 def _encoded(
