@@ -192,6 +192,10 @@ class CacheWriter:
         if manifest.sparse is not None:
             manifest.sparse.firings = self._state.firings
         (self.partial / FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        # safetensors makes files that only their owner may read; caches are shared.
+        mode = (self.partial / FILE).stat().st_mode
+        for file in self.partial.glob("*.safetensors"):
+            file.chmod(mode)
         if self.path.exists():
             shutil.rmtree(self.path)
         os.replace(self.partial, self.path)

@@ -48,6 +48,8 @@ def test_what_is_written_is_read_for_any_batch_size(tmp_path, monkeypatch):
     token_ids, activations = samples()
     manifest = write_cache(tmp_path / "c", token_ids, activations, VOCABULARY, batch_contexts=1)
     assert [s.contexts for s in manifest.shards] == [2, 2, 2, 2, 1]
+    modes = {f.stat().st_mode for f in (tmp_path / "c").iterdir()}
+    assert modes == {(tmp_path / "c" / "manifest.json").stat().st_mode}
     cache = open_cache(tmp_path / "c", None, None)
     assert cache.words().token_text(3) == " w3"
     for size in (1, 2, 3, 5, 100):
