@@ -45,5 +45,5 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 def files_identity(files: Iterable[Path]) -> str:
     """Changes when the files do: their names, sizes and times, not their contents."""
-    stats = [(str(f), f.stat()) for f in files]
+    stats = [(str(f.resolve()), f.stat()) for f in files]
     return json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])

@@ -7,6 +7,7 @@ Tokens are in memory, activations stay on disk until a batch asks for them. The 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -56,7 +57,7 @@ class Cache:
     mask_is_whole: bool = False  # False: SPECIAL and OUTLIER are still to be told
     has_padding_mask: bool = False  # False: every token is taken for valid
     vocabulary: Vocabulary | None = None
-    repaired: Counter[str] = field(default_factory=Counter)  # values mended while reading
+    repaired: Counter[str] = field(default_factory=Counter)  # values mended in the last pass
 
     @property
     def contexts(self) -> int:
@@ -89,6 +90,10 @@ class Cache:
             )
         return self.vocabulary
 
+    def remarks(self) -> list[str]:
+        """What had to be mended, once it is read."""
+        return [f"{n:,} values in the cache were {what}" for what, n in self.repaired.items() if n]
+
     def _tokens(self, begin: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
         return self.text()[begin:end].to(device), self.mask[begin:end].to(device)
 
@@ -102,7 +107,7 @@ class DenseCache(Cache):
     read: Callable[[int, int], Tensor]
     known_norms: NormSample | None = None
 
-    @property
+    @cached_property
     def norms(self) -> NormSample:
         if self.known_norms is not None:
             return self.known_norms
@@ -118,6 +123,7 @@ class DenseCache(Cache):
     def batches(self, contexts: int, device: torch.device) -> Iterator[ActivationBatch]:
         """Batches of at most `contexts` whole contexts, in order."""
         median = None if self.mask_is_whole else self.norms.median
+        self.repaired.clear()
         for begin in range(0, self.contexts, contexts):
             end = min(begin + contexts, self.contexts)
             token_ids, mask = self._tokens(begin, end, device)
@@ -139,6 +145,7 @@ class SparseCache(Cache):
 
     def batches(self, contexts: int, device: torch.device) -> Iterator[FiringBatch]:
         """Batches of at most `contexts` whole contexts, in order."""
+        self.repaired.clear()
         for begin in range(0, self.contexts, contexts):
             end = min(begin + contexts, self.contexts)
             token_ids, mask = self._tokens(begin, end, device)

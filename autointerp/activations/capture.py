@@ -56,6 +56,8 @@ def capture(
         progress.advance(done * stream.context_length)
         for captured in stream.captured(skip=done):
             _store(captured, writers, norms, encodings, progress)
+    for remark in stream.remarks():
+        say(f"capture: {remark}")
     manifests = []
     for number, (writer, encoding) in enumerate(zip(writers, encodings, strict=True)):
         stream.words().save(writer.partial / "vocabulary.parquet")

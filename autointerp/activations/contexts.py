@@ -71,6 +71,7 @@ class ContextReader:
 
     def batches(self, contexts: int, limit: int, skip: int = 0) -> Iterator[Contexts]:
         """Batches of at most `contexts` rows, from row `skip` up to row `limit`."""
+        self.truncated = 0
         rows = islice(self._rows(), skip, limit)
         while batch := list(islice(rows, contexts)):
             yield self._stacked(batch)
@@ -94,6 +95,8 @@ class ContextReader:
         size = 0
         for row in self._tokenized(bos if self.bos == "document" or not packed else bos[:0]):
             if not packed:
+                if len(row.ids) == 0:
+                    continue
                 self.truncated += len(row.ids) > self.settings.length
                 yield _cut(row, 0, self.settings.length)
                 continue

@@ -50,12 +50,6 @@ class Hook:
     side: Side = "output"
     normalized: bool = False  # as its norm leaves it before the gain
 
-    @property
-    def layer(self) -> int | None:
-        """The number of the layer it is in, None outside of the layers."""
-        found = re.search(r"\.(\d+)(?:\.|$)", self.path)
-        return int(found[1]) if found else None
-
 
 # Layers as modules, under the names that the architectures give them.
 _LAYER_MODULE = re.compile(

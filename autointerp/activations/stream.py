@@ -155,6 +155,11 @@ class SubjectStream:
         """Of the first hook."""
         return self.widths[0]
 
+    def remarks(self) -> list[str]:
+        """What happened to the text, once it is read."""
+        cut = self.reader.truncated
+        return [f"{cut:,} documents were longer than a context and were cut"] if cut else []
+
     def first_batch(self) -> ActivationBatch:
         """The first batch of the first hook, which `batches` gives again."""
         return self._head[0].batch(0, self.norms.median)
@@ -179,7 +184,8 @@ class SubjectStream:
 
     def _captured(self, skip: int) -> Iterator[Captured]:
         settings, device = self.settings, self.subject.device
-        special = torch.tensor(sorted(self.words().special_ids), device=device)
+        ids = sorted(self.words().special_ids)
+        special = torch.tensor(ids, dtype=torch.int32, device=device)
         first = skip
         for contexts in self.reader.batches(settings.batch_contexts, settings.contexts, skip):
             token_ids = torch.from_numpy(contexts.token_ids).to(device)

@@ -6,7 +6,6 @@ import torch
 
 from autointerp.activations.batch import TokenBatch
 from autointerp.activations.cache import DenseCache, SparseCache
-from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
@@ -113,11 +112,9 @@ def run(job: Job) -> None:
                 collector.add(batch, firings)
                 progress.advance(batch.token_ids.numel())
         details["duplicates_dropped"] = collector.drop_texts_shared_between_splits()
-        if not isinstance(source, SubjectStream):
-            details["repaired"] = dict(source.repaired)
-            for what, number in source.repaired.items():
-                if number > 0:
-                    say(f"collect: {number:,} values in the cache were {what}")
+        details["remarks"] = source.remarks()
+        for remark in source.remarks():
+            say(f"collect: {remark}")
         vocabulary = source.words()
         with atomic_path(files.vocabulary) as temporary:
             vocabulary.save(temporary)

@@ -90,6 +90,11 @@ def check(job: Job) -> None:
     """Raise UserError for what can be known to fail before the run begins."""
     settings = stream_settings(job)
     if settings is None:
+        if not job.config.cache_path().exists() and job.config.text is None:
+            raise UserError(
+                f"no activation cache at {job.config.cache_path()}: make one with --subject and "
+                "--text, or name another --cache"
+            )
         _check_cache(job, open_cache_of(job))
         return
     inputs = made_from(job, settings)

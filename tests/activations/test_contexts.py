@@ -117,11 +117,13 @@ def test_documents_are_concatenated_with_an_end_after_each(tmp_path):
 
 
 def test_one_document_a_context_is_cut_or_padded(tmp_path):
-    path = write_rows(tmp_path / "t.jsonl", [{"text": "the cat"}, {"text": "cat " * 6}])
+    path = write_rows(
+        tmp_path / "t.jsonl", [{"text": "the cat"}, {"text": " "}, {"text": "cat " * 6}]
+    )
     reader, batches = read(path, word_tokenizer(), packing="documents")
     assert joined(batches, "token_ids") == [[1, 2, 0, 0], [2, 2, 2, 2]]
     assert joined(batches, "valid") == [[True, True, False, False], [True] * 4]
-    assert joined(batches, "document") == [[0, 0, -1, -1], [1] * 4]
+    assert joined(batches, "document") == [[0, 0, -1, -1], [2] * 4]
     assert reader.truncated == 1
 
 

@@ -108,8 +108,6 @@ def test_the_lens_the_short_and_the_module_name_mean_the_same_place():
     assert canonical_place("model.layers.1") == canonical_place("blocks.1.hook_resid_post")
     assert canonical_place("transformer.h.3.mlp") == ("mlp_out", 3)
     assert canonical_place("model.layers.2.input_layernorm") is None
-    assert resolve_hook(model, "residual:1").layer == 1
-    assert resolve_hook(model, "model.embed_tokens").layer is None
 
 
 def test_one_pass_serves_several_hooks_in_any_order():
@@ -163,4 +161,6 @@ def deep():
 @pytest.mark.parametrize("made", layouts.LAYOUTS, ids=lambda made: made.__name__)
 def test_the_hooks_that_coders_name_are_places_of_a_model(deep, made, tmp_path):
     hook = made(tmp_path).hook
-    assert hook is None or resolve_hook(deep, hook).layer == int(re.search(r"\d+", hook)[0])
+    if hook is not None:
+        number = re.search(r"\d+", hook)[0]
+        assert resolve_hook(deep, hook).path.startswith(f"model.layers.{number}")

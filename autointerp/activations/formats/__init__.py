@@ -44,7 +44,7 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
     inside = sorted(
         {
             child
-            for child in (path.rglob("*") if path.is_dir() else ())
+            for child in (*path.glob("*"), *path.glob("*/*"))
             if child.is_dir() and any(module.matches(child) for module in FORMATS.values())
         }
     )
