@@ -186,7 +186,7 @@ class RunConfig(BaseModel):
     @field_validator("tokens")
     @classmethod
     def _number_or_file(cls, value: int | str) -> int | str:
-        if isinstance(value, str) and value.replace("_", "").isdigit():
+        if isinstance(value, str) and value.replace("_", "").removeprefix("-").isdigit():
             value = int(value)
         if isinstance(value, int) and value < 1:
             raise ValueError("at least one token is needed")

@@ -10,12 +10,15 @@ acts-00000.safetensors dense: acts [contexts, length, d_in], bfloat16 or float32
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
@@ -64,10 +67,20 @@ class CacheWriter:
         if found is not None and found.made_from == made_from:
             self._state: _State = found
         else:
-            if self.partial.exists():
-                shutil.rmtree(self.partial)
-            self.partial.mkdir(parents=True)
+            with self._said():
+                if self.partial.exists():
+                    shutil.rmtree(self.partial)
+                self.partial.mkdir(parents=True)
             self._state = _State(made_from=made_from, norms=(0, 0))
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What the disk refuses, in one line; finished shards stay for the next capture."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            said = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(f"the cache {self.path} cannot be written: {said}") from None
 
     def _found(self) -> _State | None:
         try:
@@ -133,7 +146,8 @@ class CacheWriter:
         self._held_bytes += size
         # Shards end where batches end, so that a resumed capture runs the same batches.
         if self._held_bytes >= SHARD_BYTES:
-            self._write_shard()
+            with self._said():
+                self._write_shard()
 
     def _write_shard(self) -> None:
         number = len(self._state.shards)
@@ -163,8 +177,13 @@ class CacheWriter:
     def finish(self, about: Manifest) -> Manifest:
         """Write the last shard, tokens and manifest, and move the cache to its place.
 
-        `about` is what is known before: its counts, norms and shards are filled in here.
+        `about` is what is known before: its counts, norms and shards are filled in here. Raises
+        UserError where the disk refuses.
         """
+        with self._said():
+            return self._finish(about)
+
+    def _finish(self, about: Manifest) -> Manifest:
         if self._rows:
             self._write_shard()
         shards = self._state.shards

@@ -1,4 +1,7 @@
 import json
+import resource
+import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from autointerp.activations.capture import capture
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.formats import find_cache
 from autointerp.activations.stream import StreamSettings, SubjectStream
+from autointerp.activations.writer import CacheWriter
 from autointerp.errors import UserError
 from autointerp.vocabulary import Vocabulary
 from tests.activations.tokenizers import chat_tokenizer, write_subject
@@ -252,3 +256,41 @@ def test_the_first_token_that_counts_is_masked_wherever_padding_ends():
     batch = TokenBatch(0, torch.zeros(3, 5, dtype=torch.int32), mask)
     assert batch.eligible().int().tolist() == [[0, 0, 0, 1, 1], [0, 1, 1, 0, 0], [0] * 5]
     assert batch.masked_counts()["first_position"] == 2
+
+
+def test_a_full_disk_is_said_and_the_shards_before_are_kept(subject, tmp_path, monkeypatch):
+    text = tmp_path / "t.txt"
+    text.write_text("the cat sat on the mat " * 200)
+    monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 4000)
+    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
+    settings = stream_settings(subject, text, tokens=1200)
+    batches = []
+    real = CacheWriter._write_shard
+
+    def write(self):
+        batches.append(1)
+        if len(batches) == 3:
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, most))
+        real(self)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(CacheWriter, "_write_shard", write)
+            with pytest.raises(UserError, match="cannot be written"):
+                capture(settings, [tmp_path / "c"], CPU, "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert CacheWriter(tmp_path / "c", "x").written > 0
+    capture(settings, [tmp_path / "c"], CPU, "x")
+    capture(settings, [tmp_path / "whole"], CPU, "x")
+    both = (everything(find_cache(tmp_path / n).batches(9, CPU)) for n in ("c", "whole"))
+    assert same(*both)
+
+
+def test_a_place_that_cannot_be_written_is_said(subject, text):
+    with pytest.raises(UserError, match="/proc/c cannot be written"):
+        capture(stream_settings(subject, text), [Path("/proc/c")], CPU, "x")
