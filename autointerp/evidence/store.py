@@ -95,6 +95,8 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
     joined = {name: array[order] for name, array in joined.items()}
     valid = joined["token_ids"] >= 0
     lengths = valid.sum(1)
+    # Short texts that stand at the end of their context leave padding before them.
+    first = valid.argmax(1)
     kinds = np.array([s.spec.kind for s in collector.selections])
     splits = np.array([s.spec.split for s in collector.selections])
     features = collector.features[rows.start : rows.stop].cpu().numpy()
@@ -109,8 +111,8 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
         pa.array(splits[joined["kind"]], pa.string()),
         pa.array(joined["rank"], pa.int32()),
         pa.array(joined["context"], pa.int64()),
-        pa.array(joined["start"], pa.int32()),
-        pa.array(joined["activations"].argmax(1), pa.int16()),
+        pa.array(joined["start"] + first, pa.int32()),
+        pa.array(np.maximum(joined["activations"].argmax(1) - first, 0), pa.int16()),
         _lists(joined["token_ids"][valid], lengths, pa.int32()),
         _lists(joined["activations"][valid], lengths, pa.float32()),
         pa.array(texts, pa.string()),

@@ -27,8 +27,11 @@ class Corpus:
         self.token_ids = rng.integers(0, 3, (contexts, length))
         valid_length = rng.integers(1, length + 1, contexts)
         self.mask = np.zeros((contexts, length), dtype=np.uint8)
+        padded_left = rng.random(contexts) < 0.3
         for row, n in enumerate(valid_length):
-            self.mask[row, :n] = VALID
+            self.mask[row, length - n :] = VALID
+            if not padded_left[row]:
+                self.mask[row] = self.mask[row, ::-1]
         special = rng.random((contexts, length)) < 0.1
         self.mask[(self.mask == VALID) & special] |= SPECIAL
         outlier = rng.random((contexts, length)) < 0.05
@@ -43,7 +46,8 @@ class Corpus:
 
     def eligible(self) -> np.ndarray:
         eligible = self.mask == VALID
-        eligible[:, 0] = False
+        first = ((self.mask & VALID) != 0).argmax(1)
+        eligible[np.arange(len(first)), first] = False
         return eligible
 
     def masked_values(self) -> np.ndarray:
@@ -166,7 +170,7 @@ def test_statistics_equal_brute_force(seed, contexts, size):
         }
     valid = (corpus.mask & VALID) != 0
     assert found.masked["padding"] == (~valid).sum()
-    assert found.masked["first_position"] == valid[:, 0].sum()
+    assert found.masked["first_position"] == len(valid)
     assert found.masked["special"] == ((corpus.mask & SPECIAL) != 0).sum()
     assert found.masked["norm_outlier"] == ((corpus.mask & OUTLIER) != 0).sum()
 
