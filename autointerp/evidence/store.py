@@ -101,8 +101,10 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
     splits = np.array([s.spec.split for s in collector.selections])
     features = collector.features[rows.start : rows.stop].cpu().numpy()
     texts = [
-        vocabulary.text(ids[:n])
-        for ids, n in zip(joined["token_ids"].tolist(), lengths.tolist(), strict=True)
+        vocabulary.text(ids[begin : begin + n])
+        for ids, begin, n in zip(
+            joined["token_ids"].tolist(), first.tolist(), lengths.tolist(), strict=True
+        )
     ]
     columns = [
         pa.array([coder] * len(order), pa.string()),
