@@ -36,9 +36,28 @@ def mix(x: Tensor) -> Tensor:
 
 def hash_integers(seed: int, *parts: Tensor) -> Tensor:
     """A non-negative 63-bit hash of the seed and of the broadcast integer tensors."""
-    state = mix(torch.tensor(_signed(seed), dtype=torch.int64, device=parts[0].device))
-    for part in parts:
-        state = mix(state ^ mix(part.long()))
+    state = start_hash(seed, parts[0])
+    for part in parts[1:]:
+        state = continue_hash(state, mix(part.long()))
+    return end_hash(state)
+
+
+def start_hash(seed: int, part: Tensor) -> Tensor:
+    """The state after the seed and the first part; with the next two, `hash_integers` in steps.
+
+    So that parts which many hashes share are mixed once.
+    """
+    state = mix(torch.tensor(_signed(seed), dtype=torch.int64, device=part.device))
+    return continue_hash(state, mix(part.long()))
+
+
+def continue_hash(state: Tensor, mixed_part: Tensor) -> Tensor:
+    """The state after one more part, which `mix` has been through."""
+    return mix(state ^ mixed_part)
+
+
+def end_hash(state: Tensor) -> Tensor:
+    """The non-negative 63-bit hash of a state."""
     return _shift_right(state, 1)
 
 

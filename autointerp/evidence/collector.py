@@ -1,8 +1,8 @@
 """One exact pass over encoded activations that keeps every feature's evidence.
 
-Per feature and context the best firing is a candidate; it is admitted only if it beats the k-th
-best so far, and only then is its window cut from the batch. After warm-up nearly nothing is
-admitted, so the pass costs little more than encoding. Memory is features × windows × length.
+Per feature and context the best firing is a candidate; only those that may beat the k-th best so
+far are looked at, and only then is a window cut from the batch. After warm-up that is nearly none,
+so the pass costs little more than encoding. Memory is features × windows × length.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,27 @@ from autointerp.evidence.selection import (
     Candidates,
     Selection,
     SelectionSpec,
-    lexicographic_order,
-    starts_of_groups,
 )
 from autointerp.evidence.statistics import Statistics
+from autointerp.evidence.window import Kind
 from autointerp.firings import Firings
-from autointerp.hashing import LABEL, SCORE, VALIDATE, hash_integers, mix, split_of_contexts
+from autointerp.hashing import (
+    LABEL,
+    SCORE,
+    VALIDATE,
+    continue_hash,
+    end_hash,
+    hash_integers,
+    mix,
+    split_of_contexts,
+    start_hash,
+)
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 # Odd, so that it has an inverse modulo 2^64 and window hashes can be moved to position zero.
 _HASH_BASE = 0x9E3779B97F4A7C15 - (1 << 64)
+_CONTEXT_BITS = 32  # of a priority that tells contexts apart
+_NEVER = (1 << 63) - 1  # no priority is as high
 _SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT = 0x5A3, 0x2E6, 0x57A
 
 
@@ -66,13 +77,32 @@ class _Contexts:
 
 
 @dataclass(frozen=True)
-class _DrawnWindows:
-    start: Tensor  # [contexts]
-    fires: Tensor  # bool [contexts, rows]
+class _Firings:
+    """Those of collected features on tokens that count: tensors [firings], ordered by token."""
+
+    row: Tensor
+    context: Tensor  # in the batch
+    position: Tensor
+    value: Tensor  # float32
+    cell: Tensor  # context × rows + row
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where windows are to be cut: tensors [windows]."""
+
+    row: Tensor
+    context: Tensor  # in the batch
+    peak: Tensor
+    start: Tensor
+    priority: Tensor
 
 
 class Collector:
-    """Feed `add` every batch once, in any order; read `selections` and `statistics` after."""
+    """Feed `add` every batch once, in any order, then `finish`; read `selections`, `statistics`."""
 
     def __init__(
         self,
@@ -88,50 +118,91 @@ class Collector:
         self.device = device
         self.length = min(settings.length, context_length)
         self.before = min(settings.before, self.length - 1)
-        self._row_of = torch.full((coder_features,), -1, dtype=torch.int64, device=device)
-        self._row_of[self.features] = torch.arange(len(features), device=device)
+        rows = len(features)
+        self._row_of: Tensor | None = None  # None where every feature is its own row
+        if rows < coder_features:
+            self._row_of = torch.full((coder_features,), -1, dtype=torch.int64, device=device)
+            self._row_of[self.features] = torch.arange(rows, device=device)
         self.selections = [
-            Selection(spec, len(features), self.length, device) for spec in settings.selections
+            Selection(spec, rows, self.length, device) for spec in settings.selections
         ]
-        self.statistics = Statistics(len(features), device)
+        # What a candidate must reach to be of use, for each kind: [splits × rows].
+        kinds = dict.fromkeys(spec.kind for spec in settings.selections)
+        self._floor = {
+            kind: torch.full((len(_SPLITS) * rows,), _NEVER, dtype=torch.int64, device=device)
+            for kind in kinds
+        }
+        for selection in self.selections:
+            self._raise_floor(selection)
+        self.statistics = Statistics(rows, device)
         self._drawn_windows = 0
-        self._firing_windows = torch.zeros(len(features), dtype=torch.int64, device=device)
+        self._firing_windows = torch.zeros(rows, dtype=torch.int64, device=device)
         self._base_powers = _powers(_HASH_BASE, context_length, device)
         self._inverse_powers = _powers(_inverse(_HASH_BASE), context_length + 1, device)
+        self._draw_state = start_hash(settings.seed ^ _SAMPLE_SALT, self.features)
+        self._negative_state = start_hash(settings.seed ^ _NEGATIVE_SALT, self.features)
+        self._mixed_position = mix(torch.arange(context_length, device=device))
+
+    def _raise_floor(self, selection: Selection) -> None:
+        rows = len(self.features)
+        split = _SPLITS[selection.spec.split]
+        floor = self._floor[selection.spec.kind]
+        floor[split * rows : (split + 1) * rows] = selection.threshold()
 
     def add(self, batch: TokenBatch, firings: Firings) -> None:
         """Take in one batch; `firings.token` counts the batch's tokens row by row."""
-        contexts, context_length = batch.token_ids.shape
         eligible = batch.eligible()
-        row = self._row_of[firings.feature]
-        keep = eligible.flatten()[firings.token] & (row >= 0)
-        row, token, value = row[keep], firings.token[keep], firings.value[keep]
-        context = torch.div(token, context_length, rounding_mode="floor")
-        position = token - context * context_length
         seen = self._describe(batch)
-        draw = hash_integers(
-            self.settings.seed ^ _SAMPLE_SALT, self.features[row], seen.index[context], position
-        )
+        found = self._counted(firings, eligible)
+        draw = self._draws(found, seen)
         self.statistics.add(
-            row=row,
-            value=value,
-            token_id=batch.token_ids.flatten()[token],
+            row=found.row,
+            value=found.value,
+            token_id=batch.token_ids,
+            place=found.context * batch.token_ids.shape[1] + found.position,
             draw=draw,
             eligible=eligible,
             masked=batch.masked_counts(),
         )
-        # Positive floats order as their bits do, so activations serve as integer priorities.
-        size = value.view(torch.int32).long()
-        cell = context * len(self.features) + row
-        drawn = self._draw_windows(seen, context, position, row)
-        for selection in self.selections:
-            if selection.spec.kind == "negative":
-                new = self._silent_candidates(selection, seen, drawn)
+        for kind in self._floor:
+            if kind == "negative":
+                places = self._silent(seen, found)
             else:
-                priority = size if selection.spec.kind == "top" else draw
-                new = self._firing_candidates(selection, seen, context, position, row, priority)
-            if len(new.row) > 0:
-                self._admit(selection, new, seen, cell, position, value, contexts)
+                priority = draw if kind == "sample" else self._sizes(found, seen)
+                places = self._best_firings(kind, seen, found, priority)
+            self._offer(kind, places, seen, found)
+
+    def finish(self) -> None:
+        """Nothing more comes: settle what is kept."""
+        for selection in self.selections:
+            selection.finish()
+        self.statistics.finish()
+
+    def _counted(self, firings: Firings, eligible: Tensor) -> _Firings:
+        """The firings on tokens that count, of features that are collected."""
+        token, row, value = firings.token, firings.feature, firings.value
+        if self._row_of is not None:
+            row = self._row_of[row]
+            keep = eligible.flatten()[token] & (row >= 0)
+            token, row, value = token[keep], row[keep], value[keep]
+        else:
+            keep = eligible.flatten()[token]
+            token, row, value = token[keep], row[keep], value[keep]
+        length = eligible.shape[1]
+        context = torch.div(token, length, rounding_mode="floor")
+        position = token - context * length
+        return _Firings(row, context, position, value, context * len(self.features) + row)
+
+    def _draws(self, found: _Firings, seen: _Contexts) -> Tensor:
+        """A hash of feature, context and position for every firing: a uniform draw of them."""
+        state = self._draw_state[found.row]
+        state = continue_hash(state, mix(seen.index)[found.context])
+        return end_hash(continue_hash(state, self._mixed_position[found.position]))
+
+    def _sizes(self, found: _Firings, seen: _Contexts) -> Tensor:
+        """Activations as priorities, equal ones by context: positive floats order as their bits."""
+        bits = found.value.view(torch.int32).long() << _CONTEXT_BITS
+        return bits + ((1 << _CONTEXT_BITS) - 1 - seen.index)[found.context]
 
     def _describe(self, batch: TokenBatch) -> _Contexts:
         contexts, length = batch.token_ids.shape
@@ -146,119 +217,95 @@ class Collector:
         split = split_of_contexts(index, self.settings.seed)
         return _Contexts(index, split, token_ids, low, high, prefix)
 
-    def _firing_candidates(
-        self,
-        selection: Selection,
-        seen: _Contexts,
-        context: Tensor,
-        position: Tensor,
-        row: Tensor,
-        priority: Tensor,
-    ) -> Candidates:
-        """The best firing of each (feature, context) that might enter the selection."""
-        keep = (priority >= selection.threshold()[row]) & (
-            seen.split[context] == _SPLITS[selection.spec.split]
-        )
-        row, context, position = row[keep], context[keep], position[keep]
-        priority = priority[keep]
-        order = lexicographic_order(row, context, -priority, position)
-        order = order[starts_of_groups(row[order], context[order])]
-        return self._place(row[order], context[order], position[order], priority[order], seen)
-
-    def _place(
-        self, row: Tensor, context: Tensor, peak: Tensor, priority: Tensor, seen: _Contexts
-    ) -> Candidates:
-        """Candidates whose windows have their peak `before` tokens from the start, if they can."""
-        low, high = seen.low[context], seen.high[context]
-        start = torch.minimum(peak - self.before, high - self.length)
-        start = self._within(torch.maximum(start, low), seen)
-        return self._candidates(row, context, peak, start, priority, seen)
+    def _best_firings(
+        self, kind: Kind, seen: _Contexts, found: _Firings, priority: Tensor
+    ) -> _Places:
+        """The best firing of each feature and context, where it might be kept."""
+        slot = (seen.split * len(self.features))[found.context] + found.row
+        kept = (priority >= self._floor[kind][slot]).nonzero().flatten()
+        cell, priority = found.cell[kept], priority[kept]
+        cells = len(seen.index) * len(self.features)
+        best = torch.full((cells,), NONE, dtype=torch.int64, device=self.device)
+        best.scatter_reduce_(0, cell, priority, "amax")
+        is_best = (priority == best[cell]).nonzero().flatten()
+        kept, cell, priority = kept[is_best], cell[is_best], priority[is_best]
+        # Firings are ordered by position: where several are best, the first is meant.
+        first = best.fill_(len(kept))
+        first.scatter_reduce_(0, cell, torch.arange(len(kept), device=self.device), "amin")
+        is_first = first[cell] == torch.arange(len(kept), device=self.device)
+        kept, priority = kept[is_first], priority[is_first]
+        row, context, peak = found.row[kept], found.context[kept], found.position[kept]
+        # The peak is `before` tokens from the start, where the context has them.
+        start = torch.minimum(peak - self.before, seen.high[context] - self.length)
+        start = self._within(torch.maximum(start, seen.low[context]), seen)
+        return _Places(row, context, peak, start, priority)
 
     def _within(self, start: Tensor, seen: _Contexts) -> Tensor:
         return start.clamp(0, seen.token_ids.shape[1] - self.length)
 
-    def _candidates(
-        self,
-        row: Tensor,
-        context: Tensor,
-        peak: Tensor,
-        start: Tensor,
-        priority: Tensor,
-        seen: _Contexts,
-    ) -> Candidates:
-        inside = seen.prefix_hash[context, start + self.length] - seen.prefix_hash[context, start]
-        text_hash = inside * self._inverse_powers[start]
-        return Candidates(row, priority, seen.index[context], peak, start, text_hash)
-
-    def _draw_windows(
-        self, seen: _Contexts, context: Tensor, position: Tensor, row: Tensor
-    ) -> _DrawnWindows:
-        """One window a context, at a place drawn by hash, and which features fire in it."""
+    def _silent(self, seen: _Contexts, found: _Firings) -> _Places:
+        """One window a context, at a place drawn by hash, for every feature silent in it."""
+        contexts, rows = len(seen.index), len(self.features)
         room = (seen.high - seen.low - self.length + 1).clamp(min=1)
         draw = hash_integers(self.settings.seed ^ _START_SALT, seen.index)
         start = self._within(seen.low + draw % room, seen)
-        inside = (position >= start[context]) & (position < start[context] + self.length)
-        fires = torch.zeros(
-            (len(seen.index), len(self.features)), dtype=torch.bool, device=self.device
-        )
-        fires[context[inside], row[inside]] = True
-        self._drawn_windows += len(seen.index)
+        offset = found.position - start[found.context]
+        inside = (offset >= 0) & (offset < self.length)
+        fires = torch.zeros(contexts * rows, dtype=torch.bool, device=self.device)
+        fires[found.cell[inside]] = True
+        fires = fires.view(contexts, rows)
+        self._drawn_windows += contexts
         self._firing_windows += fires.sum(0)
-        return _DrawnWindows(start, fires)
+        state = continue_hash(self._negative_state.unsqueeze(0), mix(seen.index).unsqueeze(1))
+        priority = end_hash(state)
+        floor = self._floor["negative"].view(len(_SPLITS), rows)[seen.split]
+        context, row = (~fires & (priority >= floor)).nonzero(as_tuple=True)
+        place = start[context]
+        return _Places(row, context, place, place, priority[context, row])
 
     def window_density(self) -> Tensor:
         """Share of windows, drawn one a context, in which each feature fires: float64 [rows]."""
         return self._firing_windows.double() / max(self._drawn_windows, 1)
 
-    def _silent_candidates(
-        self, selection: Selection, seen: _Contexts, drawn: _DrawnWindows
-    ) -> Candidates:
-        """The drawn windows as negatives of every feature that is silent in them."""
-        wanted = (seen.split == _SPLITS[selection.spec.split]).nonzero().flatten()
-        priority = hash_integers(
-            self.settings.seed ^ _NEGATIVE_SALT,
-            self.features.unsqueeze(0),
-            seen.index[wanted].unsqueeze(1),
-        )
-        open_to = ~drawn.fires[wanted] & (priority >= selection.threshold())
-        among, row = open_to.nonzero(as_tuple=True)
-        context = wanted[among]
-        start = drawn.start[context]
-        return self._candidates(row, context, start, start, priority[among, row], seen)
-
-    def _admit(
-        self,
-        selection: Selection,
-        new: Candidates,
-        seen: _Contexts,
-        cell: Tensor,
-        position: Tensor,
-        value: Tensor,
-        contexts: int,
-    ) -> None:
-        """Merge the candidates and cut the windows of those that were admitted."""
-        source, row, place = selection.merge(new)
-        if len(source) == 0:
+    def _offer(self, kind: Kind, places: _Places, seen: _Contexts, found: _Firings) -> None:
+        """Cut the windows and give each selection of this kind those of its split."""
+        if len(places.row) == 0:
             return
-        context = new.context[source] - seen.index[0]
-        start = new.start[source]
+        split = seen.split[places.context]
+        new = self._cut(kind, places, seen, found)
+        for selection in self.selections:
+            if selection.spec.kind == kind:
+                mine = (split == _SPLITS[selection.spec.split]).nonzero().flatten()
+                if selection.offer(new.take(mine)):
+                    self._raise_floor(selection)
+
+    def _cut(self, kind: Kind, places: _Places, seen: _Contexts, found: _Firings) -> Candidates:
+        context, start = places.context, places.start
         span = start.unsqueeze(1) + torch.arange(self.length, device=self.device)
         token_ids = seen.token_ids[context.unsqueeze(1), span].int()
         activations = torch.zeros(token_ids.shape, device=self.device)
-        if selection.spec.kind != "negative":
-            window_of = torch.full(
-                (contexts * len(self.features),), NONE, dtype=torch.int64, device=self.device
-            )
-            window_of[context * len(self.features) + row] = torch.arange(
-                len(source), device=self.device
-            )
-            window = window_of[cell]
-            hit = window != NONE
-            window, offset = window[hit], position[hit]
-            offset = offset - start[window]
-            inside = (offset >= 0) & (offset < self.length)
-            activations[window[inside], offset[inside]] = value[hit][inside]
-        selection.put_windows(row, place, token_ids, activations)
+        if kind != "negative":
+            cells = len(seen.index) * len(self.features)
+            window_of = torch.full((cells,), NONE, dtype=torch.int64, device=self.device)
+            windows = torch.arange(len(context), device=self.device)
+            window_of[context * len(self.features) + places.row] = windows
+            window = window_of[found.cell]
+            hit = (window != NONE).nonzero().flatten()
+            window = window[hit]
+            offset = found.position[hit] - start[window]
+            inside = ((offset >= 0) & (offset < self.length)).nonzero().flatten()
+            activations[window[inside], offset[inside]] = found.value[hit[inside]]
+        hashed = seen.prefix_hash[context, start + self.length] - seen.prefix_hash[context, start]
+        return Candidates(
+            places.row,
+            places.priority,
+            seen.index[context],
+            places.peak,
+            start,
+            hashed * self._inverse_powers[start],
+            token_ids,
+            activations,
+        )
 
     def drop_texts_shared_between_splits(self) -> int:
         """Drop later splits' windows whose tokens stand in an earlier one; returns how many."""

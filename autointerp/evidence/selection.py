@@ -1,19 +1,21 @@
 """Keeping the best windows of every feature: exact, bounded, and independent of order.
 
-A selection keeps for each feature the `k` windows of highest priority. Priorities are integers;
-ties go to the lower context, then the lower position. Of windows with equal tokens only the best
-is kept. Because the result is a function of the set of candidates, batches may come in any size
-and order and selections of disjoint contexts may be merged.
+A selection keeps for each feature the `k` windows of highest priority. Priorities are integers that
+differ between a feature's contexts: a size with its context, or a draw of 63 bits. Of windows with
+equal tokens only the best is kept. Because the result is a function of the set of candidates,
+batches may come in any size and order and selections of disjoint contexts may be merged.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from autointerp.evidence.window import Kind, Split
+from autointerp.hashing import mix
 
 NONE = -1  # the priority of an empty place; every real priority is >= 0
+_LEAST_MERGED = 4096
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class SelectionSpec:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Windows offered to a selection, all tensors [n]; `row` is the feature's row."""
+    """Windows offered to a selection; tensors [n] and [n, length], `row` is the feature's row."""
 
     row: Tensor
     priority: Tensor
@@ -35,6 +37,19 @@ class Candidates:
     peak: Tensor  # position in the context
     start: Tensor  # position in the context
     text_hash: Tensor
+    token_ids: Tensor  # int32 [n, length]
+    activations: Tensor  # float32 [n, length]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, index: Tensor) -> "Candidates":
+        """Those at `index`: int64 [m]."""
+        return Candidates(*(getattr(self, name)[index] for name in _FIELDS))
+
+
+_FIELDS = tuple(f.name for f in fields(Candidates))
+_KEPT_FIELDS = _FIELDS[1:]  # in a selection's tables the row is the place
 
 
 def lexicographic_order(*keys: Tensor) -> Tensor:
@@ -61,7 +76,10 @@ def rank_in_group(first: Tensor) -> Tensor:
 
 
 class Selection:
-    """The windows kept for one specification: tensors [features, k] and [features, k, length]."""
+    """The windows kept for one specification: tensors [features, k] and [features, k, length].
+
+    What is offered is held back until it is worth a merge; `finish` merges the rest.
+    """
 
     def __init__(
         self, spec: SelectionSpec, features: int, length: int, device: torch.device
@@ -79,59 +97,52 @@ class Selection:
         self.text_hash = integers(0)
         self.token_ids = torch.full((*shape, length), -1, dtype=torch.int32, device=device)
         self.activations = torch.zeros((*shape, length), dtype=torch.float32, device=device)
+        self._held: list[Candidates] = []
+        self._held_windows = 0
+        # A merge sorts all that is kept: it pays when as much again has been offered.
+        self._worth_merging = max(_LEAST_MERGED, features * spec.k)
 
     def threshold(self) -> Tensor:
         """A candidate of lower priority than this cannot enter: int64 [features]."""
         return self.priority[:, -1]
 
-    def merge(self, new: Candidates) -> tuple[Tensor, Tensor, Tensor]:
-        """Take in candidates whose windows have not been cut yet.
+    def offer(self, new: Candidates) -> bool:
+        """Take in candidates; True where that has changed the threshold."""
+        if len(new) == 0:
+            return False
+        self._held.append(new)
+        self._held_windows += len(new)
+        if self._held_windows < self._worth_merging:
+            return False
+        self.finish()
+        return True
 
-        Returns (source, row, place): indices of the candidates that were admitted and where their
-        windows belong, which `put_windows` must fill before the next merge.
-        """
-        rows = torch.unique(new.row)
-        k = self.spec.k
-        old_row = rows.repeat_interleave(k)
-        old_place = torch.arange(k, device=rows.device).repeat(len(rows))
-        filled = self.priority[old_row, old_place] != NONE
-        old_row, old_place = old_row[filled], old_place[filled]
-        row = torch.cat([old_row, new.row])
-        joined = {
-            name: torch.cat([getattr(self, name)[old_row, old_place], getattr(new, name)])
-            for name in ("priority", "context", "peak", "start", "text_hash")
-        }
-        order = lexicographic_order(
-            row, joined["text_hash"], -joined["priority"], joined["context"]
-        )
-        order = order[starts_of_groups(row[order], joined["text_hash"][order])]
-        order = order[
-            lexicographic_order(row[order], -joined["priority"][order], joined["context"][order])
-        ]
+    def finish(self) -> None:
+        """Merge what is held back."""
+        if not self._held:
+            return
+        held, self._held, self._held_windows = self._held, [], 0
+
+        def offered(name: str) -> Tensor:
+            return torch.cat([getattr(candidates, name) for candidates in held])
+
+        rows = torch.unique(offered("row"))
+        old_row, old_place = (self.priority[rows] != NONE).nonzero(as_tuple=True)
+        old_row = rows[old_row]
+
+        def every(name: str) -> Tensor:
+            return torch.cat([getattr(self, name)[old_row, old_place], offered(name)])
+
+        row, priority = torch.cat([old_row, offered("row")]), every("priority")
+        order = lexicographic_order(row, -priority)
+        order = order[~_repeats(row[order], every("text_hash")[order])]
         place = rank_in_group(starts_of_groups(row[order]))
-        order, place = order[place < k], place[place < k]
-        kept_row = row[order]
-
-        is_new = order >= len(old_row)
-        old_source = order[~is_new]
-        # Cut windows move with their metadata; gather before writing, rows overlap.
-        moved = {
-            name: getattr(self, name)[old_row[old_source], old_place[old_source]]
-            for name in ("token_ids", "activations")
-        }
+        order, place = order[place < self.spec.k], place[place < self.spec.k]
+        row = row[order]
+        moved = {name: every(name)[order] for name in _KEPT_FIELDS}
         self.priority[rows] = NONE
-        for name, values in joined.items():
-            getattr(self, name)[kept_row, place] = values[order]
         for name, values in moved.items():
-            getattr(self, name)[kept_row[~is_new], place[~is_new]] = values
-        return order[is_new] - len(old_row), kept_row[is_new], place[is_new]
-
-    def put_windows(
-        self, row: Tensor, place: Tensor, token_ids: Tensor, activations: Tensor
-    ) -> None:
-        """Store the windows of admitted candidates: token_ids, activations [n, length]."""
-        self.token_ids[row, place] = token_ids
-        self.activations[row, place] = activations
+            getattr(self, name)[row, place] = values
 
     def drop_texts_of(self, other: "Selection") -> int:
         """Remove windows whose tokens also stand in `other`; returns how many.
@@ -144,3 +155,13 @@ class Selection:
         shared = same.any(2) & (self.priority != NONE)
         self.priority[shared] = NONE
         return int(shared.sum())
+
+
+def _repeats(row: Tensor, text_hash: Tensor) -> Tensor:
+    """Which windows have the tokens of an earlier one of the same row: bool [n]."""
+    both = text_hash ^ mix(row)
+    by_text = both.argsort(stable=True)
+    first = starts_of_groups(both[by_text])
+    repeats = torch.empty_like(first)
+    repeats[by_text] = ~first
+    return repeats

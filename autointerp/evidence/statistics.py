@@ -33,18 +33,25 @@ class Statistics:
 
     def __init__(self, features: int, device: torch.device) -> None:
         self.features = features
-        self.n_active = torch.zeros(features, dtype=torch.int64, device=device)
         self.total = torch.zeros(features, dtype=torch.float64, device=device)
         self.maximum = torch.zeros(features, dtype=torch.float32, device=device)
         self.histogram = torch.zeros((features, BINS), dtype=torch.int64, device=device)
         self.tokens = 0
         self.firings = 0
         self.masked: Counter[str] = Counter()
-        shape = (features, FIRINGS_SAMPLED)
+        # Twice the room, so that choosing the largest draws is seldom needed.
+        shape = (features, 2 * FIRINGS_SAMPLED)
         self.sample_draw = torch.full(shape, NONE, dtype=torch.int64, device=device)
-        self.sample_token = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.sample_token = torch.zeros(shape, dtype=torch.int32, device=device)
         self.sample_value = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._sampled = torch.zeros(features, dtype=torch.int64, device=device)
+        self._floor = torch.full((features,), NONE, dtype=torch.int64, device=device)
         self._edges = torch.tensor(histogram_edges()[1:-1], device=device)
+
+    @property
+    def n_active(self) -> Tensor:
+        """How often each feature fires: int64 [features]."""
+        return self.histogram.sum(1)
 
     def add(
         self,
@@ -52,45 +59,54 @@ class Statistics:
         row: Tensor,
         value: Tensor,
         token_id: Tensor,
+        place: Tensor,
         draw: Tensor,
         eligible: Tensor,
         masked: dict[str, int],
     ) -> None:
-        """row, value, token_id, draw: [firings]; eligible: bool, over the batch's tokens."""
+        """row, value, draw: [firings]; place: [firings], in the flattened token_id.
+
+        token_id, eligible: [contexts, length], of the batch.
+        """
         self.tokens += int(eligible.sum())
         self.firings += len(row)
         self.masked.update(masked)
-        self.n_active += torch.bincount(row, minlength=self.features)
-        self.total += torch.bincount(row, weights=value.double(), minlength=self.features)
+        self.total.index_add_(0, row, value.double())
         self.maximum.scatter_reduce_(0, row, value, "amax")
         bins = torch.bucketize(value, self._edges, right=True)
-        flat = torch.bincount(row * BINS + bins, minlength=self.features * BINS)
-        self.histogram += flat.view(self.features, BINS)
-        self._sample(row, value, token_id.long(), draw)
+        ones = torch.ones((), dtype=torch.int64, device=row.device).expand(len(row))
+        self.histogram.view(-1).scatter_add_(0, row * BINS + bins, ones)
+        kept = (draw >= self._floor[row]).nonzero().flatten()
+        self._sample(row[kept], value[kept], token_id.flatten()[place[kept]], draw[kept])
 
     def _sample(self, row: Tensor, value: Tensor, token_id: Tensor, draw: Tensor) -> None:
         """Keep the firings of largest draw of every feature."""
-        keep = draw >= self.sample_draw[:, -1][row]
-        row, value, token_id, draw = row[keep], value[keep], token_id[keep], draw[keep]
         if len(row) == 0:
             return
-        rows = torch.unique(row)
-        places = torch.arange(FIRINGS_SAMPLED, device=rows.device).repeat(len(rows))
-        old_row = rows.repeat_interleave(FIRINGS_SAMPLED)
-        filled = self.sample_draw[old_row, places] != NONE
-        old_row, places = old_row[filled], places[filled]
-        joined_row = torch.cat([old_row, row])
-        parts = {
-            "sample_draw": torch.cat([self.sample_draw[old_row, places], draw]),
-            "sample_token": torch.cat([self.sample_token[old_row, places], token_id]),
-            "sample_value": torch.cat([self.sample_value[old_row, places], value]),
-        }
-        order = lexicographic_order(joined_row, -parts["sample_draw"])
-        place = rank_in_group(starts_of_groups(joined_row[order]))
-        kept = place < FIRINGS_SAMPLED
-        order, place = order[kept], place[kept]
-        for name, joined in parts.items():
-            getattr(self, name)[joined_row[order], place] = joined[order]
+        order = lexicographic_order(row, -draw)
+        rank = rank_in_group(starts_of_groups(row[order]))
+        order, rank = order[rank < FIRINGS_SAMPLED], rank[rank < FIRINGS_SAMPLED]
+        row = row[order]
+        if int((self._sampled[row] + rank).max()) >= self.sample_draw.shape[1]:
+            self._choose()
+        place = self._sampled[row] + rank
+        self.sample_draw[row, place] = draw[order]
+        self.sample_token[row, place] = token_id[order].int()
+        self.sample_value[row, place] = value[order]
+        self._sampled += torch.bincount(row, minlength=self.features)
+
+    def _choose(self) -> None:
+        """Keep the largest draws of every feature and free the other places."""
+        order = self.sample_draw.argsort(dim=1, descending=True)[:, :FIRINGS_SAMPLED]
+        for table in (self.sample_draw, self.sample_token, self.sample_value):
+            table[:, :FIRINGS_SAMPLED] = table.gather(1, order)
+        self.sample_draw[:, FIRINGS_SAMPLED:] = NONE
+        self._sampled.clamp_(max=FIRINGS_SAMPLED)
+        self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self._choose()
 
     def density(self) -> Tensor:
         """Share of eligible tokens on which each feature fires: float64 [features]."""

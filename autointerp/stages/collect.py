@@ -20,6 +20,7 @@ from autointerp.evidence.store import (
 from autointerp.files import atomic_path
 from autointerp.firings import Firings
 from autointerp.job import Job
+from autointerp.prefetch import prefetched
 from autointerp.progress import say, track
 from autointerp.runs import Run, fingerprint
 from autointerp.stages.doctor import fit
@@ -29,7 +30,7 @@ NAME = "collect"
 _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate labels
 
 
-def _settings(config: RunConfig) -> CollectSettings:
+def collect_settings(config: RunConfig) -> CollectSettings:
     few, score = _VALIDATE_WINDOWS, config.score_windows
     selections = (
         SelectionSpec("top", "label", config.top_windows),
@@ -84,7 +85,7 @@ def _encoded(
 def run(job: Job) -> None:
     """Collect the evidence of the selected features, unless it is there from the same inputs."""
     config, files = job.config, job.run
-    settings = _settings(config)
+    settings = collect_settings(config)
     hashes = {
         "cache": identity_of(job),
         "coder": job.coder_identity if job.coder else None,
@@ -108,9 +109,11 @@ def run(job: Job) -> None:
     with job.recorded(NAME, inputs) as details:
         collector = Collector(torch.tensor(job.features), features, length, settings, device)
         with track(NAME, source.contexts * length, "tokens") as progress:
-            for batch, firings in _encoded(source, coder, config.batch_contexts, device):
+            made = _encoded(source, coder, config.batch_contexts, device)
+            for batch, firings in prefetched(made):
                 collector.add(batch, firings)
                 progress.advance(batch.token_ids.numel())
+        collector.finish()
         details["duplicates_dropped"] = collector.drop_texts_shared_between_splits()
         details["remarks"] = source.remarks()
         for remark in source.remarks():

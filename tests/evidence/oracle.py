@@ -67,7 +67,10 @@ def select(
             if not firing:
                 continue
             if kind == "top":
-                priorities = {p: int(values[context, p].view(np.int32)) for p in firing}
+                priorities = {
+                    p: (int(values[context, p].view(np.int32)) << 32) + (1 << 32) - 1 - context
+                    for p in firing
+                }
             else:
                 priorities = {p: hashed(seed ^ 0x5A3, feature, context, p) for p in firing}
             peak = max(firing, key=lambda p: (priorities[p], -p))
