@@ -120,11 +120,13 @@ class DenseCache(Cache):
         end = min(sampled_contexts(self.context_length), self.contexts)
         return next(self.batches(end, torch.device("cpu")))
 
-    def batches(self, contexts: int, device: torch.device) -> Iterator[ActivationBatch]:
-        """Batches of at most `contexts` whole contexts, in order."""
+    def batches(
+        self, contexts: int, device: torch.device, skip: int = 0
+    ) -> Iterator[ActivationBatch]:
+        """Batches of at most `contexts` whole contexts, in order, from context `skip` on."""
         median = None if self.mask_is_whole else self.norms.median
         self.repaired.clear()
-        for begin in range(0, self.contexts, contexts):
+        for begin in range(skip, self.contexts, contexts):
             end = min(begin + contexts, self.contexts)
             token_ids, mask = self._tokens(begin, end, device)
             activations = self.read(begin, end).to(device)
@@ -143,10 +145,10 @@ class SparseCache(Cache):
     read: Callable[[int, int], Firings]
     coder_identity: str | None = None
 
-    def batches(self, contexts: int, device: torch.device) -> Iterator[FiringBatch]:
-        """Batches of at most `contexts` whole contexts, in order."""
+    def batches(self, contexts: int, device: torch.device, skip: int = 0) -> Iterator[FiringBatch]:
+        """Batches of at most `contexts` whole contexts, in order, from context `skip` on."""
         self.repaired.clear()
-        for begin in range(0, self.contexts, contexts):
+        for begin in range(skip, self.contexts, contexts):
             end = min(begin + contexts, self.contexts)
             token_ids, mask = self._tokens(begin, end, device)
             found = self.read(begin, end)

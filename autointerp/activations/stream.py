@@ -164,9 +164,9 @@ class SubjectStream:
         """The first batch of the first hook, which `batches` gives again."""
         return self._head[0].batch(0, self.norms.median)
 
-    def batches(self) -> Iterator[ActivationBatch]:
-        """The batches of the first hook."""
-        for captured in self.captured():
+    def batches(self, skip: int = 0) -> Iterator[ActivationBatch]:
+        """The batches of the first hook, from context `skip` on."""
+        for captured in self.captured(skip):
             yield captured.batch(0, self.norms.median)
 
     def captured(self, skip: int = 0) -> Iterator[Captured]:

@@ -5,7 +5,9 @@ far are looked at, and only then is a window cut from the batch. After warm-up t
 so the pass costs little more than encoding. Memory is features × windows × length.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +18,9 @@ from autointerp.evidence.selection import (
     Candidates,
     Selection,
     SelectionSpec,
+    window_bytes,
 )
-from autointerp.evidence.statistics import Statistics
+from autointerp.evidence.statistics import Statistics, statistics_bytes
 from autointerp.evidence.window import Kind
 from autointerp.firings import Firings
 from autointerp.hashing import (
@@ -64,6 +67,12 @@ def _inverse(base: int) -> int:
     return inverse - (1 << 64) if inverse >> 63 else inverse
 
 
+def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
+    """What a collector keeps, however many tokens it sees; a merge takes up to as much again."""
+    windows = sum(spec.k for spec in settings.selections)
+    return features * (windows * window_bytes(length) + statistics_bytes())
+
+
 @dataclass(frozen=True)
 class _Contexts:
     """What a batch's contexts look like to window cutting; tensors [contexts, …]."""
@@ -102,7 +111,7 @@ class _Places:
 
 
 class Collector:
-    """Feed `add` every batch once, in any order, then `finish`; read `selections`, `statistics`."""
+    """Feed `add` every batch once, in any order, then `settle`; read `selections`, `statistics`."""
 
     def __init__(
         self,
@@ -172,11 +181,38 @@ class Collector:
                 places = self._best_firings(kind, seen, found, priority)
             self._offer(kind, places, seen, found)
 
-    def finish(self) -> None:
-        """Nothing more comes: settle what is kept."""
+    def settle(self) -> None:
+        """Merge what is held back; after the last batch, and before a checkpoint."""
         for selection in self.selections:
             selection.finish()
-        self.statistics.finish()
+            self._raise_floor(selection)
+        self.statistics.settle()
+
+    def tables(self) -> dict[str, Tensor]:
+        """Everything that is kept, by name: the tensors themselves."""
+        found = {"firing_windows": self._firing_windows}
+        for number, selection in enumerate(self.selections):
+            found |= {f"selection.{number}.{n}": t for n, t in selection.tables().items()}
+        return found | {f"statistics.{n}": t for n, t in self.statistics.tables().items()}
+
+    def counters(self) -> dict[str, Any]:
+        """What is counted beside the tables."""
+        return {"drawn_windows": self._drawn_windows, "statistics": self.statistics.counters()}
+
+    def restore(self, tables: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Take the tables and counters of a settled collector of the same settings.
+
+        Raises KeyError or ValueError where they are of another.
+        """
+        own = self.tables()
+        if any(own[name].shape != table.shape for name, table in tables.items()):
+            raise ValueError("tables of another collector")
+        for name, table in own.items():
+            table.copy_(tables[name])
+        self._drawn_windows = counters["drawn_windows"]
+        self.statistics.restore_counters(counters["statistics"])
+        for selection in self.selections:
+            self._raise_floor(selection)
 
     def _counted(self, firings: Firings, eligible: Tensor) -> _Firings:
         """The firings on tokens that count, of features that are collected."""

@@ -75,6 +75,11 @@ def rank_in_group(first: Tensor) -> Tensor:
     return index - torch.where(first, index, 0).cummax(0).values
 
 
+def window_bytes(length: int) -> int:
+    """What one kept window takes: its place and text in int64, its tokens and activations."""
+    return 5 * 8 + length * (4 + 4)
+
+
 class Selection:
     """The windows kept for one specification: tensors [features, k] and [features, k, length].
 
@@ -101,6 +106,9 @@ class Selection:
         self._held_windows = 0
         # A merge sorts all that is kept: it pays when as much again has been offered.
         self._worth_merging = max(_LEAST_MERGED, features * spec.k)
+
+    def tables(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in _KEPT_FIELDS}
 
     def threshold(self) -> Tensor:
         """A candidate of lower priority than this cannot enter: int64 [features]."""

@@ -1,6 +1,8 @@
 """Per-feature statistics from the same pass: counts, sums, histograms, top tokens."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +19,17 @@ _BINS_PER_OCTAVE = 2
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -12, 14
 BINS = _BINS_PER_OCTAVE * (_HIGHEST_OCTAVE - _LOWEST_OCTAVE)
 FIRINGS_SAMPLED = 256
+_TABLES = ("total", "maximum", "histogram", "sample_draw", "sample_token", "sample_value")
 
 
 def histogram_edges() -> list[float]:
     """The lower edge of each bin and the upper edge of the last: [BINS + 1]."""
     return [2.0 ** (_LOWEST_OCTAVE + i / _BINS_PER_OCTAVE) for i in range(BINS + 1)]
+
+
+def statistics_bytes() -> int:
+    """What the statistics of one feature take."""
+    return 8 + 4 + 8 * BINS + 2 * FIRINGS_SAMPLED * (8 + 4 + 4)
 
 
 class Statistics:
@@ -104,9 +112,22 @@ class Statistics:
         self._sampled.clamp_(max=FIRINGS_SAMPLED)
         self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
 
-    def finish(self) -> None:
-        """Nothing more comes."""
+    def settle(self) -> None:
+        """Leave no more than the sample's size of each feature."""
         self._choose()
+
+    def tables(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in _TABLES}
+
+    def counters(self) -> dict[str, Any]:
+        return {"tokens": self.tokens, "firings": self.firings, "masked": dict(self.masked)}
+
+    def restore_counters(self, counters: Mapping[str, Any]) -> None:
+        """After the tables of a settled one have been copied in."""
+        self.tokens, self.firings = counters["tokens"], counters["firings"]
+        self.masked = Counter(counters["masked"])
+        self._sampled = (self.sample_draw != NONE).sum(1)
+        self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
 
     def density(self) -> Tensor:
         """Share of eligible tokens on which each feature fires: float64 [features]."""

@@ -1,5 +1,6 @@
 """collect: cache + coder → windows.parquet and features.parquet, in one pass."""
 
+import time
 from collections.abc import Iterator
 
 import torch
@@ -9,7 +10,8 @@ from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
-from autointerp.evidence.collector import Collector, CollectSettings
+from autointerp.evidence.checkpoint import load_checkpoint, save_checkpoint
+from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
     collected_features,
@@ -27,6 +29,7 @@ from autointerp.stages.doctor import fit
 from autointerp.stages.source import Source, identity_of, open_source
 
 NAME = "collect"
+CHECKPOINT_EVERY_S = 180.0
 _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate labels
 
 
@@ -69,17 +72,49 @@ def _is_done(job: Job, inputs: str) -> bool:
 
 
 def _encoded(
-    source: Source, coder: SparseCoder | None, contexts: int, device: torch.device
+    source: Source, coder: SparseCoder | None, contexts: int, device: torch.device, skip: int
 ) -> Iterator[tuple[TokenBatch, Firings]]:
-    """Every batch of tokens with the features that fire on them."""
+    """Every batch of tokens from context `skip` on, with the features that fire on them."""
     if isinstance(source, SparseCache):
-        for sparse in source.batches(contexts, device):
+        for sparse in source.batches(contexts, device, skip):
             yield sparse, sparse.firings
         return
     assert coder is not None
-    dense = source.batches(contexts, device) if isinstance(source, DenseCache) else source.batches()
-    for batch in dense:
+    if isinstance(source, DenseCache):
+        batches = source.batches(contexts, device, skip)
+    else:
+        batches = source.batches(skip)
+    for batch in batches:
         yield batch, coder.encode(batch.activations.flatten(0, 1))
+
+
+def _pass(job: Job, source: Source, coder: SparseCoder | None, collector: Collector) -> None:
+    """Take in every batch; from the last checkpoint on, where one is left of the same inputs."""
+    config, run = job.config, job.run
+    inputs = fingerprint(
+        source=identity_of(job),
+        coder=job.coder_identity if job.coder else None,
+        settings=repr(collector.settings),
+        features=collector.features.tolist(),
+    )
+    done = load_checkpoint(run.checkpoint, collector, inputs)
+    if done > 0:
+        say(f"collect: goes on after {done:,} contexts that were collected before")
+    with track(NAME, source.contexts * source.context_length, "tokens") as progress:
+        progress.advance(done * source.context_length)
+        made = _encoded(source, coder, config.batch_contexts, job.device(), done)
+        saved = time.monotonic()
+        for batch, firings in prefetched(made):
+            collector.add(batch, firings)
+            done += len(batch.token_ids)
+            progress.advance(batch.token_ids.numel())
+            began = time.monotonic()
+            if began - saved >= CHECKPOINT_EVERY_S:
+                size = save_checkpoint(run.checkpoint, collector, inputs, done)
+                saved = time.monotonic()
+                took = f"{size / 1e6:,.0f} MB in {saved - began:.1f} s"
+                run.note(f"collect: checkpoint after {done:,} contexts, {took}")
+    collector.settle()
 
 
 def run(job: Job) -> None:
@@ -106,14 +141,11 @@ def run(job: Job) -> None:
     length = source.context_length
     if settings.length > length:
         say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
+    size = state_bytes(len(job.features), min(settings.length, length), settings)
+    say(f"collect: evidence of {len(job.features):,} features takes {size / 1e9:,.2f} GB")
     with job.recorded(NAME, inputs) as details:
         collector = Collector(torch.tensor(job.features), features, length, settings, device)
-        with track(NAME, source.contexts * length, "tokens") as progress:
-            made = _encoded(source, coder, config.batch_contexts, device)
-            for batch, firings in prefetched(made):
-                collector.add(batch, firings)
-                progress.advance(batch.token_ids.numel())
-        collector.finish()
+        _pass(job, source, coder, collector)
         details["duplicates_dropped"] = collector.drop_texts_shared_between_splits()
         details["remarks"] = source.remarks()
         for remark in source.remarks():
@@ -126,3 +158,4 @@ def run(job: Job) -> None:
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes
         details["evidence"] = fingerprint(inputs=inputs, features=job.features)
+    files.checkpoint.unlink(missing_ok=True)

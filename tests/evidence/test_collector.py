@@ -82,7 +82,7 @@ def collect(
     )
     for rows in batches:
         collector.add(*corpus.batch(rows))
-    collector.finish()
+    collector.settle()
     return collector
 
 
