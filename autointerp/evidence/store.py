@@ -5,7 +5,9 @@ one cheap read.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,10 @@ from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
 from autointerp.files import atomic_path, open_parquet
 from autointerp.vocabulary import Vocabulary
 
-_FEATURES_A_GROUP = 16
+# A row group is what reading one feature decompresses; fewer groups make a shorter footer.
+_FEATURES_A_GROUP = 32
+_FEATURE_ROWS_A_GROUP = 1024
+_FEW = 64  # features whose statistics are looked up rather than all read
 _TOP_TOKENS = 10
 
 WINDOWS_SCHEMA = pa.schema(
@@ -174,7 +179,7 @@ def write_features(collector: Collector, coder: str, vocabulary: Vocabulary, pat
     }
     table = pa.table(columns, schema=FEATURES_SCHEMA.with_metadata(metadata))
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=_FEATURE_ROWS_A_GROUP)
 
 
 class EvidenceStore:
@@ -184,47 +189,52 @@ class EvidenceStore:
         for path in (windows, features):
             if not path.is_file():
                 raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
-        self._windows = pq.ParquetFile(windows)
-        self.statistics: dict[int, dict[str, Any]] = {
-            row["feature"]: row
-            for row in pq.read_table(
-                features, columns=[n for n in FEATURES_SCHEMA.names if n != "histogram"]
-            ).to_pylist()
-        }
-        metadata = self._windows.metadata
-        self._groups: list[tuple[int, int]] = []
-        for i in range(metadata.num_row_groups):
-            bounds = metadata.row_group(i).column(1).statistics
-            self._groups.append((bounds.min, bounds.max))
+        self._windows = open_parquet(windows)
+        self._features = features
+
+    @cached_property
+    def statistics(self) -> dict[int, dict[str, Any]]:
+        """Of every feature, without its histogram."""
+        return self._statistics_of(None)
+
+    def _statistics_of(self, features: Sequence[int] | None) -> dict[int, dict[str, Any]]:
+        chosen = None if features is None else [("feature", "in", list(features))]
+        columns = [n for n in FEATURES_SCHEMA.names if n != "histogram"]
+        table = pq.read_table(self._features, columns=columns, filters=chosen)
+        return {row["feature"]: row for row in table.to_pylist()}
 
     @property
     def features(self) -> list[int]:
-        return sorted(self.statistics)
+        return sorted(collected_features(self._features))
+
+    def _bounds(self, group: int) -> tuple[int, int]:
+        """The first and the last feature of a row group."""
+        found = self._windows.metadata.row_group(group).column(1).statistics
+        return found.min, found.max
 
     def read(self, features: Sequence[int]) -> Iterator[FeatureEvidence]:
         """The evidence of the features, ascending; features without windows included."""
         wanted = sorted(features)
-        missing = [f for f in wanted if f not in self.statistics]
+        statistics = self._statistics_of(wanted) if len(wanted) <= _FEW else self.statistics
+        missing = [f for f in wanted if f not in statistics]
         if missing:
             raise UserError(
                 f"feature {missing[0]} was not collected in this run (its features: "
                 f"{self.features[0]} to {self.features[-1]})"
             )
-        group = 0
+        groups = range(self._windows.metadata.num_row_groups)
+        read = -1  # the last group that was read
         held: dict[int, list[Window]] = {}
         for feature in wanted:
-            while group < len(self._groups) and self._groups[group][0] <= feature:
-                if self._groups[group][1] >= feature:
-                    held.update(self._read_group(group))
-                group += 1
-            yield self._evidence(feature, held.pop(feature, []))
-            for passed in [f for f in held if f < feature]:
-                del held[passed]
+            group = bisect_left(groups, feature, key=lambda g: self._bounds(g)[1])
+            if group in groups and group != read:
+                held = self._read_group(group) if self._bounds(group)[0] <= feature else {}
+                read = group if held else read
+            yield self._evidence(statistics[feature], held.get(feature, []))
 
-    def _evidence(self, feature: int, windows: list[Window]) -> FeatureEvidence:
-        row = self.statistics[feature]
+    def _evidence(self, row: dict[str, Any], windows: list[Window]) -> FeatureEvidence:
         return FeatureEvidence(
-            feature=feature,
+            feature=row["feature"],
             n_active=row["n_active"],
             density=row["density"],
             window_density=row["window_density"],

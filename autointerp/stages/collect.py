@@ -154,6 +154,11 @@ def run(job: Job) -> None:
         with atomic_path(files.vocabulary) as temporary:
             vocabulary.save(temporary)
         details["windows"] = write_windows(collector, job.coder_name, vocabulary, files.windows)
+        size = files.windows.stat().st_size
+        say(
+            f"collect: {details['windows']:,} windows in {size / 1e6:,.1f} MB, "
+            f"{size / 1e3 / len(job.features):,.1f} kB a feature"
+        )
         write_features(collector, job.coder_name, vocabulary, files.features)
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes

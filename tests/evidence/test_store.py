@@ -1,6 +1,11 @@
+import itertools
+
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore, write_features, write_windows
 from autointerp.vocabulary import Vocabulary
 from tests.evidence.test_collector import Corpus, collect
@@ -35,3 +40,55 @@ def test_windows_are_where_the_store_says_they_are(tmp_path, window):
             short += len(found.token_ids) < window
     assert seen > 30
     assert short > 0
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Forty features, of which the first and some between never fire, in several row groups."""
+    folder = tmp_path_factory.mktemp("store")
+    corpus = Corpus(3, 60, 9, 40, 0.05)
+    corpus.values[:, :, 5:9] = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autointerp.evidence.store._FEATURES_A_GROUP", 3)
+        collector = collect(corpus, list(range(40)), 6, 3, 5, [range(60)])
+        windows = write_windows(collector, "c", VOCABULARY, folder / "windows.parquet")
+        write_features(collector, "c", VOCABULARY, folder / "features.parquet")
+    assert windows == len(pd.read_parquet(folder / "windows.parquet"))
+    return folder
+
+
+@pytest.mark.parametrize("chosen", [[0], [5], [39], [2, 3, 4], [0, 6, 38], list(range(40))])
+def test_any_features_are_read_as_pandas_reads_them(stored, chosen):
+    store = EvidenceStore(stored / "windows.parquet", stored / "features.parquet")
+    table = pd.read_parquet(stored / "windows.parquet")
+    found = {e.feature: e for e in store.read(chosen)}
+    assert list(found) == chosen
+    for feature, evidence in found.items():
+        rows = table[table.feature == feature]
+        assert [w.text for w in evidence.windows] == rows.text.tolist()
+        assert [w.context for w in evidence.windows] == rows.context.tolist()
+    assert store.features == list(range(40))
+    with pytest.raises(UserError, match="feature 40 was not collected"):
+        list(store.read([40]))
+
+
+def test_windows_are_sorted_compressed_and_in_groups_of_whole_features(stored):
+    file = pq.ParquetFile(stored / "windows.parquet")
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    bounds = [(g.column(1).statistics.min, g.column(1).statistics.max) for g in groups]
+    assert len(groups) == 14
+    assert all(b[1] < a[0] for b, a in itertools.pairwise(bounds))
+    assert {g.column(8).compression for g in groups} == {"ZSTD"}
+    features = file.read(columns=["feature"])["feature"].to_pylist()
+    assert features == sorted(features)
+
+
+def test_duckdb_reads_the_windows_as_they_are(stored):
+    duckdb = pytest.importorskip("duckdb")
+    path = stored / "windows.parquet"
+    found = duckdb.sql(
+        f"select count(*), sum(list_sum(activations)) from '{path}' where feature = 39"
+    ).fetchall()[0]
+    rows = pd.read_parquet(path, filters=[("feature", "==", 39)])
+    assert found[0] == len(rows) > 0
+    assert found[1] == pytest.approx(sum(a.sum() for a in rows.activations))
