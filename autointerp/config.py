@@ -120,6 +120,12 @@ class RunConfig(BaseModel):
     window_before: int = _setting(
         23, "evidence", "Tokens of a window before its peak, where the context has them.", ge=0
     )
+    memory_gb: float | None = _setting(
+        None,
+        "evidence",
+        "Memory for evidence; more takes several passes (default: half of what is free).",
+        gt=0,
+    )
     top_windows: int = _setting(
         20, "evidence", "Windows of largest activation kept for labeling.", ge=1
     )

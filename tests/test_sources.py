@@ -56,6 +56,23 @@ def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_
     assert "done already" in said
 
 
+@pytest.mark.parametrize("architecture", ["standard", "topk"])
+def test_in_several_passes_the_evidence_is_the_same(cli, planted, tmp_path, architecture):
+    coder = tmp_path / "sae"
+    shutil.copytree(planted.coder, coder)
+    (coder / "cfg.json").write_text(json.dumps({"architecture": architecture, "k": 2}))
+    flags = ["--coder", str(coder), "--cache", str(planted.cache)]
+    assert cli("collect", *flags, "--out", str(tmp_path / "one"))[0] == 0
+    code, _, said = cli("collect", *flags, "--out", str(tmp_path / "many"), "--memory-gb", "0.0003")
+    assert code == 0
+    assert "passes over the activations" in said
+    assert len(windows(tmp_path / "one")) > 500
+    pd.testing.assert_frame_equal(windows(tmp_path / "one"), windows(tmp_path / "many"))
+    pd.testing.assert_frame_equal(features(tmp_path / "one"), features(tmp_path / "many"))
+    record = [json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "many")]
+    assert record[0]["stages"]["collect"]["corpus"] == record[1]["stages"]["collect"]["corpus"]
+
+
 def test_a_sparse_cache_is_of_its_coder(cli, tmp_path):
     flags = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
     small = [*DEMO[:-1], "2048", *flags]

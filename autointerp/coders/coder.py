@@ -86,6 +86,34 @@ class SparseCoder:
             shift=moved(self.shift),
         )
 
+    @property
+    def independent(self) -> bool:
+        """Whether a feature fires whatever the others do, so that some can be encoded alone."""
+        return self.activation in ("relu", "jumprelu")
+
+    def restricted(self, features: Tensor) -> "SparseCoder":
+        """The coder of some of its features, renumbered in their order: int64 [n].
+
+        Only for independent coders; it has no decoder.
+        """
+        assert self.independent
+
+        def chosen(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[features.to(tensor.device)]
+
+        encoder, bias = chosen(self.encoder), chosen(self.bias)
+        assert encoder is not None
+        assert bias is not None
+        return replace(
+            self,
+            encoder=encoder,
+            bias=bias,
+            threshold=chosen(self.threshold),
+            gain=chosen(self.gain),
+            shift=chosen(self.shift),
+            read_decoder=None,
+        )
+
     def scaled_input(self, scale: float) -> "SparseCoder":
         """The coder of inputs that still have to be multiplied by `scale`.
 

@@ -6,7 +6,8 @@ one cheap read.
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,9 @@ FEATURES_SCHEMA = pa.schema(
 )
 
 
+WriteWindows = Callable[[Collector], int]  # writes what a collector kept, returns the windows
+
+
 def _lists(values: np.ndarray, lengths: np.ndarray, kind: pa.DataType) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, kind))
@@ -127,10 +131,9 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
     return pa.table(columns, schema=WINDOWS_SCHEMA)
 
 
-def write_windows(collector: Collector, coder: str, vocabulary: Vocabulary, path: Path) -> int:
-    """Write `windows.parquet`; returns the number of windows."""
-    total = 0
-    features = len(collector.features)
+@contextmanager
+def windows_file(coder: str, vocabulary: Vocabulary, path: Path) -> Iterator[WriteWindows]:
+    """Write `windows.parquet` a collector after another, by ascending features."""
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(
@@ -140,17 +143,22 @@ def write_windows(collector: Collector, coder: str, vocabulary: Vocabulary, path
             sorting_columns=[pq.SortingColumn(1)],
         ) as writer,
     ):
-        for begin in range(0, features, _FEATURES_A_GROUP):
-            rows = range(begin, min(begin + _FEATURES_A_GROUP, features))
-            table = _group_table(collector, rows, coder, vocabulary)
-            total += len(table)
-            if len(table) > 0:
-                writer.write_table(table, row_group_size=len(table))
-    return total
+
+        def write(collector: Collector) -> int:
+            total = 0
+            for begin in range(0, len(collector.features), _FEATURES_A_GROUP):
+                rows = range(begin, min(begin + _FEATURES_A_GROUP, len(collector.features)))
+                table = _group_table(collector, rows, coder, vocabulary)
+                total += len(table)
+                if len(table) > 0:
+                    writer.write_table(table, row_group_size=len(table))
+            return total
+
+        yield write
 
 
-def write_features(collector: Collector, coder: str, vocabulary: Vocabulary, path: Path) -> None:
-    """Write `features.parquet`; corpus-wide numbers go into its metadata."""
+def features_table(collector: Collector, coder: str, vocabulary: Vocabulary) -> pa.Table:
+    """The rows of `features.parquet` of one collector's features."""
     statistics = collector.statistics
     n_active = statistics.n_active.cpu().numpy()
     top_tokens = [
@@ -171,13 +179,25 @@ def write_features(collector: Collector, coder: str, vocabulary: Vocabulary, pat
         pa.array(statistics.histogram.cpu().tolist(), pa.list_(pa.int64())),
         pa.array(top_tokens, FEATURES_SCHEMA.field("top_tokens").type),
     ]
+    return pa.table(columns, schema=FEATURES_SCHEMA)
+
+
+def write_features(
+    tables: Sequence[pa.Table], counters: Sequence[Mapping[str, Any]], path: Path
+) -> None:
+    """Write `features.parquet`; corpus-wide numbers go into its metadata.
+
+    `counters` are those of the collectors' statistics, which saw the same tokens, each for features
+    of its own.
+    """
+    first = counters[0]
     metadata = {
         "histogram_edges": json.dumps(histogram_edges()),
-        "tokens": str(statistics.tokens),
-        "mean_l0": str(statistics.firings / max(statistics.tokens, 1)),
-        "masked": json.dumps(dict(statistics.masked)),
+        "tokens": str(first["tokens"]),
+        "mean_l0": str(sum(c["firings"] for c in counters) / max(first["tokens"], 1)),
+        "masked": json.dumps(first["masked"]),
     }
-    table = pa.table(columns, schema=FEATURES_SCHEMA.with_metadata(metadata))
+    table = pa.concat_tables(tables).replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=_FEATURE_ROWS_A_GROUP)
 

@@ -1,5 +1,6 @@
 """collect: cache + coder → windows.parquet and features.parquet, in one pass."""
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import torch
 
 from autointerp.activations.batch import TokenBatch
 from autointerp.activations.cache import DenseCache, SparseCache
+from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
@@ -16,12 +18,14 @@ from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
     collected_features,
     corpus_summary,
+    features_table,
+    windows_file,
     write_features,
-    write_windows,
 )
 from autointerp.files import atomic_path
 from autointerp.firings import Firings
 from autointerp.job import Job
+from autointerp.memory import free_bytes
 from autointerp.prefetch import prefetched
 from autointerp.progress import say, track
 from autointerp.runs import Run, fingerprint
@@ -141,26 +145,69 @@ def run(job: Job) -> None:
     length = source.context_length
     if settings.length > length:
         say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
-    size = state_bytes(len(job.features), min(settings.length, length), settings)
-    say(f"collect: evidence of {len(job.features):,} features takes {size / 1e9:,.2f} GB")
+    tiles = _tiles(job, min(settings.length, length), settings)
+    tables, counters = [], []
+    windows = dropped = 0
     with job.recorded(NAME, inputs) as details:
-        collector = Collector(torch.tensor(job.features), features, length, settings, device)
-        _pass(job, source, coder, collector)
-        details["duplicates_dropped"] = collector.drop_texts_shared_between_splits()
-        details["remarks"] = source.remarks()
-        for remark in source.remarks():
-            say(f"collect: {remark}")
         vocabulary = source.words()
+        with windows_file(job.coder_name, vocabulary, files.windows) as write_windows:
+            for number, tile in enumerate(tiles):
+                if number > 0 and isinstance(source, SubjectStream):
+                    source = open_source(job)
+                collector = _collector(tile, coder, features, length, settings, device)
+                _pass(job, source, _encoder(coder, tile), collector)
+                dropped += collector.drop_texts_shared_between_splits()
+                windows += write_windows(collector)
+                tables.append(features_table(collector, job.coder_name, vocabulary))
+                counters.append(collector.statistics.counters())
         with atomic_path(files.vocabulary) as temporary:
             vocabulary.save(temporary)
-        details["windows"] = write_windows(collector, job.coder_name, vocabulary, files.windows)
+        write_features(tables, counters, files.features)
         size = files.windows.stat().st_size
         say(
-            f"collect: {details['windows']:,} windows in {size / 1e6:,.1f} MB, "
+            f"collect: {windows:,} windows in {size / 1e6:,.1f} MB, "
             f"{size / 1e3 / len(job.features):,.1f} kB a feature"
         )
-        write_features(collector, job.coder_name, vocabulary, files.features)
+        for remark in source.remarks():
+            say(f"collect: {remark}")
+        details["windows"], details["duplicates_dropped"] = windows, dropped
+        details["remarks"] = source.remarks()
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes
         details["evidence"] = fingerprint(inputs=inputs, features=job.features)
     files.checkpoint.unlink(missing_ok=True)
+
+
+def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:
+    """The features in as many parts as their evidence has to be kept in, one pass each."""
+    selected = job.features
+    size = state_bytes(len(selected), length, settings)
+    free = free_bytes(job.device())
+    # A merge takes up to as much again as what is kept.
+    limit = job.config.memory_gb * 1e9 if job.config.memory_gb else free / 2 if free else size
+    passes = min(len(selected), max(1, math.ceil(size / limit)))
+    said = f"collect: evidence of {len(selected):,} features takes {size / 1e9:,.2f} GB"
+    if passes > 1:
+        said += f", {limit / 1e9:,.2f} GB are to be had: {passes} passes over the activations"
+    say(said)
+    each = math.ceil(len(selected) / passes)
+    return [selected[begin : begin + each] for begin in range(0, len(selected), each)]
+
+
+def _encoder(coder: SparseCoder | None, tile: list[int]) -> SparseCoder | None:
+    """The coder of what is collected: features that do not compete are encoded alone."""
+    if coder is None or not coder.independent or len(tile) == coder.features:
+        return coder
+    return coder.restricted(torch.tensor(tile))
+
+
+def _collector(
+    tile: list[int],
+    coder: SparseCoder | None,
+    features: int,
+    length: int,
+    settings: CollectSettings,
+    device: torch.device,
+) -> Collector:
+    encoded = len(tile) if coder is not None and coder.independent else features
+    return Collector(torch.tensor(tile), encoded, length, settings, device)

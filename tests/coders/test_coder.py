@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,3 +128,19 @@ def test_the_demo_coder_loads():
     coder = load_coder(demo.CODER)
     assert (coder.features, coder.d_in, coder.k) == (3072, 256, 32)
     assert coder.hook == "blocks.2.hook_resid_post"
+
+
+@pytest.mark.parametrize("architecture", ["standard", "jumprelu", "gated"])
+def test_some_features_of_an_independent_coder_are_encoded_alone(tmp_path, architecture):
+    write_saelens(tmp_path / "sae", "jumprelu" if architecture == "gated" else architecture)
+    coder = load_coder(tmp_path / "sae")
+    if architecture == "gated":
+        coder = replace(coder, gain=torch.rand(FEATURES) + 0.5, shift=torch.randn(FEATURES))
+    x = torch.randn(50, D, generator=torch.Generator().manual_seed(1))
+    chosen = torch.tensor([1, 4, 5, 10])
+    whole, some = coder.encode(x), coder.restricted(chosen).encode(x)
+    wanted = torch.isin(whole.feature, chosen)
+    assert bool(wanted.any())
+    assert torch.equal(some.token, whole.token[wanted])
+    assert torch.equal(chosen[some.feature], whole.feature[wanted])
+    torch.testing.assert_close(some.value, whole.value[wanted])

@@ -6,11 +6,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.evidence.store import EvidenceStore, write_features, write_windows
+from autointerp.evidence.store import (
+    EvidenceStore,
+    features_table,
+    windows_file,
+    write_features,
+)
 from autointerp.vocabulary import Vocabulary
 from tests.evidence.test_collector import Corpus, collect
 
 VOCABULARY = Vocabulary((b" a", b" b", b" c"), frozenset())
+
+
+def write_evidence(folder, collector):
+    with windows_file("c", VOCABULARY, folder / "windows.parquet") as write:
+        windows = write(collector)
+    tables = [features_table(collector, "c", VOCABULARY)]
+    write_features(tables, [collector.statistics.counters()], folder / "features.parquet")
+    return windows
 
 
 @pytest.mark.parametrize("window", [3, 6, 9])
@@ -18,8 +31,7 @@ def test_windows_are_where_the_store_says_they_are(tmp_path, window):
     """Also those of short texts with padding before or after them."""
     corpus = Corpus(7, 60, 9, 4, 0.3)
     collector = collect(corpus, [1, 2, 3], window, window // 2, 5, [range(33), range(33, 60)])
-    write_windows(collector, "c", VOCABULARY, tmp_path / "windows.parquet")
-    write_features(collector, "c", VOCABULARY, tmp_path / "features.parquet")
+    write_evidence(tmp_path, collector)
     store = EvidenceStore(tmp_path / "windows.parquet", tmp_path / "features.parquet")
     values, tokens = corpus.masked_values(), corpus.visible_tokens()
     seen = short = 0
@@ -51,8 +63,7 @@ def stored(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autointerp.evidence.store._FEATURES_A_GROUP", 3)
         collector = collect(corpus, list(range(40)), 6, 3, 5, [range(60)])
-        windows = write_windows(collector, "c", VOCABULARY, folder / "windows.parquet")
-        write_features(collector, "c", VOCABULARY, folder / "features.parquet")
+        windows = write_evidence(folder, collector)
     assert windows == len(pd.read_parquet(folder / "windows.parquet"))
     return folder
 
