@@ -19,6 +19,7 @@ _BINS_PER_OCTAVE = 2
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -12, 14
 BINS = _BINS_PER_OCTAVE * (_HIGHEST_OCTAVE - _LOWEST_OCTAVE)
 FIRINGS_SAMPLED = 256
+_L0_BINS = 1025  # active features on a token; the last also takes what lies beyond
 _TABLES = ("total", "maximum", "histogram", "sample_draw", "sample_token", "sample_value")
 
 
@@ -47,6 +48,7 @@ class Statistics:
         self.tokens = 0
         self.firings = 0
         self.masked: Counter[str] = Counter()
+        self.l0_counts = torch.zeros(_L0_BINS, dtype=torch.int64, device=device)
         # Twice the room, so that choosing the largest draws is seldom needed.
         shape = (features, 2 * FIRINGS_SAMPLED)
         self.sample_draw = torch.full(shape, NONE, dtype=torch.int64, device=device)
@@ -79,6 +81,8 @@ class Statistics:
         self.tokens += int(eligible.sum())
         self.firings += len(row)
         self.masked.update(masked)
+        active = torch.bincount(place, minlength=eligible.numel())[eligible.flatten()]
+        self.l0_counts += torch.bincount(active.clamp(max=_L0_BINS - 1), minlength=_L0_BINS)
         self.total.index_add_(0, row, value.double())
         self.maximum.scatter_reduce_(0, row, value, "amax")
         bins = torch.bucketize(value, self._edges, right=True)
@@ -120,12 +124,18 @@ class Statistics:
         return {name: getattr(self, name) for name in _TABLES}
 
     def counters(self) -> dict[str, Any]:
-        return {"tokens": self.tokens, "firings": self.firings, "masked": dict(self.masked)}
+        return {
+            "tokens": self.tokens,
+            "firings": self.firings,
+            "masked": dict(self.masked),
+            "l0_counts": self.l0_counts.tolist(),
+        }
 
     def restore_counters(self, counters: Mapping[str, Any]) -> None:
         """After the tables of a settled one have been copied in."""
         self.tokens, self.firings = counters["tokens"], counters["firings"]
         self.masked = Counter(counters["masked"])
+        self.l0_counts.copy_(torch.tensor(counters["l0_counts"]))
         self._sampled = (self.sample_draw != NONE).sum(1)
         self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
 

@@ -31,6 +31,7 @@ _FEATURES_A_GROUP = 32
 _FEATURE_ROWS_A_GROUP = 1024
 _FEW = 64  # features whose statistics are looked up rather than all read
 _TOP_TOKENS = 10
+_DENSE = 0.1  # share of tokens
 
 WINDOWS_SCHEMA = pa.schema(
     [
@@ -197,9 +198,18 @@ def write_features(
         "mean_l0": str(sum(c["firings"] for c in counters) / max(first["tokens"], 1)),
         "masked": json.dumps(first["masked"]),
     }
+    if len(counters) == 1:  # of a part of the features there is no distribution of the whole
+        metadata["l0_quantiles"] = json.dumps(_quantiles(np.array(first["l0_counts"])))
     table = pa.concat_tables(tables).replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=_FEATURE_ROWS_A_GROUP)
+
+
+def _quantiles(counts: np.ndarray) -> dict[str, int]:
+    """The 5 %, 50 % and 95 % quantiles of what `counts` counts: counts[i] times i."""
+    below = counts.cumsum()
+    shares = {"p5": 0.05, "median": 0.5, "p95": 0.95}
+    return {n: int(np.searchsorted(below, share * below[-1])) for n, share in shares.items()}
 
 
 class EvidenceStore:
@@ -301,8 +311,11 @@ def collected_features(features: Path) -> set[int]:
 
 
 def corpus_summary(features: Path) -> dict[str, Any]:
-    """Corpus-wide figures of `features.parquet`: tokens, mean L0, dead share, masked counts."""
-    table = pq.read_table(features, columns=["n_active"])
+    """Corpus-wide figures of `features.parquet`: tokens, L0, dead and dense features, masks.
+
+    Features that fire on over a tenth of all tokens are dense.
+    """
+    table = pq.read_table(features, columns=["n_active", "density"])
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     dead = pc.sum(pc.equal(table["n_active"], 0)).as_py() or 0
     return {
@@ -310,5 +323,7 @@ def corpus_summary(features: Path) -> dict[str, Any]:
         "mean_l0": float(metadata["mean_l0"]),
         "features": len(table),
         "dead": dead,
+        "dense": pc.sum(pc.greater(table["density"], _DENSE)).as_py() or 0,
+        "l0_quantiles": json.loads(metadata.get("l0_quantiles", "null")),
         "masked": json.loads(metadata["masked"]),
     }

@@ -175,8 +175,9 @@ def summary(run: Run) -> Table:
     if collect:
         row(
             "corpus",
-            f"{collect['tokens']:,} tokens, {collect['mean_l0']:.1f} features active on each, "
-            f"{collect['dead']:,} of {collect['features']:,} never fired",
+            f"{collect['tokens']:,} tokens, {collect['mean_l0']:.1f} features active on each"
+            f"{_spread(collect.get('l0_quantiles'))}; of {collect['features']:,} "
+            f"{collect['dead']:,} never fired, {collect.get('dense', 0):,} on over a tenth",
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)
         row("masked", masked or "nothing")
@@ -201,6 +202,10 @@ def summary(run: Run) -> Table:
     row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))
     row("table", str(run.labels))
     return table
+
+
+def _spread(quantiles: dict[str, int] | None) -> str:
+    return f" (90 % have {quantiles['p5']} to {quantiles['p95']})" if quantiles else ""
 
 
 def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Console) -> None:
