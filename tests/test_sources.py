@@ -49,7 +49,12 @@ def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_
     code, _, said = cli("collect", *read, *FEATURES, "--out", str(tmp_path / "run"))
     assert code == 0, said
     pd.testing.assert_frame_equal(windows(tmp_path / "run"), windows(streamed))
-    pd.testing.assert_frame_equal(features(tmp_path / "run"), features(streamed))
+    known = ["raised_tokens", "lowered_tokens"]  # with the subject model alone
+    known += ["similar"] if store == "sparse" else []
+    stored, live = features(tmp_path / "run"), features(streamed)
+    assert stored[known].isna().all().all()
+    assert live.notna().all().all()
+    pd.testing.assert_frame_equal(stored.drop(columns=known), live.drop(columns=known))
     # The whole job, with the settings that made the cache, finds it done.
     code, _, said = cli("capture", *DEMO, *cache, "--out", str(tmp_path / "other"))
     assert code == 0
@@ -70,7 +75,10 @@ def test_in_several_passes_the_evidence_is_the_same(cli, planted, tmp_path, arch
     pd.testing.assert_frame_equal(windows(tmp_path / "one"), windows(tmp_path / "many"))
     pd.testing.assert_frame_equal(features(tmp_path / "one"), features(tmp_path / "many"))
     record = [json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "many")]
-    assert record[0]["stages"]["collect"]["corpus"] == record[1]["stages"]["collect"]["corpus"]
+    one, many = (r["stages"]["collect"]["corpus"] for r in record)
+    assert one.pop("l0_quantiles") is not None
+    assert many.pop("l0_quantiles") is None  # no pass saw all features of a token
+    assert one == many
 
 
 def test_a_sparse_cache_is_of_its_coder(cli, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import transformers
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,6 +17,7 @@ from transformers import (
 
 from autointerp.errors import UserError
 
+_FINAL_NORMS = ("norm", "ln_f", "final_layer_norm")
 _TROUBLES = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
 
 
@@ -36,6 +38,21 @@ class Subject:
         """The commit of the hub it came from, None for a folder."""
         commit: str | None = getattr(self.model.config, "_commit_hash", None)
         return commit
+
+    def unembedding(self) -> tuple[Tensor, Tensor] | None:
+        """The weight that turns the last residual into logits [tokens, d], and the gain [d] of the
+        norm before it; None for a model that has no such."""
+        head = self.model.get_output_embeddings()
+        base = self.model.base_model
+        norm = next((m for n, m in base.named_children() if n in _FINAL_NORMS), None)
+        if head is None or norm is None:
+            return None
+        if isinstance(norm, torch.nn.LayerNorm):
+            return head.weight, norm.weight
+        # Some store the gain, some the gain less one: what the norm makes of ones tells.
+        ones = torch.ones_like(norm.weight)
+        with torch.no_grad():
+            return head.weight, norm(ones)
 
     @property
     def longest_context(self) -> int | None:

@@ -147,9 +147,10 @@ class Selection:
         place = rank_in_group(starts_of_groups(row[order]))
         order, place = order[place < self.spec.k], place[place < self.spec.k]
         row = row[order]
-        moved = {name: every(name)[order] for name in _KEPT_FIELDS}
-        self.priority[rows] = NONE
-        for name, values in moved.items():
+        for name in _KEPT_FIELDS[::-1]:  # one at a time for the memory, the priority last
+            values = every(name)[order]
+            if name == "priority":
+                self.priority[rows] = NONE
             getattr(self, name)[row, place] = values
 
     def drop_texts_of(self, other: "Selection") -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from autointerp.errors import UserError
 from autointerp.evidence.collector import Collector
+from autointerp.evidence.directions import Directions, Ranked
 from autointerp.evidence.selection import NONE, Selection
 from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
@@ -48,6 +49,7 @@ WINDOWS_SCHEMA = pa.schema(
         ("text", pa.string()),
     ]
 )
+_TOKEN_LOGIT = pa.struct([("token", pa.string()), ("logit", pa.float32())])
 FEATURES_SCHEMA = pa.schema(
     [
         ("coder", pa.string()),
@@ -70,6 +72,13 @@ FEATURES_SCHEMA = pa.schema(
                 )
             ),
         ),
+        # The directions of the decoder: null where it, or the subject model, is not at hand.
+        (
+            "similar",
+            pa.list_(pa.struct([("feature", pa.int32()), ("cosine", pa.float32())])),
+        ),
+        ("raised_tokens", pa.list_(_TOKEN_LOGIT)),
+        ("lowered_tokens", pa.list_(_TOKEN_LOGIT)),
     ]
 )
 
@@ -158,7 +167,28 @@ def windows_file(coder: str, vocabulary: Vocabulary, path: Path) -> Iterator[Wri
         yield write
 
 
-def features_table(collector: Collector, coder: str, vocabulary: Vocabulary) -> pa.Table:
+def _ranked(
+    ranked: Ranked | None, rows: int, kind: pa.DataType, show: Callable[[int], Any]
+) -> pa.Array:
+    """Lists of (item as shown, score), null where nothing is known."""
+    if ranked is None:
+        return pa.nulls(rows, kind)
+    name, score = (kind.value_type.field(i).name for i in (0, 1))
+    return pa.array(
+        [
+            [{name: show(i), score: s} for i, s in zip(items, scores, strict=True)]
+            for items, scores in zip(ranked.item.tolist(), ranked.score.tolist(), strict=True)
+        ],
+        kind,
+    )
+
+
+def features_table(
+    collector: Collector,
+    coder: str,
+    vocabulary: Vocabulary,
+    directions: Directions = Directions(),  # noqa: B008, it is frozen
+) -> pa.Table:
     """The rows of `features.parquet` of one collector's features."""
     statistics = collector.statistics
     n_active = statistics.n_active.cpu().numpy()
@@ -179,6 +209,14 @@ def features_table(collector: Collector, coder: str, vocabulary: Vocabulary) -> 
         pa.array(statistics.maximum.cpu().numpy(), pa.float32()),
         pa.array(statistics.histogram.cpu().tolist(), pa.list_(pa.int64())),
         pa.array(top_tokens, FEATURES_SCHEMA.field("top_tokens").type),
+        *(
+            _ranked(ranked, len(n_active), FEATURES_SCHEMA.field(name).type, show)
+            for name, ranked, show in (
+                ("similar", directions.similar, int),
+                ("raised_tokens", directions.raised, vocabulary.token_text),
+                ("lowered_tokens", directions.lowered, vocabulary.token_text),
+            )
+        ),
     ]
     return pa.table(columns, schema=FEATURES_SCHEMA)
 
@@ -271,6 +309,9 @@ class EvidenceStore:
             mean_activation=row["mean_activation"],
             max_activation=row["max_activation"],
             top_tokens=[TokenCount(**t) for t in row["top_tokens"]],
+            similar=[(s["feature"], s["cosine"]) for s in row["similar"] or []],
+            raised_tokens=[t["token"] for t in row["raised_tokens"] or []],
+            lowered_tokens=[t["token"] for t in row["lowered_tokens"] or []],
             windows=windows,
         )
 

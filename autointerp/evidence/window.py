@@ -59,6 +59,9 @@ class FeatureEvidence:
     window_density: float = 0.0
     top_tokens: list[TokenCount] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
+    similar: list[tuple[int, float]] = field(default_factory=list)  # by cosine of the decoder
+    raised_tokens: list[str] = field(default_factory=list)  # by the logit lens
+    lowered_tokens: list[str] = field(default_factory=list)
 
     def of(self, split: Split, *kinds: Kind) -> list[Window]:
         """The windows of one split, of the given kinds (all kinds when none is given)."""

@@ -8,12 +8,14 @@ import torch
 
 from autointerp.activations.batch import TokenBatch
 from autointerp.activations.cache import DenseCache, SparseCache
+from autointerp.activations.hooks import canonical_place
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.checkpoint import load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
+from autointerp.evidence.directions import Directions, decoder_neighbours, output_tokens
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
     collected_features,
@@ -29,11 +31,13 @@ from autointerp.memory import free_bytes
 from autointerp.prefetch import prefetched
 from autointerp.progress import say, track
 from autointerp.runs import Run, fingerprint
-from autointerp.stages.doctor import fit
+from autointerp.stages.doctor import fit, hook_of
 from autointerp.stages.source import Source, identity_of, open_source
 
 NAME = "collect"
 CHECKPOINT_EVERY_S = 180.0
+_SIMILAR, _OUTPUT_TOKENS = 10, 10
+_WRITTEN_TO_RESIDUAL = ("residual", "resid_pre", "resid_mid", "attn_out", "mlp_out")
 _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate labels
 
 
@@ -158,7 +162,8 @@ def run(job: Job) -> None:
                 _pass(job, source, _encoder(coder, tile), collector)
                 dropped += collector.drop_texts_shared_between_splits()
                 windows += write_windows(collector)
-                tables.append(features_table(collector, job.coder_name, vocabulary))
+                found = _directions(coder, source, torch.tensor(tile), device)
+                tables.append(features_table(collector, job.coder_name, vocabulary, found))
                 counters.append(collector.statistics.counters())
         with atomic_path(files.vocabulary) as temporary:
             vocabulary.save(temporary)
@@ -192,6 +197,26 @@ def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:
     say(said)
     each = math.ceil(len(selected) / passes)
     return [selected[begin : begin + each] for begin in range(0, len(selected), each)]
+
+
+def _directions(
+    coder: SparseCoder | None, source: Source, rows: torch.Tensor, device: torch.device
+) -> Directions:
+    """Similar features and, where the subject model is at hand, output tokens of decoder rows."""
+    if coder is None or coder.read_decoder is None:
+        return Directions()
+    decoder, rows = coder.read_decoder().weight.to(device), rows.to(device)
+    similar = decoder_neighbours(decoder, rows, _SIMILAR)
+    place = canonical_place(hook_of(source) or "")
+    output = source.subject.unembedding() if isinstance(source, SubjectStream) else None
+    if output is None or place is None or place[0] not in _WRITTEN_TO_RESIDUAL:
+        return Directions(similar)
+    unembedding, gain = (tensor.to(device) for tensor in output)
+    if unembedding.shape[1] != decoder.shape[1]:
+        return Directions(similar)
+    tokens = min(len(unembedding), len(source.words()))
+    raised, lowered = output_tokens(decoder, unembedding[:tokens], gain, rows, _OUTPUT_TOKENS)
+    return Directions(similar, raised, lowered)
 
 
 def _encoder(coder: SparseCoder | None, tile: list[int]) -> SparseCoder | None:
