@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from autointerp.errors import UserError
@@ -71,6 +72,38 @@ class Vocabulary:
 
     def text(self, token_ids: Sequence[int]) -> str:
         return "".join(self.pieces(token_ids))
+
+    @cached_property
+    def _buffer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All tokens' bytes [total], where each begins [tokens + 1], which are whole characters."""
+        lengths = np.array([len(b) for b in self.token_bytes], dtype=np.int64)
+        data = np.frombuffer(b"".join(self.token_bytes), dtype=np.uint8)
+        starts = np.concatenate([[0], lengths.cumsum()])
+        return data, starts, np.array(self._whole, dtype=bool)
+
+    def texts(self, token_ids: np.ndarray, lengths: np.ndarray) -> pa.Array:
+        """The texts of many windows: token_ids [total], one window's after another's; lengths
+        [windows] → strings [windows], each what `text` gives."""
+        data, starts, whole = self._buffer
+        known = (token_ids >= 0) & (token_ids < len(self))
+        ids = np.where(known, token_ids, 0)
+        known &= whole[ids]
+        ends = lengths.cumsum()
+        # Windows with part of a character are few: they are put together one by one.
+        unknown = np.concatenate([[0], (~known).cumsum()])
+        broken = unknown[ends] > unknown[ends - lengths]
+        sizes = np.where(np.repeat(broken, lengths), 0, starts[ids + 1] - starts[ids])
+        written = np.concatenate([[0], sizes.cumsum()])
+        place = np.repeat(starts[ids] - written[:-1], sizes) + np.arange(written[-1])
+        offsets = np.concatenate([[0], written[ends]]).astype(np.int32)
+        found = pa.StringArray.from_buffers(
+            len(lengths), pa.py_buffer(offsets), pa.py_buffer(data[place])
+        )
+        if not broken.any():
+            return found
+        spans = zip(ends[broken] - lengths[broken], ends[broken], strict=True)
+        apart = [self.text(token_ids[begin:end].tolist()) for begin, end in spans]
+        return pc.replace_with_mask(found, pa.array(broken), pa.array(apart, pa.string()))
 
     def save(self, path: Path) -> None:
         table = pa.table(

@@ -74,3 +74,17 @@ def test_round_trip_through_a_file(tmp_path):
 def test_numpy_ids_are_accepted():
     ids = np.array(DEMO("def f(): pass")["input_ids"], dtype=np.int32)
     assert VOCABULARY.text(ids.tolist()) == "def f(): pass"
+
+
+PARTS = Vocabulary(
+    (b"a", "é".encode()[:1], "é".encode()[1:], "你".encode(), b"\xff", b""), frozenset()
+)
+
+
+@given(st.lists(st.lists(st.integers(-1, 7), max_size=6), max_size=12))
+def test_texts_of_many_windows_are_those_of_each(windows):
+    """With parts of characters, bytes that are none, empty tokens and ids beyond all."""
+    ids = np.array([i for w in windows for i in w], dtype=np.int32)
+    lengths = np.array([len(w) for w in windows], dtype=np.int64)
+    found = PARTS.texts(ids, lengths).to_pylist()
+    assert found == [PARTS.text(w) for w in windows]

@@ -119,12 +119,6 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
     kinds = np.array([s.spec.kind for s in collector.selections])
     splits = np.array([s.spec.split for s in collector.selections])
     features = collector.features[rows.start : rows.stop].cpu().numpy()
-    texts = [
-        vocabulary.text(ids[begin : begin + n])
-        for ids, begin, n in zip(
-            joined["token_ids"].tolist(), first.tolist(), lengths.tolist(), strict=True
-        )
-    ]
     columns = [
         pa.array([coder] * len(order), pa.string()),
         pa.array(features[joined["row"]], pa.int32()),
@@ -136,7 +130,7 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
         pa.array(np.maximum(joined["activations"].argmax(1) - first, 0), pa.int16()),
         _lists(joined["token_ids"][valid], lengths, pa.int32()),
         _lists(joined["activations"][valid], lengths, pa.float32()),
-        pa.array(texts, pa.string()),
+        vocabulary.texts(joined["token_ids"][valid], lengths),
     ]
     return pa.table(columns, schema=WINDOWS_SCHEMA)
 
