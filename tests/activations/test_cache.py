@@ -183,3 +183,13 @@ def test_the_only_cache_in_a_folder_is_meant_and_several_are_named(dense, tmp_pa
     shutil.copytree(dense, tmp_path / "b" / "other")
     with pytest.raises(UserError, match="holds 2 activation caches, name one: b/other, dense"):
         find_cache(tmp_path)
+
+
+@pytest.mark.parametrize("silent", [slice(0, 4), slice(5, 9), slice(0, 9)])
+def test_a_sparse_cache_may_be_silent_anywhere(tmp_path, silent):
+    token_ids, activations = samples()
+    quiet = SparseCoder("relu", coder().encoder, torch.zeros(FEATURES), "relu")
+    activations[silent] = 0
+    write_cache(tmp_path / "s", token_ids, activations, VOCABULARY, encoded_by=quiet)
+    found = sum(len(b.firings.token) for b in find_cache(tmp_path / "s").batches(2, CPU))
+    assert found == len(quiet.encode(activations.flatten(0, 1)).token)

@@ -310,3 +310,14 @@ def test_a_folder_of_something_else_is_said(tmp_path):
     (tmp_path / "dataset_info.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="in none of the formats native, saelens, delphi"):
         find_cache(tmp_path)
+
+
+def test_delphi_splits_may_be_silent_at_the_end_or_throughout(tmp_path):
+    tokens = torch.zeros(3, 4, dtype=torch.int64)
+    some = torch.tensor([[0, 1, 0], [1, 2, 1]], dtype=torch.uint16)
+    for name, where in (("0_1", some), ("2_3", some[:0])):
+        stored = {"locations": where, "activations": torch.ones(len(where)).half()}
+        save_file(stored | {"tokens": tokens}, tmp_path / f"{name}.safetensors")
+    cache = open_cache(tmp_path, None, str(DELPHI / "subject"))
+    for size in (1, 3):
+        assert int((dense_firings(cache, size) > 0).sum()) == 2

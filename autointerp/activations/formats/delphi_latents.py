@@ -107,7 +107,8 @@ class _Reader:
         self._position = dict.fromkeys(splits, (0, 0))  # (context, firing): reading is in order
 
     def read(self, begin: int, end: int) -> Firings:
-        token, feature, value = [], [], []
+        token, feature = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        value = [np.empty(0, np.float32)]
         for split in self._splits:
             with _opened(split.file) as file:
                 where = file.get_slice("locations")
@@ -116,6 +117,8 @@ class _Reader:
                 low = _first_at(where, begin, known if known_context <= begin else 0, total)
                 high = _first_at(where, end, low, total)
                 self._position[split] = (end, high)
+                if low == high:
+                    continue  # an empty slice at a tensor's end cannot be read
                 found = where[low:high].astype(np.int64)
                 activations = file.get_slice("activations")[low:high].astype(np.float32)
             infinite = ~np.isfinite(activations)

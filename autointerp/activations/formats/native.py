@@ -137,7 +137,8 @@ class _Shards:
 
     def firings(self, begin: int, end: int) -> Firings:
         length = self._manifest.context_length
-        token, feature, value = [], [], []
+        token, feature = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        value = [np.empty(0, np.float32)]
         for shard, low, high in self._parts(begin, end):
             try:
                 with safe_open(self._path / shard.file, framework="np") as file:
@@ -145,9 +146,11 @@ class _Shards:
                     starts = self._starts(shard, file)
                     span = slice(int(starts[low]), int(starts[high]))
                     first = (shard.first_context + low - begin) * length
-                    token.append(first + np.repeat(np.arange(len(counts)), counts))
+                    if span.start == span.stop:
+                        continue  # an empty slice at a tensor's end cannot be read
                     feature.append(file.get_slice("features")[span].astype(np.int64))
                     value.append(file.get_slice("values")[span])
+                    token.append(first + np.repeat(np.arange(len(counts)), counts))
             except SafetensorError as error:
                 raise UserError(f"{self._path / shard.file} cannot be read: {error}") from None
         return Firings(*(torch.from_numpy(np.concatenate(p)) for p in (token, feature, value)))
