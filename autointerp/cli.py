@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from autointerp import __version__
 from autointerp.config import RunConfig, config_template, load_config, setting_section
@@ -37,7 +38,7 @@ def _option(name: str) -> inspect.Parameter:
     default = "" if field.default is None else f" Default {field.default}."
     option = typer.Option(
         "--" + name.replace("_", "-"),
-        help=f"{field.description}{default}",
+        help=escape(f"{field.description}{default}"),
         rich_help_panel=setting_section(name),
     )
     return inspect.Parameter(

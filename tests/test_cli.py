@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from autointerp.cli import app
 from autointerp.runs import Run
 from tests import scripted
 from tests.coders.test_coder import write_saelens
@@ -197,6 +199,19 @@ def test_the_table_is_shown_sorted_and_searched(cli, refused, planted, tmp_path)
     for expected in ("bafi", "detection balanced accuracy", "fires on", "largest activations"):
         assert expected in printed
     assert "feature 99 was not collected" in refused("show", "99", "--run", str(out))
+
+
+def test_every_command_explains_itself(cli):
+    commands = get_command(app).commands
+    inner = [(n, r) for n, c in commands.items() for r in getattr(c, "commands", {})]
+    asked = [(), *((name,) for name in commands), *inner]
+    assert ("prompt", "show") in asked
+    for names in asked:
+        code, out, err = cli(*names, "--help")
+        assert (code, err) == (0, "")
+        assert "Usage: autointerp" in out
+    out = " ".join(cli("run", "--help")[1].replace("│", " ").split())
+    assert "hf:owner/dataset[/configuration][:split]" in out.replace(" ", "")
 
 
 def test_config_prints_a_template(cli, tmp_path):

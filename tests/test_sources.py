@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.activations.tokenizers import write_subject
+from tests.activations.tiny import tiny_model
+from tests.activations.tokenizers import word_tokenizer, write_subject
 from tests.coders.test_coder import write_saelens
 
 DATA = Path(__file__).parent / "data"
@@ -275,6 +276,85 @@ def test_runs_share_a_cache_made_from_the_same_settings(cli, planted, tmp_path):
     )
     assert code == 2
     assert (tmp_path / "data" / "mine.txt").read_text() == "keep"
+
+
+@pytest.fixture
+def capturing(tmp_path):
+    """Flags of a small capture from a text, and where its cache goes."""
+    subject = write_subject(tmp_path / "subject", width=6)
+    text = tmp_path / "t.txt"
+    text.write_text("the cat sat on the mat " * 60)
+    flags = ["--subject", str(subject), "--text", str(text), "--context-length", "4"]
+    flags += ["--batch-contexts", "2", "--out", str(tmp_path / "out")]
+    return flags, tmp_path / "c"
+
+
+def test_a_cache_that_lost_a_shard_is_captured_again(cli, capturing):
+    flags, cache = capturing
+    flags = [*flags, "--hook", "residual:1", "--cache", str(cache)]
+    assert cli("capture", *flags)[0] == 0
+    whole = (cache / "acts-00000.safetensors").read_bytes()
+    for spoil in (Path.unlink, lambda p: p.write_bytes(whole[:100])):
+        spoil(cache / "acts-00000.safetensors")
+        code, _, said = cli("capture", *flags)
+        assert code == 0, said
+        assert "done already" not in said
+        assert (cache / "acts-00000.safetensors").read_bytes() == whole
+
+
+def test_an_unfinished_capture_of_other_settings_is_kept(cli, capturing, monkeypatch):
+    flags, cache = capturing
+    flags = [*flags, "--hook", "residual:1", "--cache", str(cache)]
+    monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 1)
+    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 4)
+    with monkeypatch.context() as patch:
+        patch.setattr("autointerp.activations.writer.CacheWriter._finish", None)
+        with pytest.raises(TypeError):
+            cli("capture", *flags)
+    code, _, said = cli("capture", *flags, "--store", "float32")
+    assert code == 2
+    assert "c.partial is an unfinished capture with other settings" in said
+    code, _, said = cli("capture", *flags)
+    assert code == 0
+    assert "goes on after" in said
+
+
+def test_hooks_that_are_captured_already_are_not_captured_again(cli, capturing, monkeypatch):
+    flags, cache = capturing
+    assert (
+        cli("capture", *flags, "--hook", "residual:0", "--cache", str(cache / "residual-0"))[0] == 0
+    )
+    before = (cache / "residual-0" / "manifest.json").stat().st_mtime_ns
+    several = ["--hook", "residual:0, residual:1,residual:0,", "--cache", str(cache)]
+    code, _, said = cli("capture", *flags, *several)
+    assert code == 0, said
+    assert "done already" in said
+    assert sorted(p.name for p in cache.iterdir()) == ["residual-0", "residual-1"]
+    assert (cache / "residual-0" / "manifest.json").stat().st_mtime_ns == before
+    code, _, said = cli("capture", *flags, "--hook", " ,", "--cache", str(cache / "x"))
+    assert (code, said) == (2, "autointerp: hook ' ,' names no place\n")
+    (cache / "file").touch()
+    code, _, said = cli("capture", *flags, *several[:-1], str(cache / "file"))
+    assert code == 2
+    assert len(said.splitlines()) == 1, said
+    assert "cannot be written: Not a directory" in said
+
+
+def test_doctor_compares_the_layers_that_have_the_place(cli, tmp_path):
+    """Layers of hybrid models differ: only two of three have an attention of this kind."""
+    subject = tmp_path / "subject"
+    word_tokenizer().save_pretrained(subject)
+    tiny_model("qwen3_5").save_pretrained(subject)
+    (tmp_path / "t.txt").write_text("the cat sat on the mat " * 60)
+    write_saelens(tmp_path / "sae", "standard", d_in=24)
+    code, out, said = cli(
+        "doctor", "--subject", str(subject), "--text", str(tmp_path / "t.txt"), "--hook",
+        "hook_z:2", "--coder", str(tmp_path / "sae"), "--context-length", "4",
+    )  # fmt: skip
+    assert said == ""
+    assert code in (0, 1)
+    table = out[out.index("layer") :].splitlines()[1:3]
+    assert [row.split()[0] for row in table] == ["0", "2"]
 
 
 def test_a_coder_named_by_the_demo_and_its_settings(cli, tmp_path):

@@ -32,10 +32,12 @@ def capture(
     settings: StreamSettings,
     paths: list[Path],
     device: torch.device,
-    made_from: str,
+    made_from: list[str],
     encoder: Encoder | None = None,
 ) -> list[Manifest]:
     """Write the native cache of every hook at its path, in one pass over the text.
+
+    `made_from`: for each hook a fingerprint of everything that its cache depends on.
 
     A capture that is stopped leaves its finished shards beside the path, and goes on from them.
     With an `encoder` (norms and width of the activations → encoding) the caches are sparse.
@@ -45,7 +47,7 @@ def capture(
     # A text of no context, or a coder of another width, is said before a file is touched.
     norms, widths = stream.norm_samples, stream.widths
     encodings = [encoder(n, w) if encoder else None for n, w in zip(norms, widths, strict=True)]
-    writers = [CacheWriter(path, made_from) for path in paths]
+    writers = [CacheWriter(path, made) for path, made in zip(paths, made_from, strict=True)]
     done = min(writer.written for writer in writers)
     for writer, sample in zip(writers, norms, strict=True):
         writer.begin(sample)
@@ -61,7 +63,7 @@ def capture(
     manifests = []
     for number, (writer, encoding) in enumerate(zip(writers, encodings, strict=True)):
         stream.words().save(writer.partial / "vocabulary.parquet")
-        about = _about(stream, number, made_from, encoding.content if encoding else None)
+        about = _about(stream, number, made_from[number], encoding.content if encoding else None)
         manifests.append(writer.finish(about))
     return manifests
 

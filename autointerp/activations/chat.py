@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Turns = Literal["all", "assistant", "user", "system"]
+# Templates of reasoning models take a turn apart here, and leave the thinking of old turns out.
+_THOUGHT_ENDS = "</think>"
 
 
 def conversation_tokens(
@@ -19,32 +21,70 @@ def conversation_tokens(
     """Token ids of the whole conversation, and which count: bool, the same length.
 
     With `all` every token counts; with a role, those that hold what that role said: the template's
-    own marks around it are not theirs. Raises UserError where there is no template, where it
-    refuses the conversation, or where it changes what was said so that it is not found again.
+    own marks around it, and what it thought before, are not. Raises UserError where there is no
+    template, where it refuses the conversation, or where it changes what was said.
     """
     if not tokenizer.chat_template:
         raise UserError("the text holds conversations, but the subject's tokenizer has no template")
-    try:
-        text: str = tokenizer.apply_chat_template(list(turns), tokenize=False)
-    except Exception as error:  # a template is a program of its author's
-        raise UserError(f"the subject's chat template refuses a conversation: {error}") from None
+    text = _rendered(tokenizer, turns)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoded["input_ids"]
     if counted == "all":
         return ids, np.ones(len(ids), dtype=bool)
     said = np.zeros(len(text) + 1, dtype=bool)
-    position = 0
-    for turn in turns:
-        content = turn["content"].strip()
-        begin = text.find(content, position)
-        if begin < 0:
-            raise UserError(
-                f"the subject's chat template changes what the {turn['role']} says "
-                f"({content[:40]!r}…), so --turns {counted} cannot be told: use --turns all"
-            )
-        position = begin + len(content)
-        if turn["role"] == counted:
-            said[begin:position] = True
+    for turn, (begin, end) in zip(turns, _places(tokenizer, turns, text), strict=True):
+        said[begin:end] = turn["role"] == counted
     offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
     before = np.concatenate([[0], said.cumsum()])
     return ids, before[offsets[:, 1]] > before[offsets[:, 0]]
+
+
+def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[Turn]) -> str:
+    try:
+        text: str = tokenizer.apply_chat_template(list(turns), tokenize=False)
+    except Exception as error:  # a template is a program of its author's
+        raise UserError(f"the subject's chat template refuses a conversation: {error}") from None
+    return text
+
+
+def _places(
+    tokenizer: "PreTrainedTokenizerBase", turns: list[Turn], text: str
+) -> list[tuple[int, int]]:
+    """Where in the rendered text each turn's words are.
+
+    A word may also be one of the template's own ("user"), so words are not searched for: a second
+    rendering has a name in place of each turn's words, and what is around the names is the
+    template's.
+    """
+    halves = [_thought_and_said(turn["content"]) for turn in turns]
+    names = [f"autointerp{number}turn" for number in range(len(turns))]
+    named: list[Turn] = [
+        {"role": turn["role"], "content": thought + name}
+        for turn, (thought, _), name in zip(turns, halves, names, strict=True)
+    ]
+    rest = _rendered(tokenizer, named)
+    marks = []
+    for name in names:
+        before, _, rest = rest.partition(name)
+        marks.append(before)
+    position = len(marks[0]) if text.startswith(marks[0]) else len(text)
+    places = []
+    for turn, (_, said), after in zip(turns, halves, [*marks[1:], rest], strict=True):
+        # Templates may trim what is said.
+        trimmed = (said, said.strip(), said.lstrip(), said.rstrip())
+        words = next((w for w in trimmed if text.startswith(w + after, position)), None)
+        if words is None:
+            raise UserError(
+                f"the subject's chat template changes what the {turn['role']} says "
+                f"({said[:40]!r}…), so that whose words are whose cannot be told: use --turns all"
+            )
+        places.append((position, position + len(words)))
+        position += len(words) + len(after)
+    return places
+
+
+def _thought_and_said(content: str) -> tuple[str, str]:
+    """A turn's thinking, with its end mark and the white space after it, and what it says."""
+    _, mark, said = content.rpartition(_THOUGHT_ENDS)
+    words = said.lstrip() if mark else said
+    return content[: len(content) - len(words)], words

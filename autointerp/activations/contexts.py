@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from autointerp.activations.chat import Turns, conversation_tokens
-from autointerp.activations.documents import Document, documents
+from autointerp.activations.documents import PIECE, Document, Text, documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,9 +52,12 @@ class Contexts:
 
 @dataclass(frozen=True)
 class _Row:
+    """Tokens of one document, or of several one after the other."""
+
     ids: np.ndarray
     counted: np.ndarray
     document: np.ndarray
+    ends: bool = True  # False where the document goes on
 
 
 class ContextReader:
@@ -66,12 +70,14 @@ class ContextReader:
         pad = tokenizer.pad_token_id
         self.pad_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
         self.truncated = 0  # documents that were longer than a row
+        self.left_out: list[Path] = []  # files of the text's folder that hold no text
         if self.bos != "none" and tokenizer.bos_token_id is None:
             self.bos = "none"
 
     def batches(self, contexts: int, limit: int, skip: int = 0) -> Iterator[Contexts]:
         """Batches of at most `contexts` rows, from row `skip` up to row `limit`."""
         self.truncated = 0
+        self.left_out.clear()
         rows = islice(self._rows(), skip, limit)
         while batch := list(islice(rows, contexts)):
             yield self._stacked(batch)
@@ -94,13 +100,15 @@ class ContextReader:
         held = [_empty()]
         size = 0
         for row in self._tokenized(bos if self.bos == "document" or not packed else bos[:0]):
-            if not packed:
-                if len(row.ids) == 0:
-                    continue
-                self.truncated += len(row.ids) > self.settings.length
-                yield _cut(row, 0, self.settings.length)
-                continue
             held.append(row)
+            if not packed:
+                document = _joined(held)
+                # Of a long document what does not fit is dropped, but for a token that tells.
+                held = [_cut(document, 0, self.settings.length + 1)] if not row.ends else [_empty()]
+                if row.ends and len(document.ids) > 0:
+                    self.truncated += len(document.ids) > self.settings.length
+                    yield _cut(document, 0, self.settings.length)
+                continue
             size += len(row.ids)
             if size < room:
                 continue
@@ -115,31 +123,36 @@ class ContextReader:
         """Documents as rows of any length, `before` ahead of each."""
         end = self.tokenizer.eos_token_id
         after = [end] if end is not None and self.settings.packing == "concatenated" else []
-        for number, (ids, counted) in enumerate(self._encoded()):
+        number = -1
+        for document, ids, counted in self._encoded():
+            begins, ends = not isinstance(document, Text) or document.begins, _ends(document)
+            number += begins
+            lead, tail = before if begins else before[:0], after if ends else []
             # What separates documents is nobody's words.
             edge = self.settings.turns == "all"
             yield _Row(
-                np.concatenate([before, np.array([*ids, *after], dtype=np.int32)]),
+                np.concatenate([lead, np.array([*ids, *tail], dtype=np.int32)]),
                 np.concatenate(
-                    [np.full(len(before), edge), counted, np.full(len(after), edge)]
+                    [np.full(len(lead), edge), counted, np.full(len(tail), edge)]
                 ).astype(bool),
-                np.full(len(before) + len(ids) + len(after), number, dtype=np.int32),
+                np.full(len(lead) + len(ids) + len(tail), number, dtype=np.int32),
+                ends,
             )
 
-    def _encoded(self) -> Iterator[tuple[list[int], np.ndarray]]:
-        source = documents(self.settings.text, self.settings.field)
-        while group := list(islice(source, _DOCUMENTS_A_CALL)):
-            texts = [d for d in group if isinstance(d, str)]
+    def _encoded(self) -> Iterator[tuple[Document, list[int], np.ndarray]]:
+        source = documents(self.settings.text, self.settings.field, self.left_out)
+        for group in _groups(source):
+            texts = [d.text for d in group if isinstance(d, Text)]
             encoded = iter(
                 self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
             )
             for document in group:
-                yield self._tokens_of(document, encoded)
+                yield document, *self._tokens_of(document, encoded)
 
     def _tokens_of(
         self, document: Document, encoded: Iterator[list[int]]
     ) -> tuple[list[int], np.ndarray]:
-        if isinstance(document, str):
+        if isinstance(document, Text):
             ids = next(encoded)
             return ids, np.ones(len(ids), dtype=bool)
         ids, counted = conversation_tokens(self.tokenizer, document, self.settings.turns)
@@ -153,6 +166,24 @@ def _bos_of(tokenizer: "PreTrainedTokenizerBase") -> Bos:
     bos = tokenizer.bos_token_id
     adds_it = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
     return "context" if adds_it else "none"
+
+
+def _groups(source: Iterator[Document]) -> Iterator[list[Document]]:
+    """What is tokenized in one call: several documents, but not much more than a piece of text."""
+    group: list[Document] = []
+    characters = 0
+    for document in source:
+        group.append(document)
+        characters += len(document.text) if isinstance(document, Text) else 0
+        if len(group) == _DOCUMENTS_A_CALL or characters >= PIECE:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
+
+
+def _ends(document: Document) -> bool:
+    return not isinstance(document, Text) or document.ends
 
 
 def _empty() -> _Row:

@@ -1,13 +1,16 @@
 """Where text comes from: files, folders, JSON lines, Parquet, data sets of the hub, the demo's own.
 
-A document is a text, or a conversation: a list of turns with a role and a content.
+A document is a text, or a conversation: a list of turns with a role and a content. A long text
+comes in pieces, so that none is held or tokenized whole.
 """
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from autointerp.demo.corpus import standard_library_documents
 from autointerp.errors import UserError
@@ -18,6 +21,9 @@ HUB = "hf:"
 # Where rows keep their text or their conversation, when no field is named.
 _FIELDS = ("text", "messages", "conversations")
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT has them
+PIECE = 1 << 20  # characters of a text at once
+# Where byte-level tokenizers end a token in any case: after a line, or before a word.
+_ENDS_OF_TOKENS = (re.compile(r"(?<=\S)\n(?=\S)"), re.compile(r"(?<=\S)(?= \S)"))
 
 
 class Turn(TypedDict):
@@ -25,25 +31,69 @@ class Turn(TypedDict):
     content: str
 
 
-Document = str | list[Turn]
+class Text(NamedTuple):
+    """A text, or a piece of one."""
+
+    text: str
+    begins: bool = True
+    ends: bool = True
 
 
-def documents(source: str, field: str | None = None) -> Iterator[Document]:
-    """The documents of `source`, in a fixed order; empty ones are left out.
+Document = Text | list[Turn]
+
+
+def documents(
+    source: str, field: str | None = None, left_out: list[Path] | None = None
+) -> Iterator[Document]:
+    """The documents of `source`, in a fixed order, long texts in pieces; empty ones are left out.
 
     `source` is a text file (one document), a .jsonl or .parquet file, a folder of such files,
     `hf:owner/dataset[/configuration][:split]`, or `demo`: the standard library of the running
-    Python. `field` is where rows have their text or conversation. Raises UserError.
+    Python. `field` is where rows have their text or conversation. Files of a folder that hold no
+    text are added to `left_out`. Raises UserError, for a named file that holds no text too.
     """
     if source == DEMO_TEXT:
-        yield from (text for _, text in standard_library_documents() if text)
+        for _, text in standard_library_documents():
+            yield from _in_pieces([text])
     elif source.startswith(HUB):
         yield from _documents_of_dataset(source.removeprefix(HUB), field)
     else:
         path = _existing(source)
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            yield from _documents_of_file(file, field)
+        if not path.is_dir():
+            yield from _documents_of_file(path, field)
+            return
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            try:
+                yield from _documents_of_file(file, field)
+            except _NoText:
+                if left_out is not None:
+                    left_out.append(file)
+
+
+class _NoText(UserError):
+    pass
+
+
+def _in_pieces(parts: Iterable[str]) -> Iterator[Text]:
+    """The text that the parts make up; none where it is empty."""
+    held, begins = "", True
+    for part in parts:
+        held += part
+        while len(held) > PIECE:
+            cut = _end_of_token(held)
+            yield Text(held[:cut], begins, ends=False)
+            held, begins = held[cut:], False
+    if held:
+        yield Text(held, begins)
+
+
+def _end_of_token(text: str) -> int:
+    """A place in the first piece of a text where a tokenizer would cut it too, if there is one."""
+    for pattern in _ENDS_OF_TOKENS:
+        ends = [m.end() for m in pattern.finditer(text, PIECE - PIECE // 8, PIECE)]
+        if ends:
+            return ends[-1]
+    return PIECE
 
 
 def _existing(source: str) -> Path:
@@ -71,9 +121,14 @@ def _documents_of_file(path: Path, field: str | None) -> Iterator[Document]:
                         raise UserError(f"{where}: not a JSON object") from None
                     yield from _document_of_row(row, field, where)
     else:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if text:
-            yield text
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if "\0" in file.read(PIECE):
+                raise _NoText(
+                    f"text {path} holds no text but bytes: unpack it, or give .txt, .jsonl or "
+                    ".parquet files"
+                )
+            file.seek(0)
+            yield from _in_pieces(iter(partial(file.read, PIECE), ""))
 
 
 def _documents_of_parquet(path: Path, field: str | None) -> Iterator[Document]:
@@ -114,7 +169,10 @@ def _documents_of_dataset(spec: str, field: str | None) -> Iterator[Document]:
 
 
 def _document_of_row(row: Any, field: str | None, where: str) -> Iterator[Document]:
-    """The document of a row, none where it is empty. Raises UserError where there is no field."""
+    """The document of a row, in pieces where it is long; none where it is empty.
+
+    Raises UserError where there is no field.
+    """
     names = (field,) if field else _FIELDS
     found = next((n for n in names if isinstance(row, Mapping) and n in row), None)
     if found is None:
@@ -124,7 +182,7 @@ def _document_of_row(row: Any, field: str | None, where: str) -> Iterator[Docume
     if not value:
         return
     if isinstance(value, str):
-        yield value
+        yield from _in_pieces(value[i : i + PIECE] for i in range(0, len(value), PIECE))
         return
     if not isinstance(value, list):
         raise UserError(f"{where}: {found!r} is neither a text nor a list of turns")

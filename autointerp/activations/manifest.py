@@ -9,6 +9,7 @@ from autointerp.errors import UserError
 
 FORMAT_VERSION = 2
 FILE = "manifest.json"
+TOKENS_FILE = "tokens.safetensors"
 
 
 class Shard(BaseModel):
@@ -72,6 +73,15 @@ class Manifest(BaseModel):
     pad_id: int
     norms: Norms
     shards: list[Shard]
+
+
+def spoilt_file(folder: Path, manifest: Manifest) -> Path | None:
+    """A shard that is missing or of another size than was written, or the missing tokens."""
+    for shard in manifest.shards:
+        file = folder / shard.file
+        if not file.is_file() or file.stat().st_size != shard.bytes:
+            return file
+    return None if (folder / TOKENS_FILE).is_file() else folder / TOKENS_FILE
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -157,8 +157,11 @@ class SubjectStream:
 
     def remarks(self) -> list[str]:
         """What happened to the text, once it is read."""
-        cut = self.reader.truncated
-        return [f"{cut:,} documents were longer than a context and were cut"] if cut else []
+        cut, left_out = self.reader.truncated, self.reader.left_out
+        found = [f"{cut:,} documents were longer than a context and were cut"] if cut else []
+        if left_out:
+            found.append(f"{len(left_out):,} files hold no text and were left out: {left_out[0]}…")
+        return found
 
     def first_batch(self) -> ActivationBatch:
         """The first batch of the first hook, which `batches` gives again."""

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from autointerp.activations.batch import VALID, ActivationBatch, NormSample
-from autointerp.activations.manifest import FILE, Manifest, Norms, Shard
+from autointerp.activations.manifest import FILE, TOKENS_FILE, Manifest, Norms, Shard
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
 from autointerp.firings import Firings
@@ -51,6 +51,24 @@ class _State(BaseModel):
         return sum(s.contexts for s in self.shards)
 
 
+def partial_path(path: Path) -> Path:
+    """Where the cache of a path is written until it is whole."""
+    return path.with_name(path.name + ".partial")
+
+
+def unfinished(path: Path) -> str | None:
+    """What the stopped capture of a path was made from, None where there is none."""
+    state = _state_of(partial_path(path))
+    return None if state is None else state.made_from
+
+
+def _state_of(partial: Path) -> _State | None:
+    try:
+        return _State.model_validate_json((partial / _STATE).read_text())
+    except (OSError, ValidationError):
+        return None
+
+
 class CacheWriter:
     """Writes a cache beside its final place, `<path>.partial`, and moves it there when it is whole.
 
@@ -60,11 +78,11 @@ class CacheWriter:
 
     def __init__(self, path: Path, made_from: str) -> None:
         self.path = path
-        self.partial = path.with_name(path.name + ".partial")
+        self.partial = partial_path(path)
         self._rows: list[_Row] = []
         self._held_bytes = 0
-        found = self._found()
-        if found is not None and found.made_from == made_from:
+        found = _state_of(self.partial)
+        if found is not None and found.made_from == made_from and self._is_whole(found):
             self._state: _State = found
         else:
             with self._said():
@@ -82,18 +100,13 @@ class CacheWriter:
             said = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"the cache {self.path} cannot be written: {said}") from None
 
-    def _found(self) -> _State | None:
-        try:
-            state = _State.model_validate_json((self.partial / _STATE).read_text())
-        except (OSError, ValidationError):
-            return None
-        whole = all(
+    def _is_whole(self, state: _State) -> bool:
+        return all(
             (self.partial / shard.file).is_file()
             and (self.partial / shard.file).stat().st_size == shard.bytes
             and self._tokens_file(number).is_file()
             for number, shard in enumerate(state.shards)
         )
-        return state if whole else None
 
     def _tokens_file(self, number: int) -> Path:
         return self.partial / f"tokens-{number:05d}.safetensors"
@@ -102,11 +115,6 @@ class CacheWriter:
     def written(self) -> int:
         """Contexts that are on disk."""
         return self._state.contexts
-
-    @property
-    def norms(self) -> NormSample | None:
-        """The sample that a stopped capture took, None in a new one."""
-        return NormSample(*self._state.norms) if self._state.shards else None
 
     def begin(self, norms: NormSample) -> None:
         self._state.norms = (norms.median, norms.mean)
@@ -131,7 +139,6 @@ class CacheWriter:
         }
         if firings is None:
             row["acts"] = batch.activations[skip:].cpu()
-            size = row["acts"].nbytes
         else:
             token = firings.token.cpu().numpy() - skip * length
             kept = token >= 0
@@ -141,9 +148,8 @@ class CacheWriter:
             row["counts"] = counts.astype(np.uint16).reshape(-1, length)
             row["features"] = firings.feature.cpu().numpy()[kept].astype(np.int32)
             row["values"] = firings.value.cpu().numpy()[kept].astype(np.float32)
-            size = row["features"].nbytes + row["values"].nbytes
         self._rows.append(row)
-        self._held_bytes += size
+        self._held_bytes += sum(part.nbytes for part in row.values())
         # Shards end where batches end, so that a resumed capture runs the same batches.
         if self._held_bytes >= SHARD_BYTES:
             with self._said():
@@ -189,7 +195,7 @@ class CacheWriter:
         shards = self._state.shards
         parts = [load_arrays(self._tokens_file(i)) for i in range(len(shards))]
         tokens = {name: np.concatenate([p[name] for p in parts]) for name in _TOKEN_PARTS}
-        save_arrays(tokens, self.partial / "tokens.safetensors")
+        save_arrays(tokens, self.partial / TOKENS_FILE)
         valid = (tokens["mask"] & VALID) != 0
         norms = tokens["norms"][valid].astype(np.float64)
         norms = norms[np.isfinite(norms)]

@@ -67,6 +67,9 @@ def check_coder(coder: SparseCoder, x: Tensor) -> CoderCheck:
     (worse than the mean).
     """
     x = x[:CHECK_TOKENS]
+    if len(x) == 0:
+        said = "no token of the first contexts counts, so that nothing could be checked"
+        return CoderCheck(0, 0.0, coder.expected_l0, None, (said,))
     l0, fvu = reconstruction(coder, x)
     symptoms, warnings = [], []
     expected = coder.expected_l0

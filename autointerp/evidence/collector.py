@@ -79,6 +79,7 @@ class _Contexts:
 
     index: Tensor  # [contexts], in the cache
     split: Tensor  # [contexts]
+    has_text: Tensor  # bool [contexts]: not all padding
     token_ids: Tensor  # int64 [contexts, length], -1 where not valid
     low: Tensor  # [contexts], first valid position
     high: Tensor  # [contexts], one past the last valid position
@@ -251,7 +252,7 @@ class Collector:
         prefix = torch.zeros((contexts, length + 1), dtype=torch.int64, device=self.device)
         prefix[:, 1:] = terms.cumsum(1)
         split = split_of_contexts(index, self.settings.seed)
-        return _Contexts(index, split, token_ids, low, high, prefix)
+        return _Contexts(index, split, valid.any(1), token_ids, low, high, prefix)
 
     def _best_firings(
         self, kind: Kind, seen: _Contexts, found: _Firings, priority: Tensor
@@ -290,12 +291,13 @@ class Collector:
         fires = torch.zeros(contexts * rows, dtype=torch.bool, device=self.device)
         fires[found.cell[inside]] = True
         fires = fires.view(contexts, rows)
-        self._drawn_windows += contexts
+        self._drawn_windows += int(seen.has_text.sum())
         self._firing_windows += fires.sum(0)
         state = continue_hash(self._negative_state.unsqueeze(0), mix(seen.index).unsqueeze(1))
         priority = end_hash(state)
         floor = self._floor["negative"].view(len(_SPLITS), rows)[seen.split]
-        context, row = (~fires & (priority >= floor)).nonzero(as_tuple=True)
+        silent = ~fires & seen.has_text.unsqueeze(1)
+        context, row = (silent & (priority >= floor)).nonzero(as_tuple=True)
         place = start[context]
         return _Places(row, context, place, place, priority[context, row])
 

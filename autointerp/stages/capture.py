@@ -1,5 +1,8 @@
 """capture: the subject model over text → activation cache."""
 
+from dataclasses import replace
+from itertools import compress
+
 from autointerp.activations.batch import ActivationBatch, NormSample
 from autointerp.activations.capture import Encoding, capture, dense_bytes, stored_bytes
 from autointerp.activations.manifest import SparseContent
@@ -7,6 +10,7 @@ from autointerp.config import SPARSE
 from autointerp.firings import Firings
 from autointerp.job import Job
 from autointerp.progress import say
+from autointerp.runs import fingerprint
 from autointerp.stages.source import (
     cache_paths,
     check_width,
@@ -26,9 +30,14 @@ def run(job: Job) -> None:
         return
     inputs = made_from(job, settings)
     paths = cache_paths(job, settings)
-    if all(is_captured(path, inputs) for path in paths):
-        say(f"capture: done already, {', '.join(map(str, paths))}")
+    there = [is_captured(path, made) for path, made in zip(paths, inputs, strict=True)]
+    if any(there):
+        say(f"capture: done already, {', '.join(map(str, compress(paths, there)))}")
+    if all(there):
         return
+    missing = [not whole for whole in there]
+    settings = replace(settings, hooks=tuple(compress(settings.hooks, missing)))
+    paths, made_of = list(compress(paths, missing)), list(compress(inputs, missing))
     sparse = job.config.store == SPARSE
 
     def encoder(norms: NormSample, width: int) -> Encoding:
@@ -46,8 +55,8 @@ def run(job: Job) -> None:
         )
         return Encoding(content, encode)
 
-    with job.recorded(NAME, inputs) as details:
-        manifests = capture(settings, paths, job.device(), inputs, encoder if sparse else None)
+    with job.recorded(NAME, fingerprint(hooks=inputs)) as details:
+        manifests = capture(settings, paths, job.device(), made_of, encoder if sparse else None)
         details["tokens"] = manifests[0].tokens
         details["contexts"] = manifests[0].contexts
     if sparse:

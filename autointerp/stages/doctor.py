@@ -1,12 +1,13 @@
 """doctor: do coder and activations fit?"""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from torch import Tensor
 
 from autointerp.activations.batch import ActivationBatch
 from autointerp.activations.cache import DenseCache, SparseCache
-from autointerp.activations.hooks import canonical_place, decoder_layers
+from autointerp.activations.hooks import canonical_place, decoder_layers, resolve_hook
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.coders.check import (
@@ -17,6 +18,7 @@ from autointerp.coders.check import (
     check_coder,
     reconstruction,
 )
+from autointerp.errors import UserError
 from autointerp.job import Job
 from autointerp.stages.source import Source, open_source
 
@@ -50,7 +52,7 @@ def diagnose(job: Job) -> Diagnosis:
     if isinstance(source, SparseCache):
         return Diagnosis(job.coder, hook_of(source), None, (), ())
     coder, check = fit(job, source)
-    layers = _layers(coder, source) if isinstance(source, SubjectStream) else ()
+    layers = _layers(job, source) if isinstance(source, SubjectStream) else ()
     warnings = list(check.warnings)
     if layers:
         best = min(layers, key=lambda found: found.fvu)
@@ -63,24 +65,29 @@ def diagnose(job: Job) -> Diagnosis:
     return Diagnosis(coder, hook_of(source), check, layers, tuple(warnings))
 
 
-def _layers(coder: SparseCoder, stream: SubjectStream) -> tuple[LayerFit, ...]:
-    """The fit at the same place of every layer, empty where that cannot be told."""
+def _layers(job: Job, stream: SubjectStream) -> tuple[LayerFit, ...]:
+    """The fit at the same place of every layer that has it, empty where that cannot be told."""
     place = canonical_place(stream.hooks[0].name)
-    if place is None or coder.read_decoder is None:
+    assert job.coder is not None
+    if place is None or job.coder.read_decoder is None:
         return ()
-    _, modules = decoder_layers(stream.subject.model)
+    model = stream.subject.model
+    hooks: dict[int, str] = {}
+    for layer in range(len(decoder_layers(model)[1])):
+        with suppress(UserError):  # layers of hybrid models differ
+            hooks[layer] = resolve_hook(model, f"{place[0]}:{layer}").name
     contexts = max(1, CHECK_TOKENS // stream.context_length + 1)
     settings = replace(
-        stream.settings,
-        hooks=tuple(f"{place[0]}:{layer}" for layer in range(len(modules))),
-        tokens=contexts * stream.context_length,
+        stream.settings, hooks=tuple(hooks.values()), tokens=contexts * stream.context_length
     )
     every = SubjectStream(settings, stream.device, stream.subject)
     captured = next(every.captured())
     found = []
-    for layer, norms in enumerate(every.norm_samples):
-        x = counted_activations(captured.batch(layer, norms.median))[:CHECK_TOKENS]
-        l0, fvu = reconstruction(coder, x)
+    for number, (layer, norms) in enumerate(zip(hooks, every.norm_samples, strict=True)):
+        x = counted_activations(captured.batch(number, norms.median))[:CHECK_TOKENS]
+        if x.shape[1] != job.coder.d_in:
+            continue
+        l0, fvu = reconstruction(job.coder.calibrated(norms.mean).to(job.device()), x)
         assert fvu is not None
         found.append(LayerFit(layer, l0, fvu))
     return tuple(found)

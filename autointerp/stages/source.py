@@ -8,8 +8,9 @@ from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.documents import source_identity
 from autointerp.activations.formats import find_cache, open_cache
-from autointerp.activations.manifest import read_manifest
+from autointerp.activations.manifest import Manifest, read_manifest, spoilt_file
 from autointerp.activations.stream import StreamSettings, SubjectStream
+from autointerp.activations.writer import partial_path, unfinished
 from autointerp.coders import SparseCoder
 from autointerp.config import DEMO, SPARSE
 from autointerp.errors import UserError
@@ -33,7 +34,9 @@ def stream_settings(job: Job) -> StreamSettings | None:
     hook = config.hook or (job.coder.hook if job.coder else None)
     if hook is None:
         raise UserError("capture needs --hook: no coder's file names one")
-    hooks = tuple(part.strip() for part in hook.split(",") if part.strip())
+    hooks = tuple(dict.fromkeys(part.strip() for part in hook.split(",") if part.strip()))
+    if not hooks:
+        raise UserError(f"hook {hook!r} names no place")
     if config.store == SPARSE and (job.coder is None or len(hooks) > 1):
         raise UserError("--store sparse needs one --hook and the --coder that reads it")
     if config.tokens_file() is not None:
@@ -59,15 +62,16 @@ def _subject(name: str) -> str:
     return str(demo.SUBJECT) if name == DEMO else name
 
 
-def made_from(job: Job, settings: StreamSettings) -> str:
-    """A fingerprint of everything that a stream, or a cache of it, depends on."""
+def made_from(job: Job, settings: StreamSettings) -> list[str]:
+    """A fingerprint for each hook of everything that a stream, or a cache of it, depends on."""
     subject = Path(settings.subject)
-    return fingerprint(
-        settings=repr(replace(settings, batch_contexts=0)),
-        subject=source_identity(settings.subject) if subject.is_dir() else None,
-        text=source_identity(settings.text.text),
-        coder=job.coder_identity if job.config.store == SPARSE else None,
-    )
+    same_for_all = {
+        "subject": source_identity(settings.subject) if subject.is_dir() else None,
+        "text": source_identity(settings.text.text),
+        "coder": job.coder_identity if job.config.store == SPARSE else None,
+    }
+    of_each = [replace(settings, hooks=(hook,), batch_contexts=0) for hook in settings.hooks]
+    return [fingerprint(settings=repr(own), **same_for_all) for own in of_each]
 
 
 def cache_paths(job: Job, settings: StreamSettings) -> list[Path]:
@@ -80,10 +84,17 @@ def cache_paths(job: Job, settings: StreamSettings) -> list[Path]:
 
 def is_captured(path: Path, inputs: str) -> bool:
     """Whether a whole cache made from the same inputs is there, by whichever run."""
-    try:
-        return read_manifest(path).made_from == inputs
-    except UserError:
+    manifest = _manifest(path)
+    if manifest is None or manifest.made_from != inputs:
         return False
+    return spoilt_file(path, manifest) is None
+
+
+def _manifest(path: Path) -> Manifest | None:
+    try:
+        return read_manifest(path)
+    except UserError:
+        return None
 
 
 def check(job: Job) -> None:
@@ -97,12 +108,19 @@ def check(job: Job) -> None:
             )
         _check_cache(job, open_cache_of(job))
         return
-    inputs = made_from(job, settings)
-    for path in cache_paths(job, settings):
-        if job.config.cache is not None and path.exists() and not is_captured(path, inputs):
+    if job.config.cache is None:
+        return  # what stands in the run's own folder may be made anew
+    for path, inputs in zip(cache_paths(job, settings), made_from(job, settings), strict=True):
+        manifest = _manifest(path)
+        if path.exists() and (manifest is None or manifest.made_from != inputs):
             raise UserError(
                 f"{path} exists and is no cache made from these settings: drop --subject and "
                 "--text to read it as it is, or name another --cache"
+            )
+        if unfinished(path) not in (None, inputs):
+            raise UserError(
+                f"{partial_path(path)} is an unfinished capture with other settings: finish it "
+                "with those, remove it, or name another --cache"
             )
 
 
@@ -120,7 +138,7 @@ def open_source(job: Job) -> Source:
     if len(settings.hooks) > 1:
         raise UserError(f"hook {', '.join(settings.hooks)}: a run reads one, capture several")
     path = job.config.cache_path()
-    if is_captured(path, made_from(job, settings)):
+    if is_captured(path, made_from(job, settings)[0]):
         found = find_cache(path)
         return _check_cache(job, found)
     if job.config.cache is not None:
@@ -134,7 +152,7 @@ def identity_of(job: Job) -> str:
     """Changes when the run's activations do; loads no model."""
     settings = stream_settings(job)
     if settings is not None:
-        inputs = made_from(job, settings)
+        inputs = made_from(job, settings)[0]
         if not is_captured(job.config.cache_path(), inputs):
             return inputs
         return find_cache(job.config.cache_path()).identity

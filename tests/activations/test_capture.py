@@ -75,7 +75,7 @@ def test_a_stream_gives_what_the_hook_sees(subject, text):
 def test_a_cache_holds_what_the_stream_gives_to_the_bit(subject, text, tmp_path):
     for dtype in ("bfloat16", "float32"):
         settings = stream_settings(subject, text, dtype=dtype)
-        (manifest,) = capture(settings, [tmp_path / dtype], CPU, "x")
+        (manifest,) = capture(settings, [tmp_path / dtype], CPU, ["x"])
         streamed = everything(SubjectStream(settings, CPU).batches())
         cache = find_cache(tmp_path / dtype)
         assert str(cache.dtype) == f"torch.{dtype}"
@@ -98,7 +98,7 @@ def test_several_hooks_in_one_pass(subject, text, tmp_path, monkeypatch):
         LlamaForCausalLM, "forward", lambda *a, **k: (passes.append(1), forward(*a, **k))[1]
     )
     settings = stream_settings(subject, text, ("residual:0", "hook_z:1"), dtype="float32")
-    capture(settings, [tmp_path / "r", tmp_path / "z"], CPU, "x")
+    capture(settings, [tmp_path / "r", tmp_path / "z"], CPU, ["x", "y"])
     assert len(passes) == 2  # batches
     residual, z = (everything(find_cache(tmp_path / n).batches(9, CPU)) for n in "rz")
     torch.testing.assert_close(residual["activations"], hidden_states(subject, EXPECTED)[1])
@@ -152,7 +152,7 @@ def test_padding_changes_nothing_for_the_tokens_before_it(subject, tmp_path):
 )
 def test_what_cannot_be_captured_leaves_nothing(subject, text, tmp_path, changes, said):
     with pytest.raises(UserError, match=said):
-        capture(stream_settings(subject, text, **changes), [tmp_path / "cache"], CPU, "x")
+        capture(stream_settings(subject, text, **changes), [tmp_path / "cache"], CPU, ["x"])
     assert not list(tmp_path.glob("cache*"))
 
 
@@ -190,12 +190,12 @@ def test_a_killed_capture_goes_on_where_it_stopped(subject, tmp_path, monkeypatc
     monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 3 * 4 * 16 * 2)
     monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
     whole = [tmp_path / "whole-r", tmp_path / "whole-m"]
-    capture(settings, whole, CPU, "x")
+    capture(settings, whole, CPU, ["x", "y"])
     cut = [tmp_path / "cut-r", tmp_path / "cut-m"]
     with monkeypatch.context() as patch:
         killed_after(patch, killed_at)
         with pytest.raises(_Killed):
-            capture(settings, cut, CPU, "x")
+            capture(settings, cut, CPU, ["x", "y"])
     assert not cut[0].exists()
     kept = len(list((tmp_path / "cut-r.partial").glob("acts-*")))
     assert kept == killed_at // 2  # shards of two batches
@@ -204,7 +204,7 @@ def test_a_killed_capture_goes_on_where_it_stopped(subject, tmp_path, monkeypatc
     monkeypatch.setattr(
         SubjectStream, "_captured", lambda self, skip: (runs.append(skip), real(self, skip))[1]
     )
-    capture(settings, cut, CPU, "x")
+    capture(settings, cut, CPU, ["x", "y"])
     assert max(runs) == kept * 4  # contexts that are not run again
     for one, other in zip(whole, cut, strict=True):
         first, second = (find_cache(p) for p in (one, other))
@@ -220,9 +220,9 @@ def test_what_another_capture_left_is_not_gone_on_from(subject, text, tmp_path, 
         patch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 4)
         killed_after(patch, 2)
         with pytest.raises(_Killed):
-            capture(settings, [tmp_path / "c"], CPU, "of other text")
+            capture(settings, [tmp_path / "c"], CPU, ["of other text"])
     assert list((tmp_path / "c.partial").glob("acts-*"))
-    (manifest,) = capture(settings, [tmp_path / "c"], CPU, "x")
+    (manifest,) = capture(settings, [tmp_path / "c"], CPU, ["x"])
     assert manifest.made_from == "x"
     assert find_cache(tmp_path / "c").contexts == 3
     assert not (tmp_path / "c.partial").exists()
@@ -230,7 +230,7 @@ def test_what_another_capture_left_is_not_gone_on_from(subject, text, tmp_path, 
 
 def test_shards_hold_whole_batches_in_order(subject, text, tmp_path, monkeypatch):
     monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 1)
-    (manifest,) = capture(stream_settings(subject, text), [tmp_path / "c"], CPU, "x")
+    (manifest,) = capture(stream_settings(subject, text), [tmp_path / "c"], CPU, ["x"])
     assert [(s.first_context, s.contexts) for s in manifest.shards] == [(0, 2), (2, 1)]
     cache = find_cache(tmp_path / "c")
     whole = everything(cache.batches(3, CPU))
@@ -280,17 +280,17 @@ def test_a_full_disk_is_said_and_the_shards_before_are_kept(subject, tmp_path, m
         with monkeypatch.context() as patch:
             patch.setattr(CacheWriter, "_write_shard", write)
             with pytest.raises(UserError, match="cannot be written"):
-                capture(settings, [tmp_path / "c"], CPU, "x")
+                capture(settings, [tmp_path / "c"], CPU, ["x"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert CacheWriter(tmp_path / "c", "x").written > 0
-    capture(settings, [tmp_path / "c"], CPU, "x")
-    capture(settings, [tmp_path / "whole"], CPU, "x")
+    capture(settings, [tmp_path / "c"], CPU, ["x"])
+    capture(settings, [tmp_path / "whole"], CPU, ["x"])
     both = (everything(find_cache(tmp_path / n).batches(9, CPU)) for n in ("c", "whole"))
     assert same(*both)
 
 
 def test_a_place_that_cannot_be_written_is_said(subject, text):
     with pytest.raises(UserError, match="/proc/c cannot be written"):
-        capture(stream_settings(subject, text), [Path("/proc/c")], CPU, "x")
+        capture(stream_settings(subject, text), [Path("/proc/c")], CPU, ["x"])

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -6,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
+from autointerp import demo
 from autointerp.activations.chat import conversation_tokens
 from autointerp.activations.contexts import ContextReader, TextSettings
 from autointerp.activations.documents import documents, source_identity
@@ -25,6 +28,13 @@ def write_rows(path, rows):
     return path
 
 
+def texts(source, field=None):
+    """Documents that are in one piece."""
+    found = list(documents(str(source), field))
+    assert all(d.begins and d.ends for d in found)
+    return [d.text for d in found]
+
+
 def read(path, tokenizer, length=4, **changes):
     reader = ContextReader(TextSettings(str(path), length, **changes), tokenizer)
     return reader, list(reader.batches(2, 100))
@@ -36,12 +46,56 @@ def joined(batches, name):
 
 def test_documents_come_from_files_folders_and_rows(tmp_path):
     lines = write_rows(tmp_path / "a.jsonl", [{"text": "one"}, {"text": ""}, {"text": "two"}])
-    assert list(documents(str(lines))) == ["one", "two"]
+    assert texts(lines) == ["one", "two"]
     pq.write_table(pa.table({"body": ["three", None]}), tmp_path / "b.parquet")
-    assert list(documents(str(tmp_path / "b.parquet"), "body")) == ["three"]
+    assert texts(tmp_path / "b.parquet", "body") == ["three"]
     (tmp_path / "c.txt").write_text("four")
     (tmp_path / "b.parquet").unlink()
-    assert list(documents(str(tmp_path))) == ["one", "two", "four"]
+    assert texts(tmp_path) == ["one", "two", "four"]
+
+
+def test_a_file_of_bytes_is_no_text(tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}'))
+    (tmp_path / "b.txt").write_text("two")
+    with pytest.raises(UserError, match=r"a\.jsonl\.gz holds no text but bytes: unpack it"):
+        list(documents(str(tmp_path / "a.jsonl.gz")))
+    left_out = []
+    assert [d.text for d in documents(str(tmp_path), None, left_out)] == ["two"]
+    assert left_out == [tmp_path / "a.jsonl.gz"]
+    reader, _ = read(tmp_path, word_tokenizer())
+    assert len(reader.left_out) == 1
+
+
+@pytest.mark.parametrize("separator", [" ", "\n", "  ", "\n\n", "x"])
+def test_long_texts_come_in_pieces_that_are_tokenized_alike(tmp_path, monkeypatch, separator):
+    monkeypatch.setattr("autointerp.activations.documents.PIECE", 500)
+    whole = separator.join(f"word{i} (x);\nnext " for i in range(400)).strip()
+    (tmp_path / "a.txt").write_text(whole)
+    rows = write_rows(tmp_path / "b.jsonl", [{"text": whole}, {"text": "short"}])
+    tokenizer = AutoTokenizer.from_pretrained(demo.SUBJECT)
+    expected = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    for path in (tmp_path / "a.txt", rows):
+        pieces = list(documents(str(path)))
+        assert "".join(p.text for p in pieces).removesuffix("short") == whole
+        assert max(len(p.text) for p in pieces) <= 500
+        assert pieces[0].begins
+        assert pieces[-1].ends
+        assert sum(p.begins for p in pieces) == sum(p.ends for p in pieces)
+        _, batches = read(path, tokenizer, length=64, packing="concatenated", bos="none")
+        ids = np.concatenate([b.token_ids.ravel() for b in batches]).tolist()
+        assert len(ids) > 2000
+        assert ids[: len(expected)] == expected[: len(ids)]
+        numbers = np.concatenate([b.document.ravel() for b in batches])
+        assert set(numbers[: len(expected)]) == {0}
+
+
+def test_a_long_document_a_context_is_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("autointerp.activations.documents.PIECE", 100)
+    rows = write_rows(tmp_path / "b.jsonl", [{"text": "the cat sat on " * 40}, {"text": "the mat"}])
+    reader, batches = read(rows, word_tokenizer(), length=10, packing="documents", bos="document")
+    assert reader.truncated == 1
+    assert joined(batches, "token_ids")[0] == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2]
+    assert joined(batches, "valid")[1] == [True, True] + [False] * 8
 
 
 def test_conversations_of_either_kind_are_turns(tmp_path):
@@ -87,8 +141,8 @@ def test_a_data_set_of_the_hub_is_streamed(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     write_rows(folder / "train.jsonl", [{"text": "one"}, {"text": "two"}])
     write_rows(folder / "test.jsonl", [{"text": "three"}])
-    assert list(documents("hf:owner/talk")) == ["one", "two"]
-    assert list(documents("hf:owner/talk:test")) == ["three"]
+    assert texts("hf:owner/talk") == ["one", "two"]
+    assert texts("hf:owner/talk:test") == ["three"]
     assert source_identity("hf:owner/talk") != source_identity("hf:owner/talk:test")
     with pytest.raises(UserError, match="hf:owner/talk:none cannot be read"):
         list(documents("hf:owner/talk:none"))
@@ -100,7 +154,7 @@ def test_a_data_set_of_the_hub_is_streamed(tmp_path, monkeypatch):
 
 def test_the_demo_text_is_the_standard_library():
     first = next(documents("demo"))
-    assert len(first) > 0
+    assert len(first.text) > 0
     assert first == next(documents("demo"))
 
 
@@ -206,6 +260,32 @@ def test_turns_that_do_not_count_are_context_of_those_that_do(tmp_path):
     # What stands between packed conversations is nobody's words.
     _, batches = read(path, chat_tokenizer(), 8, turns="assistant")
     assert np.array(joined(batches, "counted")).sum() == 3
+
+
+@pytest.mark.parametrize("said", ["user", "a", "<end>", "", "end <end>", " the\n", "{{ x }}"])
+def test_words_that_are_the_templates_own_are_told_apart(said):
+    tokenizer = chat_tokenizer()
+    turns = [{"role": "user", "content": said}, {"role": "assistant", "content": "the mat"}]
+    ids, counted = conversation_tokens(tokenizer, turns, "user")
+    words = ["<bos>", "<user>", *said.split(), "<end>", "<assistant>", "the", "mat", "<end>"]
+    assert len(ids) == len(words)
+    expected = [False] * 2 + [True] * len(said.split()) + [False] * 5
+    assert counted.tolist() == expected
+
+
+def test_thinking_that_a_template_takes_out_or_keeps_is_not_what_was_said():
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %} <{{ m['role'] }}> {% if not loop.last %}"
+        "{{ m['content'].split('</think>')[-1].lstrip() }}{% else %}{{ m['content'] }}{% endif %}"
+        "{% endfor %}"
+    )
+    turns = [
+        {"role": "assistant", "content": "<think> cat </think> the mat"},
+        {"role": "assistant", "content": "<think> cat </think>\n\nsat on"},
+    ]
+    _, counted = conversation_tokens(tokenizer, turns, "assistant")
+    assert counted.tolist() == [False, True, True, False, False, False, False, True, True]
 
 
 def test_templates_that_are_missing_or_change_what_was_said(tmp_path):

@@ -195,6 +195,19 @@ def test_openmoss_chunks_tell_padding_from_special_tokens(tmp_path):
     assert eligible == [[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1], [0, 0, 1, 1, 0, 0]]
 
 
+def test_openmoss_chunks_of_other_widths_and_without_masks(tmp_path):
+    tokens = torch.ones(3, 6, dtype=torch.int64)
+    folder = write_chunks(tmp_path / "h", tokens, tokens, torch.randn(3, 6, 4))
+    assert find_cache(folder).has_padding_mask
+    second = folder / "chunk-00000001.safetensors"
+    chunk = load_file(second)
+    save_file({n: t for n, t in chunk.items() if "mask" not in n}, second)
+    assert not find_cache(folder).has_padding_mask
+    save_file(chunk | {"activation": torch.randn(1, 6, 5)}, second)
+    with pytest.raises(UserError, match="activations of width 5, others have 4"):
+        find_cache(folder)
+
+
 def test_openmoss_chunks_of_pickled_tensors_and_shards(tmp_path):
     folder = tmp_path / "h"
     folder.mkdir()
@@ -266,14 +279,15 @@ def test_values_that_are_not_finite_are_masked_and_counted(tmp_path):
     [
         ("acts.npy", np.ones((2, 4)), "not float16 or float32 activations"),
         ("acts.npy", np.ones((2, 4, 3), dtype=np.int8), "holds int8"),
-        ("token_ids.npy", np.ones((2, 5)), r"is \(2, 5\), not \(2, 4\)"),
+        ("token_ids.npy", np.ones((2, 5), dtype=int), r"is \(2, 5\), not \(2, 4\)"),
+        ("token_ids.npy", np.ones((2, 4)), "holds float64, not token ids"),
         ("acts.npy", np.array({"a": 1}, dtype=object), "cannot be read"),
         ("acts.npy", None, "cannot be read"),
     ],
 )
 def test_other_arrays_are_said(tmp_path, name, array, said):
     np.save(tmp_path / "acts.npy", np.ones((2, 4, 3), dtype=np.float32))
-    np.save(tmp_path / "token_ids.npy", np.ones((2, 4)))
+    np.save(tmp_path / "token_ids.npy", np.ones((2, 4), dtype=np.int64))
     if array is None:
         (tmp_path / name).write_bytes(b"\x93NUMPY")
     else:
@@ -286,7 +300,10 @@ def test_other_arrays_are_said(tmp_path, name, array, said):
     ("write", "said"),
     [
         (lambda f: None, "there is no such file"),
-        (lambda f: np.save(f, np.ones((2, 5))), "holds .2, 5. ids, the cache 2 × 4"),
+        (lambda f: np.save(f, np.ones((2, 5), int)), r"holds \(2, 5\) ids; the cache has 2 × 4"),
+        (lambda f: np.save(f, np.ones((4, 2), int)), r"holds \(4, 2\) ids; the cache has 2 × 4"),
+        (lambda f: np.save(f, np.ones((2, 4))), "holds float64, not token ids"),
+        (lambda f: np.save(f, -np.ones((2, 4), int)), "holds negative ids"),
         (lambda f: f.write_bytes(b"no"), "cannot be read"),
     ],
 )
@@ -300,6 +317,15 @@ def test_token_files_that_do_not_fit(tmp_path, write, said):
         open_cache(folder, file, str(SAELENS / "subject"))
 
 
+@pytest.mark.parametrize("ids", [np.arange(8), np.arange(8, dtype=np.uint16).reshape(2, 4)])
+def test_token_files_may_be_flat_and_of_any_integers(tmp_path, ids):
+    np.save(tmp_path / "acts.npy", np.ones((2, 4, 3), dtype=np.float32))
+    (tmp_path / "ids").mkdir()
+    np.save(tmp_path / "ids" / "ids.npy", ids)
+    cache = open_cache(tmp_path, tmp_path / "ids" / "ids.npy", str(SAELENS / "subject"))
+    assert cache.token_ids.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
 def test_token_ids_are_not_given_twice(tmp_path):
     np.save(tmp_path / "ids.npy", np.ones((24, 16)))
     with pytest.raises(UserError, match="has token ids of its own"):
@@ -310,6 +336,18 @@ def test_a_folder_of_something_else_is_said(tmp_path):
     (tmp_path / "dataset_info.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="in none of the formats native, saelens, delphi"):
         find_cache(tmp_path)
+
+
+def test_delphi_values_that_are_no_numbers_are_left_out(tmp_path):
+    where = torch.tensor([[0, 0, 0], [0, 1, 1], [0, 2, 0], [1, 0, 1]], dtype=torch.uint16)
+    values = torch.tensor([float("inf"), float("nan"), float("-inf"), 2.0]).half()
+    stored = {"locations": where, "activations": values, "tokens": torch.zeros(2, 4).long()}
+    save_file(stored, tmp_path / "0_1.safetensors")
+    cache = open_cache(tmp_path, None, str(DELPHI / "subject"))
+    found = dense_firings(cache, 2)
+    assert found[found > 0].tolist() == [65504.0, 2.0]
+    assert cache.repaired == {"infinite": 1, "no numbers": 2}
+    assert cache.remarks()[1] == "2 values in the cache were no numbers"
 
 
 def test_delphi_splits_may_be_silent_at_the_end_or_throughout(tmp_path):

@@ -15,13 +15,13 @@ from autointerp.errors import UserError
 D, FEATURES = 6, 11
 
 
-def write_saelens(path, architecture, *, transposed=False, drop=(), **config):
+def write_saelens(path, architecture, *, transposed=False, drop=(), d_in=D, **config):
     torch.manual_seed(0)
     tensors = {
-        "W_enc": torch.randn(D, FEATURES),
-        "W_dec": torch.randn(FEATURES, D),
+        "W_enc": torch.randn(d_in, FEATURES),
+        "W_dec": torch.randn(FEATURES, d_in),
         "b_enc": torch.randn(FEATURES),
-        "b_dec": torch.randn(D),
+        "b_dec": torch.randn(d_in),
         "threshold": torch.rand(FEATURES),
     }
     stored = {name: t for name, t in tensors.items() if name not in drop}

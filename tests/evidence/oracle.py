@@ -54,6 +54,8 @@ def select(
         if split_of(context, seed) != split:
             continue
         valid = [p for p in range(context_length) if token_ids[context, p] >= 0]
+        if not valid:
+            continue
         low, high = valid[0], valid[-1] + 1
         firing = [p for p in range(context_length) if values[context, p] > 0]
         if kind == "negative":

@@ -88,15 +88,24 @@ def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
     if not file.is_file():
         raise UserError(f"--tokens {file}: there is no such file")
     if file.suffix == ".npy":
-        ids = torch.from_numpy(npy_pair.read_array(file).astype(np.int64))
+        array = npy_pair.read_array(file)
+        dtype, integers = str(array.dtype), array.dtype.kind in "iu"
+        ids = torch.from_numpy(array.astype(np.int64) if integers else np.empty(0))
     else:
         names = safetensors_names(file)
         if len(names) != 1:
             found = ", ".join(sorted(names))
             raise UserError(f"--tokens {file} holds {len(names)} tensors ({found}), not one")
         ids = next(iter(read_safetensors(file, *names).values()))
-    if ids.numel() != shape[0] * shape[1]:
+        dtype, integers = str(ids.dtype).removeprefix("torch."), not ids.is_floating_point()
+    if not integers:
+        raise UserError(f"--tokens {file} holds {dtype}, not token ids")
+    ids = ids.long()
+    if ids.shape not in (shape, (shape[0] * shape[1],)):
         raise UserError(
-            f"--tokens {file} holds {tuple(ids.shape)} ids, the cache {shape[0]} × {shape[1]}"
+            f"--tokens {file} holds {tuple(ids.shape)} ids; the cache has {shape[0]} × {shape[1]} "
+            "tokens"
         )
+    if bool((ids < 0).any()):
+        raise UserError(f"--tokens {file} holds negative ids")
     return ids.reshape(shape).int()

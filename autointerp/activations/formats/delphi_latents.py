@@ -2,7 +2,8 @@
 
 `<hookpoint>/{start}_{end}.safetensors` (end included) hold the firings of a range of features:
 `locations` [n, 3] (context, position, feature − start), `activations` float16 [n], `tokens`
-[contexts, length]. float16 overflows: values beyond 65,504 are infinite and are put back to that.
+[contexts, length]. float16 overflows: values beyond 65,504 are infinite and are put back to that,
+and what is no number is left out.
 """
 
 import re
@@ -121,8 +122,9 @@ class _Reader:
                     continue  # an empty slice at a tensor's end cannot be read
                 found = where[low:high].astype(np.int64)
                 activations = file.get_slice("activations")[low:high].astype(np.float32)
-            infinite = ~np.isfinite(activations)
+            infinite, unknown = np.isposinf(activations), ~(activations > -np.inf)
             self._repaired["infinite"] += int(infinite.sum())
+            self._repaired["no numbers"] += int(unknown.sum())
             activations[infinite] = _LARGEST
             fires = activations > 0
             found = found[fires]

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from autointerp.activations.batch import NormSample
 from autointerp.activations.cache import DenseCache, Origin, SparseCache
-from autointerp.activations.manifest import FILE, Manifest, Shard, read_manifest
+from autointerp.activations.manifest import (
+    FILE,
+    TOKENS_FILE,
+    Manifest,
+    Shard,
+    read_manifest,
+    spoilt_file,
+)
 from autointerp.activations.stream import DTYPES
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
@@ -34,13 +41,10 @@ def load(path: Path) -> DenseCache | SparseCache:
     manifest = read_manifest(path)
     if manifest.contexts == 0 or manifest.tokens == 0:
         raise UserError(f"the activation cache at {path} is empty: capture it again")
-    for shard in manifest.shards:
-        file = path / shard.file
-        if not file.is_file() or file.stat().st_size != shard.bytes:
-            raise UserError(
-                f"{file} is missing or not {shard.bytes:,} bytes long: capture the cache again"
-            )
-    tokens_file = path / "tokens.safetensors"
+    spoilt = spoilt_file(path, manifest)
+    if spoilt is not None:
+        raise UserError(f"{spoilt} is missing or cut short: capture the cache again")
+    tokens_file = path / TOKENS_FILE
     tokens = read_safetensors(tokens_file, "token_ids", "mask")
     shape = (manifest.contexts, manifest.context_length)
     for name in ("token_ids", "mask"):
@@ -118,7 +122,7 @@ class _Shards:
         if file_sha256(self._path / shard.file) != shard.sha256:
             raise UserError(
                 f"{self._path / shard.file} is not what was written (its checksum differs): "
-                "capture the cache again"
+                f"remove {self._path} and capture it again"
             )
         self._verified[shard.file] = shard.sha256
         # A cache on a read-only disk is verified anew by every process.

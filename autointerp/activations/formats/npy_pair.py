@@ -54,6 +54,8 @@ def load(path: Path) -> DenseCache:
             found[name] = read_array(beside)
             if found[name].shape != (contexts, length):
                 raise UserError(f"{beside} is {found[name].shape}, not {contexts, length}")
+            if name in _TOKENS and found[name].dtype.kind not in "iu":
+                raise UserError(f"{beside} holds {found[name].dtype}, not token ids")
     tokens = next((found[n] for n in _TOKENS if n in found), None)
     kept = next((found[n] for n in _MASKS if n in found), None)
     valid = np.ones((contexts, length), bool) if kept is None else kept.astype(bool)

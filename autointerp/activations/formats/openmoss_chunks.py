@@ -40,11 +40,15 @@ def load(path: Path) -> DenseCache:
     token_ids: list[Tensor] = []
     masks: list[Tensor] = []
     starts = [0]
+    masked = 0
     d_in, dtype = 0, torch.float32
     for file in files:
         chunk = _read(file)
         activation = _activation(chunk, file)
-        contexts, length, d_in = activation.shape
+        contexts, length, width = activation.shape
+        if d_in not in (0, width):
+            raise UserError(f"{file}: activations of width {width}, others have {d_in}")
+        d_in = width
         dtype = activation.dtype
         tokens, mask = chunk.get("tokens"), chunk.get("mask", chunk.get("attention_mask"))
         for name, tensor in (("tokens", tokens), ("mask", mask)):
@@ -55,6 +59,7 @@ def load(path: Path) -> DenseCache:
         if isinstance(tokens, Tensor):
             token_ids.append(tokens.int())
         kept = mask.bool() if isinstance(mask, Tensor) else torch.ones(contexts, length).bool()
+        masked += isinstance(mask, Tensor)
         masks.append(_mask(kept, tokens))
         starts.append(starts[-1] + contexts)
 
@@ -74,7 +79,7 @@ def load(path: Path) -> DenseCache:
         shape=(starts[-1], masks[0].shape[1]),
         token_ids=torch.cat(token_ids) if len(token_ids) == len(files) else None,
         mask=torch.cat(masks),
-        has_padding_mask=True,
+        has_padding_mask=masked == len(files),
         d_in=d_in,
         dtype=dtype,
         read=read,
