@@ -63,11 +63,11 @@ class _Lines:
             self._last = time.monotonic()
             self.line()
 
-    def line(self) -> None:
+    def line(self, *, ended: bool = False) -> None:
         elapsed = max(time.monotonic() - self._began, 1e-6)
         rate = self._done / elapsed
         timing = f"in {elapsed:.1f} s"
-        if 0 < self._done < self._total:
+        if not ended and 0 < self._done < self._total:
             timing = f"{(self._total - self._done) / rate:.0f} s left"
         parts = [
             f"{self._description}: {self._done:,} of {self._total:,} {self._unit}",
@@ -84,7 +84,7 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
     if not console.is_terminal:
         lines = _Lines(description, total, unit)
         yield lines
-        lines.line()
+        lines.line(ended=True)
         return
     columns = (
         TextColumn("{task.description:<12}"),

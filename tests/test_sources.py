@@ -302,6 +302,18 @@ def test_a_cache_that_lost_a_shard_is_captured_again(cli, capturing):
         assert (cache / "acts-00000.safetensors").read_bytes() == whole
 
 
+def test_a_text_that_is_shorter_than_asked_for_is_said(cli, capturing):
+    flags, cache = capturing
+    flags = [*flags, "--hook", "residual:1", "--cache", str(cache)]
+    code, _, said = cli("capture", *flags, "--tokens", "1000")
+    assert code == 0
+    assert "360 of 1,000 tokens" in said
+    assert "left" not in said
+    assert "capture: the text ends after 360 of the 1,000 tokens asked for" in said
+    shutil.rmtree(cache)
+    assert "ends after" not in cli("capture", *flags, "--tokens", "360")[2]
+
+
 def test_an_unfinished_capture_of_other_settings_is_kept(cli, capturing, monkeypatch):
     flags, cache = capturing
     flags = [*flags, "--hook", "residual:1", "--cache", str(cache)]

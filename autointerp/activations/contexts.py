@@ -69,6 +69,7 @@ class ContextReader:
         self.bos = settings.bos if settings.bos != "auto" else _bos_of(tokenizer)
         pad = tokenizer.pad_token_id
         self.pad_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
+        self.contexts = 0  # how far the text was read
         self.truncated = 0  # documents that were longer than a row
         self.left_out: list[Path] = []  # files of the text's folder that hold no text
         if self.bos != "none" and tokenizer.bos_token_id is None:
@@ -79,7 +80,9 @@ class ContextReader:
         self.truncated = 0
         self.left_out.clear()
         rows = islice(self._rows(), skip, limit)
+        self.contexts = skip
         while batch := list(islice(rows, contexts)):
+            self.contexts += len(batch)
             yield self._stacked(batch)
 
     def _stacked(self, rows: list[_Row]) -> Contexts:

@@ -159,6 +159,9 @@ class SubjectStream:
         """What happened to the text, once it is read."""
         cut, left_out = self.reader.truncated, self.reader.left_out
         found = [f"{cut:,} documents were longer than a context and were cut"] if cut else []
+        if self.reader.contexts < self.contexts:
+            had, asked = (n * self.context_length for n in (self.reader.contexts, self.contexts))
+            found.append(f"the text ends after {had:,} of the {asked:,} tokens asked for")
         if left_out:
             found.append(f"{len(left_out):,} files hold no text and were left out: {left_out[0]}…")
         return found
