@@ -7,13 +7,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from autointerp.coders.activation import Active, above, largest, largest_of_groups
 from autointerp.firings import Firings
 
 Activation = Literal["relu", "jumprelu", "topk", "groupmax"]
 InputNorm = Literal["none", "layer_norm", "unit_rms", "mean_norm"]
 _LAYER_NORM_EPS = 1e-5
 _TINY = 1e-30
+_ROWS_ON_CPU, _ROWS_ON_GPU = 1024, 4096  # tokens that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,19 @@ class SparseCoder:
 
         Products, bias and comparisons are in float32: bfloat16 thresholds flip features.
         """
-        before = torch.addmm(self.bias, self.prepared(x), self.encoder.T)
-        token, feature, value = self._select(before)
+        rows = _ROWS_ON_CPU if x.device.type == "cpu" else _ROWS_ON_GPU
+        before = torch.empty(rows, self.features, device=x.device)
+        parts = []
+        for begin in range(0, max(len(x), 1), rows):
+            # The last bits of a product depend on its shape: all have the same, so that what fires
+            # does not depend on how tokens come in batches.
+            part = self.prepared(x[begin : begin + rows])
+            missing = rows - len(part)
+            padded = pad(part, (0, 0, 0, missing)) if missing else part
+            torch.addmm(self.bias, padded, self.encoder.T, out=before)
+            token, feature, value = self._active(before[: len(part)])
+            parts.append((token + begin, feature, value))
+        token, feature, value = (torch.cat(column) for column in zip(*parts, strict=True))
         if self.gain is not None:
             value = value * self.gain[feature]
         if self.shift is not None:
@@ -175,23 +189,12 @@ class SparseCoder:
             token, feature, value = token[fires], feature[fires], value[fires]
         return Firings(token, feature, value)
 
-    def _select(self, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Token, feature and pre-activation of what fires, ordered by token."""
-        if self.activation in ("relu", "jumprelu"):
-            active = before > 0
-            if self.activation == "jumprelu":
-                assert self.threshold is not None
-                active &= before > self.threshold
-            token, feature = active.nonzero(as_tuple=True)
-            return token, feature, before[token, feature]
+    def _active(self, before: Tensor) -> Active:
+        if self.activation == "relu":
+            return above(before, 0)
+        if self.activation == "jumprelu":
+            assert self.threshold is not None
+            return above(before, self.threshold.clamp(min=0))
         assert self.k is not None
-        if self.activation == "topk":
-            values, features = before.topk(self.k, dim=1, sorted=False)
-        else:
-            # The largest of each of k equal groups (sparsify's groupmax).
-            group = self.features // self.k
-            values, within = before.unflatten(1, (self.k, group)).max(dim=2)
-            features = within + torch.arange(self.k, device=before.device) * group
-        keep = values > 0
-        token = torch.arange(len(before), device=before.device).unsqueeze(1).expand_as(features)
-        return token[keep], features[keep], values[keep]
+        select = largest if self.activation == "topk" else largest_of_groups
+        return select(before, self.k)
