@@ -1,5 +1,6 @@
 """Token ids to text through bytes, so that characters split over tokens survive."""
 
+import codecs
 import json
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -71,7 +72,9 @@ class Vocabulary:
         return pieces
 
     def text(self, token_ids: Sequence[int]) -> str:
-        return "".join(self.pieces(token_ids))
+        """What the pieces make up."""
+        joined = b"".join([self.bytes_of(i) for i in token_ids])
+        return joined.decode("utf-8", errors=_EACH_BYTE)
 
     @cached_property
     def _buffer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,6 +128,15 @@ class Vocabulary:
         except (KeyError, pa.ArrowException) as error:
             raise UserError(f"{path} holds no vocabulary: {error}") from None
         return Vocabulary(tuple(table["bytes"].to_pylist()), frozenset(int(i) for i in special))
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+_EACH_BYTE = "autointerp.replace_each_byte"
+codecs.register_error(_EACH_BYTE, _replace_each_byte)
 
 
 def _is_utf8(data: bytes) -> bool:

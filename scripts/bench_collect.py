@@ -23,7 +23,6 @@ from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.evidence.collector import Collector
 from autointerp.firings import Firings
-from autointerp.prefetch import prefetched
 from autointerp.stages.collect import collect_settings
 
 LENGTH, CONTEXTS, ACTIVE = 128, 64, 50
@@ -114,7 +113,7 @@ def measure(case: Case, tokens: int, device: torch.device) -> dict[str, float]:
                 for _ in encoded(batches):
                     pass
             else:
-                for batch, firings in prefetched(encoded(batches)):
+                for batch, firings in encoded(batches):
                     collector.add(batch, firings)
             seconds[turn] += synchronized(device) - began
     return {

@@ -84,15 +84,17 @@ def ours(folder: Path) -> None:
 class Recorded(torch.nn.Module):
     """A model whose layers give what was recorded, batch after batch."""
 
-    def __init__(self, activations: np.ndarray) -> None:
+    def __init__(self, file: Path) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(torch.nn.Identity() for _ in range(HOOK + 1))
         self.device = torch.device("cpu")
-        self._activations = activations
+        self._file = file
         self._read = 0
 
     def forward(self, tokens: torch.Tensor) -> None:
-        part = np.array(self._activations[self._read : self._read + len(tokens)])
+        # Mapped anew each time, as ours is: pages of the file are not counted as memory.
+        mapped = np.load(self._file, mmap_mode="r")
+        part = np.array(mapped[self._read : self._read + len(tokens)])
         self._read += len(tokens)
         self.layers[HOOK](torch.from_numpy(part))
 
@@ -119,7 +121,7 @@ def delphi(folder: Path) -> None:
         return dense.view(*x.shape[:2], -1)
 
     tokens = torch.from_numpy(np.load(folder / "token_ids.npy")).long()
-    model: Any = Recorded(np.load(folder / "acts.npy", mmap_mode="r"))
+    model: Any = Recorded(folder / "acts.npy")
     cache = LatentCache(model, {hook: encode}, batch_size=BATCH)
     cache.run(n_tokens=tokens.numel(), tokens=tokens)
     cache.save_splits(n_splits=5, save_dir=raw)

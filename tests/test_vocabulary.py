@@ -28,10 +28,12 @@ def test_any_bytes_cut_anywhere_give_a_piece_a_token(data, sizes):
     for size in sizes:
         parts.append(data[begin : begin + size])
         begin += size
-    pieces = Vocabulary(tuple(parts), frozenset()).pieces(list(range(len(parts))))
+    vocabulary, ids = Vocabulary(tuple(parts), frozenset()), list(range(len(parts)))
+    pieces = vocabulary.pieces(ids)
     assert len(pieces) == len(parts)
     joined = b"".join(parts)
     assert "".join(pieces).replace("�", "") == joined.decode(errors="ignore").replace("�", "")
+    assert vocabulary.text(ids) == "".join(pieces)
 
 
 def test_a_character_belongs_to_the_token_that_completes_it():

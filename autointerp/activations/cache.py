@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,7 +27,10 @@ from autointerp.activations.batch import (
 )
 from autointerp.errors import UserError
 from autointerp.firings import Firings
+from autointerp.prefetch import prefetched
 from autointerp.vocabulary import Vocabulary
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,14 @@ class DenseCache(Cache):
         """Batches of at most `contexts` whole contexts, in order, from context `skip` on."""
         median = None if self.mask_is_whole else self.norms.median
         self.repaired.clear()
-        for begin in range(skip, self.contexts, contexts):
-            end = min(begin + contexts, self.contexts)
+
+        def read(begin: int, end: int) -> Tensor:
+            found = self.read(begin, end)
+            return found.pin_memory() if device.type == "cuda" else found
+
+        for begin, end, stored in _read_ahead(read, skip, self.contexts, contexts):
             token_ids, mask = self._tokens(begin, end, device)
-            activations = self.read(begin, end).to(device)
+            activations = stored.to(device, non_blocking=True)
             if median is not None:
                 norms = activations.float().norm(dim=-1)
                 mask = mask | (outliers(norms, (mask & VALID) != 0, median) * OUTLIER).byte()
@@ -148,14 +156,24 @@ class SparseCache(Cache):
     def batches(self, contexts: int, device: torch.device, skip: int = 0) -> Iterator[FiringBatch]:
         """Batches of at most `contexts` whole contexts, in order, from context `skip` on."""
         self.repaired.clear()
-        for begin in range(skip, self.contexts, contexts):
-            end = min(begin + contexts, self.contexts)
+        for begin, end, found in _read_ahead(self.read, skip, self.contexts, contexts):
             token_ids, mask = self._tokens(begin, end, device)
-            found = self.read(begin, end)
             firings = Firings(
                 found.token.to(device), found.feature.to(device), found.value.to(device)
             )
             yield FiringBatch(begin, token_ids, mask, firings)
+
+
+def _read_ahead(
+    read: Callable[[int, int], T], first: int, last: int, step: int
+) -> Iterator[tuple[int, int, T]]:
+    """Contexts first to last in steps: begin, end and what was read of them.
+
+    The disk is read in a thread of its own while the batch before is worked on. Nothing is computed
+    there: torch's threads for it would stand in the way of those of the encoder.
+    """
+    ends = ((begin, min(begin + step, last)) for begin in range(first, last, step))
+    return prefetched((begin, end, read(begin, end)) for begin, end in ends)
 
 
 def with_vocabulary(

@@ -80,7 +80,7 @@ class _Contexts:
     index: Tensor  # [contexts], in the cache
     split: Tensor  # [contexts]
     has_text: Tensor  # bool [contexts]: not all padding
-    token_ids: Tensor  # int64 [contexts, length], -1 where not valid
+    token_ids: Tensor  # int32 [contexts, length], -1 where not valid
     low: Tensor  # [contexts], first valid position
     high: Tensor  # [contexts], one past the last valid position
     prefix_hash: Tensor  # [contexts, length + 1]
@@ -183,9 +183,9 @@ class Collector:
             self._offer(kind, places, seen, found)
 
     def settle(self) -> None:
-        """Merge what is held back; after the last batch, and before a checkpoint."""
+        """Merge what is held back and sort it; after the last batch, and before a checkpoint."""
         for selection in self.selections:
-            selection.finish()
+            selection.sort()
             self._raise_floor(selection)
         self.statistics.settle()
 
@@ -218,13 +218,12 @@ class Collector:
     def _counted(self, firings: Firings, eligible: Tensor) -> _Firings:
         """The firings on tokens that count, of features that are collected."""
         token, row, value = firings.token, firings.feature, firings.value
+        counts = eligible.flatten().index_select(0, token)
         if self._row_of is not None:
-            row = self._row_of[row]
-            keep = eligible.flatten()[token] & (row >= 0)
-            token, row, value = token[keep], row[keep], value[keep]
-        else:
-            keep = eligible.flatten()[token]
-            token, row, value = token[keep], row[keep], value[keep]
+            row = self._row_of.index_select(0, row)
+            counts &= row >= 0
+        kept = counts.nonzero().flatten()
+        token, row, value = (column.index_select(0, kept) for column in (token, row, value))
         length = eligible.shape[1]
         context = torch.div(token, length, rounding_mode="floor")
         position = token - context * length
@@ -232,23 +231,23 @@ class Collector:
 
     def _draws(self, found: _Firings, seen: _Contexts) -> Tensor:
         """A hash of feature, context and position for every firing: a uniform draw of them."""
-        state = self._draw_state[found.row]
-        state = continue_hash(state, mix(seen.index)[found.context])
-        return end_hash(continue_hash(state, self._mixed_position[found.position]))
+        state = self._draw_state.index_select(0, found.row)
+        state = continue_hash(state, mix(seen.index).index_select(0, found.context))
+        return end_hash(continue_hash(state, self._mixed_position.index_select(0, found.position)))
 
     def _sizes(self, found: _Firings, seen: _Contexts) -> Tensor:
         """Activations as priorities, equal ones by context: positive floats order as their bits."""
         bits = found.value.view(torch.int32).long() << _CONTEXT_BITS
-        return bits + ((1 << _CONTEXT_BITS) - 1 - seen.index)[found.context]
+        return bits + ((1 << _CONTEXT_BITS) - 1 - seen.index).index_select(0, found.context)
 
     def _describe(self, batch: TokenBatch) -> _Contexts:
         contexts, length = batch.token_ids.shape
         valid = (batch.mask & VALID) != 0
-        token_ids = torch.where(valid, batch.token_ids.long(), -1)
+        token_ids = torch.where(valid, batch.token_ids, -1)
         low = valid.int().argmax(1)
         high = length - valid.flip(1).int().argmax(1)
         index = batch.first_context + torch.arange(contexts, device=self.device)
-        terms = mix(token_ids) * self._base_powers[:length]
+        terms = mix(token_ids.long()) * self._base_powers[:length]
         prefix = torch.zeros((contexts, length + 1), dtype=torch.int64, device=self.device)
         prefix[:, 1:] = terms.cumsum(1)
         split = split_of_contexts(index, self.settings.seed)
@@ -258,8 +257,8 @@ class Collector:
         self, kind: Kind, seen: _Contexts, found: _Firings, priority: Tensor
     ) -> _Places:
         """The best firing of each feature and context, where it might be kept."""
-        slot = (seen.split * len(self.features))[found.context] + found.row
-        kept = (priority >= self._floor[kind][slot]).nonzero().flatten()
+        slot = (seen.split * len(self.features)).index_select(0, found.context) + found.row
+        kept = (priority >= self._floor[kind].index_select(0, slot)).nonzero().flatten()
         cell, priority = found.cell[kept], priority[kept]
         cells = len(seen.index) * len(self.features)
         best = torch.full((cells,), NONE, dtype=torch.int64, device=self.device)
@@ -314,20 +313,22 @@ class Collector:
         for selection in self.selections:
             if selection.spec.kind == kind:
                 mine = (split == _SPLITS[selection.spec.split]).nonzero().flatten()
-                if selection.offer(new.take(mine)):
+                if selection.offer(new, mine):
                     self._raise_floor(selection)
 
     def _cut(self, kind: Kind, places: _Places, seen: _Contexts, found: _Firings) -> Candidates:
         context, start = places.context, places.start
-        span = start.unsqueeze(1) + torch.arange(self.length, device=self.device)
-        token_ids = seen.token_ids[context.unsqueeze(1), span].int()
+        first = context * seen.token_ids.shape[1] + start
+        windows_at = (seen.token_ids.numel() - self.length + 1, self.length)
+        # A view of all windows there are: picking rows of it is many times as fast as indexing.
+        token_ids = seen.token_ids.as_strided(windows_at, (1, 1)).index_select(0, first)
         activations = torch.zeros(token_ids.shape, device=self.device)
         if kind != "negative":
             cells = len(seen.index) * len(self.features)
             window_of = torch.full((cells,), NONE, dtype=torch.int64, device=self.device)
             windows = torch.arange(len(context), device=self.device)
             window_of[context * len(self.features) + places.row] = windows
-            window = window_of[found.cell]
+            window = window_of.index_select(0, found.cell)
             hit = (window != NONE).nonzero().flatten()
             window = window[hit]
             offset = found.position[hit] - start[window]

@@ -16,6 +16,7 @@ from autointerp.hashing import mix
 
 NONE = -1  # the priority of an empty place; every real priority is >= 0
 _LEAST_MERGED = 4096
+_WINDOW_DTYPES = (torch.int32, torch.float32)  # token ids and activations
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,12 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.row)
 
-    def take(self, index: Tensor) -> "Candidates":
-        """Those at `index`: int64 [m]."""
-        return Candidates(*(getattr(self, name)[index] for name in _FIELDS))
+    @classmethod
+    def empty(cls, n: int, length: int, device: torch.device) -> "Candidates":
+        """Room for n of them."""
+        integers = [torch.empty(n, dtype=torch.int64, device=device) for _ in range(6)]
+        windows = [torch.empty((n, length), dtype=t, device=device) for t in _WINDOW_DTYPES]
+        return cls(*integers, *windows)
 
 
 _FIELDS = tuple(f.name for f in fields(Candidates))
@@ -83,7 +87,8 @@ def window_bytes(length: int) -> int:
 class Selection:
     """The windows kept for one specification: tensors [features, k] and [features, k, length].
 
-    What is offered is held back until it is worth a merge; `finish` merges the rest.
+    What is offered is held back, in a store of its own, until it is worth a merge; `finish` merges
+    the rest, `sort` also puts the windows in order.
     """
 
     def __init__(
@@ -102,56 +107,76 @@ class Selection:
         self.text_hash = integers(0)
         self.token_ids = torch.full((*shape, length), -1, dtype=torch.int32, device=device)
         self.activations = torch.zeros((*shape, length), dtype=torch.float32, device=device)
-        self._held: list[Candidates] = []
-        self._held_windows = 0
         # A merge sorts all that is kept: it pays when as much again has been offered.
-        self._worth_merging = max(_LEAST_MERGED, features * spec.k)
+        room = max(_LEAST_MERGED, features * spec.k)
+        self._held = Candidates.empty(room, length, device)
+        self._held_windows = 0
 
     def tables(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in _KEPT_FIELDS}
 
     def threshold(self) -> Tensor:
         """A candidate of lower priority than this cannot enter: int64 [features]."""
-        return self.priority[:, -1]
+        return self.priority.amin(1)
 
-    def offer(self, new: Candidates) -> bool:
-        """Take in candidates; True where that has changed the threshold."""
-        if len(new) == 0:
-            return False
-        self._held.append(new)
-        self._held_windows += len(new)
-        if self._held_windows < self._worth_merging:
-            return False
-        self.finish()
-        return True
+    def offer(self, new: Candidates, index: Tensor) -> bool:
+        """Take in the candidates at `index`; True where that has changed the threshold."""
+        merged = False
+        while len(index) > 0:
+            begin = self._held_windows
+            some, index = index[: len(self._held) - begin], index[len(self._held) - begin :]
+            self._held_windows += len(some)
+            for name in _FIELDS:
+                held = getattr(self._held, name)[begin : self._held_windows]
+                torch.index_select(getattr(new, name), 0, some, out=held)
+            if self._held_windows == len(self._held):
+                self.finish()
+                merged = True
+        return merged
 
     def finish(self) -> None:
-        """Merge what is held back."""
-        if not self._held:
+        """Merge what is held back. What stays keeps its place; only what is new is copied."""
+        count, self._held_windows = self._held_windows, 0
+        if count == 0:
             return
-        held, self._held, self._held_windows = self._held, [], 0
-
-        def offered(name: str) -> Tensor:
-            return torch.cat([getattr(candidates, name) for candidates in held])
-
-        rows = torch.unique(offered("row"))
-        old_row, old_place = (self.priority[rows] != NONE).nonzero(as_tuple=True)
-        old_row = rows[old_row]
+        rows, number = torch.unique(self._held.row[:count], return_inverse=True)
+        places = rows.unsqueeze(1) * self.spec.k + torch.arange(self.spec.k, device=rows.device)
+        old = (self.priority[rows] != NONE).flatten().nonzero().flatten()
+        old_places = places.flatten()[old]
 
         def every(name: str) -> Tensor:
-            return torch.cat([getattr(self, name)[old_row, old_place], offered(name)])
+            return torch.cat([self._flat(name)[old_places], getattr(self._held, name)[:count]])
 
-        row, priority = torch.cat([old_row, offered("row")]), every("priority")
-        order = lexicographic_order(row, -priority)
+        row = torch.cat([torch.div(old, self.spec.k, rounding_mode="floor"), number])
+        order = lexicographic_order(row, -every("priority"))
         order = order[~_repeats(row[order], every("text_hash")[order])]
-        place = rank_in_group(starts_of_groups(row[order]))
-        order, place = order[place < self.spec.k], place[place < self.spec.k]
-        row = row[order]
-        for name in _KEPT_FIELDS[::-1]:  # one at a time for the memory, the priority last
-            values = every(name)[order]
-            if name == "priority":
-                self.priority[rows] = NONE
-            getattr(self, name)[row, place] = values
+        best = order[rank_in_group(starts_of_groups(row[order])) < self.spec.k]
+        free = torch.ones(places.shape, dtype=torch.bool, device=rows.device)
+        free.view(-1)[old[best[best < len(old)]]] = False
+        places_before = free.sum(1).cumsum(0) - free.sum(1)
+        free_places = places[free]
+        self._flat("priority")[free_places] = NONE
+        new = best[best >= len(old)]
+        rank = rank_in_group(starts_of_groups(row[new]))
+        place = free_places[places_before[row[new]] + rank]
+        for name in _KEPT_FIELDS:
+            values = getattr(self._held, name).index_select(0, new - len(old))
+            self._flat(name).index_copy_(0, place, values)
+
+    def sort(self) -> None:
+        """Merge what is held back and put every feature's windows in order, the best first."""
+        self.finish()
+        order = self.priority.argsort(1, descending=True)
+        begins = torch.arange(len(order), device=order.device).unsqueeze(1) * self.spec.k
+        index = (begins + order).flatten()
+        for name in _KEPT_FIELDS:
+            flat = self._flat(name)
+            flat.copy_(flat.index_select(0, index))
+
+    def _flat(self, name: str) -> Tensor:
+        """A table with its first two dimensions as one."""
+        table: Tensor = getattr(self, name)
+        return table.flatten(0, 1)
 
     def drop_texts_of(self, other: "Selection") -> int:
         """Remove windows whose tokens also stand in `other`; returns how many.

@@ -18,6 +18,7 @@ from autointerp.evidence.selection import (
 _BINS_PER_OCTAVE = 2
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -12, 14
 BINS = _BINS_PER_OCTAVE * (_HIGHEST_OCTAVE - _LOWEST_OCTAVE)
+_MANTISSA_BITS, _EXPONENT_BIAS, _MANTISSA_OF_SQRT_2 = 23, 127, 0x3504F3
 FIRINGS_SAMPLED = 256
 _L0_BINS = 1025  # active features on a token; the last also takes what lies beyond
 _TABLES = ("total", "maximum", "histogram", "sample_draw", "sample_token", "sample_value")
@@ -26,6 +27,14 @@ _TABLES = ("total", "maximum", "histogram", "sample_draw", "sample_token", "samp
 def histogram_edges() -> list[float]:
     """The lower edge of each bin and the upper edge of the last: [BINS + 1]."""
     return [2.0 ** (_LOWEST_OCTAVE + i / _BINS_PER_OCTAVE) for i in range(BINS + 1)]
+
+
+def _bins(value: Tensor) -> Tensor:
+    """The bin of positive float32 values: int64, the same shape. Read off their bits, for speed."""
+    bits = value.view(torch.int32)
+    octave = (bits >> _MANTISSA_BITS) - _EXPONENT_BIAS - _LOWEST_OCTAVE
+    upper_half = (bits & ((1 << _MANTISSA_BITS) - 1)) >= _MANTISSA_OF_SQRT_2
+    return (octave * _BINS_PER_OCTAVE + upper_half).clamp_(0, BINS - 1).long()
 
 
 def statistics_bytes() -> int:
@@ -56,7 +65,6 @@ class Statistics:
         self.sample_value = torch.zeros(shape, dtype=torch.float32, device=device)
         self._sampled = torch.zeros(features, dtype=torch.int64, device=device)
         self._floor = torch.full((features,), NONE, dtype=torch.int64, device=device)
-        self._edges = torch.tensor(histogram_edges()[1:-1], device=device)
 
     @property
     def n_active(self) -> Tensor:
@@ -85,19 +93,21 @@ class Statistics:
         self.l0_counts += torch.bincount(active.clamp(max=_L0_BINS - 1), minlength=_L0_BINS)
         self.total.index_add_(0, row, value.double())
         self.maximum.scatter_reduce_(0, row, value, "amax")
-        bins = torch.bucketize(value, self._edges, right=True)
+        cells = row * BINS + _bins(value)
         ones = torch.ones((), dtype=torch.int64, device=row.device).expand(len(row))
-        self.histogram.view(-1).scatter_add_(0, row * BINS + bins, ones)
-        kept = (draw >= self._floor[row]).nonzero().flatten()
+        self.histogram.view(-1).scatter_add_(0, cells, ones)
+        kept = (draw >= self._floor.index_select(0, row)).nonzero().flatten()
         self._sample(row[kept], value[kept], token_id.flatten()[place[kept]], draw[kept])
 
     def _sample(self, row: Tensor, value: Tensor, token_id: Tensor, draw: Tensor) -> None:
         """Keep the firings of largest draw of every feature."""
         if len(row) == 0:
             return
-        order = lexicographic_order(row, -draw)
+        order = row.argsort(stable=True)
         rank = rank_in_group(starts_of_groups(row[order]))
-        order, rank = order[rank < FIRINGS_SAMPLED], rank[rank < FIRINGS_SAMPLED]
+        if int(rank.max()) >= FIRINGS_SAMPLED:
+            order = lexicographic_order(row, -draw)
+            order, rank = order[rank < FIRINGS_SAMPLED], rank[rank < FIRINGS_SAMPLED]
         row = row[order]
         if int((self._sampled[row] + rank).max()) >= self.sample_draw.shape[1]:
             self._choose()
@@ -109,16 +119,21 @@ class Statistics:
 
     def _choose(self) -> None:
         """Keep the largest draws of every feature and free the other places."""
-        order = self.sample_draw.argsort(dim=1, descending=True)[:, :FIRINGS_SAMPLED]
+        rows = (self._sampled > FIRINGS_SAMPLED).nonzero().flatten()
+        order = self.sample_draw[rows].argsort(dim=1, descending=True)[:, :FIRINGS_SAMPLED]
         for table in (self.sample_draw, self.sample_token, self.sample_value):
-            table[:, :FIRINGS_SAMPLED] = table.gather(1, order)
-        self.sample_draw[:, FIRINGS_SAMPLED:] = NONE
+            table[rows, :FIRINGS_SAMPLED] = table[rows].gather(1, order)
+        self.sample_draw[rows, FIRINGS_SAMPLED:] = NONE
         self._sampled.clamp_(max=FIRINGS_SAMPLED)
-        self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
+        self._floor[rows] = self.sample_draw[rows, FIRINGS_SAMPLED - 1]
 
     def settle(self) -> None:
-        """Leave no more than the sample's size of each feature."""
+        """Leave no more than the sample's size of each feature, in the order of their draws."""
         self._choose()
+        order = self.sample_draw.argsort(dim=1, descending=True)
+        for table in (self.sample_draw, self.sample_token, self.sample_value):
+            table.copy_(table.gather(1, order))
+        self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
 
     def tables(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in _TABLES}

@@ -25,6 +25,7 @@ from autointerp.evidence.selection import NONE, Selection
 from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
 from autointerp.files import atomic_path, open_parquet
+from autointerp.prefetch import prefetched
 from autointerp.vocabulary import Vocabulary
 
 # A row group is what reading one feature decompresses; fewer groups make a shorter footer.
@@ -149,10 +150,11 @@ def windows_file(coder: str, vocabulary: Vocabulary, path: Path) -> Iterator[Wri
     ):
 
         def write(collector: Collector) -> int:
-            total = 0
-            for begin in range(0, len(collector.features), _FEATURES_A_GROUP):
-                rows = range(begin, min(begin + _FEATURES_A_GROUP, len(collector.features)))
-                table = _group_table(collector, rows, coder, vocabulary)
+            total, features = 0, len(collector.features)
+            begins = range(0, features, _FEATURES_A_GROUP)
+            groups = (range(b, min(b + _FEATURES_A_GROUP, features)) for b in begins)
+            tables = (_group_table(collector, rows, coder, vocabulary) for rows in groups)
+            for table in prefetched(tables):  # one is made while another is written
                 total += len(table)
                 if len(table) > 0:
                     writer.write_table(table, row_group_size=len(table))

@@ -28,7 +28,6 @@ from autointerp.files import atomic_path
 from autointerp.firings import Firings
 from autointerp.job import Job
 from autointerp.memory import free_bytes
-from autointerp.prefetch import prefetched
 from autointerp.progress import say, track
 from autointerp.runs import Run, fingerprint
 from autointerp.stages.doctor import fit, hook_of
@@ -112,7 +111,7 @@ def _pass(job: Job, source: Source, coder: SparseCoder | None, collector: Collec
         progress.advance(done * source.context_length)
         made = _encoded(source, coder, config.batch_contexts, job.device(), done)
         saved = time.monotonic()
-        for batch, firings in prefetched(made):
+        for batch, firings in made:
             collector.add(batch, firings)
             done += len(batch.token_ids)
             progress.advance(batch.token_ids.numel())

@@ -46,7 +46,8 @@ def load(path: Path) -> DenseCache:
             f"{file} holds {activations.dtype} {activations.shape}, not float16 or float32 "
             "activations [contexts, length, width]"
         )
-    contexts, length, width = activations.shape
+    (contexts, length, width), dtype = activations.shape, _DTYPES[activations.dtype.name]
+    del activations
     found = {}
     for name in (*_TOKENS, *_MASKS):
         beside = file.with_name(name)
@@ -61,7 +62,8 @@ def load(path: Path) -> DenseCache:
     valid = np.ones((contexts, length), bool) if kept is None else kept.astype(bool)
 
     def read(begin: int, end: int) -> Tensor:
-        return torch.from_numpy(np.array(activations[begin:end]))
+        # Mapped anew each time: what was read before would stay in memory with the mapping.
+        return torch.from_numpy(np.array(read_array(file)[begin:end]))
 
     return DenseCache(
         path=path,
@@ -73,6 +75,6 @@ def load(path: Path) -> DenseCache:
         mask=torch.from_numpy(valid.astype(np.uint8) * VALID),
         has_padding_mask=kept is not None,
         d_in=width,
-        dtype=_DTYPES[activations.dtype.name],
+        dtype=dtype,
         read=read,
     )
