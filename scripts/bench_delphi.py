@@ -77,7 +77,8 @@ def ours(folder: Path) -> None:
     with windows_file("demo", cache.words(), folder / "windows.parquet") as write:
         write(collector)
     table = features_table(collector, "demo", cache.words())
-    write_features([table], [collector.statistics.counters()], folder / "features.parquet")
+    counters, sketches = collector.statistics.counters(), collector.statistics.sketches()
+    write_features([table], [counters], [sketches], folder / "features.parquet")
     say("ours", encode, time.perf_counter() - began, coder.features)
 
 

@@ -40,7 +40,7 @@ _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _HASH_BASE = 0x9E3779B97F4A7C15 - (1 << 64)
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
 _NEVER = (1 << 63) - 1  # no priority is as high
-_SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT = 0x5A3, 0x2E6, 0x57A
+_SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT, _TOKEN_SALT = 0x5A3, 0x2E6, 0x57A, 0x70C
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,13 @@ class Collector:
         seen = self._describe(batch)
         found = self._counted(firings, eligible)
         draw = self._draws(found, seen)
+        place = found.context * batch.token_ids.shape[1] + found.position
         self.statistics.add(
             row=found.row,
             value=found.value,
             token_id=batch.token_ids,
-            place=found.context * batch.token_ids.shape[1] + found.position,
-            draw=draw,
+            place=place,
+            draw=self._token_draws(seen).flatten().index_select(0, place),
             eligible=eligible,
             masked=batch.masked_counts(),
         )
@@ -234,6 +235,11 @@ class Collector:
         state = self._draw_state.index_select(0, found.row)
         state = continue_hash(state, mix(seen.index).index_select(0, found.context))
         return end_hash(continue_hash(state, self._mixed_position.index_select(0, found.position)))
+
+    def _token_draws(self, seen: _Contexts) -> Tensor:
+        """A hash of context and position for every token, the same for all features."""
+        state = start_hash(self.settings.seed ^ _TOKEN_SALT, seen.index)
+        return end_hash(continue_hash(state.unsqueeze(1), self._mixed_position))
 
     def _sizes(self, found: _Firings, seen: _Contexts) -> Tensor:
         """Activations as priorities, equal ones by context: positive floats order as their bits."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autointerp.evidence.coactive import SKETCH
 from autointerp.evidence.selection import (
     NONE,
     lexicographic_order,
@@ -46,7 +47,8 @@ class Statistics:
     """Running statistics; tensors [features] unless said otherwise.
 
     Top tokens come from a uniform sample of `FIRINGS_SAMPLED` firings a feature (all of them where
-    there are fewer): exact counts of every (feature, token) pair would grow with the corpus.
+    there are fewer): exact counts of every (feature, token) pair would grow with the corpus. Which
+    are sampled depends on the token alone, so that samples of two features can be compared.
     """
 
     def __init__(self, features: int, device: torch.device) -> None:
@@ -84,7 +86,8 @@ class Statistics:
     ) -> None:
         """row, value, draw: [firings]; place: [firings], in the flattened token_id.
 
-        token_id, eligible: [contexts, length], of the batch.
+        draw: a hash of the token's place in the corpus, the same for every feature. token_id,
+        eligible: [contexts, length], of the batch.
         """
         self.tokens += int(eligible.sum())
         self.firings += len(row)
@@ -134,6 +137,10 @@ class Statistics:
         for table in (self.sample_draw, self.sample_token, self.sample_value):
             table.copy_(table.gather(1, order))
         self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
+
+    def sketches(self) -> Tensor:
+        """The largest draws of every feature, once settled: int64 [features, SKETCH], sorted."""
+        return self.sample_draw[:, :SKETCH].clone()
 
     def tables(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in _TABLES}

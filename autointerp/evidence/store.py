@@ -16,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
 from autointerp.errors import UserError
+from autointerp.evidence.coactive import coactive_features
 from autointerp.evidence.collector import Collector
 from autointerp.evidence.directions import Directions, Ranked
 from autointerp.evidence.selection import NONE, Selection
@@ -33,6 +35,7 @@ _FEATURES_A_GROUP = 32
 _FEATURE_ROWS_A_GROUP = 1024
 _FEW = 64  # features whose statistics are looked up rather than all read
 _TOP_TOKENS = 10
+_COACTIVE = 10  # features that fire on the same tokens
 _DENSE = 0.1  # share of tokens
 
 WINDOWS_SCHEMA = pa.schema(
@@ -80,6 +83,12 @@ FEATURES_SCHEMA = pa.schema(
         ),
         ("raised_tokens", pa.list_(_TOKEN_LOGIT)),
         ("lowered_tokens", pa.list_(_TOKEN_LOGIT)),
+        # Features that fire on the same tokens, among those collected; by sketch where both fire on
+        # many.
+        (
+            "coactive",
+            pa.list_(pa.struct([("feature", pa.int32()), ("jaccard", pa.float32())])),
+        ),
     ]
 )
 
@@ -214,16 +223,33 @@ def features_table(
             )
         ),
     ]
-    return pa.table(columns, schema=FEATURES_SCHEMA)
+    return pa.table(columns, schema=pa.schema(list(FEATURES_SCHEMA)[: len(columns)]))
+
+
+def _coactive(tables: Sequence[pa.Table], sketches: Sequence[Tensor]) -> pa.Array:
+    feature = np.concatenate([t["feature"].to_numpy() for t in tables])
+    n_active = np.concatenate([t["n_active"].to_numpy() for t in tables])
+    found = coactive_features(torch.cat(list(sketches)), torch.from_numpy(n_active), _COACTIVE)
+    items, scores = feature[found.item.numpy()], found.score.numpy()
+    kept = scores > 0
+    kind = FEATURES_SCHEMA.field("coactive").type.value_type
+    values = pa.StructArray.from_arrays(
+        [pa.array(items[kept]), pa.array(scores[kept])], fields=list(kind)
+    )
+    offsets = np.concatenate([[0], kept.sum(1).cumsum()]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
 def write_features(
-    tables: Sequence[pa.Table], counters: Sequence[Mapping[str, Any]], path: Path
+    tables: Sequence[pa.Table],
+    counters: Sequence[Mapping[str, Any]],
+    sketches: Sequence[Tensor],
+    path: Path,
 ) -> None:
     """Write `features.parquet`; corpus-wide numbers go into its metadata.
 
-    `counters` are those of the collectors' statistics, which saw the same tokens, each for features
-    of its own.
+    `counters` and `sketches` (on the CPU) are those of the collectors' statistics, which saw the
+    same tokens, each for features of its own.
     """
     first = counters[0]
     metadata = {
@@ -234,7 +260,10 @@ def write_features(
     }
     if len(counters) == 1:  # of a part of the features there is no distribution of the whole
         metadata["l0_quantiles"] = json.dumps(_quantiles(np.array(first["l0_counts"])))
-    table = pa.concat_tables(tables).replace_schema_metadata(metadata)
+    table = pa.concat_tables(tables).append_column(
+        FEATURES_SCHEMA.field("coactive"), _coactive(tables, sketches)
+    )
+    table = table.replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=_FEATURE_ROWS_A_GROUP)
 
@@ -306,6 +335,7 @@ class EvidenceStore:
             max_activation=row["max_activation"],
             top_tokens=[TokenCount(**t) for t in row["top_tokens"]],
             similar=[(s["feature"], s["cosine"]) for s in row["similar"] or []],
+            coactive=[(c["feature"], c["jaccard"]) for c in row["coactive"]],
             raised_tokens=[t["token"] for t in row["raised_tokens"] or []],
             lowered_tokens=[t["token"] for t in row["lowered_tokens"] or []],
             windows=windows,

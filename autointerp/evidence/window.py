@@ -60,6 +60,7 @@ class FeatureEvidence:
     top_tokens: list[TokenCount] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     similar: list[tuple[int, float]] = field(default_factory=list)  # by cosine of the decoder
+    coactive: list[tuple[int, float]] = field(default_factory=list)  # by Jaccard overlap of tokens
     raised_tokens: list[str] = field(default_factory=list)  # by the logit lens
     lowered_tokens: list[str] = field(default_factory=list)
 

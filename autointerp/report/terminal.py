@@ -22,6 +22,7 @@ from autointerp.tables.read import load_labels
 from autointerp.vocabulary import Vocabulary
 
 _SHOWN_WINDOWS = 5
+_SHOWN_FEATURES, _SHOWN_TOKENS = 5, 8
 _HEADLINES = {
     detection.NAME: f"{detection.NAME}_{detection.METRIC}",
     simulation.NAME: f"{simulation.NAME}_{simulation.METRIC}",
@@ -122,7 +123,7 @@ def feature_panel(
                 "–" if pd.isna(n) else str(int(n)),
             )
         parts.append(scores)
-    tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:8])
+    tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:_SHOWN_TOKENS])
     parts.append(
         Text(
             f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), "
@@ -130,6 +131,17 @@ def feature_panel(
         )
     )
     parts.append(Text(f"top tokens among sampled firings: {tokens or 'none'}"))
+    for what, features in (
+        ("fires together with (share of tokens)", evidence.coactive),
+        ("similar decoder directions (cosine)", evidence.similar),
+    ):
+        if features:
+            listed = ", ".join(f"{f} ({score:.2f})" for f, score in features[:_SHOWN_FEATURES])
+            parts.append(Text(f"{what}: {listed}"))
+    for what, raised in (("raises", evidence.raised_tokens), ("lowers", evidence.lowered_tokens)):
+        if raised:
+            listed = ", ".join(quoted(token) for token in raised[:_SHOWN_TOKENS])
+            parts.append(Text(f"{what} the next token's chance: {listed}"))
     for title, kind, split in (
         ("largest activations", "top", "label"),
         ("sampled firings", "sample", "label"),

@@ -149,7 +149,7 @@ def run(job: Job) -> None:
     if settings.length > length:
         say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
     tiles = _tiles(job, min(settings.length, length), settings)
-    tables, counters = [], []
+    tables, counters, sketches = [], [], []
     windows = dropped = 0
     with job.recorded(NAME, inputs) as details:
         vocabulary = source.words()
@@ -164,9 +164,10 @@ def run(job: Job) -> None:
                 found = _directions(coder, source, torch.tensor(tile), device)
                 tables.append(features_table(collector, job.coder_name, vocabulary, found))
                 counters.append(collector.statistics.counters())
+                sketches.append(collector.statistics.sketches().cpu())
         with atomic_path(files.vocabulary) as temporary:
             vocabulary.save(temporary)
-        write_features(tables, counters, files.features)
+        write_features(tables, counters, sketches, files.features)
         size = files.windows.stat().st_size
         say(
             f"collect: {windows:,} windows in {size / 1e6:,.1f} MB, "

@@ -22,7 +22,10 @@ def write_evidence(folder, collector):
     with windows_file("c", VOCABULARY, folder / "windows.parquet") as write:
         windows = write(collector)
     tables = [features_table(collector, "c", VOCABULARY)]
-    write_features(tables, [collector.statistics.counters()], folder / "features.parquet")
+    statistics = collector.statistics
+    write_features(
+        tables, [statistics.counters()], [statistics.sketches()], folder / "features.parquet"
+    )
     return windows
 
 
