@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from autointerp.activations.masks import MASKS, Mask
 from autointerp.errors import UserError
 
 DEMO = "demo"
@@ -120,6 +121,18 @@ class RunConfig(BaseModel):
     window_before: int = _setting(
         23, "evidence", "Tokens of a window before its peak, where the context has them.", ge=0
     )
+    masks: str = _setting(
+        ",".join(MASKS),
+        "evidence",
+        "Comma-separated: tokens that never count, though windows show them; none: all but padding "
+        "do. Norm outliers are over 10 times the median: attention sinks.",
+    )
+    repeats: Literal["near", "exact", "none"] = _setting(
+        "near",
+        "evidence",
+        "Of a feature's windows with one text only the best is kept: near by shingles of 4 tokens, "
+        "exact, or none to keep all.",
+    )
     memory_gb: float | None = _setting(
         None,
         "evidence",
@@ -201,9 +214,17 @@ class RunConfig(BaseModel):
     @field_validator("scorers")
     @classmethod
     def _known_scorers(cls, value: str) -> str:
-        for name in value.split(","):
-            if name.strip() not in ("detection", "simulation"):
-                raise ValueError(f"{name.strip()!r} is no scorer; known: detection, simulation")
+        for name in _names(value):
+            if name not in ("detection", "simulation"):
+                raise ValueError(f"{name!r} is no scorer; known: detection, simulation")
+        return value
+
+    @field_validator("masks")
+    @classmethod
+    def _known_masks(cls, value: str) -> str:
+        for name in _names(value):
+            if name not in (*MASKS, "none"):
+                raise ValueError(f"{name!r} is no mask; known: {', '.join(MASKS)} and none")
         return value
 
     @model_validator(mode="after")
@@ -226,7 +247,11 @@ class RunConfig(BaseModel):
         return self
 
     def scorer_names(self) -> list[str]:
-        return list(dict.fromkeys(name.strip() for name in self.scorers.split(",")))
+        return _names(self.scorers)
+
+    def mask_names(self) -> tuple[Mask, ...]:
+        """In the order of MASKS."""
+        return tuple(name for name in MASKS if name in _names(self.masks))
 
     def uses_model(self) -> bool:
         return self.labeler == "llm" or (self.labeler == "auto" and self.model is not None)
@@ -259,6 +284,11 @@ class RunConfig(BaseModel):
 
     def cache_path(self) -> Path:
         return Path(self.cache) if self.cache is not None else self.run_path() / "cache"
+
+
+def _names(value: str) -> list[str]:
+    """The names in a comma-separated setting, each once."""
+    return list(dict.fromkeys(name.strip() for name in value.split(",")))
 
 
 def setting_section(name: str) -> str:

@@ -82,6 +82,29 @@ def test_in_several_passes_the_evidence_is_the_same(cli, planted, tmp_path, arch
     assert one == many
 
 
+def test_what_counts_and_what_repeats_is_the_users(cli, tmp_path):
+    def collected(name, *flags):
+        out = tmp_path / name
+        code, _, said = cli("collect", *DEMO, "--features", "0-59", "--out", str(out), *flags)
+        assert code == 0, said
+        record = json.loads((out / "run.json").read_text())["stages"]["collect"]
+        return record, windows(out), features(out)
+
+    whole, kept, known = collected("a")
+    assert whole["corpus"]["masked"]["first_position"] == 128
+    record, _, more = collected("b", "--masks", "special,norm_outlier")
+    assert record["corpus"]["masked"].keys() == {"padding", "special", "norm_outlier"}
+    assert record["corpus"]["tokens"] == whole["corpus"]["tokens"] + 128
+    assert more.n_active.sum() > known.n_active.sum()
+    assert whole["repeats_at_least"] > 0
+    record, every, _ = collected("c", "--repeats", "none")
+    assert record["repeats_at_least"] == record["shared_between_splits"] == 0
+    assert len(kept) < len(every)
+    code, _, said = cli("collect", *DEMO, "--masks", "first")
+    assert code == 2
+    assert "'first' is no mask; known: first_position, special" in said
+
+
 def test_a_sparse_cache_is_of_its_coder(cli, tmp_path):
     flags = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
     small = [*DEMO[:-1], "2048", *flags]

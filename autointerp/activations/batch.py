@@ -1,14 +1,17 @@
 """Batches of whole contexts: tokens, which of them may be a window's centre, and their values."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from autointerp.activations.masks import MASKS, Mask
 from autointerp.firings import Firings
 
 # Bits of a token's mask. UNCOUNTED: a token of a turn of a chat that is not to count.
 VALID, SPECIAL, OUTLIER, UNCOUNTED = 1, 2, 4, 8
 OUTLIER_MULTIPLE = 10.0
+_MASK_BITS = {"special": SPECIAL, "norm_outlier": OUTLIER, "other_turns": UNCOUNTED}
 
 
 @dataclass(frozen=True)
@@ -19,34 +22,32 @@ class TokenBatch:
     token_ids: Tensor  # int32 [contexts, length]
     mask: Tensor  # uint8 [contexts, length]: VALID, SPECIAL, OUTLIER, UNCOUNTED
 
-    def eligible(self) -> Tensor:
+    def eligible(self, masks: Collection[Mask] = MASKS) -> Tensor:
         """Tokens whose activations count: bool [contexts, length].
 
-        Not padding, not a context's first token, not a special token, no norm outlier and not in
-        a turn that is left out: the first ones carry attention sinks, which would take the top
-        windows of hundreds of features.
+        Not padding, and as `masks` has it not a context's first token, not a special token, no
+        norm outlier and not in a turn that is left out: the first ones carry attention sinks, which
+        would take the top windows of hundreds of features.
         """
-        return (self.mask == VALID) & ~self.first_tokens()
+        hiding = sum(bit for name, bit in _MASK_BITS.items() if name in masks)
+        counts = (self.mask & (VALID | hiding)) == VALID
+        return counts & ~self.first_tokens() if "first_position" in masks else counts
 
     def first_tokens(self) -> Tensor:
         """The first token of every context that is no padding: bool [contexts, length]."""
         valid = (self.mask & VALID) != 0
         return valid & (valid.cumsum(1) == 1)
 
-    def masked_counts(self) -> dict[str, int]:
+    def masked_counts(self, masks: Collection[Mask] = MASKS) -> dict[str, int]:
         """How many tokens each reason masks; a token may have several reasons."""
         valid = (self.mask & VALID) != 0
 
         def count(bit: int) -> int:
             return int((valid & ((self.mask & bit) != 0)).sum())
 
-        return {
-            "padding": int((~valid).sum()),
-            "first_position": int(self.first_tokens().sum()),
-            "special": count(SPECIAL),
-            "norm_outlier": count(OUTLIER),
-            "other_turns": count(UNCOUNTED),
-        }
+        found = {"first_position": int(self.first_tokens().sum())}
+        found |= {name: count(bit) for name, bit in _MASK_BITS.items()}
+        return {"padding": int((~valid).sum())} | {n: c for n, c in found.items() if n in masks}
 
 
 @dataclass(frozen=True)

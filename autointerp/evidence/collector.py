@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from autointerp.activations.batch import VALID, TokenBatch
+from autointerp.activations.masks import MASKS, Mask
+from autointerp.evidence.repeats import Repeats, text_keys
 from autointerp.evidence.selection import (
     NONE,
     Candidates,
@@ -36,8 +38,6 @@ from autointerp.hashing import (
 )
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
-# Odd, so that it has an inverse modulo 2^64 and window hashes can be moved to position zero.
-_HASH_BASE = 0x9E3779B97F4A7C15 - (1 << 64)
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
 _NEVER = (1 << 63) - 1  # no priority is as high
 _SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT, _TOKEN_SALT = 0x5A3, 0x2E6, 0x57A, 0x70C
@@ -45,26 +45,18 @@ _SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT, _TOKEN_SALT = 0x5A3, 0x2E6, 0x57A, 0x
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """`before`: tokens of a window that come before its peak, where the context has them."""
+    """`before`: tokens of a window that come before its peak, where the context has them.
+
+    `repeats`: of which windows of a feature only the best is kept. `masks`: which tokens do not
+    count.
+    """
 
     length: int
     before: int
     selections: tuple[SelectionSpec, ...]
     seed: int
-
-
-def _powers(base: int, n: int, device: torch.device) -> Tensor:
-    """base^0 … base^(n-1) modulo 2^64, as int64 [n]."""
-    ones = torch.full((n,), base, dtype=torch.int64, device=device)
-    if n:
-        ones[0] = 1
-    return ones.cumprod(0)
-
-
-def _inverse(base: int) -> int:
-    """The inverse of an odd number modulo 2^64, as a signed integer."""
-    inverse = pow(base % (1 << 64), -1, 1 << 64)
-    return inverse - (1 << 64) if inverse >> 63 else inverse
+    repeats: Repeats = "near"
+    masks: tuple[Mask, ...] = MASKS
 
 
 def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
@@ -83,7 +75,7 @@ class _Contexts:
     token_ids: Tensor  # int32 [contexts, length], -1 where not valid
     low: Tensor  # [contexts], first valid position
     high: Tensor  # [contexts], one past the last valid position
-    prefix_hash: Tensor  # [contexts, length + 1]
+    text_key: Tensor  # [contexts, starts of windows]
 
 
 @dataclass(frozen=True)
@@ -147,8 +139,6 @@ class Collector:
         self.statistics = Statistics(rows, device)
         self._drawn_windows = 0
         self._firing_windows = torch.zeros(rows, dtype=torch.int64, device=device)
-        self._base_powers = _powers(_HASH_BASE, context_length, device)
-        self._inverse_powers = _powers(_inverse(_HASH_BASE), context_length + 1, device)
         self._draw_state = start_hash(settings.seed ^ _SAMPLE_SALT, self.features)
         self._negative_state = start_hash(settings.seed ^ _NEGATIVE_SALT, self.features)
         self._mixed_position = mix(torch.arange(context_length, device=device))
@@ -161,7 +151,7 @@ class Collector:
 
     def add(self, batch: TokenBatch, firings: Firings) -> None:
         """Take in one batch; `firings.token` counts the batch's tokens row by row."""
-        eligible = batch.eligible()
+        eligible = batch.eligible(self.settings.masks)
         seen = self._describe(batch)
         found = self._counted(firings, eligible)
         draw = self._draws(found, seen)
@@ -173,7 +163,7 @@ class Collector:
             place=place,
             draw=self._token_draws(seen).flatten().index_select(0, place),
             eligible=eligible,
-            masked=batch.masked_counts(),
+            masked=batch.masked_counts(self.settings.masks),
         )
         for kind in self._floor:
             if kind == "negative":
@@ -199,7 +189,11 @@ class Collector:
 
     def counters(self) -> dict[str, Any]:
         """What is counted beside the tables."""
-        return {"drawn_windows": self._drawn_windows, "statistics": self.statistics.counters()}
+        return {
+            "drawn_windows": self._drawn_windows,
+            "repeats": [selection.repeats for selection in self.selections],
+            "statistics": self.statistics.counters(),
+        }
 
     def restore(self, tables: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Take the tables and counters of a settled collector of the same settings.
@@ -213,7 +207,8 @@ class Collector:
             table.copy_(tables[name])
         self._drawn_windows = counters["drawn_windows"]
         self.statistics.restore_counters(counters["statistics"])
-        for selection in self.selections:
+        for selection, repeats in zip(self.selections, counters["repeats"], strict=True):
+            selection.repeats = repeats
             self._raise_floor(selection)
 
     def _counted(self, firings: Firings, eligible: Tensor) -> _Firings:
@@ -253,11 +248,11 @@ class Collector:
         low = valid.int().argmax(1)
         high = length - valid.flip(1).int().argmax(1)
         index = batch.first_context + torch.arange(contexts, device=self.device)
-        terms = mix(token_ids.long()) * self._base_powers[:length]
-        prefix = torch.zeros((contexts, length + 1), dtype=torch.int64, device=self.device)
-        prefix[:, 1:] = terms.cumsum(1)
         split = split_of_contexts(index, self.settings.seed)
-        return _Contexts(index, split, valid.any(1), token_ids, low, high, prefix)
+        key = text_keys(token_ids, self.length, self.settings.repeats)
+        if self.settings.repeats == "none":
+            key = key + batch.first_context
+        return _Contexts(index, split, valid.any(1), token_ids, low, high, key)
 
     def _best_firings(
         self, kind: Kind, seen: _Contexts, found: _Firings, priority: Tensor
@@ -340,14 +335,13 @@ class Collector:
             offset = found.position[hit] - start[window]
             inside = ((offset >= 0) & (offset < self.length)).nonzero().flatten()
             activations[window[inside], offset[inside]] = found.value[hit[inside]]
-        hashed = seen.prefix_hash[context, start + self.length] - seen.prefix_hash[context, start]
         return Candidates(
             places.row,
             places.priority,
             seen.index[context],
             places.peak,
             start,
-            hashed * self._inverse_powers[start],
+            seen.text_key[context, start],
             token_ids,
             activations,
         )

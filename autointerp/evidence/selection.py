@@ -2,7 +2,7 @@
 
 A selection keeps for each feature the `k` windows of highest priority. Priorities are integers that
 differ between a feature's contexts: a size with its context, or a draw of 63 bits. Of windows with
-equal tokens only the best is kept. Because the result is a function of the set of candidates,
+equal text keys only the best is kept. Because the result is a function of the set of candidates,
 batches may come in any size and order and selections of disjoint contexts may be merged.
 """
 
@@ -37,7 +37,7 @@ class Candidates:
     context: Tensor
     peak: Tensor  # position in the context
     start: Tensor  # position in the context
-    text_hash: Tensor
+    text_key: Tensor  # of windows with equal keys only the best is kept
     token_ids: Tensor  # int32 [n, length]
     activations: Tensor  # float32 [n, length]
 
@@ -104,7 +104,8 @@ class Selection:
         self.context = integers(0)
         self.peak = integers(0)
         self.start = integers(0)
-        self.text_hash = integers(0)
+        self.text_key = integers(0)
+        self.repeats = 0  # windows that were left out for a better one with their key
         self.token_ids = torch.full((*shape, length), -1, dtype=torch.int32, device=device)
         self.activations = torch.zeros((*shape, length), dtype=torch.float32, device=device)
         # A merge sorts all that is kept: it pays when as much again has been offered.
@@ -149,7 +150,9 @@ class Selection:
 
         row = torch.cat([torch.div(old, self.spec.k, rounding_mode="floor"), number])
         order = lexicographic_order(row, -every("priority"))
-        order = order[~_repeats(row[order], every("text_hash")[order])]
+        repeats = _repeats(row[order], every("text_key")[order])
+        order = order[~repeats]
+        self.repeats += int(repeats.sum())
         best = order[rank_in_group(starts_of_groups(row[order])) < self.spec.k]
         free = torch.ones(places.shape, dtype=torch.bool, device=rows.device)
         free.view(-1)[old[best[best < len(old)]]] = False
@@ -179,11 +182,11 @@ class Selection:
         return table.flatten(0, 1)
 
     def drop_texts_of(self, other: "Selection") -> int:
-        """Remove windows whose tokens also stand in `other`; returns how many.
+        """Remove windows with the key of one in `other`; returns how many.
 
         So that a text that recurs in the corpus is not both shown to the labeler and scored.
         """
-        same = (self.text_hash.unsqueeze(2) == other.text_hash.unsqueeze(1)) & (
+        same = (self.text_key.unsqueeze(2) == other.text_key.unsqueeze(1)) & (
             other.priority.unsqueeze(1) != NONE
         )
         shared = same.any(2) & (self.priority != NONE)
@@ -191,9 +194,9 @@ class Selection:
         return int(shared.sum())
 
 
-def _repeats(row: Tensor, text_hash: Tensor) -> Tensor:
-    """Which windows have the tokens of an earlier one of the same row: bool [n]."""
-    both = text_hash ^ mix(row)
+def _repeats(row: Tensor, text_key: Tensor) -> Tensor:
+    """Which windows have the key of an earlier one of the same row: bool [n]."""
+    both = text_key ^ mix(row)
     by_text = both.argsort(stable=True)
     first = starts_of_groups(both[by_text])
     repeats = torch.empty_like(first)

@@ -58,6 +58,8 @@ def collect_settings(config: RunConfig) -> CollectSettings:
         before=config.window_before,
         selections=tuple(s for s in selections if s.k > 0),
         seed=config.seed,
+        repeats=config.repeats,
+        masks=config.mask_names(),
     )
 
 
@@ -150,7 +152,7 @@ def run(job: Job) -> None:
         say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
     tiles = _tiles(job, min(settings.length, length), settings)
     tables, counters, sketches = [], [], []
-    windows = dropped = 0
+    windows = shared = repeated = 0
     with job.recorded(NAME, inputs) as details:
         vocabulary = source.words()
         with windows_file(job.coder_name, vocabulary, files.windows) as write_windows:
@@ -159,7 +161,8 @@ def run(job: Job) -> None:
                     source = open_source(job)
                 collector = _collector(tile, coder, features, length, settings, device)
                 _pass(job, source, _encoder(coder, tile), collector)
-                dropped += collector.drop_texts_shared_between_splits()
+                shared += collector.drop_texts_shared_between_splits()
+                repeated += sum(selection.repeats for selection in collector.selections)
                 windows += write_windows(collector)
                 found = _directions(coder, source, torch.tensor(tile), device)
                 tables.append(features_table(collector, job.coder_name, vocabulary, found))
@@ -173,9 +176,15 @@ def run(job: Job) -> None:
             f"collect: {windows:,} windows in {size / 1e6:,.1f} MB, "
             f"{size / 1e3 / len(job.features):,.1f} kB a feature"
         )
+        # How many repeat a better one depends on what was kept when they came.
+        say(
+            f"collect: left out at least {repeated:,} windows that repeat a better one, and "
+            f"{shared:,} with the text of another split"
+        )
         for remark in source.remarks():
             say(f"collect: {remark}")
-        details["windows"], details["duplicates_dropped"] = windows, dropped
+        details["windows"], details["shared_between_splits"] = windows, shared
+        details["repeats_at_least"] = repeated
         details["remarks"] = source.remarks()
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes

@@ -21,6 +21,30 @@ def hashed(seed: int, *parts: int) -> int:
     return state >> 1
 
 
+def hash_of(token_ids) -> int:
+    """Of tokens in a row, by its polynomial; signed."""
+    total = 0
+    for i, token in enumerate(token_ids):
+        total += mix(int(token) & _WORD) * pow(0x9E3779B97F4A7C15, i, 1 << 64)
+    return signed(total)
+
+
+def signed(value: int) -> int:
+    value &= _WORD
+    return value - (1 << 64) if value >> 63 else value
+
+
+def text_key(context: int, token_ids, repeats: str):
+    """What windows of one text have in common."""
+    if repeats == "none":
+        return context
+    if repeats == "exact":
+        return tuple(token_ids)
+    n = min(4, len(token_ids))
+    shingles = {hash_of(token_ids[i : i + n]) for i in range(len(token_ids) - n + 1)}
+    return tuple(min(signed(mix((h ^ seed) & _WORD)) for h in shingles) for seed in (0x1D5, 0x3B7))
+
+
 def split_of(context: int, seed: int) -> str:
     percent = hashed(seed ^ 0x5B117, context) % 100
     return "label" if percent < 50 else "validate" if percent < 60 else "score"
@@ -45,6 +69,7 @@ def select(
     length: int,
     before: int,
     seed: int,
+    repeats: str = "near",
 ) -> list[Found]:
     candidates = []
     contexts, context_length = token_ids.shape
@@ -91,8 +116,7 @@ def select(
             )
         )
     candidates.sort(key=lambda f: (-f.priority, f.context))
-    kept: list[Found] = []
+    kept: dict[object, Found] = {}
     for candidate in candidates:
-        if candidate.token_ids not in [f.token_ids for f in kept]:
-            kept.append(candidate)
-    return kept[:k]
+        kept.setdefault(text_key(candidate.context, candidate.token_ids, repeats), candidate)
+    return list(kept.values())[:k]

@@ -21,7 +21,11 @@ def assert_same(one, other):
         collector.settle()
     for name, table in one.tables().items():
         assert torch.equal(table, other.tables()[name]), name
-    assert one.counters() == other.counters()
+    counters = [c.counters() for c in (one, other)]
+    for found in counters:
+        # How many were met that repeat a better one depends on what was kept at the time.
+        found.pop("repeats")
+    assert counters[0] == counters[1]
 
 
 @settings(max_examples=30, deadline=None)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autointerp.activations.batch import OUTLIER, SPECIAL, VALID, ActivationBatch
+from autointerp.activations.masks import MASKS
 from autointerp.coders import Firings
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.selection import NONE, SelectionSpec
@@ -44,14 +45,18 @@ class Corpus:
         fires[:, :, -1] = True  # one always does
         self.values = np.where(fires, values, np.float32(0))
 
-    def eligible(self) -> np.ndarray:
-        eligible = self.mask == VALID
-        first = ((self.mask & VALID) != 0).argmax(1)
-        eligible[np.arange(len(first)), first] = False  # where all is padding, it is so already
+    def eligible(self, masks=MASKS) -> np.ndarray:
+        eligible = (self.mask & VALID) != 0
+        for name, bit in (("special", SPECIAL), ("norm_outlier", OUTLIER)):
+            if name in masks:
+                eligible &= (self.mask & bit) == 0
+        if "first_position" in masks:
+            first = ((self.mask & VALID) != 0).argmax(1)
+            eligible[np.arange(len(first)), first] = False
         return eligible
 
-    def masked_values(self) -> np.ndarray:
-        return np.where(self.eligible()[:, :, None], self.values, np.float32(0))
+    def masked_values(self, masks=MASKS) -> np.ndarray:
+        return np.where(self.eligible(masks)[:, :, None], self.values, np.float32(0))
 
     def visible_tokens(self) -> np.ndarray:
         return np.where((self.mask & VALID) != 0, self.token_ids, -1)
@@ -70,14 +75,20 @@ class Corpus:
 
 
 def collect(
-    corpus: Corpus, features: list[int], length: int, before: int, seed: int, batches: list[range]
+    corpus: Corpus,
+    features: list[int],
+    length: int,
+    before: int,
+    seed: int,
+    batches: list[range],
+    **choices,
 ) -> Collector:
     _, context_length, width = corpus.values.shape
     collector = Collector(
         torch.tensor(features),
         width,
         context_length,
-        CollectSettings(length, before, SPECS, seed),
+        CollectSettings(length, before, SPECS, seed, **choices),
         CPU,
     )
     for rows in batches:
@@ -120,15 +131,20 @@ def cut(contexts: int, sizes: list[int], order_seed: int) -> list[range]:
     before=st.integers(0, 11),
     rate=st.sampled_from([0.02, 0.2, 0.8]),
     sizes=st.lists(st.integers(1, 13), min_size=1, max_size=3),
+    repeats=st.sampled_from(["near", "exact", "none"]),
+    masks=st.sets(st.sampled_from(MASKS)),
 )
 def test_windows_equal_brute_force_for_any_batches(
-    seed, contexts, length, window, before, rate, sizes
+    seed, contexts, length, window, before, rate, sizes, repeats, masks
 ):
     corpus = Corpus(seed, contexts, length, 4, rate)
     features = [0, 1, 3]
     before = min(before, window - 1)
-    collector = collect(corpus, features, window, before, seed, cut(contexts, sizes, seed))
-    values, tokens = corpus.masked_values(), corpus.visible_tokens()
+    batches, masks = cut(contexts, sizes, seed), tuple(masks)
+    collector = collect(
+        corpus, features, window, before, seed, batches, repeats=repeats, masks=masks
+    )
+    values, tokens = corpus.masked_values(masks), corpus.visible_tokens()
     for number, spec in enumerate(SPECS):
         for row, feature in enumerate(features):
             expected = oracle.select(
@@ -141,6 +157,7 @@ def test_windows_equal_brute_force_for_any_batches(
                 window,
                 before,
                 seed,
+                repeats,
             )
             assert kept(collector, number, row) == expected
 

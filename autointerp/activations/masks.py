@@ -1,0 +1,6 @@
+"""Reasons for which a token may be left out, beside being padding."""
+
+from typing import Literal, get_args
+
+Mask = Literal["first_position", "special", "norm_outlier", "other_turns"]
+MASKS: tuple[Mask, ...] = get_args(Mask)
