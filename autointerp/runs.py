@@ -28,7 +28,6 @@ class Run:
         self.labels = path / "labels.parquet"
         self.predictions = path / "predictions.parquet"
         self.scores = path / "scores.parquet"
-        self.checkpoint = path / "collect.checkpoint"
         self.journal = path / "journal.sqlite"
         self.log = path / "run.log"
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -13,7 +14,7 @@ from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
-from autointerp.evidence.checkpoint import load_checkpoint, save_checkpoint
+from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
 from autointerp.evidence.directions import Directions, decoder_neighbours, output_tokens
 from autointerp.evidence.selection import SelectionSpec
@@ -97,7 +98,14 @@ def _encoded(
         yield batch, coder.encode(batch.activations.flatten(0, 1))
 
 
-def _pass(job: Job, source: Source, coder: SparseCoder | None, collector: Collector) -> None:
+def _checkpoint(run: Run, number: int | str) -> Path:
+    """Of a pass by its number; `*` matches those of all."""
+    return run.path / f"collect-{number}.checkpoint"
+
+
+def _pass(
+    job: Job, source: Source, coder: SparseCoder | None, collector: Collector, checkpoint: Path
+) -> None:
     """Take in every batch; from the last checkpoint on, where one is left of the same inputs."""
     config, run = job.config, job.run
     inputs = fingerprint(
@@ -106,9 +114,12 @@ def _pass(job: Job, source: Source, coder: SparseCoder | None, collector: Collec
         settings=repr(collector.settings),
         features=collector.features.tolist(),
     )
-    done = load_checkpoint(run.checkpoint, collector, inputs)
+    reached = load_checkpoint(checkpoint, collector, inputs)
+    done = reached.contexts
     if done > 0:
         say(f"collect: goes on after {done:,} contexts that were collected before")
+    if reached.ended:
+        return
     with track(NAME, source.contexts * source.context_length, "tokens") as progress:
         progress.advance(done * source.context_length)
         made = _encoded(source, coder, config.batch_contexts, job.device(), done)
@@ -119,11 +130,13 @@ def _pass(job: Job, source: Source, coder: SparseCoder | None, collector: Collec
             progress.advance(batch.token_ids.numel())
             began = time.monotonic()
             if began - saved >= CHECKPOINT_EVERY_S:
-                size = save_checkpoint(run.checkpoint, collector, inputs, done)
+                size = save_checkpoint(checkpoint, collector, inputs, Reached(done, ended=False))
                 saved = time.monotonic()
                 took = f"{size / 1e6:,.0f} MB in {saved - began:.1f} s"
                 run.note(f"collect: checkpoint after {done:,} contexts, {took}")
     collector.settle()
+    if len(collector.features) < len(job.features):  # other passes follow, and may be killed
+        save_checkpoint(checkpoint, collector, inputs, Reached(done, ended=True))
 
 
 def run(job: Job) -> None:
@@ -160,7 +173,7 @@ def run(job: Job) -> None:
                 if number > 0 and isinstance(source, SubjectStream):
                     source = open_source(job)
                 collector = _collector(tile, coder, features, length, settings, device)
-                _pass(job, source, _encoder(coder, tile), collector)
+                _pass(job, source, _encoder(coder, tile), collector, _checkpoint(files, number))
                 shared += collector.drop_texts_shared_between_splits()
                 repeated += sum(selection.repeats for selection in collector.selections)
                 windows += write_windows(collector)
@@ -189,7 +202,8 @@ def run(job: Job) -> None:
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes
         details["evidence"] = fingerprint(inputs=inputs, features=job.features)
-    files.checkpoint.unlink(missing_ok=True)
+    for left in files.path.glob(_checkpoint(files, "*").name):
+        left.unlink()
 
 
 def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autointerp.evidence.checkpoint import load_checkpoint, save_checkpoint
+from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
 from autointerp.hashing import file_sha256
 from tests.evidence.test_collector import CPU, SPECS, Corpus, cut
@@ -41,10 +41,10 @@ def test_a_collection_goes_on_from_its_checkpoint_to_the_same_result(tmp_path_fa
     done = 0
     for number, rows in enumerate(batches):
         if number in stops:
-            save_checkpoint(path, collector, "x", done)
+            save_checkpoint(path, collector, "x", Reached(done, ended=False))
             collector.add(*corpus.batch(rows))  # lost with the process
             collector = collector_of(corpus)
-            assert load_checkpoint(path, collector, "x") == done
+            assert load_checkpoint(path, collector, "x") == Reached(done, ended=False)
         collector.add(*corpus.batch(rows))
         done += len(rows)
     assert_same(whole, collector)
@@ -54,20 +54,21 @@ def test_a_checkpoint_of_something_else_or_a_damaged_one_is_passed_over(tmp_path
     corpus = Corpus(1, 20, 7, 4, 0.3)
     collector = collector_of(corpus)
     collector.add(*corpus.batch(range(20)))
-    path = tmp_path / "checkpoint"
-    size = save_checkpoint(path, collector, "x", 20)
+    path, none = tmp_path / "checkpoint", Reached(0, ended=False)
+    size = save_checkpoint(path, collector, "x", Reached(20, ended=True))
     assert size == path.stat().st_size
     for other, inputs in (
         (collector_of(corpus), "y"),
         (collector_of(corpus, features=(0, 1)), "x"),
     ):
-        assert load_checkpoint(path, other, inputs) == 0
+        assert load_checkpoint(path, other, inputs) == none
         assert other.statistics.tokens == 0
+    assert load_checkpoint(path, collector_of(corpus), "x") == Reached(20, ended=True)
     before = file_sha256(path)
     path.write_bytes(path.read_bytes()[: size // 2])
-    assert load_checkpoint(path, collector_of(corpus), "x") == 0
+    assert load_checkpoint(path, collector_of(corpus), "x") == none
     assert file_sha256(path) != before
-    assert load_checkpoint(tmp_path / "none", collector_of(corpus), "x") == 0
+    assert load_checkpoint(tmp_path / "none", collector_of(corpus), "x") == none
 
 
 def test_memory_is_as_stated_and_does_not_grow_with_the_corpus():
@@ -112,5 +113,36 @@ def test_a_killed_collect_goes_on(cli, planted, tmp_path, monkeypatch, killed_at
     for name in ("windows", "features"):
         one, other = (pd.read_parquet(tmp_path / d / f"{name}.parquet") for d in ("whole", "cut"))
         pd.testing.assert_frame_equal(one, other)
-    assert not (tmp_path / "cut" / "collect.checkpoint").exists()
+    assert not list((tmp_path / "cut").glob("*checkpoint*"))
     assert "checkpoint after" in (tmp_path / "cut" / "run.log").read_text()
+
+
+def test_passes_that_ended_before_a_kill_are_not_done_again(cli, planted, tmp_path, monkeypatch):
+    many = ["--batch-contexts", "32", "--memory-gb", "0.0003"]
+    assert cli("collect", *planted.flags(tmp_path / "whole"), *many)[0] == 0
+    real, seen = Collector.add, []
+
+    def add(self, batch, firings):
+        seen.append(int(self.features[0]))
+        if len(set(seen)) == 3:
+            raise _Killed
+        real(self, batch, firings)
+
+    flags = [*planted.flags(tmp_path / "cut"), *many]
+    monkeypatch.setattr(Collector, "add", add)
+    with pytest.raises(_Killed):
+        cli("collect", *flags)
+    done = set(seen[:-1])
+    assert len(done) == 2
+    seen.clear()
+    monkeypatch.setattr(
+        Collector, "add", lambda s, *given: (seen.append(int(s.features[0])), real(s, *given))
+    )
+    code, _, said = cli("collect", *flags)
+    assert code == 0, said
+    assert len(set(seen)) > 0
+    assert not done & set(seen)
+    for name in ("windows", "features"):
+        one, other = (pd.read_parquet(tmp_path / d / f"{name}.parquet") for d in ("whole", "cut"))
+        pd.testing.assert_frame_equal(one, other)
+    assert not list((tmp_path / "cut").glob("*checkpoint*"))
