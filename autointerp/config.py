@@ -146,6 +146,13 @@ class RunConfig(BaseModel):
         20, "evidence", "Windows kept for labeling from a uniform sample of firings.", ge=0
     )
     negative_windows: int = _setting(20, "evidence", "Silent windows kept for labeling.", ge=0)
+    near_miss_windows: int = _setting(
+        10,
+        "evidence",
+        "Windows kept for labeling, and as many for scoring, in which a feature of similar decoder "
+        "direction fires and this one is silent.",
+        ge=0,
+    )
     score_windows: int = _setting(
         25, "evidence", "Activating and, apart from them, silent windows kept for scoring.", ge=2
     )

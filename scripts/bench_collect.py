@@ -22,6 +22,7 @@ from autointerp.activations.batch import VALID, ActivationBatch
 from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.evidence.collector import Collector
+from autointerp.evidence.directions import decoder_neighbours
 from autointerp.firings import Firings
 from autointerp.stages.collect import collect_settings
 
@@ -95,9 +96,10 @@ def flat(batch: ActivationBatch) -> Tensor:
 def measure(case: Case, tokens: int, device: torch.device) -> dict[str, float]:
     """Seconds of encoding alone and of encoding and collecting, over the same batches."""
     encode = coder(case, device)
-    collector = Collector(
-        torch.arange(case.features), case.features, LENGTH, collect_settings(RunConfig()), device
-    )
+    every = torch.arange(case.features, device=device)
+    similar = decoder_neighbours(encode.encoder, every, 10)
+    settings = collect_settings(RunConfig())
+    collector = Collector(every, every, LENGTH, settings, device, similar.item)
 
     def encoded(batches: list[ActivationBatch]) -> Iterator[tuple[ActivationBatch, Firings]]:
         for batch in batches:

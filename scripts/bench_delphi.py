@@ -55,6 +55,7 @@ def ours(folder: Path) -> None:
     from autointerp.coders import load_coder
     from autointerp.config import RunConfig
     from autointerp.evidence.collector import Collector
+    from autointerp.evidence.directions import decoder_neighbours
     from autointerp.evidence.store import features_table, windows_file, write_features
     from autointerp.stages.collect import collect_settings
 
@@ -65,7 +66,9 @@ def ours(folder: Path) -> None:
     assert isinstance(cache, DenseCache)
     coder = load_coder(demo.CODER)
     every = torch.arange(coder.features)
-    collector = Collector(every, coder.features, LENGTH, collect_settings(RunConfig()), cpu)
+    assert coder.read_decoder is not None
+    similar = decoder_neighbours(coder.read_decoder().weight, every, 10)
+    collector = Collector(every, every, LENGTH, collect_settings(RunConfig()), cpu, similar.item)
     for batch in cache.batches(BATCH, cpu):
         flat = batch.activations.flatten(0, 1)
         start = time.perf_counter()

@@ -44,18 +44,26 @@ def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_
     code, _, said = cli("capture", *DEMO, *cache, "--out", str(tmp_path / "run"))
     assert code == 0, said
     assert ("times as much" in said) == (store == "sparse")
-    read = ["--cache", str(tmp_path / "cache")]
-    if store == "bfloat16":
-        read += ["--coder", "demo"]
+    read = ["--cache", str(tmp_path / "cache"), "--coder", "demo"]
     code, _, said = cli("collect", *read, *FEATURES, "--out", str(tmp_path / "run"))
     assert code == 0, said
     pd.testing.assert_frame_equal(windows(tmp_path / "run"), windows(streamed))
     known = ["raised_tokens", "lowered_tokens"]  # with the subject model alone
-    known += ["similar"] if store == "sparse" else []
     stored, live = features(tmp_path / "run"), features(streamed)
     assert stored[known].isna().all().all()
     assert live.notna().all().all()
     pd.testing.assert_frame_equal(stored.drop(columns=known), live.drop(columns=known))
+    near = windows(streamed).query("kind == 'near_miss'")
+    assert set(near.split) == {"label", "score"}
+    assert (near.activations.map(max) == 0).all()
+    if store == "sparse":  # which needs no coder, but for the near misses
+        code, _, said = cli("collect", *read[:2], *FEATURES, "--out", str(tmp_path / "alone"))
+        assert code == 0
+        assert "keeps no near misses: --coder would tell which features are similar" in said
+        # Of the later splits windows are left out whose text is a near miss for labeling.
+        mine = windows(tmp_path / "alone").query("split == 'label'").reset_index(drop=True)
+        whole = windows(streamed).query("split == 'label' and kind != 'near_miss'")
+        pd.testing.assert_frame_equal(mine, whole.reset_index(drop=True))
     # The whole job, with the settings that made the cache, finds it done.
     code, _, said = cli("capture", *DEMO, *cache, "--out", str(tmp_path / "other"))
     assert code == 0
@@ -124,6 +132,7 @@ def test_a_sparse_cache_is_of_its_coder(cli, tmp_path):
 def test_latents_that_delphi_cached_give_the_windows_of_our_own_pass(cli, tmp_path):
     subject, text = DATA / "delphi" / "subject", DATA / "delphi" / "text.jsonl"
     common = ["--window-length", "8", "--window-before", "5", "--min-windows", "1"]
+    common += ["--near-miss-windows", "0"]
     code, _, said = cli(
         "collect", "--cache", str(DATA / "delphi" / "latents"), "--subject", str(subject),
         "--out", str(tmp_path / "delphi"), *common,

@@ -12,12 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import VALID, TokenBatch
+from autointerp.activations.batch import TokenBatch
 from autointerp.activations.masks import MASKS, Mask
-from autointerp.evidence.repeats import Repeats, text_keys
+from autointerp.evidence.cutting import (
+    Contexts,
+    Found,
+    Places,
+    contexts_of,
+    cut,
+    firings_within,
+    found_firings,
+)
+from autointerp.evidence.repeats import Repeats
 from autointerp.evidence.selection import (
     NONE,
-    Candidates,
     Selection,
     SelectionSpec,
     window_bytes,
@@ -33,14 +41,16 @@ from autointerp.hashing import (
     end_hash,
     hash_integers,
     mix,
-    split_of_contexts,
     start_hash,
 )
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
+_POSITION_BITS = 32
+_LAST_POSITION = (1 << _POSITION_BITS) - 1
 _NEVER = (1 << 63) - 1  # no priority is as high
-_SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT, _TOKEN_SALT = 0x5A3, 0x2E6, 0x57A, 0x70C
+_SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT = 0x5A3, 0x2E6, 0x57A
+_TOKEN_SALT, _NEAR_MISS_SALT = 0x70C, 0x3E7
 
 
 @dataclass(frozen=True)
@@ -65,66 +75,36 @@ def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
     return features * (windows * window_bytes(length) + statistics_bytes())
 
 
-@dataclass(frozen=True)
-class _Contexts:
-    """What a batch's contexts look like to window cutting; tensors [contexts, …]."""
-
-    index: Tensor  # [contexts], in the cache
-    split: Tensor  # [contexts]
-    has_text: Tensor  # bool [contexts]: not all padding
-    token_ids: Tensor  # int32 [contexts, length], -1 where not valid
-    low: Tensor  # [contexts], first valid position
-    high: Tensor  # [contexts], one past the last valid position
-    text_key: Tensor  # [contexts, starts of windows]
-
-
-@dataclass(frozen=True)
-class _Firings:
-    """Those of collected features on tokens that count: tensors [firings], ordered by token."""
-
-    row: Tensor
-    context: Tensor  # in the batch
-    position: Tensor
-    value: Tensor  # float32
-    cell: Tensor  # context × rows + row
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where windows are to be cut: tensors [windows]."""
-
-    row: Tensor
-    context: Tensor  # in the batch
-    peak: Tensor
-    start: Tensor
-    priority: Tensor
-
-
 class Collector:
     """Feed `add` every batch once, in any order, then `settle`; read `selections`, `statistics`."""
 
     def __init__(
         self,
         features: Tensor,
-        coder_features: int,
+        encoded: Tensor,
         context_length: int,
         settings: CollectSettings,
         device: torch.device,
+        similar: Tensor | None = None,
     ) -> None:
-        """`features`: int64 [rows], the coder's features to collect, ascending."""
+        """`features`: int64 [rows], the coder's features to collect, ascending.
+
+        encoded: int64 [encoded], the features that firings number, ascending: these and others.
+        similar: int64 [rows, n], for each row other encoded features; near misses need them.
+        """
         self.features = features.to(device)
         self.settings = settings
         self.device = device
         self.length = min(settings.length, context_length)
         self.before = min(settings.before, self.length - 1)
-        rows = len(features)
+        rows, encoded = len(features), encoded.to(device)
+        self._encoded = len(encoded)
         self._row_of: Tensor | None = None  # None where every feature is its own row
-        if rows < coder_features:
-            self._row_of = torch.full((coder_features,), -1, dtype=torch.int64, device=device)
-            self._row_of[self.features] = torch.arange(rows, device=device)
+        if rows < self._encoded:
+            self._row_of = torch.full((self._encoded,), -1, dtype=torch.int64, device=device)
+            place = torch.searchsorted(encoded, self.features)
+            self._row_of[place] = torch.arange(rows, device=device)
+        self._similar = None if similar is None else torch.searchsorted(encoded, similar.to(device))
         self.selections = [
             Selection(spec, rows, self.length, device) for spec in settings.selections
         ]
@@ -141,6 +121,7 @@ class Collector:
         self._firing_windows = torch.zeros(rows, dtype=torch.int64, device=device)
         self._draw_state = start_hash(settings.seed ^ _SAMPLE_SALT, self.features)
         self._negative_state = start_hash(settings.seed ^ _NEGATIVE_SALT, self.features)
+        self._near_miss_state = start_hash(settings.seed ^ _NEAR_MISS_SALT, self.features)
         self._mixed_position = mix(torch.arange(context_length, device=device))
 
     def _raise_floor(self, selection: Selection) -> None:
@@ -152,8 +133,9 @@ class Collector:
     def add(self, batch: TokenBatch, firings: Firings) -> None:
         """Take in one batch; `firings.token` counts the batch's tokens row by row."""
         eligible = batch.eligible(self.settings.masks)
-        seen = self._describe(batch)
-        found = self._counted(firings, eligible)
+        choices = self.settings
+        seen = contexts_of(batch, self.length, choices.seed, choices.repeats)
+        found = found_firings(firings, eligible, len(self.features), self._row_of)
         draw = self._draws(found, seen)
         place = found.context * batch.token_ids.shape[1] + found.position
         self.statistics.add(
@@ -168,6 +150,8 @@ class Collector:
         for kind in self._floor:
             if kind == "negative":
                 places = self._silent(seen, found)
+            elif kind == "near_miss":
+                places = self._near_misses(seen, firings, eligible, found)
             else:
                 priority = draw if kind == "sample" else self._sizes(found, seen)
                 places = self._best_firings(kind, seen, found, priority)
@@ -211,52 +195,23 @@ class Collector:
             selection.repeats = repeats
             self._raise_floor(selection)
 
-    def _counted(self, firings: Firings, eligible: Tensor) -> _Firings:
-        """The firings on tokens that count, of features that are collected."""
-        token, row, value = firings.token, firings.feature, firings.value
-        counts = eligible.flatten().index_select(0, token)
-        if self._row_of is not None:
-            row = self._row_of.index_select(0, row)
-            counts &= row >= 0
-        kept = counts.nonzero().flatten()
-        token, row, value = (column.index_select(0, kept) for column in (token, row, value))
-        length = eligible.shape[1]
-        context = torch.div(token, length, rounding_mode="floor")
-        position = token - context * length
-        return _Firings(row, context, position, value, context * len(self.features) + row)
-
-    def _draws(self, found: _Firings, seen: _Contexts) -> Tensor:
+    def _draws(self, found: Found, seen: Contexts) -> Tensor:
         """A hash of feature, context and position for every firing: a uniform draw of them."""
         state = self._draw_state.index_select(0, found.row)
         state = continue_hash(state, mix(seen.index).index_select(0, found.context))
         return end_hash(continue_hash(state, self._mixed_position.index_select(0, found.position)))
 
-    def _token_draws(self, seen: _Contexts) -> Tensor:
+    def _token_draws(self, seen: Contexts) -> Tensor:
         """A hash of context and position for every token, the same for all features."""
         state = start_hash(self.settings.seed ^ _TOKEN_SALT, seen.index)
         return end_hash(continue_hash(state.unsqueeze(1), self._mixed_position))
 
-    def _sizes(self, found: _Firings, seen: _Contexts) -> Tensor:
+    def _sizes(self, found: Found, seen: Contexts) -> Tensor:
         """Activations as priorities, equal ones by context: positive floats order as their bits."""
         bits = found.value.view(torch.int32).long() << _CONTEXT_BITS
         return bits + ((1 << _CONTEXT_BITS) - 1 - seen.index).index_select(0, found.context)
 
-    def _describe(self, batch: TokenBatch) -> _Contexts:
-        contexts, length = batch.token_ids.shape
-        valid = (batch.mask & VALID) != 0
-        token_ids = torch.where(valid, batch.token_ids, -1)
-        low = valid.int().argmax(1)
-        high = length - valid.flip(1).int().argmax(1)
-        index = batch.first_context + torch.arange(contexts, device=self.device)
-        split = split_of_contexts(index, self.settings.seed)
-        key = text_keys(token_ids, self.length, self.settings.repeats)
-        if self.settings.repeats == "none":
-            key = key + batch.first_context
-        return _Contexts(index, split, valid.any(1), token_ids, low, high, key)
-
-    def _best_firings(
-        self, kind: Kind, seen: _Contexts, found: _Firings, priority: Tensor
-    ) -> _Places:
+    def _best_firings(self, kind: Kind, seen: Contexts, found: Found, priority: Tensor) -> Places:
         """The best firing of each feature and context, where it might be kept."""
         slot = (seen.split * len(self.features)).index_select(0, found.context) + found.row
         kept = (priority >= self._floor[kind].index_select(0, slot)).nonzero().flatten()
@@ -272,20 +227,14 @@ class Collector:
         is_first = first[cell] == torch.arange(len(kept), device=self.device)
         kept, priority = kept[is_first], priority[is_first]
         row, context, peak = found.row[kept], found.context[kept], found.position[kept]
-        # The peak is `before` tokens from the start, where the context has them.
-        start = torch.minimum(peak - self.before, seen.high[context] - self.length)
-        start = self._within(torch.maximum(start, seen.low[context]), seen)
-        return _Places(row, context, peak, start, priority)
+        return Places(row, context, peak, seen.start_around(peak, context, self.before), priority)
 
-    def _within(self, start: Tensor, seen: _Contexts) -> Tensor:
-        return start.clamp(0, seen.token_ids.shape[1] - self.length)
-
-    def _silent(self, seen: _Contexts, found: _Firings) -> _Places:
+    def _silent(self, seen: Contexts, found: Found) -> Places:
         """One window a context, at a place drawn by hash, for every feature silent in it."""
         contexts, rows = len(seen.index), len(self.features)
         room = (seen.high - seen.low - self.length + 1).clamp(min=1)
         draw = hash_integers(self.settings.seed ^ _START_SALT, seen.index)
-        start = self._within(seen.low + draw % room, seen)
+        start = seen.within(seen.low + draw % room)
         offset = found.position - start[found.context]
         inside = (offset >= 0) & (offset < self.length)
         fires = torch.zeros(contexts * rows, dtype=torch.bool, device=self.device)
@@ -299,52 +248,65 @@ class Collector:
         silent = ~fires & seen.has_text.unsqueeze(1)
         context, row = (silent & (priority >= floor)).nonzero(as_tuple=True)
         place = start[context]
-        return _Places(row, context, place, place, priority[context, row])
+        return Places(row, context, place, place, priority[context, row])
+
+    def _near_misses(
+        self, seen: Contexts, firings: Firings, eligible: Tensor, found: Found
+    ) -> Places:
+        """The window around what fires most of the features similar to one that is silent in it.
+
+        One a context and feature, drawn by hash among those there are.
+        """
+        assert self._similar is not None, "near misses need to know what is similar"
+        rows = len(self.features)
+        strongest = self._strongest(firings, eligible)
+        state = continue_hash(self._near_miss_state.unsqueeze(0), mix(seen.index).unsqueeze(1))
+        priority = end_hash(state)
+        floor = self._floor["near_miss"].view(len(_SPLITS), rows)[seen.split]
+        context, row = (priority >= floor).nonzero(as_tuple=True)
+        cells = (context * self._encoded).unsqueeze(1) + self._similar.index_select(0, row)
+        best = strongest.index_select(0, cells.flatten()).view(cells.shape).amax(1)
+        fires = (best != NONE).nonzero().flatten()
+        context, row, best = context[fires], row[fires], best[fires]
+        peak = _LAST_POSITION - (best & _LAST_POSITION)
+        start = seen.start_around(peak, context, self.before)
+        places = Places(row, context, peak, start, priority[context, row])
+        window, _, _ = firings_within(places, seen, found)
+        silent = torch.ones(len(row), dtype=torch.bool, device=self.device)
+        silent[window] = False
+        return places.take(silent.nonzero().flatten())
+
+    def _strongest(self, firings: Firings, eligible: Tensor) -> Tensor:
+        """The strongest firing of every encoded feature in every context, NONE where it is silent.
+
+        int64 [contexts × encoded]: the value's bits, then what is left to the last position, so
+        that of equal ones it is the first.
+        """
+        contexts, length = eligible.shape
+        kept = eligible.flatten().index_select(0, firings.token).nonzero().flatten()
+        token = firings.token.index_select(0, kept)
+        context = torch.div(token, length, rounding_mode="floor")
+        cell = context * self._encoded + firings.feature.index_select(0, kept)
+        bits = firings.value.index_select(0, kept).view(torch.int32).long() << _POSITION_BITS
+        bits += _LAST_POSITION - (token - context * length)
+        best = torch.full((contexts * self._encoded,), NONE, dtype=torch.int64, device=self.device)
+        return best.scatter_reduce_(0, cell, bits, "amax")
 
     def window_density(self) -> Tensor:
         """Share of windows, drawn one a context, in which each feature fires: float64 [rows]."""
         return self._firing_windows.double() / max(self._drawn_windows, 1)
 
-    def _offer(self, kind: Kind, places: _Places, seen: _Contexts, found: _Firings) -> None:
+    def _offer(self, kind: Kind, places: Places, seen: Contexts, found: Found) -> None:
         """Cut the windows and give each selection of this kind those of its split."""
         if len(places.row) == 0:
             return
         split = seen.split[places.context]
-        new = self._cut(kind, places, seen, found)
+        new = cut(places, seen, found if kind in ("top", "sample") else None)
         for selection in self.selections:
             if selection.spec.kind == kind:
                 mine = (split == _SPLITS[selection.spec.split]).nonzero().flatten()
                 if selection.offer(new, mine):
                     self._raise_floor(selection)
-
-    def _cut(self, kind: Kind, places: _Places, seen: _Contexts, found: _Firings) -> Candidates:
-        context, start = places.context, places.start
-        first = context * seen.token_ids.shape[1] + start
-        windows_at = (seen.token_ids.numel() - self.length + 1, self.length)
-        # A view of all windows there are: picking rows of it is many times as fast as indexing.
-        token_ids = seen.token_ids.as_strided(windows_at, (1, 1)).index_select(0, first)
-        activations = torch.zeros(token_ids.shape, device=self.device)
-        if kind != "negative":
-            cells = len(seen.index) * len(self.features)
-            window_of = torch.full((cells,), NONE, dtype=torch.int64, device=self.device)
-            windows = torch.arange(len(context), device=self.device)
-            window_of[context * len(self.features) + places.row] = windows
-            window = window_of.index_select(0, found.cell)
-            hit = (window != NONE).nonzero().flatten()
-            window = window[hit]
-            offset = found.position[hit] - start[window]
-            inside = ((offset >= 0) & (offset < self.length)).nonzero().flatten()
-            activations[window[inside], offset[inside]] = found.value[hit[inside]]
-        return Candidates(
-            places.row,
-            places.priority,
-            seen.index[context],
-            places.peak,
-            start,
-            seen.text_key[context, start],
-            token_ids,
-            activations,
-        )
 
     def drop_texts_shared_between_splits(self) -> int:
         """Drop later splits' windows whose tokens stand in an earlier one; returns how many."""

@@ -17,7 +17,7 @@ _BASE = 0x9E3779B97F4A7C15 - (1 << 64)
 _SEEDS = (0x1D5, 0x3B7)  # two: windows that share a part J of their shingles have a key with J²
 
 
-def text_keys(token_ids: Tensor, window: int, repeats: Repeats) -> Tensor:
+def text_keys(token_ids: Tensor, first_context: int, window: int, repeats: Repeats) -> Tensor:
     """The key of every window, by its context and start: int64 [contexts, length − window + 1].
 
     token_ids: [contexts, length], -1 where not valid. `exact`: a hash of the window's tokens;
@@ -26,7 +26,8 @@ def text_keys(token_ids: Tensor, window: int, repeats: Repeats) -> Tensor:
     contexts, length = token_ids.shape
     starts = length - window + 1
     if repeats == "none":
-        return torch.arange(contexts, device=token_ids.device).unsqueeze(1).expand(-1, starts)
+        index = first_context + torch.arange(contexts, device=token_ids.device)
+        return index.unsqueeze(1).expand(-1, starts)
     if repeats == "exact":
         return _hashes(token_ids, window)
     shingle = min(SHINGLE, window)

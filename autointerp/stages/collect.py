@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
-from autointerp.evidence.directions import Directions, decoder_neighbours, output_tokens
+from autointerp.evidence.directions import Directions, Ranked, decoder_neighbours, output_tokens
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
     collected_features,
@@ -47,12 +48,14 @@ def collect_settings(config: RunConfig) -> CollectSettings:
         SelectionSpec("top", "label", config.top_windows),
         SelectionSpec("sample", "label", config.sample_windows),
         SelectionSpec("negative", "label", config.negative_windows),
+        SelectionSpec("near_miss", "label", config.near_miss_windows),
         SelectionSpec("top", "validate", few),
         SelectionSpec("sample", "validate", few),
         SelectionSpec("negative", "validate", few),
         SelectionSpec("top", "score", score),
         SelectionSpec("sample", "score", score),
         SelectionSpec("negative", "score", score),
+        SelectionSpec("near_miss", "score", config.near_miss_windows),
     )
     return CollectSettings(
         length=config.window_length,
@@ -160,6 +163,12 @@ def run(job: Job) -> None:
         features = coder.features
         for said in (*coder.notes, *check.warnings):
             say(f"collect: {said}")
+    read_decoder = job.coder.read_decoder if job.coder else None
+    decoder = read_decoder().weight.to(device) if read_decoder and features > 1 else None
+    if decoder is None and config.near_miss_windows > 0:
+        lacks = "--coder would tell" if job.coder is None else "the coder has no decoder to tell"
+        say(f"collect: keeps no near misses: {lacks} which features are similar")
+        settings = without_near_misses(settings)
     length = source.context_length
     if settings.length > length:
         say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
@@ -172,12 +181,18 @@ def run(job: Job) -> None:
             for number, tile in enumerate(tiles):
                 if number > 0 and isinstance(source, SubjectStream):
                     source = open_source(job)
-                collector = _collector(tile, coder, features, length, settings, device)
-                _pass(job, source, _encoder(coder, tile), collector, _checkpoint(files, number))
+                rows = torch.tensor(tile, device=device)
+                similar = None if decoder is None else decoder_neighbours(decoder, rows, _SIMILAR)
+                encoded = _encoded_features(coder, features, rows, similar)
+                collector = Collector(
+                    rows, encoded, length, settings, device, similar.item if similar else None
+                )
+                encoder = coder.restricted(encoded) if coder and len(encoded) < features else coder
+                _pass(job, source, encoder, collector, _checkpoint(files, number))
                 shared += collector.drop_texts_shared_between_splits()
                 repeated += sum(selection.repeats for selection in collector.selections)
                 windows += write_windows(collector)
-                found = _directions(coder, source, torch.tensor(tile), device)
+                found = _directions(decoder, source, rows, similar)
                 tables.append(features_table(collector, job.coder_name, vocabulary, found))
                 counters.append(collector.statistics.counters())
                 sketches.append(collector.statistics.sketches().cpu())
@@ -222,19 +237,22 @@ def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:
     return [selected[begin : begin + each] for begin in range(0, len(selected), each)]
 
 
+def without_near_misses(settings: CollectSettings) -> CollectSettings:
+    kept = tuple(s for s in settings.selections if s.kind != "near_miss")
+    return replace(settings, selections=kept)
+
+
 def _directions(
-    coder: SparseCoder | None, source: Source, rows: torch.Tensor, device: torch.device
+    decoder: torch.Tensor | None, source: Source, rows: torch.Tensor, similar: Ranked | None
 ) -> Directions:
     """Similar features and, where the subject model is at hand, output tokens of decoder rows."""
-    if coder is None or coder.read_decoder is None:
-        return Directions()
-    decoder, rows = coder.read_decoder().weight.to(device), rows.to(device)
-    similar = decoder_neighbours(decoder, rows, _SIMILAR)
     place = canonical_place(hook_of(source) or "")
     output = source.subject.unembedding() if isinstance(source, SubjectStream) else None
-    if output is None or place is None or place[0] not in _WRITTEN_TO_RESIDUAL:
+    if decoder is None or output is None:
         return Directions(similar)
-    unembedding, gain = (tensor.to(device) for tensor in output)
+    unembedding, gain = (tensor.to(decoder.device) for tensor in output)
+    if place is None or place[0] not in _WRITTEN_TO_RESIDUAL:
+        return Directions(similar)
     if unembedding.shape[1] != decoder.shape[1]:
         return Directions(similar)
     tokens = min(len(unembedding), len(source.words()))
@@ -242,20 +260,15 @@ def _directions(
     return Directions(similar, raised, lowered)
 
 
-def _encoder(coder: SparseCoder | None, tile: list[int]) -> SparseCoder | None:
-    """The coder of what is collected: features that do not compete are encoded alone."""
-    if coder is None or not coder.independent or len(tile) == coder.features:
-        return coder
-    return coder.restricted(torch.tensor(tile))
+def _encoded_features(
+    coder: SparseCoder | None, features: int, rows: torch.Tensor, similar: Ranked | None
+) -> torch.Tensor:
+    """What has to be encoded to collect `rows`: int64 [encoded], ascending.
 
-
-def _collector(
-    tile: list[int],
-    coder: SparseCoder | None,
-    features: int,
-    length: int,
-    settings: CollectSettings,
-    device: torch.device,
-) -> Collector:
-    encoded = len(tile) if coder is not None and coder.independent else features
-    return Collector(torch.tensor(tile), encoded, length, settings, device)
+    All features where they compete; else these alone, and those that make their near misses.
+    """
+    if coder is None or not coder.independent:
+        return torch.arange(features, device=rows.device)
+    wanted = rows if similar is None else torch.cat([rows, similar.item.flatten()])
+    encoded: torch.Tensor = wanted.unique()
+    return encoded

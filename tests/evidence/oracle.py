@@ -70,6 +70,7 @@ def select(
     before: int,
     seed: int,
     repeats: str = "near",
+    others: np.ndarray | None = None,  # float32 [contexts, length, similar features]
 ) -> list[Found]:
     candidates = []
     contexts, context_length = token_ids.shape
@@ -90,6 +91,20 @@ def select(
             if any(start <= p < start + length for p in firing):
                 continue
             priority = hashed(seed ^ 0x2E6, feature, context)
+        elif kind == "near_miss":
+            places = [
+                (float(others[context, p, g]), -p)
+                for p in range(context_length)
+                for g in range(others.shape[2])
+                if others[context, p, g] > 0
+            ]
+            if not places:
+                continue
+            start = max(min(-max(places)[1] - before, high - length), low)
+            start = min(max(start, 0), context_length - length)
+            if any(start <= p < start + length for p in firing):
+                continue
+            priority = hashed(seed ^ 0x3E7, feature, context)
         else:
             if not firing:
                 continue
@@ -105,7 +120,7 @@ def select(
             start = max(min(peak - before, high - length), low)
             start = min(max(start, 0), context_length - length)
         span = slice(start, start + length)
-        shown = values[context, span] if kind != "negative" else np.zeros(length, np.float32)
+        shown = values[context, span] if kind in ("top", "sample") else np.zeros(length, np.float32)
         candidates.append(
             Found(
                 priority,

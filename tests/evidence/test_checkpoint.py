@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
 from autointerp.hashing import file_sha256
-from tests.evidence.test_collector import CPU, SPECS, Corpus, cut
+from tests.evidence.test_collector import CPU, SPECS, Corpus, cut, similar_to
 
 
 def collector_of(corpus, features=(0, 1, 3), window=4, seed=3):
     _, length, width = corpus.values.shape
     chosen = CollectSettings(window, 2, SPECS, seed)
-    return Collector(torch.tensor(features), width, length, chosen, CPU)
+    similar = similar_to(features, width)
+    return Collector(torch.tensor(features), torch.arange(width), length, chosen, CPU, similar)
 
 
 def assert_same(one, other):

@@ -16,8 +16,13 @@ CPU = torch.device("cpu")
 SPECS = tuple(
     SelectionSpec(kind, split, k)
     for split, k in (("label", 3), ("validate", 1), ("score", 2))
-    for kind in ("top", "sample", "negative")
+    for kind in ("top", "sample", "negative", "near_miss")
 )
+
+
+def similar_to(features, width):
+    """Two other features for each, so that near misses are defined."""
+    return (torch.tensor(features).unsqueeze(1) + torch.tensor([1, 2])) % width
 
 
 class Corpus:
@@ -86,10 +91,11 @@ def collect(
     _, context_length, width = corpus.values.shape
     collector = Collector(
         torch.tensor(features),
-        width,
+        torch.arange(width),
         context_length,
         CollectSettings(length, before, SPECS, seed, **choices),
         CPU,
+        similar_to(features, width),
     )
     for rows in batches:
         collector.add(*corpus.batch(rows))
@@ -158,6 +164,7 @@ def test_windows_equal_brute_force_for_any_batches(
                 before,
                 seed,
                 repeats,
+                values[:, :, similar_to([feature], 4)[0]],
             )
             assert kept(collector, number, row) == expected
 

@@ -4,7 +4,7 @@ from autointerp.evidence.repeats import text_keys
 
 
 def keys(tokens, window, repeats):
-    return text_keys(torch.tensor(tokens), window, repeats)
+    return text_keys(torch.tensor(tokens), 0, window, repeats)
 
 
 def test_exact_keys_are_those_of_equal_tokens_wherever_they_stand():
@@ -23,7 +23,9 @@ def test_near_keys_are_shared_by_windows_of_nearly_one_text():
 
     def share(others):
         return float(
-            (text_keys(texts, window, "near") == text_keys(others, window, "near")).float().mean()
+            (text_keys(texts, 0, window, "near") == text_keys(others, 0, window, "near"))
+            .float()
+            .mean()
         )
 
     assert share(texts) == 1

@@ -1,0 +1,140 @@
+"""A batch as windows are cut from it: its contexts, its firings, and places in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autointerp.activations.batch import VALID, TokenBatch
+from autointerp.evidence.repeats import Repeats, text_keys
+from autointerp.evidence.selection import NONE, Candidates
+from autointerp.firings import Firings
+from autointerp.hashing import split_of_contexts
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """A batch's contexts; tensors [contexts, …]. `window`: tokens of a window."""
+
+    window: int
+    index: Tensor  # [contexts], in the cache
+    split: Tensor  # [contexts]
+    has_text: Tensor  # bool [contexts]: not all padding
+    token_ids: Tensor  # int32 [contexts, length], -1 where not valid
+    low: Tensor  # [contexts], first valid position
+    high: Tensor  # [contexts], one past the last valid position
+    text_key: Tensor  # [contexts, starts of windows]
+
+    def start_around(self, peak: Tensor, context: Tensor, before: int) -> Tensor:
+        """Of windows with `before` tokens ahead of their peak, where the contexts have them."""
+        start = torch.minimum(peak - before, self.high[context] - self.window)
+        return self.within(torch.maximum(start, self.low[context]))
+
+    def within(self, start: Tensor) -> Tensor:
+        return start.clamp(0, self.token_ids.shape[1] - self.window)
+
+
+def contexts_of(batch: TokenBatch, window: int, seed: int, repeats: Repeats) -> Contexts:
+    contexts, length = batch.token_ids.shape
+    valid = (batch.mask & VALID) != 0
+    token_ids = torch.where(valid, batch.token_ids, -1)
+    index = batch.first_context + torch.arange(contexts, device=token_ids.device)
+    return Contexts(
+        window,
+        index,
+        split_of_contexts(index, seed),
+        valid.any(1),
+        token_ids,
+        valid.int().argmax(1),
+        length - valid.flip(1).int().argmax(1),
+        text_keys(token_ids, batch.first_context, window, repeats),
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """Firings of some rows on tokens that count: tensors [firings], ordered by token."""
+
+    rows: int
+    row: Tensor
+    context: Tensor  # in the batch
+    position: Tensor
+    value: Tensor  # float32
+    cell: Tensor  # context × rows + row
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def found_firings(firings: Firings, eligible: Tensor, rows: int, row_of: Tensor | None) -> Found:
+    """Those on eligible tokens ([contexts, length]) of features that have a row in `row_of`.
+
+    row_of: int64 [features], -1 for none; None where every feature is its own row.
+    """
+    token, row, value = firings.token, firings.feature, firings.value
+    counts = eligible.flatten().index_select(0, token)
+    if row_of is not None:
+        row = row_of.index_select(0, row)
+        counts &= row >= 0
+    kept = counts.nonzero().flatten()
+    token, row, value = (column.index_select(0, kept) for column in (token, row, value))
+    length = eligible.shape[1]
+    context = torch.div(token, length, rounding_mode="floor")
+    position = token - context * length
+    return Found(rows, row, context, position, value, context * rows + row)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where windows are to be cut, one a row and context: tensors [windows]."""
+
+    row: Tensor
+    context: Tensor  # in the batch
+    peak: Tensor
+    start: Tensor
+    priority: Tensor
+
+    def take(self, index: Tensor) -> "Places":
+        columns: Sequence[Tensor] = (self.row, self.context, self.peak, self.start, self.priority)
+        return Places(*(column[index] for column in columns))
+
+
+def cut(places: Places, seen: Contexts, found: Found | None) -> Candidates:
+    """The windows at the places, with the activations of `found` where it is given."""
+    context, start = places.context, places.start
+    first = context * seen.token_ids.shape[1] + start
+    windows_at = (seen.token_ids.numel() - seen.window + 1, seen.window)
+    # A view of all windows there are: picking rows of it is many times as fast as indexing.
+    token_ids = seen.token_ids.as_strided(windows_at, (1, 1)).index_select(0, first)
+    activations = torch.zeros(token_ids.shape, device=token_ids.device)
+    if found is not None:
+        window, offset, firing = firings_within(places, seen, found)
+        activations[window, offset] = found.value[firing]
+    return Candidates(
+        places.row,
+        places.priority,
+        seen.index[context],
+        places.peak,
+        start,
+        seen.text_key[context, start],
+        token_ids,
+        activations,
+    )
+
+
+def firings_within(places: Places, seen: Contexts, found: Found) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows' own firings in their windows.
+
+    Each with the number of its window, its place there, and its number in `found`.
+    """
+    device = places.row.device
+    window_of = torch.full((len(seen.index) * found.rows,), NONE, dtype=torch.int64, device=device)
+    windows = torch.arange(len(places.row), device=device)
+    window_of[places.context * found.rows + places.row] = windows
+    window = window_of.index_select(0, found.cell)
+    hit = (window != NONE).nonzero().flatten()
+    window = window[hit]
+    offset = found.position[hit] - places.start[window]
+    inside = ((offset >= 0) & (offset < seen.window)).nonzero().flatten()
+    return window[inside], offset[inside], hit[inside]
