@@ -15,6 +15,7 @@ from torch import Tensor
 from autointerp.activations.batch import TokenBatch
 from autointerp.activations.masks import MASKS, Mask
 from autointerp.evidence.cutting import (
+    LAST_POSITION,
     Contexts,
     Found,
     Places,
@@ -22,6 +23,7 @@ from autointerp.evidence.cutting import (
     cut,
     firings_within,
     found_firings,
+    strongest_firings,
 )
 from autointerp.evidence.repeats import Repeats
 from autointerp.evidence.selection import (
@@ -46,8 +48,6 @@ from autointerp.hashing import (
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
-_POSITION_BITS = 32
-_LAST_POSITION = (1 << _POSITION_BITS) - 1
 _NEVER = (1 << 63) - 1  # no priority is as high
 _SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT = 0x5A3, 0x2E6, 0x57A
 _TOKEN_SALT, _NEAR_MISS_SALT = 0x70C, 0x3E7
@@ -99,11 +99,13 @@ class Collector:
         self.before = min(settings.before, self.length - 1)
         rows, encoded = len(features), encoded.to(device)
         self._encoded = len(encoded)
-        self._row_of: Tensor | None = None  # None where every feature is its own row
+        # Both are None where every encoded feature is its own row.
+        self._row_of: Tensor | None = None
+        self._place: Tensor | None = None
         if rows < self._encoded:
+            self._place = torch.searchsorted(encoded, self.features)
             self._row_of = torch.full((self._encoded,), -1, dtype=torch.int64, device=device)
-            place = torch.searchsorted(encoded, self.features)
-            self._row_of[place] = torch.arange(rows, device=device)
+            self._row_of[self._place] = torch.arange(rows, device=device)
         self._similar = None if similar is None else torch.searchsorted(encoded, similar.to(device))
         self.selections = [
             Selection(spec, rows, self.length, device) for spec in settings.selections
@@ -119,7 +121,7 @@ class Collector:
         self.statistics = Statistics(rows, device)
         self._drawn_windows = 0
         self._firing_windows = torch.zeros(rows, dtype=torch.int64, device=device)
-        self._draw_state = start_hash(settings.seed ^ _SAMPLE_SALT, self.features)
+        self._sample_state = start_hash(settings.seed ^ _SAMPLE_SALT, self.features)
         self._negative_state = start_hash(settings.seed ^ _NEGATIVE_SALT, self.features)
         self._near_miss_state = start_hash(settings.seed ^ _NEAR_MISS_SALT, self.features)
         self._mixed_position = mix(torch.arange(context_length, device=device))
@@ -136,25 +138,30 @@ class Collector:
         choices = self.settings
         seen = contexts_of(batch, self.length, choices.seed, choices.repeats)
         found = found_firings(firings, eligible, len(self.features), self._row_of)
-        draw = self._draws(found, seen)
+        every = found
+        if self._row_of is not None:
+            every = found_firings(firings, eligible, self._encoded, None)
+        strongest = strongest_firings(every, len(seen.index))
         place = found.context * batch.token_ids.shape[1] + found.position
+        token_state = self._token_states(seen).index_select(0, place)
         self.statistics.add(
             row=found.row,
             value=found.value,
             token_id=batch.token_ids,
             place=place,
-            draw=self._token_draws(seen).flatten().index_select(0, place),
+            draw=end_hash(token_state),
             eligible=eligible,
             masked=batch.masked_counts(self.settings.masks),
         )
         for kind in self._floor:
-            if kind == "negative":
+            if kind == "top":
+                places = self._largest(seen, strongest)
+            elif kind == "sample":
+                places = self._drawn(seen, found, token_state)
+            elif kind == "negative":
                 places = self._silent(seen, found)
-            elif kind == "near_miss":
-                places = self._near_misses(seen, firings, eligible, found)
             else:
-                priority = draw if kind == "sample" else self._sizes(found, seen)
-                places = self._best_firings(kind, seen, found, priority)
+                places = self._near_misses(seen, strongest, found)
             self._offer(kind, places, seen, found)
 
     def settle(self) -> None:
@@ -195,26 +202,35 @@ class Collector:
             selection.repeats = repeats
             self._raise_floor(selection)
 
-    def _draws(self, found: Found, seen: Contexts) -> Tensor:
-        """A hash of feature, context and position for every firing: a uniform draw of them."""
-        state = self._draw_state.index_select(0, found.row)
-        state = continue_hash(state, mix(seen.index).index_select(0, found.context))
-        return end_hash(continue_hash(state, self._mixed_position.index_select(0, found.position)))
-
-    def _token_draws(self, seen: Contexts) -> Tensor:
-        """A hash of context and position for every token, the same for all features."""
+    def _token_states(self, seen: Contexts) -> Tensor:
+        """Hash states of every token by its context and position: [contexts × length]."""
         state = start_hash(self.settings.seed ^ _TOKEN_SALT, seen.index)
-        return end_hash(continue_hash(state.unsqueeze(1), self._mixed_position))
+        return continue_hash(state.unsqueeze(1), self._mixed_position).flatten()
 
-    def _sizes(self, found: Found, seen: Contexts) -> Tensor:
-        """Activations as priorities, equal ones by context: positive floats order as their bits."""
-        bits = found.value.view(torch.int32).long() << _CONTEXT_BITS
-        return bits + ((1 << _CONTEXT_BITS) - 1 - seen.index).index_select(0, found.context)
+    def _largest(self, seen: Contexts, strongest: Tensor) -> Places:
+        """The largest activation of each feature and context, where it might be kept."""
+        rows = len(self.features)
+        if self._place is not None:
+            strongest = strongest.index_select(1, self._place)
+        # Positive floats order as their bits; equal ones are ordered by context.
+        inverted = (1 << _CONTEXT_BITS) - 1 - seen.index
+        priority = (strongest & ~LAST_POSITION) + inverted.unsqueeze(1)
+        floor = self._floor["top"].view(len(_SPLITS), rows)[seen.split]
+        kept = (strongest != NONE) & (priority >= floor)
+        context, row = kept.nonzero(as_tuple=True)
+        peak = LAST_POSITION - (strongest[context, row] & LAST_POSITION)
+        start = seen.start_around(peak, context, self.before)
+        return Places(row, context, peak, start, priority[context, row])
 
-    def _best_firings(self, kind: Kind, seen: Contexts, found: Found, priority: Tensor) -> Places:
-        """The best firing of each feature and context, where it might be kept."""
+    def _drawn(self, seen: Contexts, found: Found, token_state: Tensor) -> Places:
+        """The firing of largest draw of each feature and context, where it might be kept.
+
+        The draw is a hash of feature, context and position: a uniform one among all firings.
+        """
+        state = self._sample_state.index_select(0, found.row)
+        priority = end_hash(continue_hash(state, token_state))
         slot = (seen.split * len(self.features)).index_select(0, found.context) + found.row
-        kept = (priority >= self._floor[kind].index_select(0, slot)).nonzero().flatten()
+        kept = (priority >= self._floor["sample"].index_select(0, slot)).nonzero().flatten()
         cell, priority = found.cell[kept], priority[kept]
         cells = len(seen.index) * len(self.features)
         best = torch.full((cells,), NONE, dtype=torch.int64, device=self.device)
@@ -250,47 +266,28 @@ class Collector:
         place = start[context]
         return Places(row, context, place, place, priority[context, row])
 
-    def _near_misses(
-        self, seen: Contexts, firings: Firings, eligible: Tensor, found: Found
-    ) -> Places:
+    def _near_misses(self, seen: Contexts, strongest: Tensor, found: Found) -> Places:
         """The window around what fires most of the features similar to one that is silent in it.
 
         One a context and feature, drawn by hash among those there are.
         """
         assert self._similar is not None, "near misses need to know what is similar"
         rows = len(self.features)
-        strongest = self._strongest(firings, eligible)
         state = continue_hash(self._near_miss_state.unsqueeze(0), mix(seen.index).unsqueeze(1))
         priority = end_hash(state)
         floor = self._floor["near_miss"].view(len(_SPLITS), rows)[seen.split]
         context, row = (priority >= floor).nonzero(as_tuple=True)
         cells = (context * self._encoded).unsqueeze(1) + self._similar.index_select(0, row)
-        best = strongest.index_select(0, cells.flatten()).view(cells.shape).amax(1)
+        best = strongest.flatten().index_select(0, cells.flatten()).view(cells.shape).amax(1)
         fires = (best != NONE).nonzero().flatten()
         context, row, best = context[fires], row[fires], best[fires]
-        peak = _LAST_POSITION - (best & _LAST_POSITION)
+        peak = LAST_POSITION - (best & LAST_POSITION)
         start = seen.start_around(peak, context, self.before)
         places = Places(row, context, peak, start, priority[context, row])
         window, _, _ = firings_within(places, seen, found)
         silent = torch.ones(len(row), dtype=torch.bool, device=self.device)
         silent[window] = False
         return places.take(silent.nonzero().flatten())
-
-    def _strongest(self, firings: Firings, eligible: Tensor) -> Tensor:
-        """The strongest firing of every encoded feature in every context, NONE where it is silent.
-
-        int64 [contexts × encoded]: the value's bits, then what is left to the last position, so
-        that of equal ones it is the first.
-        """
-        contexts, length = eligible.shape
-        kept = eligible.flatten().index_select(0, firings.token).nonzero().flatten()
-        token = firings.token.index_select(0, kept)
-        context = torch.div(token, length, rounding_mode="floor")
-        cell = context * self._encoded + firings.feature.index_select(0, kept)
-        bits = firings.value.index_select(0, kept).view(torch.int32).long() << _POSITION_BITS
-        bits += _LAST_POSITION - (token - context * length)
-        best = torch.full((contexts * self._encoded,), NONE, dtype=torch.int64, device=self.device)
-        return best.scatter_reduce_(0, cell, bits, "amax")
 
     def window_density(self) -> Tensor:
         """Share of windows, drawn one a context, in which each feature fires: float64 [rows]."""

@@ -12,6 +12,9 @@ from autointerp.evidence.selection import NONE, Candidates
 from autointerp.firings import Firings
 from autointerp.hashing import split_of_contexts
 
+_POSITION_BITS = 32
+LAST_POSITION = (1 << _POSITION_BITS) - 1
+
 
 @dataclass(frozen=True)
 class Contexts:
@@ -83,6 +86,19 @@ def found_firings(firings: Firings, eligible: Tensor, rows: int, row_of: Tensor 
     context = torch.div(token, length, rounding_mode="floor")
     position = token - context * length
     return Found(rows, row, context, position, value, context * rows + row)
+
+
+def strongest_firings(found: Found, contexts: int) -> Tensor:
+    """The strongest firing of every row in every context, NONE where it is silent.
+
+    int64 [contexts, rows]: the value's bits over what is left to the last position, so that of
+    equal ones it is the first.
+    """
+    bits = found.value.view(torch.int32).long() << _POSITION_BITS
+    bits += LAST_POSITION - found.position
+    cells = contexts * found.rows
+    best = torch.full((cells,), NONE, dtype=torch.int64, device=bits.device)
+    return best.scatter_reduce_(0, found.cell, bits, "amax").view(contexts, found.rows)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,10 @@ class Selection:
         count, self._held_windows = self._held_windows, 0
         if count == 0:
             return
-        rows, number = torch.unique(self._held.row[:count], return_inverse=True)
+        held_row = self._held.row[:count]
+        present = torch.zeros(len(self.priority), dtype=torch.bool, device=held_row.device)
+        present[held_row] = True
+        rows, number = present.nonzero().flatten(), (present.cumsum(0) - 1)[held_row]
         places = rows.unsqueeze(1) * self.spec.k + torch.arange(self.spec.k, device=rows.device)
         old = (self.priority[rows] != NONE).flatten().nonzero().flatten()
         old_places = places.flatten()[old]

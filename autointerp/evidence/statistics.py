@@ -115,20 +115,24 @@ class Statistics:
         if int((self._sampled[row] + rank).max()) >= self.sample_draw.shape[1]:
             self._choose()
         place = self._sampled[row] + rank
-        self.sample_draw[row, place] = draw[order]
-        self.sample_token[row, place] = token_id[order].int()
-        self.sample_value[row, place] = value[order]
+        place += row * self.sample_draw.shape[1]
+        for table, new in (
+            (self.sample_draw, draw),
+            (self.sample_token, token_id.int()),
+            (self.sample_value, value),
+        ):
+            table.view(-1).scatter_(0, place, new.index_select(0, order))
         self._sampled += torch.bincount(row, minlength=self.features)
 
     def _choose(self) -> None:
         """Keep the largest draws of every feature and free the other places."""
         rows = (self._sampled > FIRINGS_SAMPLED).nonzero().flatten()
-        order = self.sample_draw[rows].argsort(dim=1, descending=True)[:, :FIRINGS_SAMPLED]
+        largest = self.sample_draw[rows].topk(FIRINGS_SAMPLED, dim=1, sorted=False)
         for table in (self.sample_draw, self.sample_token, self.sample_value):
-            table[rows, :FIRINGS_SAMPLED] = table[rows].gather(1, order)
+            table[rows, :FIRINGS_SAMPLED] = table[rows].gather(1, largest.indices)
         self.sample_draw[rows, FIRINGS_SAMPLED:] = NONE
         self._sampled.clamp_(max=FIRINGS_SAMPLED)
-        self._floor[rows] = self.sample_draw[rows, FIRINGS_SAMPLED - 1]
+        self._floor[rows] = largest.values.amin(1)
 
     def settle(self) -> None:
         """Leave no more than the sample's size of each feature, in the order of their draws."""

@@ -21,6 +21,11 @@ def hashed(seed: int, *parts: int) -> int:
     return state >> 1
 
 
+def sample_draw(seed: int, feature: int, context: int, position: int) -> int:
+    token = mix(mix(mix(seed ^ 0x70C) ^ mix(context)) ^ mix(position))
+    return mix(mix(mix(seed ^ 0x5A3) ^ mix(feature)) ^ token) >> 1
+
+
 def hash_of(token_ids) -> int:
     """Of tokens in a row, by its polynomial; signed."""
     total = 0
@@ -114,7 +119,7 @@ def select(
                     for p in firing
                 }
             else:
-                priorities = {p: hashed(seed ^ 0x5A3, feature, context, p) for p in firing}
+                priorities = {p: sample_draw(seed, feature, context, p) for p in firing}
             peak = max(firing, key=lambda p: (priorities[p], -p))
             priority = priorities[peak]
             start = max(min(peak - before, high - length), low)
