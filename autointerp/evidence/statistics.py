@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -141,6 +142,15 @@ class Statistics:
         for table in (self.sample_draw, self.sample_token, self.sample_value):
             table.copy_(table.gather(1, order))
         self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
+
+    def sampled(self, rows: range) -> tuple[np.ndarray, np.ndarray]:
+        """The activations of the sampled firings of some features: which are there, and values.
+
+        bool and float32 [rows, places].
+        """
+        part = slice(rows.start, rows.stop)
+        draws, values = self.sample_draw[part], self.sample_value[part]
+        return (draws != NONE).cpu().numpy(), values.cpu().numpy()
 
     def sketches(self) -> Tensor:
         """The largest draws of every feature, once settled: int64 [features, SKETCH], sorted."""

@@ -51,6 +51,9 @@ WINDOWS_SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("activations", pa.list_(pa.float32())),
         ("text", pa.string()),
+        # The share of the feature's firings that are weaker than this window's peak, by a sample of
+        # them; null where it is silent.
+        ("quantile", pa.float32()),
     ]
 )
 _TOKEN_LOGIT = pa.struct([("token", pa.string()), ("logit", pa.float32())])
@@ -141,8 +144,23 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
         _lists(joined["token_ids"][valid], lengths, pa.int32()),
         _lists(joined["activations"][valid], lengths, pa.float32()),
         vocabulary.texts(joined["token_ids"][valid], lengths),
+        _quantiles_of_peaks(collector, rows, joined["row"], joined["activations"].max(1)),
     ]
     return pa.table(columns, schema=WINDOWS_SCHEMA)
+
+
+def _quantiles_of_peaks(
+    collector: Collector, rows: range, row: np.ndarray, peak: np.ndarray
+) -> pa.Array:
+    """row: [windows], counted from the first of `rows`; peak: [windows], 0 where silent."""
+    known, values = collector.statistics.sampled(rows)
+    # All rows are searched at once: a value's place is its row, and behind the point its size.
+    unit = 2 * np.maximum(values.max(1, where=known, initial=0), 1e-30).astype(np.float64)
+    sizes = np.where(known, values / unit[:, None], 0.9) + np.arange(len(values))[:, None]
+    wanted = row + np.minimum(peak / unit[row], 0.6)
+    weaker = np.searchsorted(np.sort(sizes, axis=None), wanted) - row * values.shape[1]
+    share = weaker / np.maximum(known.sum(1)[row], 1)
+    return pa.array(share, pa.float32(), mask=peak == 0)
 
 
 @contextmanager

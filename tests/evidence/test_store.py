@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from autointerp.errors import UserError
+from autointerp.evidence.statistics import FIRINGS_SAMPLED
 from autointerp.evidence.store import (
     EvidenceStore,
     features_table,
@@ -44,7 +45,7 @@ def test_windows_are_where_the_store_says_they_are(tmp_path, window):
             assert found.token_ids.tolist() == tokens[found.context, span].tolist()
             assert (found.token_ids >= 0).all()
             assert found.text == VOCABULARY.text(found.token_ids.tolist())
-            if found.kind == "negative":
+            if found.kind in ("negative", "near_miss"):
                 assert not found.activations.any()
                 assert found.peak == 0
             else:
@@ -55,6 +56,23 @@ def test_windows_are_where_the_store_says_they_are(tmp_path, window):
             short += len(found.token_ids) < window
     assert seen > 30
     assert short > 0
+
+
+def test_quantiles_are_the_share_of_weaker_firings(tmp_path):
+    corpus = Corpus(7, 90, 9, 4, 0.3)
+    assert corpus.masked_values().astype(bool).sum((0, 1)).max() > FIRINGS_SAMPLED
+    collector = collect(corpus, [0, 1, 2, 3], 6, 3, 5, [range(90)])
+    write_evidence(tmp_path, collector)
+    table = pd.read_parquet(tmp_path / "windows.parquet")
+    silent = table.kind.isin(["negative", "near_miss"])
+    assert table["quantile"][silent].isna().all()
+    assert 0 < len(table[~silent]) < len(table)
+    for row in table[~silent].itertuples():
+        firings = corpus.masked_values()[:, :, row.feature]
+        firings = firings[firings > 0]
+        exact = len(firings) <= FIRINGS_SAMPLED
+        share = (firings < max(row.activations)).mean()
+        assert row.quantile == pytest.approx(share, abs=1e-6 if exact else 0.1)
 
 
 @pytest.fixture(scope="module")
