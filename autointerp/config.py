@@ -136,7 +136,7 @@ class RunConfig(BaseModel):
     memory_gb: float | None = _setting(
         None,
         "evidence",
-        "Memory for evidence; more takes several passes (default: half of what is free).",
+        "Memory for evidence; more takes several passes (default: four fifths of what is free).",
         gt=0,
     )
     top_windows: int = _setting(

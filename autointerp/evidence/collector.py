@@ -70,9 +70,15 @@ class CollectSettings:
 
 
 def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
-    """What a collector keeps, however many tokens it sees; a merge takes up to as much again."""
+    """What a collector keeps, however many tokens it sees."""
     windows = sum(spec.k for spec in settings.selections)
     return features * (windows * window_bytes(length) + statistics_bytes())
+
+
+def working_bytes(features: int, length: int, settings: CollectSettings) -> int:
+    """What a collector takes while it works: it holds back as many windows as it keeps."""
+    windows = sum(spec.k for spec in settings.selections)
+    return state_bytes(features, length, settings) + features * windows * window_bytes(length)
 
 
 class Collector:

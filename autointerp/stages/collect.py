@@ -16,7 +16,7 @@ from autointerp.coders import SparseCoder
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
-from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
+from autointerp.evidence.collector import Collector, CollectSettings, working_bytes
 from autointerp.evidence.directions import Directions, Ranked, decoder_neighbours, output_tokens
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
@@ -38,6 +38,7 @@ from autointerp.stages.source import Source, identity_of, open_source
 NAME = "collect"
 CHECKPOINT_EVERY_S = 180.0
 _SIMILAR, _OUTPUT_TOKENS = 10, 10
+_SHARE_OF_FREE = 0.8  # of the memory: batches and merges need some too
 _WRITTEN_TO_RESIDUAL = ("residual", "resid_pre", "resid_mid", "attn_out", "mlp_out")
 _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate labels
 
@@ -224,12 +225,13 @@ def run(job: Job) -> None:
 def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:
     """The features in as many parts as their evidence has to be kept in, one pass each."""
     selected = job.features
-    size = state_bytes(len(selected), length, settings)
+    size = working_bytes(len(selected), length, settings)
     free = free_bytes(job.device())
-    # A merge takes up to as much again as what is kept.
-    limit = job.config.memory_gb * 1e9 if job.config.memory_gb else free / 2 if free else size
+    limit = size if free is None else _SHARE_OF_FREE * free
+    if job.config.memory_gb is not None:
+        limit = job.config.memory_gb * 1e9
     passes = min(len(selected), max(1, math.ceil(size / limit)))
-    said = f"collect: evidence of {len(selected):,} features takes {size / 1e9:,.2f} GB"
+    said = f"collect: evidence of {len(selected):,} features takes {size / 1e9:,.2f} GB of memory"
     if passes > 1:
         said += f", {limit / 1e9:,.2f} GB are to be had: {passes} passes over the activations"
     say(said)
