@@ -6,12 +6,11 @@ import numpy as np
 import torch
 
 from autointerp.activations.batch import (
-    OUTLIER,
     SPECIAL,
     VALID,
     ActivationBatch,
+    norm_bits,
     norm_sample,
-    outliers,
     sampled_contexts,
 )
 from autointerp.activations.manifest import Manifest, Norms, SparseContent
@@ -62,7 +61,7 @@ def batch_of(
     median = norm_sample(norms[:rows], valid[:rows]).median
     is_special = torch.isin(token_ids, torch.tensor(special, dtype=torch.int32))
     mask = valid * VALID + (valid & is_special) * SPECIAL
-    mask = mask + outliers(norms, valid, median) * OUTLIER
+    mask = mask.byte() | norm_bits(norms, valid, median)
     return ActivationBatch(first, token_ids.int(), mask.byte(), activations)
 
 

@@ -71,13 +71,14 @@ def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_
 
 
 @pytest.mark.parametrize("architecture", ["standard", "topk"])
-def test_in_several_passes_the_evidence_is_the_same(cli, planted, tmp_path, architecture):
+@pytest.mark.parametrize("memory", ["0.0003", "0.00000001"])  # the last: a feature a pass
+def test_in_several_passes_the_evidence_is_the_same(cli, planted, tmp_path, architecture, memory):
     coder = tmp_path / "sae"
     shutil.copytree(planted.coder, coder)
     (coder / "cfg.json").write_text(json.dumps({"architecture": architecture, "k": 2}))
     flags = ["--coder", str(coder), "--cache", str(planted.cache)]
     assert cli("collect", *flags, "--out", str(tmp_path / "one"))[0] == 0
-    code, _, said = cli("collect", *flags, "--out", str(tmp_path / "many"), "--memory-gb", "0.0003")
+    code, _, said = cli("collect", *flags, "--out", str(tmp_path / "many"), "--memory-gb", memory)
     assert code == 0
     assert "passes over the activations" in said
     assert len(windows(tmp_path / "one")) > 500
@@ -101,7 +102,12 @@ def test_what_counts_and_what_repeats_is_the_users(cli, tmp_path):
     whole, kept, known = collected("a")
     assert whole["corpus"]["masked"]["first_position"] == 128
     record, _, more = collected("b", "--masks", "special,norm_outlier")
-    assert record["corpus"]["masked"].keys() == {"padding", "special", "norm_outlier"}
+    assert record["corpus"]["masked"].keys() == {
+        "padding",
+        "not_finite",
+        "special",
+        "norm_outlier",
+    }
     assert record["corpus"]["tokens"] == whole["corpus"]["tokens"] + 128
     assert more.n_active.sum() > known.n_active.sum()
     assert whole["repeats_at_least"] > 0
@@ -344,6 +350,22 @@ def test_a_text_that_is_shorter_than_asked_for_is_said(cli, capturing):
     assert "capture: the text ends after 360 of the 1,000 tokens asked for" in said
     shutil.rmtree(cache)
     assert "ends after" not in cli("capture", *flags, "--tokens", "360")[2]
+
+
+def test_what_was_not_read_again_is_not_said_to_have_ended(cli, capturing, monkeypatch):
+    flags, _ = capturing
+    write_saelens(Path(flags[-1]).parent / "sae", "standard")
+    flags = [*flags, "--hook", "residual:1", "--coder", str(Path(flags[-1]).parent / "sae")]
+    flags += ["--tokens", "300", "--memory-gb", "0.00000001", "--min-windows", "1"]
+    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr("autointerp.stages.collect.write_features", None)
+        with pytest.raises(TypeError):
+            cli("collect", *flags)
+    code, _, said = cli("collect", *flags, "--memory-gb", "1000")  # the passes stay as they were
+    assert code == 0, said
+    assert said.count("goes on after 75 contexts") == 11
+    assert "the text ends" not in said
 
 
 def test_an_unfinished_capture_of_other_settings_is_kept(cli, capturing, monkeypatch):

@@ -8,8 +8,9 @@ from torch import Tensor
 from autointerp.activations.masks import MASKS, Mask
 from autointerp.firings import Firings
 
-# Bits of a token's mask. UNCOUNTED: a token of a turn of a chat that is not to count.
-VALID, SPECIAL, OUTLIER, UNCOUNTED = 1, 2, 4, 8
+# Bits of a token's mask. UNCOUNTED: a token of a turn of a chat that is not to count. NOT_FINITE:
+# its activation is none that can be computed with.
+VALID, SPECIAL, OUTLIER, UNCOUNTED, NOT_FINITE = 1, 2, 4, 8, 16
 OUTLIER_MULTIPLE = 10.0
 _MASK_BITS = {"special": SPECIAL, "norm_outlier": OUTLIER, "other_turns": UNCOUNTED}
 
@@ -20,17 +21,17 @@ class TokenBatch:
 
     first_context: int
     token_ids: Tensor  # int32 [contexts, length]
-    mask: Tensor  # uint8 [contexts, length]: VALID, SPECIAL, OUTLIER, UNCOUNTED
+    mask: Tensor  # uint8 [contexts, length]: VALID, SPECIAL, OUTLIER, UNCOUNTED, NOT_FINITE
 
     def eligible(self, masks: Collection[Mask] = MASKS) -> Tensor:
         """Tokens whose activations count: bool [contexts, length].
 
-        Not padding, and as `masks` has it not a context's first token, not a special token, no
-        norm outlier and not in a turn that is left out: the first ones carry attention sinks, which
-        would take the top windows of hundreds of features.
+        Not padding, finite, and as `masks` has it not a context's first token, not a special token,
+        no norm outlier and not in a turn that is left out: the first ones carry attention sinks,
+        which would take the top windows of hundreds of features.
         """
         hiding = sum(bit for name, bit in _MASK_BITS.items() if name in masks)
-        counts = (self.mask & (VALID | hiding)) == VALID
+        counts = (self.mask & (VALID | NOT_FINITE | hiding)) == VALID
         return counts & ~self.first_tokens() if "first_position" in masks else counts
 
     def first_tokens(self) -> Tensor:
@@ -47,7 +48,8 @@ class TokenBatch:
 
         found = {"first_position": int(self.first_tokens().sum())}
         found |= {name: count(bit) for name, bit in _MASK_BITS.items()}
-        return {"padding": int((~valid).sum())} | {n: c for n, c in found.items() if n in masks}
+        always = {"padding": int((~valid).sum()), "not_finite": count(NOT_FINITE)}
+        return always | {n: c for n, c in found.items() if n in masks}
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,15 @@ class FiringBatch(TokenBatch):
     firings: Firings
 
 
-def outliers(norms: Tensor, valid: Tensor, median: float) -> Tensor:
-    """Valid tokens whose activation is not finite or over 10 times the median norm.
+def norm_bits(norms: Tensor, valid: Tensor, median: float) -> Tensor:
+    """The bits of valid tokens whose norm is not finite, or over 10 times the median.
 
-    norms, valid: [contexts, length] → bool, the same shape. Public SAEs of Qwen, Llama and
+    norms, valid: [contexts, length] → uint8, the same shape. Public SAEs of Qwen, Llama and
     gpt-oss models were trained without such tokens (dictionary_learning, PR 52).
     """
-    return valid & ~(norms <= OUTLIER_MULTIPLE * median)
+    finite = norms.isfinite()
+    outlier = valid & finite & (norms > OUTLIER_MULTIPLE * median)
+    return (outlier * OUTLIER + (valid & ~finite) * NOT_FINITE).byte()
 
 
 @dataclass(frozen=True)

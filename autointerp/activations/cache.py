@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from autointerp.activations.batch import (
-    OUTLIER,
     SPECIAL,
     VALID,
     ActivationBatch,
     FiringBatch,
     NormSample,
+    norm_bits,
     norm_sample,
-    outliers,
     sampled_contexts,
 )
 from autointerp.errors import UserError
@@ -140,8 +139,7 @@ class DenseCache(Cache):
             activations = stored.to(device, non_blocking=True)
             if median is not None:
                 norms = activations.float().norm(dim=-1)
-                mask = mask | (outliers(norms, (mask & VALID) != 0, median) * OUTLIER).byte()
-                self.repaired["not_finite"] += int((~norms.isfinite()).sum())
+                mask = mask | norm_bits(norms, (mask & VALID) != 0, median)
             yield ActivationBatch(begin, token_ids, mask, activations)
 
 

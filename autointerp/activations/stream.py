@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from autointerp.activations.batch import (
-    OUTLIER,
     SPECIAL,
     UNCOUNTED,
     VALID,
     ActivationBatch,
     NormSample,
+    norm_bits,
     norm_sample,
-    outliers,
     sampled_contexts,
 )
 from autointerp.activations.contexts import ContextReader, Contexts, TextSettings
@@ -61,8 +60,8 @@ class Captured:
         """What hook number `hook` saw; outliers are told by the median norm at that hook."""
         activations = self.activations[hook]
         norms = activations.float().norm(dim=-1)
-        mask = self.mask + outliers(norms, self.valid(), median) * OUTLIER
-        return ActivationBatch(self.first_context, self.token_ids, mask.byte(), activations)
+        mask = self.mask | norm_bits(norms, self.valid(), median)
+        return ActivationBatch(self.first_context, self.token_ids, mask, activations)
 
 
 class SubjectStream:
@@ -90,6 +89,7 @@ class SubjectStream:
             )
         self.hooks: list[Hook] = [resolve_hook(self.subject.model, h) for h in settings.hooks]
         self.reader = ContextReader(settings.text, self.subject.tokenizer)
+        self._read_whole = False
 
     @property
     def contexts(self) -> int:
@@ -156,7 +156,9 @@ class SubjectStream:
         return self.widths[0]
 
     def remarks(self) -> list[str]:
-        """What happened to the text, once it is read."""
+        """What happened to the text, once it is read; nothing where it was not read to its end."""
+        if not self._read_whole:
+            return []
         cut, left_out = self.reader.truncated, self.reader.left_out
         found = [f"{cut:,} documents were longer than a context and were cut"] if cut else []
         if self.reader.contexts < self.contexts:
@@ -208,3 +210,4 @@ class SubjectStream:
                 first, contexts, token_ids.to(self.device), mask.byte().to(self.device), rounded
             )
             first += len(contexts)
+        self._read_whole = True

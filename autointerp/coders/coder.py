@@ -17,6 +17,7 @@ InputNorm = Literal["none", "layer_norm", "unit_rms", "mean_norm"]
 _LAYER_NORM_EPS = 1e-5
 _TINY = 1e-30
 _ROWS_ON_CPU, _ROWS_ON_GPU = 1024, 4096  # tokens that are encoded at once
+_COLUMNS_ON_CPU, _COLUMNS_ON_GPU = 512, 2048  # features that are multiplied at once
 
 
 @dataclass(frozen=True)
@@ -173,11 +174,11 @@ class SparseCoder:
         parts = []
         for begin in range(0, max(len(x), 1), rows):
             # The last bits of a product depend on its shape: all have the same, so that what fires
-            # does not depend on how tokens come in batches.
+            # depends neither on how tokens come in batches nor on which features are encoded.
             part = self.prepared(x[begin : begin + rows])
             missing = rows - len(part)
             padded = pad(part, (0, 0, 0, missing)) if missing else part
-            torch.addmm(self.bias, padded, self.encoder.T, out=before)
+            self._multiply(padded, before)
             token, feature, value = self._active(before[: len(part)])
             parts.append((token + begin, feature, value))
         token, feature, value = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -188,6 +189,19 @@ class SparseCoder:
             fires = value > 0
             token, feature, value = token[fires], feature[fires], value[fires]
         return Firings(token, feature, value)
+
+    def _multiply(self, x: Tensor, before: Tensor) -> None:
+        """x: [rows, d_in] → `before` [rows, features], in blocks of equal width."""
+        width = _COLUMNS_ON_CPU if x.device.type == "cpu" else _COLUMNS_ON_GPU
+        for begin in range(0, self.features, width):
+            block = slice(begin, begin + width)
+            weight, bias, out = self.encoder[block], self.bias[block], before[:, block]
+            missing = width - len(weight)
+            if missing == 0:
+                torch.addmm(bias, x, weight.T, out=out)
+            else:
+                wide = torch.addmm(pad(bias, (0, missing)), x, pad(weight, (0, 0, 0, missing)).T)
+                out.copy_(wide[:, : len(weight)])
 
     def _active(self, before: Tensor) -> Active:
         if self.activation == "relu":

@@ -48,6 +48,7 @@ from autointerp.hashing import (
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
+_PAIRS_AT_ONCE = 1 << 18
 _NEVER = (1 << 63) - 1  # no priority is as high
 _SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT = 0x5A3, 0x2E6, 0x57A
 _TOKEN_SALT, _NEAR_MISS_SALT = 0x70C, 0x3E7
@@ -283,8 +284,12 @@ class Collector:
         priority = end_hash(state)
         floor = self._floor["near_miss"].view(len(_SPLITS), rows)[seen.split]
         context, row = (priority >= floor).nonzero(as_tuple=True)
-        cells = (context * self._encoded).unsqueeze(1) + self._similar.index_select(0, row)
-        best = strongest.flatten().index_select(0, cells.flatten()).view(cells.shape).amax(1)
+        best = torch.full_like(row, NONE)
+        for begin in range(0, len(row), _PAIRS_AT_ONCE):
+            part = slice(begin, begin + _PAIRS_AT_ONCE)
+            cells = (context[part] * self._encoded).unsqueeze(1) + self._similar[row[part]]
+            found_best = strongest.flatten().index_select(0, cells.flatten())
+            best[part] = found_best.view(cells.shape).amax(1)
         fires = (best != NONE).nonzero().flatten()
         context, row, best = context[fires], row[fires], best[fires]
         peak = LAST_POSITION - (best & LAST_POSITION)

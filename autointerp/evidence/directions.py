@@ -52,6 +52,7 @@ def output_tokens(
     """
     directions, unembedding = decoder.float() * gain.float(), unembedding.float().T
     raised, lowered = [], []
+    n = min(n, unembedding.shape[1])
     for chosen in rows.split(_ROWS_AT_ONCE):
         logits = directions[chosen] @ unembedding
         # What moves all tokens alike changes no probability.

@@ -28,6 +28,7 @@ from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
 from autointerp.files import atomic_path, open_parquet
 from autointerp.prefetch import prefetched
+from autointerp.progress import track
 from autointerp.vocabulary import Vocabulary
 
 # A row group is what reading one feature decompresses; fewer groups make a shorter footer.
@@ -129,6 +130,8 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
     lengths = valid.sum(1)
     # Short texts that stand at the end of their context leave padding before them.
     first = valid.argmax(1)
+    peak = joined["activations"].argmax(1)
+    valid_before = valid.cumsum(1) - 1
     kinds = np.array([s.spec.kind for s in collector.selections])
     splits = np.array([s.spec.split for s in collector.selections])
     features = collector.features[rows.start : rows.stop].cpu().numpy()
@@ -140,7 +143,7 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
         pa.array(joined["rank"], pa.int32()),
         pa.array(joined["context"], pa.int64()),
         pa.array(joined["start"] + first, pa.int32()),
-        pa.array(np.maximum(joined["activations"].argmax(1) - first, 0), pa.int16()),
+        pa.array(np.maximum(valid_before[np.arange(len(peak)), peak], 0), pa.int16()),
         _lists(joined["token_ids"][valid], lengths, pa.int32()),
         _lists(joined["activations"][valid], lengths, pa.float32()),
         vocabulary.texts(joined["token_ids"][valid], lengths),
@@ -247,8 +250,15 @@ def features_table(
 def _coactive(tables: Sequence[pa.Table], sketches: Sequence[Tensor]) -> pa.Array:
     feature = np.concatenate([t["feature"].to_numpy() for t in tables])
     n_active = np.concatenate([t["n_active"].to_numpy() for t in tables])
-    found = coactive_features(torch.cat(list(sketches)), torch.from_numpy(n_active), _COACTIVE)
-    items, scores = feature[found.item.numpy()], found.score.numpy()
+    together = torch.cat(list(sketches))
+    parts = []
+    with track("co-active", len(feature), "features") as progress:
+        on_device = torch.from_numpy(n_active).to(together.device)
+        for part in coactive_features(together, on_device, _COACTIVE):
+            parts.append((part.item.cpu().numpy(), part.score.cpu().numpy()))
+            progress.advance(len(part.item))
+    items, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    items = feature[items]
     kept = scores > 0
     kind = FEATURES_SCHEMA.field("coactive").type.value_type
     values = pa.StructArray.from_arrays(
@@ -266,7 +276,7 @@ def write_features(
 ) -> None:
     """Write `features.parquet`; corpus-wide numbers go into its metadata.
 
-    `counters` and `sketches` (on the CPU) are those of the collectors' statistics, which saw the
+    `counters` and `sketches` are those of the collectors' statistics, which saw the
     same tokens, each for features of its own.
     """
     first = counters[0]

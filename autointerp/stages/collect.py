@@ -1,6 +1,7 @@
 """collect: cache + coder → windows.parquet and features.parquet, in one pass."""
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -102,9 +103,17 @@ def _encoded(
         yield batch, coder.encode(batch.activations.flatten(0, 1))
 
 
-def _checkpoint(run: Run, number: int | str) -> Path:
-    """Of a pass by its number; `*` matches those of all."""
-    return run.path / f"collect-{number}.checkpoint"
+_CHECKPOINT = re.compile(r"collect-\d+-of-(\d+)\.checkpoint")
+
+
+def _checkpoint(run: Run, number: int, passes: int) -> Path:
+    return run.path / f"collect-{number}-of-{passes}.checkpoint"
+
+
+def _checkpoints(run: Run) -> dict[Path, int]:
+    """Those that are left, with the number of passes they are of."""
+    named = ((f, _CHECKPOINT.fullmatch(f.name)) for f in run.path.glob("collect-*.checkpoint"))
+    return {file: int(name[1]) for file, name in named if name}
 
 
 def _pass(
@@ -189,14 +198,14 @@ def run(job: Job) -> None:
                     rows, encoded, length, settings, device, similar.item if similar else None
                 )
                 encoder = coder.restricted(encoded) if coder and len(encoded) < features else coder
-                _pass(job, source, encoder, collector, _checkpoint(files, number))
+                _pass(job, source, encoder, collector, _checkpoint(files, number, len(tiles)))
                 shared += collector.drop_texts_shared_between_splits()
                 repeated += sum(selection.repeats for selection in collector.selections)
                 windows += write_windows(collector)
                 found = _directions(decoder, source, rows, similar)
                 tables.append(features_table(collector, job.coder_name, vocabulary, found))
                 counters.append(collector.statistics.counters())
-                sketches.append(collector.statistics.sketches().cpu())
+                sketches.append(collector.statistics.sketches())
         with atomic_path(files.vocabulary) as temporary:
             vocabulary.save(temporary)
         write_features(tables, counters, sketches, files.features)
@@ -218,7 +227,7 @@ def run(job: Job) -> None:
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes
         details["evidence"] = fingerprint(inputs=inputs, features=job.features)
-    for left in files.path.glob(_checkpoint(files, "*").name):
+    for left in _checkpoints(files):
         left.unlink()
 
 
@@ -230,7 +239,9 @@ def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:
     limit = size if free is None else _SHARE_OF_FREE * free
     if job.config.memory_gb is not None:
         limit = job.config.memory_gb * 1e9
-    passes = min(len(selected), max(1, math.ceil(size / limit)))
+    # Passes that ended before a kill are of use only where the others are as they were.
+    passes = max(1, math.ceil(size / limit), *_checkpoints(job.run).values())
+    passes = min(len(selected), passes)
     said = f"collect: evidence of {len(selected):,} features takes {size / 1e9:,.2f} GB of memory"
     if passes > 1:
         said += f", {limit / 1e9:,.2f} GB are to be had: {passes} passes over the activations"

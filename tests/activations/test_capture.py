@@ -7,7 +7,15 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from autointerp.activations.batch import OUTLIER, SPECIAL, UNCOUNTED, VALID, norm_sample, outliers
+from autointerp.activations.batch import (
+    NOT_FINITE,
+    OUTLIER,
+    SPECIAL,
+    UNCOUNTED,
+    VALID,
+    norm_bits,
+    norm_sample,
+)
 from autointerp.activations.capture import capture
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.formats import find_cache
@@ -244,9 +252,9 @@ def test_norm_outliers_are_ten_times_the_median_of_valid_tokens():
     sample = norm_sample(norms, valid)
     assert sample.median == 2.0
     assert sample.mean == pytest.approx(31 / 4)
-    expected = [False, False, False, True, False, True, True]
-    assert outliers(norms, valid, sample.median)[0].tolist() == expected
-    assert VALID | SPECIAL | OUTLIER | UNCOUNTED == 15
+    bits = norm_bits(norms, valid, sample.median)[0].tolist()
+    assert bits == [0, 0, 0, OUTLIER, 0, NOT_FINITE, NOT_FINITE]
+    assert VALID | SPECIAL | OUTLIER | UNCOUNTED | NOT_FINITE == 31
 
 
 def test_the_first_token_that_counts_is_masked_wherever_padding_ends():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from autointerp.activations.batch import OUTLIER, SPECIAL, VALID
+from autointerp.activations.batch import NOT_FINITE, OUTLIER, SPECIAL, VALID
 from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.formats import find_cache, open_cache
 from autointerp.errors import UserError
@@ -269,8 +269,11 @@ def test_values_that_are_not_finite_are_masked_and_counted(tmp_path):
     np.save(tmp_path / "token_ids.npy", np.full((2, 4), 5))
     cache = open_cache(tmp_path, None, str(SAELENS / "subject"))
     (batch,) = cache.batches(9, CPU)
-    assert ((batch.mask & OUTLIER) != 0).int().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
-    assert cache.repaired["not_finite"] == 2
+    assert ((batch.mask & NOT_FINITE) != 0).int().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
+    assert not ((batch.mask & OUTLIER) != 0).any()
+    # Whatever masks are taken off, what cannot be computed with does not count.
+    assert not batch.eligible(())[0, 2]
+    assert batch.masked_counts(()) == {"padding": 0, "not_finite": 2}
     assert cache.norms.median == pytest.approx(3**0.5)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from autointerp.activations.batch import VALID
 from autointerp.errors import UserError
 from autointerp.evidence.statistics import FIRINGS_SAMPLED
 from autointerp.evidence.store import (
@@ -73,6 +74,18 @@ def test_quantiles_are_the_share_of_weaker_firings(tmp_path):
         exact = len(firings) <= FIRINGS_SAMPLED
         share = (firings < max(row.activations)).mean()
         assert row.quantile == pytest.approx(share, abs=1e-6 if exact else 0.1)
+
+
+def test_a_peak_is_where_it_is_told_also_behind_holes_in_the_mask(tmp_path):
+    corpus = Corpus(2, 60, 9, 3, 0.4)
+    corpus.mask[:] = VALID
+    corpus.mask[np.random.default_rng(0).random(corpus.mask.shape) < 0.3] = 0
+    collector = collect(corpus, [0, 1, 2], 6, 3, 5, [range(60)])
+    write_evidence(tmp_path, collector)
+    table = pd.read_parquet(tmp_path / "windows.parquet")
+    assert (table.token_ids.map(len) < 6).any()
+    for row in table[table.kind.isin(["top", "sample"])].itertuples():
+        assert row.activations[row.peak] == max(row.activations) > 0
 
 
 @pytest.fixture(scope="module")
