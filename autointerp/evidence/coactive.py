@@ -17,8 +17,8 @@ from autointerp.evidence.selection import NONE
 SKETCH = 128  # hashes; a Jaccard overlap of .5 has a standard error of about .04
 _HASHES = float(1 << 63)
 _IN_QUESTION = 4  # times as many are looked at as are wanted
-_PAIRS_AT_ONCE = 1 << 22
-_CELLS_AT_ONCE = 1 << 24  # of a table of rows by features
+_PAIRS_AT_ONCE = 1 << 20
+_CELLS_AT_ONCE = 1 << 23  # of a table of rows by features
 _MOST_PAIRS = 1 << 31  # beyond that smaller sketches are compared
 
 
