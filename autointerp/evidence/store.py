@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -345,13 +346,12 @@ class EvidenceStore:
             )
         groups = range(self._windows.metadata.num_row_groups)
         read = -1  # the last group that was read
-        held: dict[int, list[Window]] = {}
+        held = WINDOWS_SCHEMA.empty_table()
         for feature in wanted:
             group = bisect_left(groups, feature, key=lambda g: self._bounds(g)[1])
-            if group in groups and group != read:
-                held = self._read_group(group) if self._bounds(group)[0] <= feature else {}
-                read = group if held else read
-            yield self._evidence(statistics[feature], held.get(feature, []))
+            if group in groups and group != read and self._bounds(group)[0] <= feature:
+                held, read = self._windows.read_row_group(group).combine_chunks(), group
+            yield self._evidence(statistics[feature], _windows_of(held, feature))
 
     def _evidence(self, row: dict[str, Any], windows: list[Window]) -> FeatureEvidence:
         return FeatureEvidence(
@@ -369,35 +369,27 @@ class EvidenceStore:
             windows=windows,
         )
 
-    def _read_group(self, group: int) -> dict[int, list[Window]]:
-        table = self._windows.read_row_group(group)
-        lists = {}
-        for name in ("token_ids", "activations"):
-            column = table[name].combine_chunks()
-            lists[name] = (column.values.to_numpy(), column.offsets.to_numpy())
-        plain = {
-            name: table[name].to_pylist()
-            for name in ("feature", "kind", "split", "rank", "context", "start", "peak", "text")
-        }
-        ids, offsets = lists["token_ids"]
-        activations = lists["activations"][0]
-        windows: dict[int, list[Window]] = {}
-        for i, feature in enumerate(plain["feature"]):
-            span = slice(offsets[i], offsets[i + 1])
-            windows.setdefault(feature, []).append(
-                Window(
-                    kind=plain["kind"][i],
-                    split=plain["split"][i],
-                    rank=plain["rank"][i],
-                    context=plain["context"][i],
-                    start=plain["start"][i],
-                    peak=plain["peak"][i],
-                    token_ids=ids[span],
-                    activations=activations[span],
-                    text=plain["text"][i],
-                )
-            )
-        return windows
+
+def _windows_of(table: pa.Table, feature: int) -> list[Window]:
+    """The windows of one feature of a table that is sorted by feature."""
+    begin, end = np.searchsorted(table["feature"].to_numpy(), [feature, feature + 1])
+    columns = {
+        name: table[name].slice(begin, end - begin).to_pylist()
+        for name in ("kind", "split", "rank", "context", "start", "peak", "text")
+    }
+    lists = {name: _arrays(table[name], begin, end) for name in ("token_ids", "activations")}
+    columns |= lists
+    rows = zip(*columns.values(), strict=True)
+    return [Window(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _arrays(column: pa.ChunkedArray, begin: int, end: int) -> list[np.ndarray]:
+    """The lists of some rows as arrays, without a copy."""
+    if begin == end:
+        return []
+    whole = column.chunk(0)
+    values, offsets = whole.values.to_numpy(), whole.offsets.to_numpy()[begin : end + 1]
+    return [values[a:b] for a, b in pairwise(offsets)]
 
 
 def collected_features(features: Path) -> set[int]:
