@@ -365,6 +365,7 @@ def test_what_was_not_read_again_is_not_said_to_have_ended(cli, capturing, monke
     code, _, said = cli("collect", *flags, "--memory-gb", "1000")  # the passes stay as they were
     assert code == 0, said
     assert said.count("goes on after 75 contexts") == 11
+    assert "as it was begun: 11 passes over the activations" in said
     assert "the text ends" not in said
 
 

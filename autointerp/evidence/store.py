@@ -253,7 +253,7 @@ def _coactive(tables: Sequence[pa.Table], sketches: Sequence[Tensor]) -> pa.Arra
     n_active = np.concatenate([t["n_active"].to_numpy() for t in tables])
     together = torch.cat(list(sketches))
     parts = []
-    with track("co-active", len(feature), "features") as progress:
+    with track("collect: overlaps", len(feature), "features") as progress:
         on_device = torch.from_numpy(n_active).to(together.device)
         for part in coactive_features(together, on_device, _COACTIVE):
             parts.append((part.item.cpu().numpy(), part.score.cpu().numpy()))

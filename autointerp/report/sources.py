@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.activations.batch import OUTLIER, SPECIAL, UNCOUNTED
+from autointerp.activations.batch import NOT_FINITE, OUTLIER, SPECIAL, UNCOUNTED
 from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder
@@ -55,6 +55,7 @@ def print_cache(path: Path, console: Console) -> None:
             for name, bit in (
                 ("special", SPECIAL),
                 ("norm outliers", OUTLIER),
+                ("not finite", NOT_FINITE),
                 ("in other turns", UNCOUNTED),
             )
         )

@@ -38,6 +38,7 @@ from autointerp.stages.source import Source, identity_of, open_source
 
 NAME = "collect"
 CHECKPOINT_EVERY_S = 180.0
+_CHECKPOINT = re.compile(r"collect-\d+-of-(\d+)\.checkpoint")
 _SIMILAR, _OUTPUT_TOKENS = 10, 10
 _SHARE_OF_FREE = 0.8  # of the memory: batches and merges need some too
 _WRITTEN_TO_RESIDUAL = ("residual", "resid_pre", "resid_mid", "attn_out", "mlp_out")
@@ -101,9 +102,6 @@ def _encoded(
         batches = source.batches(skip)
     for batch in batches:
         yield batch, coder.encode(batch.activations.flatten(0, 1))
-
-
-_CHECKPOINT = re.compile(r"collect-\d+-of-(\d+)\.checkpoint")
 
 
 def _checkpoint(run: Run, number: int, passes: int) -> Path:
@@ -239,12 +237,13 @@ def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:
     limit = size if free is None else _SHARE_OF_FREE * free
     if job.config.memory_gb is not None:
         limit = job.config.memory_gb * 1e9
+    needed = max(1, math.ceil(size / limit))
     # Passes that ended before a kill are of use only where the others are as they were.
-    passes = max(1, math.ceil(size / limit), *_checkpoints(job.run).values())
-    passes = min(len(selected), passes)
+    passes = min(len(selected), max(needed, *_checkpoints(job.run).values(), 1))
     said = f"collect: evidence of {len(selected):,} features takes {size / 1e9:,.2f} GB of memory"
     if passes > 1:
-        said += f", {limit / 1e9:,.2f} GB are to be had: {passes} passes over the activations"
+        why = f"{limit / 1e9:,.2f} GB are to be had" if needed >= passes else "as it was begun"
+        said += f", {why}: {passes} passes over the activations"
     say(said)
     each = math.ceil(len(selected) / passes)
     return [selected[begin : begin + each] for begin in range(0, len(selected), each)]
