@@ -30,7 +30,7 @@ def _option(name: str) -> inspect.Parameter:
     """The command-line option of one setting; unset means: not given."""
     field = RunConfig.model_fields[name]
     kind = field.annotation
-    accepted = kind if kind in (int, float, str) else None
+    accepted = kind if kind in (bool, int, float, str) else None
     if accepted is None:
         # `int | None` and literals: pydantic checks the values, the shell gives text or numbers.
         members = getattr(kind, "__args__", ())

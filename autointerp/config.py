@@ -1,9 +1,11 @@
 """RunConfig: every setting of a run, from defaults < TOML file < environment < flags."""
 
+import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -13,6 +15,7 @@ from autointerp.errors import UserError
 DEMO = "demo"
 SPARSE = "sparse"
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
+_MOST_CONCURRENT = 256
 
 
 def _setting(default: Any, section: str, help: str, **limits: Any) -> Any:
@@ -175,28 +178,103 @@ class RunConfig(BaseModel):
     )
 
     model: str | None = _setting(None, "model", "The labeling model, as the endpoint names it.")
-    base_url: str = _setting("https://api.openai.com/v1", "model", "An OpenAI-compatible endpoint.")
+    base_url: str = _setting(
+        "https://api.openai.com/v1",
+        "model",
+        "An OpenAI-compatible endpoint, or several of one model with commas, which share the "
+        "requests.",
+    )
     api_key_env: str = _setting(
         "OPENAI_API_KEY",
         "model",
-        "The environment variable that holds the key.",
+        "The environment variable that holds the key; one for each endpoint, with commas, where "
+        "they differ.",
         min_length=1,
     )
     temperature: float = _setting(0.0, "model", "Sampling temperature.", ge=0, le=2)
-    concurrency: int = _setting(16, "model", "Requests in flight at once.", ge=1)
+    concurrency: int = _setting(
+        16,
+        "model",
+        "Requests in flight at each endpoint at the start. It grows while replies are clean and "
+        "shrinks when the endpoint refuses.",
+        ge=1,
+    )
+    min_concurrency: int = _setting(1, "model", "It never shrinks below this.", ge=1)
+    max_concurrency: int | None = _setting(
+        None,
+        "model",
+        f"It never grows beyond this (default: {_MOST_CONCURRENT}, or concurrency where that is "
+        "more).",
+        ge=1,
+    )
     requests_per_minute: float | None = _setting(
-        None, "model", "At most so many requests a minute.", gt=0
+        None,
+        "model",
+        "At most so many requests a minute (default: what the endpoint's headers say).",
+        gt=0,
+    )
+    tokens_per_minute: float | None = _setting(
+        None,
+        "model",
+        "At most so many tokens a minute, the bound on replies included (default: likewise).",
+        gt=0,
     )
     max_attempts: int = _setting(6, "model", "Tries of one request before it is given up.", ge=1)
-    timeout: float = _setting(120.0, "model", "Seconds until a request is given up.", gt=0)
-    response_format: Literal["json_object", "none"] = _setting(
-        "json_object", "model", "json_object, or none for endpoints that refuse it."
+    timeout: float = _setting(
+        120.0,
+        "model",
+        "Seconds of silence until a request is given up; one whose reply keeps coming, if only in "
+        "blank lines, may take five times as long.",
+        gt=0,
+    )
+    transport: Literal["httpx", "aiohttp"] = _setting(
+        "httpx",
+        "model",
+        "aiohttp is faster, for servers of your own; what it says of broken connections is less "
+        "exact.",
+    )
+    response_format: Literal["auto", "json_schema", "json_object", "none"] = _setting(
+        "auto",
+        "model",
+        "How a reply's form is asked for. auto: as the endpoint is known to take it; what it "
+        "refuses is given up by itself.",
+    )
+    thinking: Literal["off", "default"] = _setting(
+        "off", "model", "off: ask models that think before they answer not to; default: as it is."
+    )
+    extra_body: str | None = _setting(
+        None, "model", "A JSON object of parameters to put into every request."
+    )
+    budget: float | None = _setting(
+        None,
+        "model",
+        "Dollars that the run may cost in all, over all its calls; what it cannot afford is "
+        "over_budget.",
+        gt=0,
+    )
+    prices: str | None = _setting(
+        None, "model", "A TOML file of prices, for models that have none here.", min_length=1
     )
     input_price: float | None = _setting(
         None, "model", "Dollars per million prompt tokens (known models have a price).", ge=0
     )
+    cached_input_price: float | None = _setting(
+        None, "model", "Of those the endpoint had cached (default: input_price).", ge=0
+    )
     output_price: float | None = _setting(
         None, "model", "Dollars per million completion tokens.", ge=0
+    )
+    tokenizer: str | None = _setting(
+        None,
+        "model",
+        "The labeling model's tokenizer, to count tokens in estimates: a folder or an id (default: "
+        "the model's, where it is on this machine).",
+        min_length=1,
+    )
+    batch: bool = _setting(
+        False,
+        "model",
+        "Send requests through the endpoint's batch API: half the price, up to a day's wait.",
     )
 
     scorers: str = _setting(
@@ -251,7 +329,61 @@ class RunConfig(BaseModel):
             raise ValueError("labeler llm needs a model: --model NAME")
         if (self.input_price is None) != (self.output_price is None):
             raise ValueError("give both input_price and output_price, or neither")
+        if self.cached_input_price is not None and self.input_price is None:
+            raise ValueError("cached_input_price needs input_price and output_price")
+        if self.min_concurrency > self.most_concurrent():
+            raise ValueError(
+                f"min_concurrency ({self.min_concurrency}) is more than max_concurrency "
+                f"({self.most_concurrent()})"
+            )
+        if len(self.key_variables()) not in (1, len(self.base_urls())):
+            raise ValueError(
+                f"api_key_env names {len(self.key_variables())} variables for "
+                f"{len(self.base_urls())} endpoints: one for all, or one for each"
+            )
+        if self.batch and len(self.base_urls()) > 1:
+            raise ValueError("batch goes to one endpoint: name one base_url")
         return self
+
+    @field_validator("base_url")
+    @classmethod
+    def _are_urls(cls, value: str) -> str:
+        for url in _names(value):
+            try:
+                parts = urlsplit(url)
+                is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+            except ValueError:
+                is_url = False
+            if not is_url:
+                raise ValueError(f"{url!r} is no http or https address")
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _is_object(cls, value: str | None) -> str | None:
+        try:
+            if value is None or isinstance(json.loads(value), dict):
+                return value
+        except ValueError:
+            pass
+        raise ValueError(f"{value!r} is no JSON object")
+
+    def base_urls(self) -> list[str]:
+        """The endpoints, without the slash that some end in."""
+        return [url.rstrip("/") for url in _names(self.base_url)]
+
+    def key_variables(self) -> list[str]:
+        return _names(self.api_key_env)
+
+    def most_concurrent(self) -> int:
+        return self.max_concurrency or max(_MOST_CONCURRENT, self.concurrency)
+
+    def start_concurrency(self) -> int:
+        return min(max(self.concurrency, self.min_concurrency), self.most_concurrent())
+
+    def extra_parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = json.loads(self.extra_body or "{}")
+        return parameters
 
     def scorer_names(self) -> list[str]:
         return _names(self.scorers)
@@ -343,7 +475,7 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> RunConfig:
 def _toml(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def config_template() -> str:

@@ -12,7 +12,7 @@ import pytest
 
 import autointerp
 from autointerp.llm.journal import Journal
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.request import request_key
 from tests import scripted
 from tests.fake_server import FakeServer, Fault, status
 
@@ -288,7 +288,7 @@ def test_a_stage_that_died_halfway_is_not_taken_for_done(cli, planted, tmp_path,
 def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
     out = tmp_path / "out"
     with FakeServer(scripted.answer) as server:
-        flags = [*model_flags(server), *planted.flags(out), "--concurrency", "4"]
+        flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "4"]
         process = subprocess.Popen(
             [sys.executable, "-m", "autointerp", "run", *flags],
             stderr=subprocess.DEVNULL,
@@ -305,9 +305,7 @@ def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
         before = len(server.bodies)
         journal = Journal.open(out / "journal.sqlite")
         received = {
-            body
-            for body in server.bodies
-            if journal.get(ChatRequest(body).key(server.url)) is not None
+            body for body in server.bodies if journal.get(request_key(server.url, body)) is not None
         }
         journal.close()
         assert len(received) >= kill_after - 4
@@ -329,7 +327,7 @@ def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
 def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(planted, tmp_path, cli):
     out = tmp_path / "out"
     with FakeServer(scripted.answer) as server:
-        flags = [*model_flags(server), *planted.flags(out), "--concurrency", "4"]
+        flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "4"]
         process = subprocess.Popen(
             [sys.executable, "-m", "autointerp", "run", *flags],
             stderr=subprocess.PIPE,
@@ -419,7 +417,7 @@ def test_a_models_labels_need_a_model_as_judge(cli, planted, tmp_path):
 @pytest.mark.usefixtures("_quick_backoff")
 def test_judgments_that_could_not_be_had_are_asked_for_by_the_next_run(cli, planted, tmp_path):
     def no_judge(request, _seen, _index):
-        return None if '"labels"' in request["messages"][0]["content"] else status(500)
+        return status(500) if '"answers"' in request["messages"][0]["content"] else None
 
     out = tmp_path / "out"
     with FakeServer(scripted.answer, faults=no_judge) as server:

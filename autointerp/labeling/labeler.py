@@ -5,7 +5,7 @@ from typing import Literal
 
 from autointerp.evidence.window import FeatureEvidence
 
-Status = Literal["labeled", "dead", "too_few", "refused", "failed", "over_budget"]
+Status = Literal["labeled", "dead", "too_few", "refused", "failed", "over_budget", "pending"]
 
 
 @dataclass(frozen=True, slots=True)

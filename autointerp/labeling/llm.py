@@ -11,7 +11,7 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, chat_request
+from autointerp.llm.request import ChatRequest, ReplySchema
 from autointerp.llm.structured import items
 from autointerp.vocabulary import Vocabulary
 
@@ -20,6 +20,32 @@ _TOP_TOKENS = 5
 _LONGEST_LABEL = 300
 _LONGEST_REASON = 1000
 _ALONE_TRIES = 2  # times a feature is asked for by itself before it is failed
+_MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
+
+REPLY = ReplySchema(
+    "labels",
+    {
+        "type": "object",
+        "properties": {
+            "labels": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "n": {"type": "integer"},
+                        "label": {"type": "string"},
+                        "reason": {"type": "string"},
+                        "confidence": {"type": "number"},
+                    },
+                    "required": ["n", "label", "reason", "confidence"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["labels"],
+        "additionalProperties": False,
+    },
+)
 
 
 class LabelItem(BaseModel):
@@ -50,7 +76,6 @@ class LabelItem(BaseModel):
 class LabelSettings:
     model: str
     temperature: float
-    response_format: str
     features_per_request: int
     windows_per_feature: int
 
@@ -88,6 +113,7 @@ class LabelJob:
     spent: dict[int, _Spent]
     attempt: int = 0
     tries: int = 1
+    room: int = 1
 
     def messages(self) -> list[dict[str, str]]:
         shown = [shown_windows(e, self.settings.windows_per_feature) for e in self.group]
@@ -114,23 +140,24 @@ class LabelJob:
         return self.prompt.messages(features=features, open_mark=marks[0], close_mark=marks[1])
 
     def request(self) -> ChatRequest:
-        return chat_request(
+        return ChatRequest(
             model=self.settings.model,
-            messages=self.messages(),
+            messages=tuple(self.messages()),
+            max_tokens=self.room * _TOKENS_A_LABEL * (len(self.group) + 1),
             temperature=self.settings.temperature,
-            max_tokens=_TOKENS_A_LABEL * (len(self.group) + 1),
-            response_format=self.settings.response_format,
+            schema=REPLY,
             attempt=self.attempt,
         )
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Draft]:
         """Good labels are kept, the rest asked again in smaller groups, down to one."""
+        job = replace(self, spent=self._book(outcome))
         if isinstance(outcome, CallFailure):
             if outcome.kind in ("too_long", "content_filter", "bad_request"):
                 status = "refused" if outcome.kind == "content_filter" else "failed"
-                return self._without(list(self.group), self, status, outcome.message)
-            return Step(results=[self._failed(e, outcome.message) for e in self.group])
-        job = replace(self, spent=self._book(outcome))
+                return self._without(list(self.group), job, status, outcome.message)
+            status = "over_budget" if outcome.kind == "over_budget" else "failed"
+            return Step(results=[job._draft(e, status, outcome.message) for e in self.group])
         if outcome.refused:
             return self._without(list(self.group), job, "refused", "the model refused to answer")
         found = read_labels(outcome.text, len(self.group))
@@ -139,11 +166,13 @@ class LabelJob:
             for number, evidence in enumerate(self.group, 1)
             if number in found
         ]
+        cut_off = outcome.finish_reason == "length"
+        if cut_off and not drafts and self.room == 1:
+            # Thoughts, most likely, which some models write before they answer.
+            return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
         missing = [e for number, e in enumerate(self.group, 1) if number not in found]
         why = (
-            "the reply was cut off before this label"
-            if outcome.finish_reason == "length"
-            else "no valid label in the reply"
+            "the reply was cut off before this label" if cut_off else "no valid label in the reply"
         )
         rest = self._without(missing, job, "failed", why)
         return Step(results=[*drafts, *rest.results], follow_ups=rest.follow_ups)
@@ -161,10 +190,9 @@ class LabelJob:
         if status == "failed" and self.tries < _ALONE_TRIES:
             again = replace(job, attempt=self.attempt + 1, tries=self.tries + 1)
             return Step(follow_ups=[again])
-        draft = job._draft(missing[0], status="refused" if status == "refused" else "failed")
-        return Step(results=[replace(draft, error=why)])
+        return Step(results=[job._draft(missing[0], status, why)])
 
-    def _book(self, reply: ChatReply) -> dict[int, _Spent]:
+    def _book(self, reply: ChatReply | CallFailure) -> dict[int, _Spent]:
         """Each feature's share of what has been spent, this reply's tokens split evenly."""
         shares = len(self.group)
         spent = {}
@@ -177,7 +205,7 @@ class LabelJob:
             )
         return spent
 
-    def _draft(self, evidence: FeatureEvidence, status: str) -> Draft:
+    def _draft(self, evidence: FeatureEvidence, status: str, error: str | None = None) -> Draft:
         spent = self.spent.get(evidence.feature, _Spent())
         return Draft(
             feature=evidence.feature,
@@ -187,10 +215,8 @@ class LabelJob:
             prompt_tokens=spent.prompt_tokens,
             completion_tokens=spent.completion_tokens,
             cost_usd=spent.cost_usd,
+            error=error,
         )
-
-    def _failed(self, evidence: FeatureEvidence, why: str) -> Draft:
-        return replace(self._draft(evidence, "failed"), error=why)
 
     def _labeled(self, evidence: FeatureEvidence, item: LabelItem) -> Draft:
         return replace(

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import openai
 
-Action = Literal["retry", "stop", "split", "refused", "fail"]
+# adapt: the endpoint does not take a parameter, or not under that name.
+Action = Literal["retry", "adapt", "stop", "split", "refused", "fail"]
 
 
 class UnreadableReply(Exception):
@@ -43,9 +44,22 @@ class Decision:
         """Whether the request was taken and nothing, or no answer, came back."""
         return self.kind in ("timeout", "connection", "server_error")
 
+    @property
+    def too_much(self) -> bool:
+        """Whether the endpoint has more in hand than it can do: fewer requests at once may help."""
+        return self.kind in ("rate_limit", "overloaded", "timeout")
+
 
 _STOPPING_CODES = {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
-_TOO_LONG = ("context_length_exceeded", "maximum context length", "context window", "too long")
+_OVERLOADED_CODES = {"slow_down", "server_is_overloaded", "overloaded_error"}
+_TOO_LONG = (
+    "context_length_exceeded",
+    "maximum context length",
+    "context window",
+    "context size",
+    "too long",
+    "max_total_tokens",
+)
 _FILTERED = (
     "content_filter",
     "content_policy_violation",
@@ -55,7 +69,18 @@ _FILTERED = (
     "flagged",
 )
 # What is wrong with every request alike: a parameter that the model does not take.
-_UNSUPPORTED = ("parameter", "unsupported", "not support", "unrecognized", "not permitted")
+_UNSUPPORTED = (
+    "parameter",
+    "unsupported",
+    "not support",
+    "unrecognized",
+    "not permitted",
+    "unavailable",
+    "unexpected",
+    "literal_error",
+    "extra_forbidden",
+)
+_FORMATS = ("response_format", "json_object", "json_schema")
 # Names, in httpx and httpx2, of errors before anything was sent.
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
 
@@ -109,6 +134,8 @@ def classify(error: BaseException) -> Decision:
         # Some routers answer with status 200 and put the real one inside.
         if error.code.isdecimal() and 400 <= int(error.code) < 600:
             return classify_status(int(error.code), str(error), "", {})
+        if error.code in _OVERLOADED_CODES or error.code.startswith("rate_limit"):
+            return classify_status(429, str(error), error.code, {})
         return Decision("retry", "unreadable", str(error))
     if isinstance(error, openai.APIStatusError):
         headers = {k.lower(): v for k, v in error.response.headers.items()}
@@ -127,20 +154,29 @@ def classify(error: BaseException) -> Decision:
 def classify_status(status: int, message: str, code: str, headers: Mapping[str, Any]) -> Decision:
     """What to do about an error status, by the server's code and words before the number."""
     said = f"{code} {message}".lower()
+    wait = parse_retry_after(headers)
     if status in (400, 403, 422) and any(word in said for word in _FILTERED):
         return Decision("refused", "content_filter", message)
-    if status in (400, 413, 414, 422) and (
-        status in (413, 414) or any(word in said for word in _TOO_LONG)
-    ):
+    if status in (413, 414) or (status in (400, 422) and any(word in said for word in _TOO_LONG)):
         return Decision("split", "too_long", message)
+    if code == "in_flight_budget_exhausted":
+        return Decision("retry", "rate_limit", message, counted=False, retry_after_s=wait)
     if status == 402 or code in _STOPPING_CODES or "exceeded your current quota" in said:
         return Decision("stop", "quota", message)
     if status == 429:
-        wait = parse_retry_after(headers)
         return Decision("retry", "rate_limit", message, counted=False, retry_after_s=wait)
+    if status == 529 or code in _OVERLOADED_CODES:
+        message = f"status {status}: {message}"
+        return Decision("retry", "overloaded", message, counted=False, retry_after_s=wait)
+    if status == 500 and any(word in said for word in _FORMATS):
+        # Some servers find out only late that they do not know a way to ask for JSON.
+        return Decision("adapt", f"status_{status}", f"status {status}: {message}")
+    if status == 503:
+        return Decision("retry", "overloaded", f"status {status}: {message}", True, wait)
     if status in (408, 409, 425) or status >= 500:
-        wait = parse_retry_after(headers)
         return Decision("retry", "server_error", f"status {status}: {message}", True, wait)
-    if status in (400, 422) and not any(word in said for word in _UNSUPPORTED):
+    if status in (400, 404, 422) and any(word in said for word in _UNSUPPORTED):
+        return Decision("adapt", f"status_{status}", f"status {status}: {message}")
+    if status in (400, 422):
         return Decision("fail", "bad_request", f"status {status}: {message}")
     return Decision("stop", f"status_{status}", f"status {status}: {message}")

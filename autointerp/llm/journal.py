@@ -1,125 +1,226 @@
-"""Every paid reply, on disk before anything is made of it."""
+"""Every paid reply, on disk before anything is made of it.
 
+Replies are kept in SQLite by the key of their request; what is on its way is in a file beside it
+(sends.py). One thread writes, and commits together all that came in while it was committing: a
+reply survives a power cut once `put` has returned, at the price of one sync for many.
+"""
+
+import asyncio
+import queue
 import sqlite3
+import threading
 import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autointerp.errors import UserError
+from autointerp.llm.journal_file import connect, set_up, unusable
+from autointerp.llm.reply import Usage
+from autointerp.llm.sends import Send, SendLog
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY,
-    model TEXT NOT NULL,
-    reply BLOB NOT NULL,
-    received_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sends (
-    id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL,
-    sent_at REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS sends_by_key ON sends (key);
-"""
-
-_SENDING = "INSERT INTO sends (key, sent_at) VALUES (?, ?)"
-# Only the last send: an earlier one that was never heard of again stays in doubt.
-_SETTLED = "DELETE FROM sends WHERE id = (SELECT max(id) FROM sends WHERE key = ?)"
+_MOST_AT_ONCE = 256  # replies in one commit: bounds the memory and what one failure touches
+_PUT = "INSERT OR REPLACE INTO {} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
-class JournalTotals:
-    replies: int
-    in_doubt: int  # requests that were sent and of whose outcome nothing is known
+class Received:
+    """A reply as it came. `cost_usd` is None where the price is not known."""
+
+    key: str
+    model: str
+    raw: bytes
+    usage: Usage
+    cost_usd: float | None
+    readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    received: Received
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+def _end(batch: list[_Write], error: Exception | None) -> None:
+    for write in batch:
+        if write.done.cancelled():
+            continue
+        if error is None:
+            write.done.set_result(None)
+        else:
+            write.done.set_exception(error)
 
 
 class Journal:
-    """Replies by request key, in SQLite. A reply that was put is never bought again.
+    """Replies by request key. A reply that was put is never bought again.
 
     Bodies of requests and keys of endpoints are not stored. Raises UserError for a file that
     cannot be used; such a file is left as it is.
     """
 
-    def __init__(self, path: Path, replies: sqlite3.Connection, sends: sqlite3.Connection) -> None:
-        self._path = path
-        self._connection = replies
-        self._sends = sends
+    def __init__(self, path: Path, reader: sqlite3.Connection, sends: SendLog) -> None:
+        self._path, self._reader, self._sends = path, reader, sends
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
+        self._writer.start()
 
     @staticmethod
     def open(path: Path) -> "Journal":
         try:
-            # Replies are synced one by one, at 2 ms each: what was paid for survives a power cut.
-            # Sends need only survive the process, which the operating system sees to.
-            replies = _connect(path, "FULL")
-            sends = _connect(path, "NORMAL")
-            replies.executescript(_SCHEMA)
+            reader = connect(path)
+            set_up(path, reader)
+            return Journal(path, reader, SendLog(path.with_suffix(".sends")))
         except sqlite3.Error as error:
-            raise UserError(f"journal {path} cannot be used: {error}") from None
-        return Journal(path, replies, sends)
+            raise unusable(path, error) from None
+        except OSError as error:
+            raise unusable(path, OSError(error.strerror or str(error))) from None
 
-    def get(self, key: str) -> bytes | None:
-        """The reply, or None; a damaged one is None too, and is bought again."""
+    def take_up_doubts(self) -> int:
+        """How many sends of an earlier process have no known outcome.
+
+        From now on they count among what was spent, at the most that they can have cost.
+        """
+        doubts = self._sends.unsettled()
+        for key in {send.key for send in doubts}:
+            # The reply was committed, but the process died before it could note that.
+            if not self._sends.answered(key) and self.get(key) is not None:
+                doubts.remove(next(send for send in doubts if send.key == key))
         try:
-            row = self._connection.execute(
-                "SELECT reply FROM replies WHERE key = ?", (key,)
-            ).fetchone()
-            return None if row is None else zlib.decompress(row[0])
+            for send in doubts:
+                row = (send.key, send.worst_usd)
+                self._reader.execute("INSERT INTO doubts VALUES (?, ?)", row)
+            self._sends.clear()
+        except (sqlite3.Error, OSError) as error:
+            raise unusable(self._path, error) from None
+        return len(doubts)
+
+    def get(self, key: str) -> tuple[bytes, float | None] | None:
+        """The reply and its cost, or None; a damaged reply is None too, and is bought again."""
+        row = self._one("SELECT reply, cost_usd FROM replies WHERE key = ?", key)
+        try:
+            return None if row is None else (zlib.decompress(row[0]), row[1])
         except zlib.error:
             return None
-        except sqlite3.Error as error:
-            raise UserError(f"journal {self._path} cannot be read: {error}") from None
 
-    def sending(self, key: str) -> None:
+    def spoiled(self, key: str) -> tuple[Usage, float]:
+        """What unreadable replies to this request have used up, and their known cost in dollars."""
+        row = self._one(
+            "SELECT SUM(prompt_tokens), SUM(completion_tokens), SUM(cached_tokens), SUM(cost_usd) "
+            "FROM spoiled WHERE key = ?",
+            key,
+        )
+        assert row is not None
+        return Usage(row[0] or 0, row[1] or 0, row[2] or 0), row[3] or 0.0
+
+    def spent_usd(self) -> float:
+        """All that is known, and all that is feared, to have been spent so far."""
+        row = self._one(
+            "SELECT (SELECT TOTAL(cost_usd) FROM replies) + (SELECT TOTAL(cost_usd) FROM spoiled) "
+            "+ (SELECT TOTAL(worst_usd) FROM doubts)"
+        )
+        assert row is not None
+        return float(row[0])
+
+    def fact(self, name: str) -> str | None:
+        """What was found out about an endpoint, under this name."""
+        row = self._one("SELECT value FROM facts WHERE name = ?", name)
+        return None if row is None else str(row[0])
+
+    def set_fact(self, name: str, value: str) -> None:
+        self.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
+
+    def sending(self, send: Send) -> None:
         """Note that the request is about to leave."""
         try:
-            self._sends.execute(_SENDING, (key, time.time()))
-        except sqlite3.Error as error:
+            self._sends.begin(send)
+        except OSError as error:
             raise self._unwritable(error) from None
 
-    def put(self, key: str, raw: bytes, *, model: str) -> None:
-        """Store a reply; when this returns it is on disk."""
-        row = (key, model, zlib.compress(raw), time.time())
+    def settle(self, send: Send, *, answered: bool) -> None:
+        """Note that the reply is kept or, without one, that nothing can have been billed."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", row)
-            self._connection.execute(_SETTLED, (key,))
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            # A full disk may have rolled it back already.
-            if self._connection.in_transaction:
-                self._connection.rollback()
+            self._sends.settle(send, answered=answered)
+        except OSError as error:
             raise self._unwritable(error) from None
 
-    def settle(self, key: str) -> None:
-        """Note that a send failed in a way that cannot have been paid for."""
+    async def put(self, received: Received) -> None:
+        """Store a reply; when this returns it is on disk. Raises UserError."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._writes.put(_Write(received, loop, done))
+        await done
+
+    def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        """One statement on the rare tables, committed when this returns."""
         try:
-            self._sends.execute(_SETTLED, (key,))
+            return self._reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._unwritable(error) from None
-
-    def _unwritable(self, error: sqlite3.Error) -> UserError:
-        return UserError(f"journal {self._path} cannot be written: {error}")
-
-    def forget_in_doubt(self) -> int:
-        """How many sends of an earlier process have no known outcome; they are struck off."""
-        count: int = self._sends.execute("SELECT COUNT(*) FROM sends").fetchone()[0]
-        if count:
-            self._sends.execute("DELETE FROM sends")
-        return count
-
-    def totals(self) -> JournalTotals:
-        replies = self._connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
-        in_doubt = self._connection.execute("SELECT COUNT(*) FROM sends").fetchone()[0]
-        return JournalTotals(replies, in_doubt)
 
     def close(self) -> None:
+        self._writes.put(None)
+        self._writer.join()
         self._sends.close()
-        self._connection.close()
+        self._reader.close()
+
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        try:
+            row: tuple[Any, ...] | None = self._reader.execute(statement, values).fetchone()
+            return row
+        except sqlite3.Error as error:
+            raise unusable(self._path, error) from None
+
+    def _unwritable(self, error: Exception) -> UserError:
+        return unusable(self._path, error)
+
+    def _write_all(self) -> None:
+        """The writer's thread: commit what has come in, all at once, until None comes."""
+        connection: sqlite3.Connection | None = None
+        ended = False
+        while not ended:
+            writes = [self._writes.get()]
+            while len(writes) < _MOST_AT_ONCE and not self._writes.empty():
+                writes.append(self._writes.get())
+            ended = None in writes
+            batch = [write for write in writes if write is not None]
+            error: Exception | None = None
+            try:
+                connection = connection or connect(self._path)
+                _commit(connection, batch)
+            except sqlite3.Error as failure:
+                error = self._unwritable(failure)
+            # The loop may be gone: nobody waits for these writes any more, but they were made.
+            if batch and not batch[0].loop.is_closed():
+                batch[0].loop.call_soon_threadsafe(_end, batch, error)
+        if connection is not None:
+            connection.close()
 
 
-def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA synchronous={synchronous}")
-    return connection
+def _commit(connection: sqlite3.Connection, batch: list[_Write]) -> None:
+    if not batch:
+        return
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for write in batch:
+            one = write.received
+            table = "replies" if one.readable else "spoiled"
+            usage = one.usage
+            row = (
+                one.key,
+                one.model,
+                zlib.compress(one.raw),
+                time.time(),
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
+                one.cost_usd,
+            )
+            connection.execute(_PUT.format(table), row)
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        # A full disk may have rolled it back already.
+        if connection.in_transaction:
+            connection.rollback()
+        raise

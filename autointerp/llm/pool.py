@@ -6,26 +6,32 @@ again renders the same requests and finds the replies in the journal.
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-import tenacity
-
-from autointerp.errors import UserError
+from autointerp.llm.asking import Asker, Outcome, RetrySettings
+from autointerp.llm.breaker import FIRST_PAUSE_S
+from autointerp.llm.budget import Budget
 from autointerp.llm.client import ChatClient
-from autointerp.llm.errors import CALL_ERRORS, UnreadableReply, classify
+from autointerp.llm.concurrency import ConcurrencyLimit
+from autointerp.llm.dialect import Dialect
+from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
+from autointerp.llm.exchange import Exchange, Stopping
 from autointerp.llm.journal import Journal
 from autointerp.llm.limits import Pace
 from autointerp.llm.prices import Price
-from autointerp.llm.reply import CallFailure, ChatReply, Usage, read_reply, usage_of
 from autointerp.llm.request import ChatRequest
-from autointerp.llm.retry import Failed, StopAfterCounted, backoff_s, decision_of, retryable
+from autointerp.llm.totals import PoolTotals
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
+
+_SPARE_WORKERS = 4  # one in so many beside those that may send: they wait out backoffs
+_MOST_MADE_AT_ONCE = 16  # jobs pulled in one visit to the thread that makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,259 +45,207 @@ class Step(Generic[R_co]):
 class Job(Protocol[R_co]):
     def request(self) -> ChatRequest: ...
 
-    def reduce(self, outcome: ChatReply | CallFailure) -> Step[R_co]: ...
+    def reduce(self, outcome: Outcome) -> Step[R_co]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`max_wait_s` bounds the time one request is retried, refusals for rate included."""
+    """`concurrency` is where the number of requests on their way starts, at each endpoint.
+
+    `drain_s` is how long those on their way may take once the pool is asked to stop.
+    """
 
     concurrency: int = 16
+    min_concurrency: int = 1
+    max_concurrency: int = 256
     requests_per_minute: float | None = None
-    max_attempts: int = 6
-    max_wait_s: float = 900.0
+    tokens_per_minute: float | None = None
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    budget_usd: float | None = None
+    first_pause_s: float = FIRST_PAUSE_S
+    drain_s: float = 60.0
 
 
-@dataclass(slots=True)
-class PoolTotals:
-    """Counters that a progress display may read at any time."""
-
-    requests: int = 0  # replies received over the network
-    from_journal: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    failures: int = 0
-    in_flight: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    cost_usd: float = 0.0
-    trouble: str = ""  # why the last call failed, until one succeeds
-
-
-class RunStopped(UserError):
-    """The endpoint refused for good (key, model, quota, bad request): asking on is pointless."""
-
-
-class _Stopped(Exception):
-    """Another worker has met an error that ends the run: this one's job is left undone."""
+class Drained(Exception):
+    """The pool was asked to stop: what was on its way is done, the rest is not."""
 
 
 class _Pool(Generic[R]):
     def __init__(
         self,
         jobs: Iterable[Job[R]],
-        client: ChatClient,
-        journal: Journal,
-        price: Price | None,
-        settings: PoolSettings,
+        workers: int,
+        endpoints: Endpoints,
+        asker: Asker,
+        exchange: Exchange,
         on_result: Callable[[R], None],
-        on_retry: Callable[[], None],
-        totals: PoolTotals,
-        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._fresh: Iterator[Job[R]] = iter(jobs)
+        self._made: deque[Job[R]] = deque()
+        self._all_made = False
         # Follow-ups finish what is begun, so they go before fresh jobs.
         self._follow_ups: deque[Job[R]] = deque()
-        self._client, self._journal, self._price = client, journal, price
-        self._settings, self._totals, self._sleep = settings, totals, sleep
-        self._on_result, self._on_retry = on_result, on_retry
-        self._pace = Pace(settings.requests_per_minute)
-        self._asking: dict[str, asyncio.Future[ChatReply | CallFailure]] = {}
-        self._buying: set[asyncio.Task[ChatReply]] = set()
+        self._endpoints, self._asker, self._exchange = endpoints, asker, exchange
+        self._on_result = on_result
         self._busy = 0
-        self._changed = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._error: Exception | None = None
-        self._random = random.Random()
+        # For those who wait for a job, and for the one who makes them.
+        self._changed, self._wanted = asyncio.Event(), asyncio.Event()
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
+        self._error: BaseException | None = None
 
-    async def run(self) -> None:
-        workers = [asyncio.create_task(self._work()) for _ in range(self._settings.concurrency)]
+    async def run(self, stop: asyncio.Event | None, drain_s: float) -> None:
+        making = asyncio.create_task(self._make())
+        stopping = asyncio.create_task(self._stop_when(stop, drain_s)) if stop else None
         try:
-            await asyncio.gather(*workers)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
-            # Cancelled (Ctrl-C): what is in flight may be paid for, so it is awaited and journaled.
-            for worker in workers:
-                worker.cancel()
-            if self._buying:
-                await asyncio.wait(self._buying)
+            # Cancelled from without: nothing is waited for but what is being written down.
+            for task in (making, stopping, *self._tasks):
+                if task is not None:
+                    task.cancel()
+            await asyncio.gather(making, *self._tasks, return_exceptions=True)
         if self._error is not None:
             raise self._error
 
-    def _stop(self, error: Exception) -> None:
-        self._error = self._error or error
-        self._stopping.set()
-        self._changed.set()
+    async def _stop_when(self, stop: asyncio.Event, drain_s: float) -> None:
+        await stop.wait()
+        self._stop(Drained())
+        await asyncio.sleep(drain_s)
+        for task in self._tasks:
+            task.cancel()
+
+    def _stop(self, error: BaseException) -> None:
+        """Begin nothing new; what is on its way is waited for."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._exchange.stopping = True
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current and task not in self._exchange.sending:
+                task.cancel()
+
+    async def _make(self) -> None:
+        """Pull jobs in a thread of their own, as they are wanted: making them reads the disk."""
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        try:
+            while not self._all_made:
+                at_once = max(1, min(_MOST_MADE_AT_ONCE, self._endpoints.limit() // 4))
+                if len(self._made) >= at_once:
+                    self._wanted.clear()
+                    await self._wanted.wait()
+                    continue
+                made = await loop.run_in_executor(thread, _take, self._fresh, at_once)
+                self._all_made = len(made) < at_once
+                self._made.extend(made)
+                self._changed.set()
+        except Exception as error:
+            self._stop(error)
+        finally:
+            thread.shutdown(wait=True)
+
+    async def _next(self, turn: Turn) -> Job[R] | None:
+        """The next job, with a turn to send it, or None when none is left or on its way."""
+        while True:
+            if self._follow_ups or self._made:
+                # A job is taken only when it may be sent, so that few wait in memory.
+                await turn.take()
+                if self._follow_ups:
+                    return self._follow_ups.popleft()
+                if self._made:
+                    self._wanted.set()
+                    return self._made.popleft()
+                continue
+            # Others may have retries to send meanwhile.
+            turn.give()
+            if self._all_made and self._busy == 0:
+                self._changed.set()
+                return None
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _work(self) -> None:
-        """Take jobs until none is left and none is on its way, or the run is stopped."""
-        while self._error is None:
-            try:
-                job = self._follow_ups.popleft() if self._follow_ups else next(self._fresh, None)
-            except Exception as error:
-                self._stop(error)
-                return
-            if job is None:
-                if self._busy == 0:
-                    self._changed.set()
+        turn = Turn(self._endpoints)
+        try:
+            while self._error is None:
+                job = await self._next(turn)
+                if job is None:
                     return
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            self._busy += 1
-            try:
-                step = job.reduce(await self._outcome(job.request()))
-                self._follow_ups.extend(step.follow_ups)
-                for result in step.results:
-                    self._on_result(result)
-            except _Stopped:
-                return
-            except Exception as error:
-                self._stop(error)
-            finally:
-                self._busy -= 1
-                self._changed.set()
-            # A stretch of journal hits never waits for the network: let others run.
-            await asyncio.sleep(0)
-
-    async def _outcome(self, request: ChatRequest) -> ChatReply | CallFailure:
-        """The reply to a request, from the journal, from an equal request in flight, or bought."""
-        key = request.key(self._client.base_url)
-        known = self._known(key)
-        if known is not None:
-            return known
-        if key in self._asking:
-            outcome = await asyncio.shield(self._asking[key])
-            if isinstance(outcome, ChatReply):
-                return replace(outcome, usage=Usage(), cost_usd=0.0, from_journal=True)
-            return outcome
-        future = asyncio.get_running_loop().create_future()
-        self._asking[key] = future
-        try:
-            outcome = await self._ask(request, key)
-            future.set_result(outcome)
-            return outcome
-        except BaseException as error:
-            future.set_exception(error if isinstance(error, Exception) else _Stopped())
-            future.exception()  # nobody else may be waiting for it
-            raise
+                self._busy += 1
+                try:
+                    step = job.reduce(await self._asker.outcome(job.request(), turn))
+                    self._follow_ups.extend(step.follow_ups)
+                    for result in step.results:
+                        self._on_result(result)
+                finally:
+                    self._busy -= 1
+                    self._changed.set()
+                # A stretch of journal hits never waits for the network: let others run.
+                await asyncio.sleep(0)
+        except Stopping:
+            return
+        except Exception as error:
+            self._stop(error)
         finally:
-            del self._asking[key]
+            turn.give()
 
-    def _known(self, key: str) -> ChatReply | None:
-        raw = self._journal.get(key)
-        if raw is None:
-            return None
-        try:
-            reply = read_reply(raw)
-        except UnreadableReply:
-            return None
-        self._totals.from_journal += 1
-        cost = self._book(reply.usage)
-        return replace(reply, cost_usd=cost, from_journal=True)
 
-    async def _ask(self, request: ChatRequest, key: str) -> ChatReply | CallFailure:
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(retryable),
-            wait=self._wait,
-            stop=StopAfterCounted(self._settings.max_attempts)
-            | tenacity.stop_after_delay(self._settings.max_wait_s),
-            sleep=self._pause,
-            before_sleep=self._before_sleep,
-            reraise=True,
-        )
-        try:
-            return await retrying(self._send_once, request, key)
-        except Failed as failed:
-            decision = failed.decision
-            # A server that has been away for so long is away for every other request too, and one
-            # that has taken none so far will not take the next.
-            none_taken = self._totals.requests + self._totals.from_journal == 0
-            if (
-                decision.action == "stop"
-                or decision.kind == "unreachable"
-                or (decision.kind == "bad_request" and none_taken)
-            ):
-                raise RunStopped(f"endpoint {self._client.base_url}: {decision.message}") from None
-            self._totals.failures += 1
-            return CallFailure(decision.kind, decision.message)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait out a backoff, unless the run is stopped meanwhile."""
-        sleeping = asyncio.ensure_future(self._sleep(seconds))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        sleeping.cancel()
-        stopping.cancel()
-
-    async def _send_once(self, request: ChatRequest, key: str) -> ChatReply:
-        await self._pace.wait()
-        if self._stopping.is_set():
-            raise _Stopped
-        self._journal.sending(key)
-        self._totals.in_flight += 1
-        buying = asyncio.create_task(self._buy(request, key))
-        self._buying.add(buying)
-        buying.add_done_callback(self._buying.discard)
-        try:
-            # A reply on its way must reach the journal even if this worker is cancelled.
-            return await asyncio.shield(buying)
-        except CALL_ERRORS as error:
-            raise Failed(classify(error)) from error
-        finally:
-            self._totals.in_flight -= 1
-
-    async def _buy(self, request: ChatRequest, key: str) -> ChatReply:
-        try:
-            raw = await self._client.send(request.body)
-        except CALL_ERRORS as error:
-            if not classify(error).maybe_billed:
-                self._journal.settle(key)
-            raise
-        # Before anything is made of it: a reply that cannot be read was paid for as well.
-        self._journal.put(key, raw, model=request.model)
-        cost = self._book(usage_of(raw))
-        reply = read_reply(raw)
-        self._totals.requests += 1
-        self._totals.trouble = ""
-        return replace(reply, cost_usd=cost)
-
-    def _book(self, usage: Usage) -> float:
-        cost = 0.0 if self._price is None else self._price.cost(usage)
-        self._totals.prompt_tokens += usage.prompt_tokens
-        self._totals.completion_tokens += usage.completion_tokens
-        self._totals.cached_tokens += usage.cached_tokens
-        self._totals.cost_usd += cost
-        return cost
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        decision = decision_of(state)
-        return backoff_s(decision, state.attempt_number, self._random.random())
-
-    def _before_sleep(self, state: tenacity.RetryCallState) -> None:
-        self._totals.retries += 1
-        self._totals.trouble = decision_of(state).message
-        if decision_of(state).kind == "rate_limit":
-            self._totals.rate_limited += 1
-        self._on_retry()
+def _take(jobs: Iterator[Job[R]], n: int) -> list[Job[R]]:
+    return list(islice(jobs, n))
 
 
 async def run_jobs(
     jobs: Iterable[Job[R]],
     *,
-    send: ChatClient,
+    clients: Sequence[ChatClient],
+    dialect: Dialect,
     journal: Journal,
     price: Price | None,
     settings: PoolSettings,
     on_result: Callable[[R], None],
     totals: PoolTotals,
+    on_event: Callable[[str], None] = lambda _: None,
     on_retry: Callable[[], None] = lambda: None,
+    stop: asyncio.Event | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Run all jobs and their follow-ups; `jobs` is pulled only as workers are free.
+    """Run all jobs and their follow-ups; `jobs` is pulled, in a thread, only as workers are free.
 
-    `on_result` is called in the order replies come, `on_retry` before each wait. Raises RunStopped
-    when the endpoint refuses for good and whatever a job raises; in both cases replies in flight
-    are journaled first.
+    `on_result` is called in the order replies come, `on_retry` before each wait, `on_event` with a
+    line for the user when something about an endpoint changes. Once `stop` is set nothing is begun,
+    what is on its way is finished, and Drained is raised. Raises RunStopped when the endpoints
+    refuse for good, and whatever a job or the journal raises; what was received is journaled first.
     """
-    await _Pool(jobs, send, journal, price, settings, on_result, on_retry, totals, sleep).run()
+    endpoints = Endpoints(
+        [
+            Endpoint(
+                client,
+                ConcurrencyLimit(
+                    settings.concurrency, settings.min_concurrency, settings.max_concurrency
+                ),
+                Pace(settings.requests_per_minute, settings.tokens_per_minute),
+                settings.first_pause_s,
+            )
+            for client in clients
+        ]
+    )
+    totals.limit = endpoints.limit()
+    budget = Budget(settings.budget_usd, journal.spent_usd())
+    exchange = Exchange(endpoints, journal, price, budget, totals, on_event)
+    asker = Asker(
+        clients[0].base_url,
+        dialect,
+        journal,
+        price,
+        budget,
+        exchange,
+        settings.retry,
+        totals,
+        on_event,
+        on_retry,
+        sleep,
+    )
+    most = settings.max_concurrency * len(clients)
+    workers = most + -(-most // _SPARE_WORKERS)
+    await _Pool(jobs, workers, endpoints, asker, exchange, on_result).run(stop, settings.drain_s)

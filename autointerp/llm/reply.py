@@ -1,7 +1,8 @@
 """Reading a chat completion's envelope from raw bytes."""
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 from autointerp.llm.errors import UnreadableReply, server_message
@@ -15,11 +16,23 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0  # of the prompt tokens, those the server had cached
+    cost_usd: float | None = None  # where the server says it (OpenRouter)
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together; the cost that a server says is of one reply only."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """A reply whose envelope could be read; what its text holds is the caller's business."""
+    """A reply whose envelope could be read; what its text holds is the caller's business.
+
+    `usage` and `cost_usd` include unreadable replies to the same request before it.
+    """
 
     text: str
     finish_reason: str | None
@@ -32,10 +45,15 @@ class ChatReply:
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
-    """A call that was given up: `too_long`, `content_filter`, or retries that ran out."""
+    """A call that was given up: `too_long`, `content_filter`, `over_budget`, or no more retries.
+
+    Unreadable replies on the way to it were paid for.
+    """
 
     kind: str
     message: str
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float = 0.0
 
 
 def read_reply(raw: bytes) -> ChatReply:
@@ -96,4 +114,11 @@ def _usage(raw: Any) -> Usage:
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     if cached is None:
         cached = raw.get("prompt_cache_hit_tokens")
-    return Usage(prompt, _count(raw.get("completion_tokens")), min(_count(cached), prompt))
+    completion = _count(raw.get("completion_tokens"))
+    return Usage(prompt, completion, min(_count(cached), prompt), _dollars(raw.get("cost")))
+
+
+def _dollars(value: Any) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if math.isfinite(value) and value >= 0 else None

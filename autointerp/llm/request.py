@@ -1,7 +1,7 @@
-"""A chat request as the bytes that are hashed and sent."""
+"""A chat request: what is asked, apart from how an endpoint wants it put."""
 
 import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,44 +9,33 @@ PATH = "/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """`body` is canonical JSON and goes over the wire as it is.
+class ReplySchema:
+    """The JSON Schema that a reply should follow; its name is for the endpoint's error messages."""
 
-    `attempt` is no part of the body: it tells apart asking the same thing once more, after a reply
-    that was received but could not be used, from finding that reply in the journal.
+    name: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """`max_tokens` bounds the reply, thoughts included.
+
+    `attempt` is not sent: it tells apart asking the same thing once more, after a reply that was
+    received but could not be used, from finding that reply in the journal.
     """
 
-    body: bytes
+    model: str
+    messages: tuple[Mapping[str, str], ...]
+    max_tokens: int
+    temperature: float | None = None
+    schema: ReplySchema | None = None
     attempt: int = 0
 
-    @property
-    def model(self) -> str:
-        return str(json.loads(self.body)["model"])
 
-    def key(self, base_url: str) -> str:
-        """The request's identity: equal for everything that would get the same reply."""
-        digest = hashlib.sha256()
-        for part in (base_url.rstrip("/").encode(), PATH.encode(), self.body):
-            digest.update(part + b"\0")
-        digest.update(str(self.attempt).encode())
-        return digest.hexdigest()
-
-
-def chat_request(
-    *,
-    model: str,
-    messages: list[dict[str, str]],
-    temperature: float | None,
-    max_tokens: int,
-    response_format: str,
-    attempt: int = 0,
-) -> ChatRequest:
-    """`response_format` is `json_object`, or `none` to leave the parameter out."""
-    body: dict[str, Any] = {"model": model, "messages": messages, "max_tokens": max_tokens}
-    if temperature is not None:
-        body["temperature"] = temperature
-    if response_format != "none":
-        body["response_format"] = {"type": response_format}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    # Text cut in the middle of a character may hold lone surrogates, which UTF-8 cannot.
-    return ChatRequest(text.encode("utf-8", errors="replace"), attempt)
+def request_key(endpoint: str, body: bytes, attempt: int = 0) -> str:
+    """A request's identity: equal for everything that would get the same reply."""
+    digest = hashlib.sha256()
+    for part in (endpoint.rstrip("/").encode(), PATH.encode(), body):
+        digest.update(part + b"\0")
+    digest.update(str(attempt).encode())
+    return digest.hexdigest()

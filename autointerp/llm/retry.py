@@ -1,5 +1,7 @@
 """When a failed call is tried again and after how long: the policy the pool gives tenacity."""
 
+from collections.abc import Callable
+
 import tenacity
 from tenacity.stop import stop_base
 
@@ -12,9 +14,10 @@ LONGEST_BACKOFF_S = 60.0
 class Failed(Exception):
     """Carries the decision on a failed call through tenacity."""
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, decision: Decision, *, nothing_billed: bool = False) -> None:
         super().__init__(decision.message)
         self.decision = decision
+        self.nothing_billed = nothing_billed
 
 
 def decision_of(state: tenacity.RetryCallState) -> Decision:
@@ -35,13 +38,18 @@ def backoff_s(decision: Decision, failures: int, draw: float) -> float:
 
 
 class StopAfterCounted(stop_base):
-    """Stop after so many failures that count: refusals for the sake of a rate limit do not."""
+    """Stop after so many failures that count, or after so long.
 
-    def __init__(self, attempts: int) -> None:
-        self._attempts = attempts
+    Refusals for the sake of a rate limit do not count: they say nothing against the request. They
+    are bounded by the time since anything has succeeded, as `stuck_s` tells it for a request that
+    has been tried for so many seconds; it does not count time in which nothing was sent at all.
+    """
+
+    def __init__(self, attempts: int, longest_s: float, stuck_s: Callable[[float], float]) -> None:
+        self._attempts, self._longest_s, self._stuck_s = attempts, longest_s, stuck_s
+        self._counted = 0
 
     def __call__(self, state: tenacity.RetryCallState) -> bool:
-        counted: int = getattr(state, "counted_failures", 0)
-        counted += decision_of(state).counted
-        state.counted_failures = counted  # type: ignore[attr-defined]
-        return counted >= self._attempts
+        self._counted += decision_of(state).counted
+        tried_s = state.seconds_since_start or 0.0
+        return self._counted >= self._attempts or self._stuck_s(tried_s) >= self._longest_s

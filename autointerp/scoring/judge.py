@@ -11,20 +11,39 @@ from autointerp.evidence.window import Window
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, chat_request
+from autointerp.llm.request import ChatRequest, ReplySchema
 from autointerp.llm.structured import items
 from autointerp.scoring import detection, simulation
 from autointerp.scoring.scorer import Judged, Judgment
 from autointerp.vocabulary import Vocabulary
 
 _TRIES = 2  # times a window is asked about before it counts as missing
+_MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
+
+
+def _schema(key: str, field_name: str, value: dict[str, Any]) -> ReplySchema:
+    """A list under `key` of objects with a window's number, `w`, and what is said of it."""
+    item = {
+        "type": "object",
+        "properties": {"w": {"type": "integer"}, field_name: value},
+        "required": ["w", field_name],
+        "additionalProperties": False,
+    }
+    return ReplySchema(
+        key,
+        {
+            "type": "object",
+            "properties": {key: {"type": "array", "items": item}},
+            "required": [key],
+            "additionalProperties": False,
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     model: str
     temperature: float
-    response_format: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +52,7 @@ class Task:
 
     name: str
     render: Callable[[int, Window, Vocabulary], dict[str, Any]]
-    reply_key: str
+    schema: ReplySchema
     read: Callable[[Mapping[str, Any], Window], np.ndarray | None]
     reply_tokens: Callable[[Window], int]
     judgment: Callable[[Window, np.ndarray | None, float], Judgment]
@@ -71,12 +90,17 @@ def _detection_judgment(window: Window, value: np.ndarray | None, _maximum: floa
 
 TASKS = {
     detection.NAME: Task(
-        detection.NAME, _render_text, "answers", _read_match, lambda _: 16, _detection_judgment
+        detection.NAME,
+        _render_text,
+        _schema("answers", "match", {"type": "boolean"}),
+        _read_match,
+        lambda _: 16,
+        _detection_judgment,
     ),
     simulation.NAME: Task(
         simulation.NAME,
         _render_tokens,
-        "windows",
+        _schema("windows", "activations", {"type": "array", "items": {"type": "integer"}}),
         _read_activations,
         lambda window: 20 + 3 * len(window.token_ids),
         simulation.judgment,
@@ -109,6 +133,7 @@ class JudgeJob:
     asked: Mapping[int, int] = field(default_factory=dict)  # times asked in vain, by index
     chunk: int = 1 << 30  # windows a request
     attempt: int = 0
+    room: int = 1
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -125,38 +150,42 @@ class JudgeJob:
 
     def request(self) -> ChatRequest:
         now = self._now()
-        return chat_request(
+        tokens = 50 + sum(self.task.reply_tokens(self.windows[i]) for i in now)
+        return ChatRequest(
             model=self.settings.model,
-            messages=self.messages(),
+            messages=tuple(self.messages()),
+            max_tokens=self.room * tokens,
             temperature=self.settings.temperature,
-            max_tokens=50 + sum(self.task.reply_tokens(self.windows[i]) for i in now),
-            response_format=self.settings.response_format,
+            schema=self.task.schema,
             attempt=self.attempt,
         )
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Judged]:
         """Readable answers are kept; the rest are asked for once more, then missing."""
         now = self._now()
-        if isinstance(outcome, CallFailure):
-            if outcome.kind == "too_long" and len(now) > 1:
-                return Step(follow_ups=[replace(self, chunk=-(-len(now) // 2))])
-            unanswered = outcome.kind not in ("too_long", "content_filter", "bad_request")
-            return Step(results=[replace(self._judged(outcome.message), unanswered=unanswered)])
         job = replace(
             self,
             prompt_tokens=self.prompt_tokens + outcome.usage.prompt_tokens,
             completion_tokens=self.completion_tokens + outcome.usage.completion_tokens,
             cost_usd=self.cost_usd + outcome.cost_usd,
         )
+        if isinstance(outcome, CallFailure):
+            if outcome.kind == "too_long" and len(now) > 1:
+                return Step(follow_ups=[replace(job, chunk=-(-len(now) // 2))])
+            unanswered = outcome.kind not in ("too_long", "content_filter", "bad_request")
+            return Step(results=[replace(job._judged(outcome.message), unanswered=unanswered)])
         if outcome.refused:
             return Step(results=[job._judged("the model refused to answer")])
         new: dict[int, np.ndarray] = {}
-        for item in items(outcome.text, self.task.reply_key):
+        for item in items(outcome.text, self.task.schema.name):
             number = _number(item.get("w"))
             if 1 <= number <= len(now) and now[number - 1] not in new:
                 value = self.task.read(item, self.windows[now[number - 1]])
                 if value is not None:
                     new[now[number - 1]] = value
+        if outcome.finish_reason == "length" and not new and self.room == 1:
+            # Thoughts, most likely, which some models write before they answer.
+            return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
         asked = dict(self.asked) | {i: self.asked.get(i, 0) + 1 for i in now if i not in new}
         todo = tuple(i for i in self.todo if i not in new and asked.get(i, 0) < _TRIES)
         job = replace(

@@ -16,11 +16,13 @@ from autointerp.progress import say, track
 from autointerp.runs import fingerprint
 from autointerp.stages import model
 from autointerp.stages.collect import evidence_identity
+from autointerp.stages.estimate import Estimate, labeling_tokenizer
 from autointerp.tables.write import read_drafts, write_drafts, write_labels
 from autointerp.vocabulary import Vocabulary
 
 NAME = "label"
 LEXICAL = "lexical"
+AGAIN = ("failed", "over_budget", "pending")  # what the next run takes up
 _REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come to
 
 
@@ -33,7 +35,6 @@ def _settings(job: Job) -> LabelSettings:
     return LabelSettings(
         model=model.model_name(config),
         temperature=config.temperature,
-        response_format=config.response_format,
         features_per_request=config.features_per_request,
         windows_per_feature=config.windows_per_feature,
     )
@@ -66,7 +67,7 @@ def is_done(job: Job) -> bool:
         return False
     if files.stage(NAME).get("inputs") != _inputs(job):
         return False
-    return all(draft.status != "failed" for draft in read_drafts(files.drafts))
+    return all(draft.status not in AGAIN for draft in read_drafts(files.drafts))
 
 
 def run(job: Job) -> None:
@@ -78,9 +79,12 @@ def run(job: Job) -> None:
     vocabulary = Vocabulary.load(job.run.vocabulary)
     if not job.config.uses_model():
         say("label: no model is named, so labels are lexical rules (--model NAME for a model)")
+    stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job)) as details:
         if job.config.uses_model():
-            drafts, details["asked"] = _draft_by_model(job, store, vocabulary)
+            drafts, asked = _draft_by_model(job, store, vocabulary)
+            stopped = asked.stopped
+            details["asked"] = asdict(asked.totals)
             details["prompt_hash"] = load_prompt(NAME, Path(job.config.prompts)).hash
         else:
             drafts = _draft_by_rules(job, store, vocabulary)
@@ -92,6 +96,14 @@ def run(job: Job) -> None:
         details["evidence"] = evidence_identity(job.run)
         details["labeler"] = labeler_name(job)
         details["outcomes"] = Counter(d.status for d in drafts)
+        if stopped is not None:
+            say(f"label: {_outcomes(drafts)} in {job.run.labels}; the same command goes on")
+            raise stopped
+
+
+def _outcomes(drafts: list[Draft]) -> str:
+    counts = Counter(draft.status for draft in drafts)
+    return ", ".join(f"{n:,} {status}" for status, n in counts.most_common())
 
 
 def _labelable(
@@ -145,27 +157,35 @@ def _jobs(
 
 def _draft_by_model(
     job: Job, store: EvidenceStore, vocabulary: Vocabulary
-) -> tuple[list[Draft], dict[str, float]]:
+) -> tuple[list[Draft], model.Asked]:
+    """One draft for every selected feature; `pending` where asking ended before it."""
     model.check_endpoint(job.config)
-    drafts: list[Draft] = []
+    # By feature: what is unlabelable is found in the thread that reads the evidence.
+    drafts: dict[int, Draft] = {}
+    skipped: dict[int, Draft] = {}
     with track(NAME, len(job.features), "features") as progress:
 
+        def skip(draft: Draft) -> None:
+            skipped[draft.feature] = draft
+
         def finish(draft: Draft) -> None:
-            drafts.append(draft)
+            drafts[draft.feature] = draft
             progress.advance()
 
-        totals = model.ask(job, _jobs(job, store, vocabulary, finish), finish, progress)
-    return drafts, asdict(totals)
+        asked = model.ask(job, lambda: _jobs(job, store, vocabulary, skip), finish, progress)
+        progress.advance(len(skipped))
+    name = labeler_name(job)
+    left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}
+    return list((left | skipped | drafts).values()), asked
 
 
-def estimate(job: Job) -> model.Estimate:
+def estimate(job: Job) -> Estimate:
     """What the stage would send, each request rendered and counted."""
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
-    total = model.Estimate()
+    total = Estimate(labeling_tokenizer(job.config))
     for request in _jobs(job, store, vocabulary, lambda draft: None):
-        characters = sum(len(m["content"]) for m in request.messages())
-        total.add(characters, _REPLY_TOKENS_A_FEATURE * len(request.group))
+        total.add(request.request(), _REPLY_TOKENS_A_FEATURE * len(request.group))
     return total
 
 

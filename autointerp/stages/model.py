@@ -1,27 +1,33 @@
-"""The labeling model of a run: the endpoint, its checks, its estimates, and sending."""
+"""The labeling model of a run: its endpoints and keys, their checks, and sending jobs to them."""
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.job import Job
-from autointerp.llm.client import ChatClient, preflight
+from autointerp.llm.asking import RetrySettings
+from autointerp.llm.client import ChatClient, connections_allowed
+from autointerp.llm.dialect import Dialect, dialect_for
 from autointerp.llm.journal import Journal
+from autointerp.llm.pool import Drained, PoolSettings, run_jobs
 from autointerp.llm.pool import Job as PoolJob
-from autointerp.llm.pool import PoolSettings, PoolTotals, run_jobs
-from autointerp.llm.prices import Price, price_of
+from autointerp.llm.preflight import preflight
+from autointerp.llm.prices import Price, price_of, read_prices
+from autointerp.llm.totals import PoolTotals
 from autointerp.progress import Tracker, say
 from autointerp.runs import fingerprint
 
 R = TypeVar("R")
-_CHARACTERS_A_TOKEN = 3.5
 _TROUBLE = 60  # characters of a server's complaint beside the bar
 _NO_KEY_NEEDED = {"localhost", "127.0.0.1", "::1"}
+_PREFLIGHT_S = 30.0
 
 
 def model_name(config: RunConfig) -> str:
@@ -30,42 +36,73 @@ def model_name(config: RunConfig) -> str:
 
 
 def identity(config: RunConfig) -> str:
-    """What decides a reply, apart from the prompt."""
+    """What decides a reply, apart from the prompt. The first endpoint stands for all of them."""
     return fingerprint(
         model=config.model,
-        base_url=config.base_url,
+        base_url=config.base_urls()[0],
         temperature=config.temperature,
         response_format=config.response_format,
+        thinking=config.thinking,
+        extra_body=config.extra_parameters(),
     )
 
 
-def api_key(config: RunConfig) -> str:
-    """The key from the environment; a server on this machine may do without one."""
-    key = os.environ.get(config.api_key_env, "").strip()
-    if key:
-        return key
-    if urlsplit(config.base_url).hostname in _NO_KEY_NEEDED:
-        return "none"
-    raise UserError(
-        f"no key for {config.base_url}: set the environment variable {config.api_key_env}, "
-        "or name another with --api-key-env"
-    )
+def endpoints(config: RunConfig) -> list[tuple[str, str]]:
+    """Base URL and key of each; a server on this machine may do without a key."""
+    urls, variables = config.base_urls(), config.key_variables()
+    found = []
+    for url, variable in zip(urls, variables * len(urls), strict=False):
+        key = os.environ.get(variable, "").strip()
+        if not key and urlsplit(url).hostname not in _NO_KEY_NEEDED:
+            raise UserError(
+                f"no key for {url}: set the environment variable {variable}, or name another with "
+                "--api-key-env"
+            )
+        found.append((url, key or "none"))
+    return found
 
 
 def check_endpoint(config: RunConfig) -> None:
-    """Raise UserError where the key is missing, the endpoint unreachable or the model unknown."""
-    asyncio.run(
-        preflight(
-            config.base_url,
-            api_key(config),
-            model_name(config),
-            timeout_s=min(config.timeout, 30.0),
+    """Raise UserError where a key is missing, or no endpoint answers and knows the model."""
+    price(config)
+    if config.budget is not None and not is_priced(config):
+        raise UserError(
+            f"a budget needs a price: none is known for {config.model} (--input-price and "
+            "--output-price, or --prices)"
         )
+    errors = []
+    for url, key in endpoints(config):
+        timeout_s = min(config.timeout, _PREFLIGHT_S)
+        try:
+            asyncio.run(preflight(url, key, model_name(config), timeout_s=timeout_s))
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == len(config.base_urls()):
+        raise errors[0]
+    for reason in errors:
+        say(f"{reason}; the others go on without it")
+
+
+def dialect(config: RunConfig) -> Dialect:
+    return dialect_for(
+        config.base_urls()[0],
+        structured=config.response_format,
+        think=config.thinking == "default",
+        extra=config.extra_parameters(),
     )
 
 
 def price(config: RunConfig) -> Price | None:
-    return price_of(model_name(config), config.input_price, config.output_price)
+    """What the settings say, else the user's table, else ours. Raises UserError for a bad table."""
+    if config.input_price is not None and config.output_price is not None:
+        cached = config.cached_input_price
+        return Price(
+            config.input_price,
+            config.input_price if cached is None else cached,
+            config.output_price,
+        )
+    own = read_prices(Path(config.prices)) if config.prices else None
+    return price_of(model_name(config), own)
 
 
 def is_priced(config: RunConfig) -> bool:
@@ -73,54 +110,67 @@ def is_priced(config: RunConfig) -> bool:
     return not config.uses_model() or price(config) is not None
 
 
-@dataclass(slots=True)
-class Estimate:
-    """What a stage would send: counted, not sent."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def add(self, prompt_characters: int, completion_tokens: int) -> None:
-        self.requests += 1
-        self.prompt_tokens += round(prompt_characters / _CHARACTERS_A_TOKEN)
-        self.completion_tokens += completion_tokens
-
-    def line(self, stage: str, config: RunConfig) -> str:
-        known = price(config)
-        if known is None:
-            cost = f"cost unknown (no price for {config.model}: give --input-price, --output-price)"
-        else:
-            dollars = (
-                self.prompt_tokens * known.input + self.completion_tokens * known.output
-            ) / 1e6
-            cost = f"about ${dollars:,.4f}"
-        return (
-            f"{stage}: {self.requests:,} requests, about {self.prompt_tokens:,} prompt and "
-            f"{self.completion_tokens:,} completion tokens, {cost}"
-        )
-
-
-def totals_note(totals: PoolTotals, priced: bool) -> str:
+def totals_note(totals: PoolTotals, config: RunConfig) -> str:
     """Requests, retries, spend and present trouble in a few words."""
-    spend = f"${totals.cost_usd:,.4f}" if priced else "price unknown"
+    if not is_priced(config):
+        spend = "price unknown"
+    elif config.budget is None:
+        spend = f"${totals.cost_usd:,.4f}"
+    else:
+        spend = f"${totals.spent_usd:,.4f} of ${config.budget:,.2f}"
     trouble = f", trying again: {totals.trouble[:_TROUBLE]}" if totals.trouble else ""
+    cached = ""
+    if totals.cached_tokens:
+        cached = f", {totals.cached_tokens / max(1, totals.prompt_tokens):.0%} of prompts cached"
     return (
         f"{totals.requests:,} requests, {totals.from_journal:,} from the journal, "
-        f"{totals.retries:,} retries, {spend}{trouble}"
+        f"{totals.in_flight} of {totals.limit} in flight, {totals.retries:,} retries, "
+        f"{spend}{cached}{trouble}"
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of asking; `stopped` is what ended it early, to be raised once all is written."""
+
+    totals: PoolTotals
+    stopped: BaseException | None = None
+
+
+def _pool_settings(config: RunConfig) -> PoolSettings:
+    urls = len(config.base_urls())
+    allowed = max(1, connections_allowed(config.most_concurrent() * urls) // urls)
+    most = min(config.most_concurrent(), allowed)
+    if most < config.most_concurrent():
+        say(f"this system allows {allowed} connections at once: no more than that are used")
+    return PoolSettings(
+        concurrency=min(config.start_concurrency(), most),
+        min_concurrency=min(config.min_concurrency, most),
+        max_concurrency=most,
+        requests_per_minute=config.requests_per_minute,
+        tokens_per_minute=config.tokens_per_minute,
+        retry=RetrySettings(max_attempts=config.max_attempts),
+        budget_usd=config.budget,
+        drain_s=config.timeout,
     )
 
 
 def ask(
-    job: Job, jobs: Iterable[PoolJob[R]], on_result: Callable[[R], None], progress: Tracker
-) -> PoolTotals:
-    """Send the jobs through the pool and the run's journal; returns the totals."""
+    job: Job,
+    make_jobs: Callable[[], Iterable[PoolJob[R]]],
+    on_result: Callable[[R], None],
+    progress: Tracker,
+) -> Asked:
+    """Send the jobs through the pool and the run's journal.
+
+    Where asking ends early, by Ctrl-C or because the endpoint refuses, what came is kept and the
+    reason is in the result.
+    """
     config = job.config
-    known_price = price(config)
     totals = PoolTotals()
 
     def note() -> None:
-        progress.note(totals_note(totals, known_price is not None))
+        progress.note(totals_note(totals, config))
 
     def received(result: R) -> None:
         on_result(result)
@@ -128,33 +178,66 @@ def ask(
 
     async def send_all() -> None:
         journal = Journal.open(job.run.journal)
-        in_doubt = journal.forget_in_doubt()
-        if in_doubt:
-            say(f"{in_doubt} requests sent earlier were never answered: they may be paid twice")
-        client = ChatClient(
-            config.base_url,
-            api_key(config),
-            timeout_s=config.timeout,
-            max_connections=config.concurrency + 8,
-        )
+        doubts = journal.take_up_doubts()
+        if doubts:
+            say(f"{doubts} requests sent earlier were never answered: they may be paid twice")
+        settings = _pool_settings(config)
+        clients = [
+            ChatClient(
+                url,
+                key,
+                timeout_s=config.timeout,
+                max_connections=settings.max_concurrency,
+                transport=config.transport,
+            )
+            for url, key in endpoints(config)
+        ]
+        stop = _stop_at_signals(settings.drain_s)
         try:
             await run_jobs(
-                jobs,
-                send=client,
+                make_jobs(),
+                clients=clients,
+                dialect=dialect(config),
                 journal=journal,
-                price=known_price,
-                settings=PoolSettings(
-                    concurrency=config.concurrency,
-                    requests_per_minute=config.requests_per_minute,
-                    max_attempts=config.max_attempts,
-                ),
+                price=price(config),
+                settings=settings,
                 on_result=received,
+                on_event=say,
                 on_retry=note,
                 totals=totals,
+                stop=stop,
             )
         finally:
-            await client.close()
+            for client in clients:
+                await client.close()
             journal.close()
 
-    asyncio.run(send_all())
-    return totals
+    try:
+        asyncio.run(send_all())
+    except (Drained, asyncio.CancelledError, KeyboardInterrupt):
+        return Asked(totals, KeyboardInterrupt())
+    except UserError as error:
+        return Asked(totals, error)
+    return Asked(totals)
+
+
+def _stop_at_signals(drain_s: float) -> asyncio.Event:
+    """Set at the first Ctrl-C or SIGTERM; the second one cancels the task that called this."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    main = asyncio.current_task()
+    assert main is not None
+
+    def hear() -> None:
+        if stop.is_set():
+            main.cancel()
+            return
+        say(
+            f"stopping: what is on its way is waited for, up to {drain_s:.0f} s; a second Ctrl-C "
+            "leaves it"
+        )
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, hear)
+    return stop

@@ -20,9 +20,10 @@ from autointerp.scoring import detection, simulation
 from autointerp.scoring.judge import TASKS, JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners
 from autointerp.scoring.scorer import Judged, Score
-from autointerp.scoring.statistics import Estimate
+from autointerp.scoring.statistics import Estimate as Interval
 from autointerp.stages import label, model
 from autointerp.stages.collect import evidence_identity
+from autointerp.stages.estimate import Estimate, labeling_tokenizer
 from autointerp.stages.label import LEXICAL, labeler_name
 from autointerp.tables.write import (
     PredictionWriter,
@@ -117,7 +118,7 @@ class _Scorebook:
         self.spent[own.feature] += [_without_judgments(j) for j in parts]
         return True
 
-    def _estimates(self, judged: Judged) -> dict[str, Estimate]:
+    def _estimates(self, judged: Judged) -> dict[str, Interval]:
         seed = self._job.config.seed
         if judged.scorer == detection.NAME:
             density = self._store.statistics[judged.feature]["window_density"]
@@ -158,6 +159,7 @@ def run(job: Job) -> None:
     prompts = _prompts(job)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
     book = _Scorebook(job, store, nulls)
+    stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job, list(drafts.values()))) as details:
         with atomic_path(files.predictions) as temporary:
             writer = PredictionWriter(job.coder_name, temporary)
@@ -171,8 +173,13 @@ def run(job: Job) -> None:
 
                 if config.uses_model():
                     model.check_endpoint(config)
-                    jobs = _judge_jobs(job, store, vocabulary, drafts, labeled, nulls, prompts)
-                    details["asked"] = asdict(model.ask(job, jobs, take, progress))
+
+                    def jobs() -> Iterator[JudgeJob]:
+                        return _judge_jobs(job, store, vocabulary, drafts, labeled, nulls, prompts)
+
+                    asked = model.ask(job, jobs, take, progress)
+                    stopped = asked.stopped
+                    details["asked"] = asdict(asked.totals)
                 else:
                     for judged in _judge_by_rules(job, store, vocabulary, drafts, labeled, nulls):
                         take(judged)
@@ -192,6 +199,9 @@ def run(job: Job) -> None:
         details["judge"] = labeler_name(job)
         details["prompt_hashes"] = hashes
         details["scored"] = len(book.scores)
+        if stopped is not None:
+            say(f"score: {len(book.scores):,} of {len(labeled):,} scored; the same command goes on")
+            raise stopped
 
 
 def _judge_by_rules(
@@ -243,7 +253,7 @@ def _judge_jobs(
     prompts: Mapping[str, Prompt],
 ) -> Iterator[JudgeJob]:
     config = job.config
-    settings = JudgeSettings(model.model_name(config), config.temperature, config.response_format)
+    settings = JudgeSettings(model.model_name(config), config.temperature)
     for evidence in store.read(labeled):
         feature = evidence.feature
         for scorer, prompt in prompts.items():
@@ -266,14 +276,14 @@ def _judge_jobs(
                 )
 
 
-def estimate(job: Job) -> model.Estimate:
+def estimate(job: Job) -> Estimate:
     """What the stage would send; labels that are still to come are taken as twelve words."""
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
-    total = model.Estimate()
+    total = Estimate(labeling_tokenizer(job.config))
     labelable = [f for f in job.features if store.statistics[f]["n_active"] > 0]
     nulls = dict.fromkeys(labelable, -1) if len(labelable) > 1 else {}
     for request in _judge_jobs(job, store, vocabulary, {}, labelable, nulls, _prompts(job)):
-        characters = sum(len(m["content"]) for m in request.messages())
-        total.add(characters, sum(request.task.reply_tokens(w) for w in request.windows))
+        tokens = sum(request.task.reply_tokens(w) for w in request.windows)
+        total.add(request.request(), tokens)
     return total

@@ -7,7 +7,7 @@ from autointerp.vocabulary import Vocabulary
 from tests.samples import evidence, window
 
 VOCABULARY = Vocabulary((b" a", b" b"), frozenset())
-SETTINGS = LabelSettings("m", 0.0, "json_object", 4, 6)
+SETTINGS = LabelSettings("m", 0.0, 4, 6)
 
 
 def features(n):

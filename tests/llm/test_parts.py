@@ -1,7 +1,4 @@
 import json
-import signal
-import sqlite3
-import subprocess
 import sys
 
 import openai
@@ -9,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.errors import UserError
 from autointerp.llm.client import _Response
+from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import Decision, UnreadableReply, classify, parse_retry_after
-from autointerp.llm.journal import Journal
 from autointerp.llm.reply import read_reply
-from autointerp.llm.request import chat_request
+from autointerp.llm.request import ChatRequest, request_key
 from autointerp.llm.retry import backoff_s
 from autointerp.llm.structured import items
 
@@ -38,7 +34,16 @@ def status_error(code, body, headers=None):
         (402, {"error": {"message": "pay"}}, "stop", "quota"),
         (401, {"error": {"message": "key"}}, "stop", "status_401"),
         (404, {"detail": "Not Found"}, "stop", "status_404"),
-        (400, {"error": {"message": "no such parameter"}}, "stop", "status_400"),
+        (400, {"error": {"message": "no such parameter"}}, "adapt", "status_400"),
+        (422, {"detail": "Unexpected fields in the request: {'x'}"}, "adapt", "status_422"),
+        (
+            500,
+            {"error": {"message": "should be 'json_object'"}},
+            "adapt",
+            "status_500",
+        ),
+        (503, {"error": {"message": "x", "code": "slow_down"}}, "retry", "overloaded"),
+        (402, {"error": {"code": "in_flight_budget_exhausted"}}, "retry", "rate_limit"),
         (400, {"error": {"message": "This model's maximum context length"}}, "split", "too_long"),
         (400, {"error": {"message": "cannot parse a character"}}, "fail", "bad_request"),
         (400, {"error": {"message": "x", "code": "invalid_prompt"}}, "refused", "content_filter"),
@@ -48,7 +53,7 @@ def status_error(code, body, headers=None):
         (413, "too large", "split", "too_long"),
         (400, {"error": {"message": "x", "code": "content_filter"}}, "refused", "content_filter"),
         (500, "oops", "retry", "server_error"),
-        (529, {"error": "overloaded"}, "retry", "server_error"),
+        (529, {"error": "overloaded"}, "retry", "overloaded"),
         (408, None, "retry", "server_error"),
     ],
 )
@@ -194,58 +199,8 @@ def test_cached_tokens_are_never_more_than_the_prompt(details):
 
 @given(st.text())
 def test_any_text_can_be_requested_and_hashed(text):
-    request = chat_request(
-        model="m",
-        messages=[{"role": "user", "content": text}],
-        temperature=None,
-        max_tokens=1,
-        response_format="none",
-    )
-    json.loads(request.body)
-    assert request.key("http://a/v1") == request.key("http://a/v1/") != request.key("http://b/v1")
-
-
-def test_a_journal_keeps_what_was_put_through_kill_9(tmp_path):
-    path = tmp_path / "journal.sqlite"
-    script = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "from autointerp.llm.journal import Journal\n"
-        "journal = Journal.open(Path(sys.argv[1]))\n"
-        "for i in range(20):\n"
-        "    journal.sending(str(i))\n"
-        "    journal.put(str(i), b'reply %d' % i, model='m')\n"
-        "journal.sending('doubtful')\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    journal = Journal.open(path)
-    assert [journal.get(str(i)) for i in range(20)] == [b"reply %d" % i for i in range(20)]
-    assert journal.get("doubtful") is None
-    assert (journal.totals().replies, journal.totals().in_doubt) == (20, 1)
-    journal.close()
-
-
-def test_a_journal_that_cannot_be_used_is_said_and_left_alone(tmp_path):
-    corrupt = tmp_path / "corrupt.sqlite"
-    corrupt.write_bytes(b"no database " * 100)
-    with pytest.raises(UserError, match=r"corrupt\.sqlite cannot be used"):
-        Journal.open(corrupt)
-    assert corrupt.read_bytes() == b"no database " * 100
-    with pytest.raises(UserError, match="cannot be used"):
-        Journal.open(tmp_path / "no folder" / "journal.sqlite")
-
-
-def test_a_flipped_byte_in_a_reply_is_never_silently_wrong(tmp_path):
-    path = tmp_path / "journal.sqlite"
-    journal = Journal.open(path)
-    journal.put("k", b"reply" * 20, model="m")
-    journal.close()
-    raw = sqlite3.connect(path)
-    raw.execute("UPDATE replies SET reply = x'00112233'")
-    raw.commit()
-    raw.close()
-    journal = Journal.open(path)
-    assert journal.get("k") is None
-    journal.close()
+    body = Dialect().body(ChatRequest("m", ({"role": "user", "content": text},), 1))
+    json.loads(body)
+    assert request_key("http://a/v1", body) == request_key("http://a/v1/", body)
+    assert request_key("http://a/v1", body) != request_key("http://b/v1", body)
+    assert request_key("http://a/v1", body) != request_key("http://a/v1", body, 1)

@@ -1,0 +1,207 @@
+"""One request, from its rendering to a reply or to giving it up."""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import tenacity
+
+from autointerp.errors import UserError
+from autointerp.llm.budget import Budget
+from autointerp.llm.dialect import Dialect
+from autointerp.llm.endpoint import Turn
+from autointerp.llm.errors import Decision, UnreadableReply
+from autointerp.llm.exchange import Exchange, OverBudget, Stopping
+from autointerp.llm.journal import Journal
+from autointerp.llm.prices import Price
+from autointerp.llm.reply import CallFailure, ChatReply, Usage, read_reply
+from autointerp.llm.request import ChatRequest, request_key
+from autointerp.llm.retry import Failed, StopAfterCounted, backoff_s, decision_of, retryable
+from autointerp.llm.totals import PoolTotals
+
+Outcome = ChatReply | CallFailure
+
+
+class RunStopped(UserError):
+    """The endpoint refused for good (key, model, quota, bad request): asking on is pointless."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySettings:
+    """`longest_s` bounds the time in which nothing succeeds, refusals for rate included."""
+
+    max_attempts: int = 6
+    longest_s: float = 900.0
+
+
+def dialect_fact(endpoint: str, model: str) -> str:
+    """The name under which a journal remembers what an endpoint does not take."""
+    return f"dialect of {endpoint.rstrip('/')} for {model}"
+
+
+def lookup(
+    journal: Journal, endpoint: str, request: ChatRequest, dialects: tuple[Dialect, ...]
+) -> tuple[str, ChatReply, float | None] | None:
+    """A readable reply from the journal, under any of these dialects: key, reply and known cost."""
+    for body in dict.fromkeys(dialect.body(request) for dialect in dialects):
+        key = request_key(endpoint, body, request.attempt)
+        found = journal.get(key)
+        if found is not None:
+            try:
+                return key, read_reply(found[0]), found[1]
+            except UnreadableReply:
+                continue
+    return None
+
+
+def learned(journal: Journal, endpoint: str, model: str, dialect: Dialect) -> Dialect:
+    """The dialect less what the doctor or an earlier run found that the endpoint refuses."""
+    known = journal.fact(dialect_fact(endpoint, model))
+    return dialect.after(tuple(json.loads(known))) if known else dialect
+
+
+class Asker:
+    """Answers requests from the journal, from an equal request on its way, or by asking.
+
+    `endpoint` names all endpoints together: a request is the same whichever of them takes it.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        dialect: Dialect,
+        journal: Journal,
+        price: Price | None,
+        budget: Budget,
+        exchange: Exchange,
+        settings: RetrySettings,
+        totals: PoolTotals,
+        on_event: Callable[[str], None],
+        on_retry: Callable[[], None],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._endpoint, self._journal, self._exchange = endpoint, journal, exchange
+        self._price, self._budget, self._settings = price, budget, settings
+        self._totals, self._on_event, self._on_retry = totals, on_event, on_retry
+        self._sleep = sleep
+        self._first_dialect = dialect
+        self._dialects: dict[str, Dialect] = {}  # by model
+        self._on_their_way: dict[str, asyncio.Future[Outcome]] = {}
+        self._random = random.Random()
+
+    async def outcome(self, request: ChatRequest, turn: Turn) -> Outcome:
+        """Raises RunStopped, Stopping, or UserError where the journal cannot be used."""
+        while True:
+            dialect = self._dialect(request.model)
+            try:
+                return await self._answer(request, dialect, turn)
+            except Failed as failed:
+                self._adapt(dialect, request.model, failed.decision)
+
+    def _dialect(self, model: str) -> Dialect:
+        if model not in self._dialects:
+            self._dialects[model] = learned(
+                self._journal, self._endpoint, model, self._first_dialect
+            )
+        return self._dialects[model]
+
+    def _adapt(self, refused: Dialect, model: str, decision: Decision) -> None:
+        # Others may have met the same refusal meanwhile.
+        if self._dialects[model] is not refused:
+            return
+        weaker = refused.without(decision.message)
+        if weaker is None:
+            raise RunStopped(f"endpoint {self._endpoint}: {decision.message}")
+        self._dialects[model] = weaker
+        name = dialect_fact(self._endpoint, model)
+        self._journal.set_fact(name, json.dumps(weaker.lost))
+        self._on_event(f"{self._endpoint} does not take {weaker.lost[-1]}: it is left out")
+
+    async def _answer(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
+        # Before the endpoint refused a parameter it may have answered with it.
+        dialects = (dialect, self._first_dialect) if dialect.lost else (dialect,)
+        known = lookup(self._journal, self._endpoint, request, dialects)
+        if known is not None:
+            key, reply, cost = known
+            self._totals.from_journal += 1
+            if cost is None:
+                cost = 0.0 if self._price is None else self._price.cost(reply.usage)
+            return self._booked(key, replace(reply, cost_usd=cost, from_journal=True))
+        body = dialect.body(request)
+        key = request_key(self._endpoint, body, request.attempt)
+        if key in self._on_their_way:
+            turn.give()
+            outcome = await asyncio.shield(self._on_their_way[key])
+            return replace(outcome, usage=Usage(), cost_usd=0.0)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._on_their_way[key] = future
+        try:
+            outcome = await self._ask(request, body, key, turn)
+            future.set_result(outcome)
+            return outcome
+        except BaseException as error:
+            future.set_exception(error if isinstance(error, Exception) else Stopping())
+            future.exception()  # nobody else may be waiting for it
+            raise
+        finally:
+            del self._on_their_way[key]
+
+    async def _ask(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> Outcome:
+        """The reply, or why there is none. Raises Failed where the body has to be put otherwise."""
+        attempts, longest_s = self._settings.max_attempts, self._settings.longest_s
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(retryable),
+            wait=self._wait,
+            stop=StopAfterCounted(attempts, longest_s, self._exchange.stuck_s),
+            sleep=self._sleep,
+            before_sleep=self._before_sleep,
+            reraise=True,
+        )
+        try:
+            reply: ChatReply = await retrying(self._exchange.once, request, body, key, turn)
+            return self._booked(key, reply)
+        except OverBudget:
+            message = f"the budget of ${self._budget.limit_usd:g} is used up"
+            return self._given_up(key, "over_budget", message)
+        except Failed as failed:
+            decision = failed.decision
+            if decision.action == "adapt":
+                raise
+            # One that has taken none so far will not take the next.
+            none_taken = not self._exchange.any_read and self._totals.from_journal == 0
+            refused_first = decision.kind == "bad_request" and none_taken
+            if decision.action == "stop" or decision.kind == "unreachable" or refused_first:
+                raise RunStopped(f"endpoint {self._endpoint}: {decision.message}") from None
+            self._totals.failures += 1
+            return self._given_up(key, decision.kind, decision.message)
+
+    def _booked(self, key: str, reply: ChatReply) -> ChatReply:
+        """The reply with what unreadable ones to the same request used up."""
+        usage, cost = self._journal.spoiled(key)
+        whole = replace(reply, usage=reply.usage.plus(usage), cost_usd=reply.cost_usd + cost)
+        self._totals.add(whole.usage, whole.cost_usd)
+        return whole
+
+    def _given_up(self, key: str, kind: str, message: str) -> CallFailure:
+        usage, cost = self._journal.spoiled(key)
+        self._totals.add(usage, cost)
+        return CallFailure(kind, message, usage, cost)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        decision = decision_of(state)
+        return backoff_s(decision, state.attempt_number, self._random.random())
+
+    def _before_sleep(self, state: tenacity.RetryCallState) -> None:
+        down_s = self._exchange.down_s()
+        if down_s > self._settings.longest_s:
+            message = decision_of(state).message
+            raise RunStopped(
+                f"endpoint {self._endpoint} has been down for {down_s / 60:.0f} minutes: {message}"
+            )
+        self._totals.retries += 1
+        self._totals.trouble = decision_of(state).message
+        if decision_of(state).kind == "rate_limit":
+            self._totals.rate_limited += 1
+        self._on_retry()

@@ -1,0 +1,141 @@
+"""How one endpoint wants a request put: the names and parameters that differ between servers.
+
+An endpoint's dialect begins with what is known of its host (hosts.toml) and loses, one by one, the
+parameters that the endpoint refuses. What was lost is remembered by the journal, so that a run that
+goes on puts the same requests in the same bytes.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from autointerp.llm.request import ChatRequest
+
+Structured = Literal["json_schema", "json_object", "none"]
+_WEAKER: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
+_OTHER_NAME = {
+    "max_tokens": "max_completion_tokens",
+    "max_completion_tokens": "max_tokens",
+}
+_STRUCTURED_WORDS = (
+    "response_format",
+    "response format",
+    "json_schema",
+    "json_object",
+    "structured output",
+    "structured_output",
+    "guided",
+    "grammar",
+)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """`extra` are parameters that the user sets, `optional` those that may be given up."""
+
+    structured: Structured = "json_schema"
+    limit_name: str = "max_tokens"
+    temperature: bool = True
+    optional: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+    def body(self, request: ChatRequest) -> bytes:
+        """The request as canonical JSON: these bytes are hashed, and sent as they are."""
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [dict(message) for message in request.messages],
+            self.limit_name: request.max_tokens,
+        }
+        if request.temperature is not None and self.temperature:
+            body["temperature"] = request.temperature
+        if request.schema is not None and self.structured == "json_schema":
+            named = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        elif request.schema is not None and self.structured == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        text = json.dumps(
+            body | dict(self.optional) | dict(self.extra),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+        # Text cut in the middle of a character may hold lone surrogates, which UTF-8 cannot.
+        return text.encode("utf-8", errors="replace")
+
+    def without(self, complaint: str) -> "Dialect | None":
+        """The dialect less what an endpoint's refusal names; None where it names nothing known."""
+        said = complaint.lower()
+        for name in self.optional:
+            if name in said:
+                return self._less(name)
+        if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _WEAKER:
+            return self._less(self.structured)
+        # The other name first: a refusal of one often recommends the other.
+        if self.limit_name in said and self.limit_name not in self.lost:
+            return self._less(self.limit_name)
+        if "temperature" in said and self.temperature:
+            return self._less("temperature")
+        if "requested parameters" in said and self.structured in _WEAKER:
+            return self._less(self.structured)
+        return None
+
+    def _less(self, name: str) -> "Dialect | None":
+        lost = (*self.lost, name)
+        if name in self.optional:
+            kept = {k: v for k, v in self.optional.items() if k != name}
+            return replace(self, optional=kept, lost=lost)
+        if name == self.structured:
+            return replace(self, structured=_WEAKER[self.structured], lost=lost)
+        if name == self.limit_name:
+            other = _OTHER_NAME[name]
+            return None if other in self.lost else replace(self, limit_name=other, lost=lost)
+        if name == "temperature":
+            return replace(self, temperature=False, lost=lost)
+        return None
+
+    def after(self, lost: tuple[str, ...]) -> "Dialect":
+        """The dialect less what was lost before; what it does not have anyhow is passed over."""
+        dialect = self
+        for name in lost:
+            dialect = dialect._less(name) or dialect
+        return dialect
+
+    def words(self) -> str:
+        """What is sent in which way, in a few words."""
+        parts = [{"none": "plain text"}.get(self.structured, self.structured), self.limit_name]
+        parts.append("temperature" if self.temperature else "no temperature")
+        parts += [*self.optional, *self.extra]
+        return ", ".join(parts)
+
+
+@cache
+def _hosts() -> dict[str, dict[str, Any]]:
+    text = resources.files("autointerp.llm").joinpath("hosts.toml").read_text()
+    return tomllib.loads(text)
+
+
+def dialect_for(
+    base_url: str,
+    *,
+    structured: Structured | Literal["auto"] = "auto",
+    think: bool = False,
+    extra: Mapping[str, Any] | None = None,
+) -> Dialect:
+    """What the host is known to want; `think` leaves a model's thinking as the endpoint has it."""
+    host = urlsplit(base_url).hostname or ""
+    known = _hosts()["default"] | next(
+        (entry for name, entry in _hosts().items() if host == name or host.endswith("." + name)),
+        {},
+    )
+    return Dialect(
+        structured=known["structured"] if structured == "auto" else structured,
+        limit_name=known["limit_name"],
+        optional={} if think else known["no_thinking"],
+        extra=extra or {},
+    )

@@ -1,0 +1,193 @@
+"""One request over the wire, once: afforded, paced, noted, sent, journaled, read."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from autointerp.llm.budget import Budget, worst_usd
+from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
+from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
+from autointerp.llm.journal import Journal, Received
+from autointerp.llm.prices import Price
+from autointerp.llm.reply import ChatReply, Usage, read_reply, usage_of
+from autointerp.llm.request import ChatRequest
+from autointerp.llm.retry import Failed
+from autointerp.llm.sends import Send
+from autointerp.llm.totals import PoolTotals
+
+_BYTES_A_TOKEN = 3.5  # for pacing by tokens, where a guess will do
+
+
+class Stopping(Exception):
+    """The run is being stopped: this request is left undone."""
+
+
+class OverBudget(Exception):
+    """What the request may cost is more than what is left."""
+
+
+class Exchange:
+    """`sending` are the tasks with a request on its way; once `stopping`, none is begun."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        journal: Journal,
+        price: Price | None,
+        budget: Budget,
+        totals: PoolTotals,
+        on_event: Callable[[str], None],
+    ) -> None:
+        self._endpoints, self._journal = endpoints, journal
+        self._price, self._budget, self._totals = price, budget, totals
+        self._on_event = on_event
+        self._settled = asyncio.Event()
+        self._last_success = time.monotonic()
+        self.sending: set[asyncio.Task[object]] = set()
+        self.stopping = False
+        self.any_read = False  # whether the endpoints have answered anything at all
+        totals.spent_usd = budget.spent_usd
+
+    def stuck_s(self, tried_s: float) -> float:
+        """For how long a request that was tried for so long has seen nothing succeed at all.
+
+        Time in which every endpoint is down, and hardly anything is sent, is not counted.
+        """
+        if self._endpoints.all_down():
+            return 0.0
+        return min(tried_s, time.monotonic() - self._last_success)
+
+    def down_s(self) -> float:
+        """For how long there has been no endpoint that is up."""
+        return self._endpoints.down_s()
+
+    async def once(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> ChatReply:
+        """The reply to one sending. Raises Failed, OverBudget, Stopping, or UserError."""
+        if self.stopping:
+            raise Stopping
+        endpoint = await turn.take()
+        worst = worst_usd(self._price, body, len(request.messages), request.max_tokens)
+        await self._afford(worst)
+        spent = 0.0
+        try:
+            await endpoint.pace.wait(round(len(body) / _BYTES_A_TOKEN) + request.max_tokens)
+            if self.stopping:
+                raise Stopping
+            send = Send(key, worst)
+            # Until its outcome is known it counts as spent.
+            spent = worst
+            task = asyncio.current_task()
+            assert task is not None
+            self.sending.add(task)
+            try:
+                raw = await self._sent(endpoint, body, send)
+                # The next request may leave while this reply is written down.
+                turn.give()
+                reply, spent = await self._written(request.model, raw, send)
+            finally:
+                self.sending.discard(task)
+            if isinstance(reply, Decision):
+                self._hear_failure(endpoint, reply)
+                raise Failed(reply)
+            self._hear_success(endpoint)
+            return reply
+        except Failed as failed:
+            if failed.nothing_billed:
+                spent = 0.0
+            raise
+        finally:
+            self._budget.settle(worst, spent)
+            self._totals.spent_usd = self._budget.spent_usd
+            self._settled.set()
+            # A backoff is waited out without holding a turn.
+            turn.give()
+
+    async def _afford(self, worst: float) -> None:
+        """Reserve the most that the request can cost, once what is on its way leaves room."""
+        while not self._budget.reserve(worst):
+            if not self._budget.reservations:
+                raise OverBudget
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def _sent(self, endpoint: Endpoint, body: bytes, send: Send) -> bytes:
+        """The raw reply. Raises Failed."""
+        self._journal.sending(send)
+        epoch = endpoint.limit.sent()
+        self._totals.in_flight += 1
+        sent_at = time.monotonic()
+        try:
+            raw, headers = await endpoint.client.send(body)
+        except CALL_ERRORS as error:
+            decision = classify(error)
+            if decision.too_much:
+                endpoint.limit.refused(epoch)
+            else:
+                endpoint.limit.ended(epoch)
+            if decision.maybe_billed:
+                self._totals.in_doubt += 1
+            else:
+                self._journal.settle(send, answered=False)
+            self._hear_failure(endpoint, decision)
+            raise Failed(
+                self._elsewhere(endpoint, decision), nothing_billed=not decision.maybe_billed
+            ) from error
+        finally:
+            self._totals.in_flight -= 1
+        now = time.monotonic()
+        endpoint.limit.succeeded(epoch, now - sent_at, now)
+        self._totals.limit = self._endpoints.limit()
+        endpoint.pace.hear(headers)
+        return raw
+
+    async def _written(
+        self, model: str, raw: bytes, send: Send
+    ) -> tuple[ChatReply | Decision, float]:
+        """The reply, once it is in the journal, or why it cannot be read; and what it cost."""
+        reply: ChatReply | Decision
+        try:
+            reply = read_reply(raw)
+        except UnreadableReply as error:
+            reply = classify(error)
+        readable = isinstance(reply, ChatReply)
+        self.any_read |= readable
+        usage = usage_of(raw)
+        cost = None if self._price is None else self._price.cost(usage)
+        if cost is not None and readable and usage == Usage():
+            # A server that does not say what was used may still bill it.
+            cost = send.worst_usd
+        await self._journal.put(Received(send.key, model, raw, usage, cost, readable))
+        self._journal.settle(send, answered=True)
+        if isinstance(reply, ChatReply):
+            self._totals.requests += 1
+            reply = replace(reply, cost_usd=cost or 0.0)
+        else:
+            self._totals.unreadable += 1
+        return reply, cost or 0.0
+
+    def _hear_success(self, endpoint: Endpoint) -> None:
+        self._last_success = time.monotonic()
+        self._totals.trouble = ""
+        if self._endpoints.succeeded(endpoint):
+            self._on_event(f"{endpoint.name} answers again")
+
+    def _hear_failure(self, endpoint: Endpoint, decision: Decision) -> None:
+        if decision.action != "retry" or decision.kind == "rate_limit":
+            # Refusing is an answer: the endpoint is there.
+            self._endpoints.succeeded(endpoint)
+        elif self._endpoints.failed(endpoint):
+            self._on_event(
+                f"{endpoint.name} has failed {endpoint.breaker.failures} times in a row "
+                f"({decision.message}): paused, and tried now and then"
+            )
+
+    def _elsewhere(self, endpoint: Endpoint, decision: Decision) -> Decision:
+        """With other endpoints left, one that refuses for good is left out, and does not stop."""
+        if decision.action == "stop" and self._endpoints.leave_out(endpoint):
+            self._on_event(f"{endpoint.name} is left out: {decision.message}")
+            return replace(decision, action="retry", counted=False)
+        if endpoint.breaker.is_open:
+            # While an endpoint is down its failures say nothing of a request.
+            return replace(decision, counted=False)
+        return decision

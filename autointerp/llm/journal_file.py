@@ -1,0 +1,192 @@
+"""The journal's file: its tables, opening it, and looking at it from outside a run."""
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autointerp.errors import UserError
+from autointerp.llm.sends import count_unsettled
+
+VERSION = 2  # of the tables, in SQLite's user_version
+BUSY_S = 5.0
+
+_COLUMNS = """
+    key TEXT NOT NULL {unique},
+    model TEXT NOT NULL,
+    reply BLOB NOT NULL,
+    received_at REAL NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cost_usd REAL
+"""
+# `spoiled` are replies that were paid for and could not be read: never looked up, but counted.
+# `doubts` are sends of which no process has learned the outcome. `facts` are what was found out
+# about endpoints, `batches` what was handed to a batch endpoint.
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS replies ({_COLUMNS.format(unique="UNIQUE")});
+CREATE TABLE IF NOT EXISTS spoiled ({_COLUMNS.format(unique="")});
+CREATE INDEX IF NOT EXISTS spoiled_by_key ON spoiled (key);
+CREATE TABLE IF NOT EXISTS doubts (key TEXT NOT NULL, worst_usd REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY,
+    id TEXT,
+    requests INTEGER NOT NULL,
+    worst_usd REAL NOT NULL,
+    state TEXT NOT NULL,
+    submitted_at REAL NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalInfo:
+    """What a journal holds. `doubts` are requests that may have been paid for without a reply."""
+
+    replies: int
+    spoiled: int
+    doubts: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_usd: float
+    worst_doubts_usd: float
+    models: tuple[tuple[str, int], ...]
+    first_at: float | None
+    last_at: float | None
+    bytes: int
+
+
+def unusable(path: Path, error: Exception) -> UserError:
+    """The error in words that say what to do."""
+    said = str(error)
+    if "locked" in said or "busy" in said:
+        return UserError(f"journal {path} is in use by another program: {said}")
+    if "malformed" in said or "not a database" in said:
+        return UserError(
+            f"journal {path} is damaged ({said}): `sqlite3 {path} .recover` may save its replies; "
+            "moved away, a new one is begun and they are asked for again"
+        )
+    if "full" in said:
+        return UserError(f"journal {path} cannot be written: {said}; what it holds is kept")
+    return UserError(f"journal {path} cannot be used: {said}")
+
+
+def connect(path: Path, *, thread: bool = True) -> sqlite3.Connection:
+    """A connection in which each statement is a transaction of its own."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, timeout=BUSY_S, check_same_thread=thread
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def set_up(path: Path, connection: sqlite3.Connection) -> None:
+    """Make the tables where they are not there. Raises UserError for another version's."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if version not in (0, VERSION) or (version == 0 and "replies" in tables):
+        raise UserError(
+            f"journal {path} was written by another version of autointerp (its tables are version "
+            f"{version or 1}, this one's {VERSION}): finish with that version, or move it away"
+        )
+    connection.executescript(_SCHEMA)
+    connection.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    if not path.is_file():
+        raise UserError(f"journal {path}: there is no such file")
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
+    if version != VERSION:
+        raise UserError(f"journal {path} is of version {version}, this program reads {VERSION}")
+    return connection
+
+
+def info(path: Path) -> JournalInfo:
+    """What the journal holds, also while a run writes to it. Raises UserError."""
+    connection = _read_only(path)
+    try:
+        sums = connection.execute(
+            "SELECT COUNT(*), SUM(spoiled), SUM(prompt_tokens), SUM(completion_tokens), "
+            "SUM(cached_tokens), SUM(cost_usd), MIN(received_at), MAX(received_at) FROM ("
+            "SELECT 0 AS spoiled, * FROM replies UNION ALL SELECT 1 AS spoiled, * FROM spoiled)"
+        ).fetchone()
+        models = connection.execute(
+            "SELECT model, COUNT(*) AS n FROM replies GROUP BY model ORDER BY n DESC"
+        ).fetchall()
+        doubts, worst = connection.execute("SELECT COUNT(*), SUM(worst_usd) FROM doubts").fetchone()
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
+    finally:
+        connection.close()
+    spoiled = sums[1] or 0
+    sizes = [p.stat().st_size for p in path.parent.glob(path.name + "*")]
+    return JournalInfo(
+        replies=sums[0] - spoiled,
+        spoiled=spoiled,
+        doubts=doubts + count_unsettled(path.with_suffix(".sends")),
+        prompt_tokens=sums[2] or 0,
+        completion_tokens=sums[3] or 0,
+        cached_tokens=sums[4] or 0,
+        cost_usd=sums[5] or 0.0,
+        worst_doubts_usd=worst or 0.0,
+        models=tuple(models),
+        first_at=sums[6],
+        last_at=sums[7],
+        bytes=sum(sizes),
+    )
+
+
+def export(path: Path) -> Iterator[dict[str, object]]:
+    """Every reply, oldest first, with what it used; damaged ones with a null reply."""
+    connection = _read_only(path)
+    rows = connection.execute(
+        "SELECT key, model, reply, received_at, prompt_tokens, completion_tokens, cached_tokens, "
+        "cost_usd FROM replies ORDER BY rowid"
+    )
+    names = [column[0] for column in rows.description]
+    try:
+        for row in rows:
+            entry = dict(zip(names, row, strict=True))
+            try:
+                entry["reply"] = zlib.decompress(entry["reply"]).decode("utf-8", "replace")
+            except zlib.error:
+                entry["reply"] = None
+            yield entry
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
+    finally:
+        connection.close()
+
+
+def prune(path: Path, before: float) -> int:
+    """Forget replies received before a time (seconds since 1970); how many. Raises UserError.
+
+    What they cost stays in the sums. A run that needs them again asks, and pays, again.
+    """
+    _read_only(path).close()
+    connection = connect(path)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(
+            "INSERT INTO spoiled SELECT key, model, x'', received_at, prompt_tokens, "
+            "completion_tokens, cached_tokens, cost_usd FROM replies WHERE received_at < ?",
+            (before,),
+        )
+        removed = connection.execute("DELETE FROM replies WHERE received_at < ?", (before,))
+        connection.execute("COMMIT")
+        connection.execute("VACUUM")
+        return removed.rowcount
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
+    finally:
+        connection.close()
