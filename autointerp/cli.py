@@ -1,7 +1,9 @@
 """The command line: parses, calls, prints. No logic lives here."""
 
 import inspect
+import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,20 +171,66 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
 @app.command()
 @_with_settings
 def doctor(config: RunConfig) -> None:
-    """Check that coder and activations fit: L0, reconstruction, hook. Exit status 1 if not."""
+    """Check that coder and activations fit and, with --model, what the endpoint can do.
+
+    Exit status 1 if something is wrong. What an endpoint does not take is remembered for the run.
+    """
     from autointerp.job import open_job
+    from autointerp.report.endpoints import print_probes
     from autointerp.report.sources import print_check
+    from autointerp.stages import model
     from autointerp.stages.doctor import diagnose
 
-    diagnosis = diagnose(open_job(config))
+    job = open_job(config)
+    diagnosis = diagnose(job)
     print_check(diagnosis, Console())
-    if diagnosis.warnings:
+    wrong = bool(diagnosis.warnings)
+    if config.model is not None:
+        wrong |= print_probes(model.diagnose(job), Console())
+    if wrong:
         raise typer.Exit(1)
 
+
+journal_app = typer.Typer(help="Look at a run's journal of replies.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
 
 RunOption = Annotated[
     str | None, typer.Option("--run", help="The run's directory (default: the latest one).")
 ]
+
+
+@journal_app.command("info")
+def journal_info(run: RunOption = None) -> None:
+    """Print how many replies the journal holds, what they cost, and what is in doubt."""
+    from autointerp.report.endpoints import print_journal
+    from autointerp.runs import find_run
+
+    print_journal(find_run(run).journal, Console())
+
+
+@journal_app.command("export")
+def journal_export(run: RunOption = None) -> None:
+    """Print every reply as a line of JSON, oldest first."""
+    from autointerp.llm.journal_file import export
+    from autointerp.runs import find_run
+
+    for reply in export(find_run(run).journal):
+        print(json.dumps(reply, ensure_ascii=False))
+
+
+@journal_app.command("prune")
+def journal_prune(
+    days: Annotated[float, typer.Option(min=0, help="Forget replies older than so many days.")],
+    run: RunOption = None,
+) -> None:
+    """Forget old replies. What they cost stays counted; a run that needs them pays again."""
+    from autointerp.llm.journal_file import prune
+    from autointerp.runs import find_run
+
+    found = find_run(run)
+    with found.locked():
+        removed = prune(found.journal, time.time() - days * 86400)
+    print(f"{removed:,} replies forgotten in {found.journal}")
 
 
 @app.command()

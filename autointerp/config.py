@@ -287,6 +287,15 @@ class RunConfig(BaseModel):
         10, "scoring", "Windows to simulate, half of them activating.", ge=2
     )
 
+    null_share: float = _setting(
+        0.1,
+        "scoring",
+        "Share of features whose windows a model also judges by another feature's label, for the "
+        "null; 50 features at least. Rules judge all.",
+        ge=0,
+        le=1,
+    )
+
     @field_validator("tokens")
     @classmethod
     def _number_or_file(cls, value: int | str) -> int | str:

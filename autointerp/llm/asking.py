@@ -36,29 +36,30 @@ class RetrySettings:
     longest_s: float = 900.0
 
 
-def dialect_fact(endpoint: str, model: str) -> str:
+def _dialect_fact(endpoint: str, model: str) -> str:
     """The name under which a journal remembers what an endpoint does not take."""
     return f"dialect of {endpoint.rstrip('/')} for {model}"
 
 
-def lookup(
-    journal: Journal, endpoint: str, request: ChatRequest, dialects: tuple[Dialect, ...]
-) -> tuple[str, ChatReply, float | None] | None:
-    """A readable reply from the journal, under any of these dialects: key, reply and known cost."""
-    for body in dict.fromkeys(dialect.body(request) for dialect in dialects):
-        key = request_key(endpoint, body, request.attempt)
-        found = journal.get(key)
-        if found is not None:
-            try:
-                return key, read_reply(found[0]), found[1]
-            except UnreadableReply:
-                continue
-    return None
+def lookup(journal: Journal, key: str) -> tuple[ChatReply, float | None] | None:
+    """A readable reply from the journal, and its cost where that is known."""
+    found = journal.get(key)
+    if found is None:
+        return None
+    try:
+        return read_reply(found[0]), found[1]
+    except UnreadableReply:
+        return None
+
+
+def remember(journal: Journal, endpoint: str, model: str, lost: tuple[str, ...]) -> None:
+    """Keep in the journal what the endpoint does not take."""
+    journal.set_fact(_dialect_fact(endpoint, model), json.dumps(lost))
 
 
 def learned(journal: Journal, endpoint: str, model: str, dialect: Dialect) -> Dialect:
     """The dialect less what the doctor or an earlier run found that the endpoint refuses."""
-    known = journal.fact(dialect_fact(endpoint, model))
+    known = journal.fact(_dialect_fact(endpoint, model))
     return dialect.after(tuple(json.loads(known))) if known else dialect
 
 
@@ -115,22 +116,19 @@ class Asker:
         if weaker is None:
             raise RunStopped(f"endpoint {self._endpoint}: {decision.message}")
         self._dialects[model] = weaker
-        name = dialect_fact(self._endpoint, model)
-        self._journal.set_fact(name, json.dumps(weaker.lost))
+        remember(self._journal, self._endpoint, model, weaker.lost)
         self._on_event(f"{self._endpoint} does not take {weaker.lost[-1]}: it is left out")
 
     async def _answer(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
-        # Before the endpoint refused a parameter it may have answered with it.
-        dialects = (dialect, self._first_dialect) if dialect.lost else (dialect,)
-        known = lookup(self._journal, self._endpoint, request, dialects)
-        if known is not None:
-            key, reply, cost = known
-            self._totals.from_journal += 1
-            if cost is None:
-                cost = 0.0 if self._price is None else self._price.cost(reply.usage)
-            return self._booked(key, replace(reply, cost_usd=cost, from_journal=True))
         body = dialect.body(request)
         key = request_key(self._endpoint, body, request.attempt)
+        known = self._known(key)
+        if known is None and dialect.lost:
+            # Before the endpoint refused a parameter it may have answered with it.
+            first = self._first_dialect.body(request)
+            known = self._known(request_key(self._endpoint, first, request.attempt))
+        if known is not None:
+            return known
         if key in self._on_their_way:
             turn.give()
             outcome = await asyncio.shield(self._on_their_way[key])
@@ -147,6 +145,16 @@ class Asker:
             raise
         finally:
             del self._on_their_way[key]
+
+    def _known(self, key: str) -> ChatReply | None:
+        found = lookup(self._journal, key)
+        if found is None:
+            return None
+        reply, cost = found
+        self._totals.from_journal += 1
+        if cost is None:
+            cost = 0.0 if self._price is None else self._price.cost(reply.usage)
+        return self._booked(key, replace(reply, cost_usd=cost, from_journal=True))
 
     async def _ask(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> Outcome:
         """The reply, or why there is none. Raises Failed where the body has to be put otherwise."""

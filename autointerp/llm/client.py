@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import resource
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import openai
@@ -108,6 +109,28 @@ class ChatClient:
             raise
         headers = {name.lower(): value for name, value in response.headers.items()}
         return RawReply(response.content, headers)
+
+    async def submit_batch(self, file: Path, name: str, path: str) -> str:
+        """Hand in a file of requests; the batch's id. `name` finds it again among the others."""
+        uploaded = await self._sdk.files.create(file=file, purpose="batch")
+        batch = await self._sdk.batches.create(
+            input_file_id=uploaded.id,
+            endpoint=f"/v1{path}",  # type: ignore[arg-type]
+            completion_window="24h",
+            metadata={"autointerp": name},
+        )
+        return batch.id
+
+    async def batch(self, id: str) -> dict[str, Any]:
+        return (await self._sdk.batches.retrieve(id)).to_dict()
+
+    async def list_batches(self, most: int) -> list[dict[str, Any]]:
+        """The newest batches of the account."""
+        return [batch.to_dict() for batch in (await self._sdk.batches.list(limit=most)).data]
+
+    async def file(self, id: str) -> bytes:
+        """A file's content."""
+        return (await self._sdk.files.content(id)).content
 
     async def close(self) -> None:
         await self._sdk.close()

@@ -152,7 +152,7 @@ class Exchange:
             reply = classify(error)
         readable = isinstance(reply, ChatReply)
         self.any_read |= readable
-        usage = usage_of(raw)
+        usage = reply.usage if isinstance(reply, ChatReply) else usage_of(raw)
         cost = None if self._price is None else self._price.cost(usage)
         if cost is not None and readable and usage == Usage():
             # A server that does not say what was used may still bill it.

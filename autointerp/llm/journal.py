@@ -21,6 +21,7 @@ from autointerp.llm.reply import Usage
 from autointerp.llm.sends import Send, SendLog
 
 _MOST_AT_ONCE = 256  # replies in one commit: bounds the memory and what one failure touches
+_GATHER_S = 0.004  # waited for more to commit with the first: a sync costs about as much
 _PUT = "INSERT OR REPLACE INTO {} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -62,6 +63,8 @@ class Journal:
 
     def __init__(self, path: Path, reader: sqlite3.Connection, sends: SendLog) -> None:
         self._path, self._reader, self._sends = path, reader, sends
+        # Few, if any: knowing them saves a look at the table for every reply.
+        self._spoiled = {key for (key,) in reader.execute("SELECT key FROM spoiled")}
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._writer.start()
@@ -106,6 +109,8 @@ class Journal:
 
     def spoiled(self, key: str) -> tuple[Usage, float]:
         """What unreadable replies to this request have used up, and their known cost in dollars."""
+        if key not in self._spoiled:
+            return Usage(), 0.0
         row = self._one(
             "SELECT SUM(prompt_tokens), SUM(completion_tokens), SUM(cached_tokens), SUM(cost_usd) "
             "FROM spoiled WHERE key = ?",
@@ -118,7 +123,8 @@ class Journal:
         """All that is known, and all that is feared, to have been spent so far."""
         row = self._one(
             "SELECT (SELECT TOTAL(cost_usd) FROM replies) + (SELECT TOTAL(cost_usd) FROM spoiled) "
-            "+ (SELECT TOTAL(worst_usd) FROM doubts)"
+            "+ (SELECT TOTAL(worst_usd) FROM doubts) "
+            "+ (SELECT TOTAL(worst_usd) FROM batches WHERE state IN ('begun', 'pending'))"
         )
         assert row is not None
         return float(row[0])
@@ -147,6 +153,8 @@ class Journal:
 
     async def put(self, received: Received) -> None:
         """Store a reply; when this returns it is on disk. Raises UserError."""
+        if not received.readable:
+            self._spoiled.add(received.key)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._writes.put(_Write(received, loop, done))
@@ -181,6 +189,8 @@ class Journal:
         ended = False
         while not ended:
             writes = [self._writes.get()]
+            if writes[0] is not None:
+                time.sleep(_GATHER_S)
             while len(writes) < _MOST_AT_ONCE and not self._writes.empty():
                 writes.append(self._writes.get())
             ended = None in writes

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS batches (
     name TEXT PRIMARY KEY,
     id TEXT,
+    model TEXT NOT NULL,
     requests INTEGER NOT NULL,
     worst_usd REAL NOT NULL,
     state TEXT NOT NULL,
@@ -53,7 +54,7 @@ class JournalInfo:
     completion_tokens: int
     cached_tokens: int
     cost_usd: float
-    worst_doubts_usd: float
+    worst_usd: float
     models: tuple[tuple[str, int], ...]
     first_at: float | None
     last_at: float | None
@@ -75,10 +76,14 @@ def unusable(path: Path, error: Exception) -> UserError:
     return UserError(f"journal {path} cannot be used: {said}")
 
 
-def connect(path: Path, *, thread: bool = True) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """A connection in which each statement is a transaction of its own."""
     connection = sqlite3.connect(
-        path, isolation_level=None, timeout=BUSY_S, check_same_thread=thread
+        # Used by one thread at a time, but not always the same one.
+        path,
+        isolation_level=None,
+        timeout=BUSY_S,
+        check_same_thread=False,
     )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -138,7 +143,7 @@ def info(path: Path) -> JournalInfo:
         completion_tokens=sums[3] or 0,
         cached_tokens=sums[4] or 0,
         cost_usd=sums[5] or 0.0,
-        worst_doubts_usd=worst or 0.0,
+        worst_usd=worst or 0.0,
         models=tuple(models),
         first_at=sums[6],
         last_at=sums[7],

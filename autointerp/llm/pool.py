@@ -30,7 +30,8 @@ from autointerp.llm.totals import PoolTotals
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
-_SPARE_WORKERS = 4  # one in so many beside those that may send: they wait out backoffs
+# Beside those that may send, for those that wait out a backoff or for the journal.
+_SPARE_SHARE, _FEWEST_SPARE = 0.25, 16
 _MOST_MADE_AT_ONCE = 16  # jobs pulled in one visit to the thread that makes them
 
 
@@ -131,7 +132,7 @@ class _Pool(Generic[R]):
         thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         try:
             while not self._all_made:
-                at_once = max(1, min(_MOST_MADE_AT_ONCE, self._endpoints.limit() // 4))
+                at_once = max(1, min(_MOST_MADE_AT_ONCE, self._endpoints.limit()))
                 if len(self._made) >= at_once:
                     self._wanted.clear()
                     await self._wanted.wait()
@@ -247,5 +248,5 @@ async def run_jobs(
         sleep,
     )
     most = settings.max_concurrency * len(clients)
-    workers = most + -(-most // _SPARE_WORKERS)
+    workers = most + max(_FEWEST_SPARE, round(_SPARE_SHARE * most))
     await _Pool(jobs, workers, endpoints, asker, exchange, on_result).run(stop, settings.drain_s)

@@ -34,8 +34,5 @@ class ChatRequest:
 
 def request_key(endpoint: str, body: bytes, attempt: int = 0) -> str:
     """A request's identity: equal for everything that would get the same reply."""
-    digest = hashlib.sha256()
-    for part in (endpoint.rstrip("/").encode(), PATH.encode(), body):
-        digest.update(part + b"\0")
-    digest.update(str(attempt).encode())
-    return digest.hexdigest()
+    parts = (endpoint.rstrip("/").encode(), PATH.encode(), body, str(attempt).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -1,5 +1,6 @@
 """What a cache holds and lacks, and how a coder fits it, on a terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from autointerp.coders.check import Diagnosis
 _UNKNOWN = Text("not said", style="dim")
 
 
-def _facts(console: Console, facts: dict[str, str | None]) -> None:
+def print_facts(console: Console, facts: Mapping[str, str | None]) -> None:
+    """Names and values, one a line."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -66,7 +68,7 @@ def print_cache(path: Path, console: Console) -> None:
         "packing": origin.packing,
         "bos": origin.bos,
     }
-    _facts(console, facts)
+    print_facts(console, facts)
     for lack in lacks(cache):
         console.print(Text(f"lacks {lack}"), style="yellow", soft_wrap=True)
 
@@ -118,7 +120,7 @@ def print_check(diagnosis: Diagnosis, console: Console) -> None:
             if check.fvu is None
             else f"{check.fvu:.3g} of the variance unexplained"
         )
-    _facts(console, facts)
+    print_facts(console, facts)
     if diagnosis.layers:
         table = Table(box=None, pad_edge=False)
         for name in ("layer", "L0", "FVU"):

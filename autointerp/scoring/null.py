@@ -14,6 +14,15 @@ class Labeled:
     n_active: int
 
 
+def null_sample(features: Sequence[int], share: float, fewest: int, seed: int) -> set[int]:
+    """The seeded share of the features that get a null; `fewest` of them where the share is less.
+
+    A feature's draw does not depend on the others, so that most stay when features are added.
+    """
+    ranked = sorted(features, key=lambda feature: random.Random(f"null:{seed}:{feature}").random())
+    return set(ranked[: max(fewest, round(share * len(features)))])
+
+
 def null_partners(labeled: Sequence[Labeled], seed: int) -> dict[int, int]:
     """feature → the feature whose label serves as its null; none where all labels are equal.
 

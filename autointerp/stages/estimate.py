@@ -1,5 +1,6 @@
 """What a stage would send and cost: counted, not sent."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,15 @@ def labeling_tokenizer(config: RunConfig) -> Any | None:
 
 @dataclass
 class Estimate:
-    """Sums over requests. `prefix` is what all prompts begin with: a prompt cache may serve it."""
+    """Sums over requests."""
 
     tokenizer: Any | None = None
     requests: int = 0
     characters: int = 0
     completion_tokens: int = 0
-    prefix: str | None = None
+    # What all prompts of a kind begin with, and the characters in it: a prompt cache may serve it.
+    _prefixes: dict[str, str] = field(default_factory=dict, repr=False)
+    _kinds: Counter[str] = field(default_factory=Counter, repr=False)
     _counted_characters: int = field(default=0, repr=False)
     _counted_tokens: int = field(default=0, repr=False)
 
@@ -51,7 +54,9 @@ class Estimate:
         text = "".join(texts)
         self.characters += len(text)
         self.completion_tokens += completion_tokens
-        self.prefix = text if self.prefix is None else _common_prefix(self.prefix, text)
+        kind = request.schema.name if request.schema else ""
+        self._kinds[kind] += 1
+        self._prefixes[kind] = _common_prefix(self._prefixes.get(kind, text), text)
         if self.tokenizer is not None and self.requests < _TOKENIZED:
             self._counted_characters += len(text)
             self._counted_tokens += _TOKENS_A_MESSAGE * len(texts)
@@ -67,8 +72,9 @@ class Estimate:
         return round(self.characters * self._counted_tokens / self._counted_characters)
 
     def prefix_share(self) -> float:
-        """The share of all prompts' characters that is in their common beginning."""
-        return len(self.prefix or "") * self.requests / max(1, self.characters)
+        """The share of all prompts' characters that is in a beginning common to their kind."""
+        common = sum(len(prefix) * self._kinds[kind] for kind, prefix in self._prefixes.items())
+        return common / max(1, self.characters)
 
     def line(self, stage: str, config: RunConfig) -> str:
         known = model.price(config)

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,8 @@ from urllib.parse import urlsplit
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.job import Job
-from autointerp.llm.asking import RetrySettings
+from autointerp.llm.asking import RetrySettings, remember
+from autointerp.llm.batch import BatchRun, BatchSettings
 from autointerp.llm.client import ChatClient, connections_allowed
 from autointerp.llm.dialect import Dialect, dialect_for
 from autointerp.llm.journal import Journal
@@ -20,6 +22,7 @@ from autointerp.llm.pool import Drained, PoolSettings, run_jobs
 from autointerp.llm.pool import Job as PoolJob
 from autointerp.llm.preflight import preflight
 from autointerp.llm.prices import Price, price_of, read_prices
+from autointerp.llm.probe import Probe, probe
 from autointerp.llm.totals import PoolTotals
 from autointerp.progress import Tracker, say
 from autointerp.runs import fingerprint
@@ -129,6 +132,31 @@ def totals_note(totals: PoolTotals, config: RunConfig) -> str:
     )
 
 
+def diagnose(job: Job) -> list[tuple[str, Probe]]:
+    """What each endpoint can do; what it does not take is remembered in the run's journal."""
+    config = job.config
+    check_endpoint(config)
+
+    async def probe_all() -> list[tuple[str, Probe]]:
+        found = []
+        for url, key in endpoints(config):
+            client = ChatClient(url, key, timeout_s=config.timeout, max_connections=1)
+            try:
+                found.append((url, await probe(client, dialect(config), model_name(config))))
+            finally:
+                await client.close()
+        return found
+
+    with job.run.locked():
+        found = asyncio.run(probe_all())
+        journal = Journal.open(job.run.journal)
+        # One dialect for all: what any of them does not take is not sent.
+        lost = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.lost))
+        remember(journal, config.base_urls()[0], model_name(config), lost)
+        journal.close()
+    return found
+
+
 @dataclass(frozen=True)
 class Asked:
     """What came of asking; `stopped` is what ended it early, to be raised once all is written."""
@@ -194,6 +222,12 @@ def ask(
         ]
         stop = _stop_at_signals(settings.drain_s)
         try:
+            if config.batch:
+                batches = BatchSettings(price(config), config.budget)
+                filling = BatchRun(
+                    clients[0], dialect(config), journal, batches, say, stop, stoppable(stop)
+                )
+                await filling.fill(make_jobs)
             await run_jobs(
                 make_jobs(),
                 clients=clients,
@@ -219,6 +253,17 @@ def ask(
     except UserError as error:
         return Asked(totals, error)
     return Asked(totals)
+
+
+def stoppable(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
+    """A sleep that ends early when the run is asked to stop."""
+
+    async def sleep(seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+
+    return sleep
 
 
 def _stop_at_signals(drain_s: float) -> asyncio.Event:

@@ -18,7 +18,7 @@ from autointerp.progress import say, track
 from autointerp.runs import fingerprint
 from autointerp.scoring import detection, simulation
 from autointerp.scoring.judge import TASKS, JudgeJob, JudgeSettings
-from autointerp.scoring.null import Labeled, null_partners
+from autointerp.scoring.null import Labeled, null_partners, null_sample
 from autointerp.scoring.scorer import Judged, Score
 from autointerp.scoring.statistics import Estimate as Interval
 from autointerp.stages import label, model
@@ -34,6 +34,7 @@ from autointerp.tables.write import (
 from autointerp.vocabulary import Vocabulary
 
 NAME = "score"
+_FEWEST_NULLS = 50  # features with a null, so that the nulls together say something
 _PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 
 
@@ -58,6 +59,7 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
         scorers=config.scorer_names(),
         detection_windows=config.detection_windows,
         simulation_windows=config.simulation_windows,
+        null_share=config.null_share,
         seed=config.seed,
         **judge,
     )
@@ -80,13 +82,24 @@ def plan(job: Job, scorer: str, evidence: FeatureEvidence) -> list[Window]:
     return simulation.plan(evidence, job.config.simulation_windows, job.config.seed)
 
 
-def _nulls(drafts: Mapping[int, Draft], store: EvidenceStore, seed: int) -> dict[int, int]:
+def _nulls(job: Job, drafts: Mapping[int, Draft], store: EvidenceStore) -> dict[int, int]:
+    """feature → the feature whose label is judged for its null."""
+    seed = job.config.seed
     labeled = [
         Labeled(d.feature, d.label, store.statistics[d.feature]["n_active"])
         for d in drafts.values()
         if d.label is not None
     ]
-    return null_partners(labeled, seed)
+    partners = null_partners(labeled, seed)
+    drawn = _null_sample(job, list(partners))
+    return {feature: other for feature, other in partners.items() if feature in drawn}
+
+
+def _null_sample(job: Job, features: list[int]) -> set[int]:
+    # Rules judge for nothing: all features get a null.
+    share = job.config.null_share if job.config.uses_model() else 1.0
+    fewest = _FEWEST_NULLS if share > 0 else 0
+    return null_sample(features, share, fewest, job.config.seed)
 
 
 class _Scorebook:
@@ -155,7 +168,7 @@ def run(job: Job) -> None:
         )
     if not config.uses_model() and any(d.label and not d.rule for d in drafts.values()):
         raise UserError(f"the labels in {files.path} are no rules: name a judge with --model")
-    nulls = _nulls(drafts, store, config.seed)
+    nulls = _nulls(job, drafts, store)
     prompts = _prompts(job)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
     book = _Scorebook(job, store, nulls)
@@ -282,7 +295,8 @@ def estimate(job: Job) -> Estimate:
     vocabulary = Vocabulary.load(job.run.vocabulary)
     total = Estimate(labeling_tokenizer(job.config))
     labelable = [f for f in job.features if store.statistics[f]["n_active"] > 0]
-    nulls = dict.fromkeys(labelable, -1) if len(labelable) > 1 else {}
+    drawn = _null_sample(job, labelable) if len(labelable) > 1 else set()
+    nulls = dict.fromkeys(drawn, -1)
     for request in _judge_jobs(job, store, vocabulary, {}, labelable, nulls, _prompts(job)):
         tokens = sum(request.task.reply_tokens(w) for w in request.windows)
         total.add(request.request(), tokens)

@@ -88,7 +88,7 @@ def test_jobs_are_pulled_only_as_there_is_room(journal):
     with FakeServer(watch) as server:
         run(server, jobs(), journal, concurrency=4)
     assert pulled == 200
-    assert most_ahead <= 3 * 4
+    assert most_ahead <= 4 * 4
 
 
 def test_identical_requests_in_flight_are_asked_once(journal):

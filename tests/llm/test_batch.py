@@ -1,0 +1,156 @@
+import asyncio
+import json
+import sqlite3
+
+import pytest
+
+from autointerp.errors import UserError
+from autointerp.llm.batch import BatchRun, BatchSettings
+from autointerp.llm.client import ChatClient
+from autointerp.llm.dialect import Dialect
+from autointerp.llm.journal import Journal
+from autointerp.llm.journal_file import info
+from autointerp.llm.pool import Drained
+from tests.batch_server import BatchServer
+from tests.fake_server import FakeServer
+from tests.llm.echo import PRICE, Echo, run, say_back
+
+JOBS = [Echo(f"w{i}", then=1) for i in range(10)]
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return tmp_path / "journal.sqlite"
+
+
+def fill(server, jobs, path, *, dialect=None, stop_at=None, budget_usd=None, most_requests=50_000):
+    """Run batches without waiting between polls; the events it told of."""
+    events = []
+
+    async def main():
+        store = Journal.open(path)
+        client = ChatClient(server.url, "k", timeout_s=20, max_connections=4)
+        stop = asyncio.Event()
+
+        async def no_sleep(_):
+            if stop_at is not None and stop_at in " ".join(events):
+                stop.set()
+
+        settings = BatchSettings(PRICE, budget_usd, most_requests)
+        try:
+            await BatchRun(
+                client, dialect or Dialect(), store, settings, events.append, stop, no_sleep
+            ).fill(lambda: iter(jobs))
+        finally:
+            await client.close()
+            store.close()
+
+    asyncio.run(main())
+    return events
+
+
+def test_batches_fill_the_journal_at_half_the_price(journal):
+    with BatchServer(say_back, polls=2) as server:
+        fill(server, JOBS, journal)
+        # A round for the jobs, and one for their follow-ups.
+        assert len(server.batches) == 2
+        ran = run(server, JOBS, journal, dialect=Dialect())
+        assert not server.online
+    assert dict(ran.results) == {w: f"re: {w}" for i in range(10) for w in (f"w{i}", f"w{i}+")}
+    assert info(journal).cost_usd == pytest.approx(20 * (100 * 1.0 + 10 * 2.0) / 1e6 / 2)
+    line = json.loads(server.files["file-0"].splitlines()[0])
+    assert line["url"] == "/v1/chat/completions"
+    assert line["body"]["messages"] == [{"role": "user", "content": "w0"}]
+
+
+def test_files_are_split_and_equal_requests_handed_in_once(journal):
+    jobs = [Echo(f"w{i % 7}") for i in range(14)]
+    with BatchServer(say_back) as server:
+        fill(server, jobs, journal, most_requests=3)
+        assert len(server.batches) == 3
+        assert server.answered.total() == 7
+
+
+def test_what_a_batch_cannot_answer_is_asked_online(journal):
+    def spoil(body):
+        failed = body["messages"][0]["content"] in ("w3", "w4")
+        return (500, {"error": {"message": "oops"}}) if failed else None
+
+    with BatchServer(say_back, spoil=spoil) as server:
+        fill(server, [Echo(f"w{i}") for i in range(10)], journal)
+        assert len(server.batches) == 2
+        ran = run(server, [Echo(f"w{i}") for i in range(10)], journal, dialect=Dialect())
+        assert len(server.online) == 2
+    assert len(ran.results) == 10
+
+
+def test_what_an_expired_batch_had_done_is_kept(journal):
+    with BatchServer(say_back, ending="expired") as server:
+        events = fill(server, [Echo(f"w{i}") for i in range(10)], journal)
+    assert info(journal).replies == 5 + 3
+    assert max(server.answered.values()) == 1
+    assert any("expired" in event for event in events)
+
+
+def test_a_refused_batch_stops_with_the_servers_words(journal):
+    with (
+        BatchServer(say_back, ending="failed") as server,
+        pytest.raises(UserError, match="refused: line 1 is no request"),
+    ):
+        fill(server, JOBS, journal)
+
+
+def test_a_pending_batch_survives_the_process(journal):
+    with BatchServer(say_back, polls=3) as server:
+        with pytest.raises(Drained):
+            fill(server, JOBS, journal, stop_at="in_progress")
+        assert len(server.batches) == 1
+        # Until it has ended it counts at its worst.
+        store = Journal.open(journal)
+        assert store.spent_usd() > 0
+        store.close()
+        fill(server, JOBS, journal)
+        assert len(server.batches) == 2
+    assert max(server.answered.values()) == 1
+    assert info(journal).replies == 20
+
+
+def test_a_batch_made_just_before_a_crash_is_found_again(journal):
+    with BatchServer(say_back, polls=2) as server:
+        with pytest.raises(Drained):
+            fill(server, JOBS, journal, stop_at="in_progress")
+        raw = sqlite3.connect(journal)
+        raw.execute("UPDATE batches SET id = NULL, state = 'begun'")
+        raw.execute("INSERT INTO batches VALUES ('never', NULL, 'm', 1, 0.1, 'begun', 0)")
+        raw.commit()
+        raw.close()
+        fill(server, JOBS, journal)
+    assert max(server.answered.values()) == 1
+    assert info(journal).replies == 20
+
+
+def test_a_parameter_that_is_refused_is_left_out_of_the_next_batch(journal):
+    def spoil(body):
+        if body["response_format"]["type"] == "json_object":
+            return None
+        return 400, {"error": {"message": "response_format json_schema is not supported"}}
+
+    with BatchServer(say_back, spoil=spoil) as server:
+        fill(server, [Echo("a"), Echo("b")], journal)
+        ran = run(server, [Echo("a"), Echo("b")], journal, dialect=Dialect())
+        assert not server.online
+    assert len(ran.results) == 2
+
+
+def test_a_budget_bounds_what_is_handed_in(journal):
+    # The worst of one request is about 200 bytes and 10 tokens, at half the price.
+    with BatchServer(say_back) as server:
+        fill(server, [Echo(f"w{i}") for i in range(100)], journal, budget_usd=0.001)
+        first = len(server.files["file-0"].splitlines())
+        assert 3 <= first <= 12
+    assert info(journal).cost_usd <= 0.001
+
+
+def test_an_endpoint_without_batches_says_so(journal):
+    with FakeServer(say_back) as server, pytest.raises(UserError, match="no route /v1/files"):
+        fill(server, JOBS, journal)
