@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from autointerp import __version__
-from autointerp.config import RunConfig, config_template, load_config, setting_section
+from autointerp.config import RunConfig
+from autointerp.config_file import config_template, load_config, setting_section
 from autointerp.errors import UserError
 
 app = typer.Typer(

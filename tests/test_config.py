@@ -2,7 +2,8 @@ import tomllib
 
 import pytest
 
-from autointerp.config import RunConfig, config_template, load_config
+from autointerp.config import RunConfig
+from autointerp.config_file import config_template, load_config
 from autointerp.errors import UserError
 
 

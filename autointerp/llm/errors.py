@@ -83,6 +83,9 @@ _UNSUPPORTED = (
 _FORMATS = ("response_format", "json_object", "json_schema")
 # Names, in httpx and httpx2, of errors before anything was sent.
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
+# Names, in aiohttp, of the ends of a connection that was there: its transport, too, calls them
+# ConnectTimeout.
+_ENDED = ("ServerDisconnectedError", "ClientOSError", "ClientConnectionResetError")
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -143,10 +146,11 @@ def classify(error: BaseException) -> Decision:
         return classify_status(error.status_code, message or _line(str(error)), code, headers)
     cause = error.__cause__ or error
     words = _line(str(cause)) or type(cause).__name__
-    if type(cause).__name__ in _NEVER_SENT:
+    ended = type(cause.__cause__).__name__ in _ENDED
+    if type(cause).__name__ in _NEVER_SENT and not ended:
         # A server that is away says nothing against the request.
         return Decision("retry", "unreachable", f"no connection: {words}", counted=False)
-    if isinstance(error, openai.APITimeoutError | TimeoutError):
+    if isinstance(error, openai.APITimeoutError | TimeoutError) and not ended:
         return Decision("retry", "timeout", "no reply in time")
     return Decision("retry", "connection", f"connection failed: {words}")
 

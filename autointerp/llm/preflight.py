@@ -13,6 +13,7 @@ from autointerp.llm.reply import read_reply
 from autointerp.llm.request import ChatRequest
 
 _LISTED = 5  # model names quoted in an error
+_CHECK_URL = "check the base URL, most end in /v1"
 
 
 async def preflight(base_url: str, api_key: str, model: str, *, timeout_s: float) -> None:
@@ -53,8 +54,7 @@ async def _probe(
         read_reply((await client.send(Dialect().body(request))).raw)
     except UnreadableReply as error:
         raise UserError(
-            f"endpoint {base_url} does not answer with chat completions ({error}): check the "
-            "base URL, most end in /v1"
+            f"endpoint {base_url} does not answer with chat completions ({error}): {_CHECK_URL}"
         ) from None
     except (openai.APIError, TimeoutError) as error:
         decision = classify(error)
@@ -62,8 +62,9 @@ async def _probe(
         if decision.kind != "rate_limit" and decision.action != "adapt":
             names = ", ".join(listed[:_LISTED])
             offers = f" (it offers {names}{' …' if len(listed) > _LISTED else ''})" if names else ""
+            hint = "" if listed or decision.kind != "status_404" else f"; {_CHECK_URL}"
             raise UserError(
-                f"endpoint {base_url} does not serve {model!r}: {decision.message}{offers}"
+                f"endpoint {base_url} does not serve {model!r}: {decision.message}{offers}{hint}"
             ) from None
     finally:
         await client.close()

@@ -143,6 +143,18 @@ def test_a_request_that_hangs_times_out_and_is_tried_again(journal):
     assert ran.results == [("a", "re: a")]
 
 
+@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+def test_a_connection_that_ends_after_the_request_was_sent_uses_up_an_attempt(journal, transport):
+    how = {"max_attempts": 3, "transport": transport, "longest_s": 2.0}
+    with FakeServer(say_back, faults=lambda *_: Fault("drop")) as server:
+        ran = run(server, [Echo("a")], journal, **how)
+    assert ran.results == [("a", "connection")]
+    assert len(server.requests) == 3 == info(journal).doubts
+    # One that is refused was never sent.
+    ran = run(server, [Echo("b")], journal, **how, error=(RunStopped, "no connection"))
+    assert ran.totals.in_doubt == 0
+
+
 def test_attempts_run_out_for_faults_but_not_for_rate_limits(journal):
     with FakeServer(say_back, faults=lambda *_: status(500)) as server:
         ran = run(server, [Echo("a")], journal, max_attempts=3)
