@@ -71,9 +71,6 @@ class ConcurrencyLimit:
         self._base: _Level | None = None  # the last level known to be free of queueing
         self._begin_epoch()
 
-    def has_room(self) -> bool:
-        return self.in_flight < self.limit
-
     def sent(self) -> int:
         """Count a request in flight; the epoch goes back in with its outcome."""
         self.in_flight += 1

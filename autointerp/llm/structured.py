@@ -18,14 +18,6 @@ _start = re.compile(r"[{\[]")
 _comma = re.compile(r"\s*,\s*")
 
 
-def json_objects(text: str) -> list[dict[str, Any] | list[Any]]:
-    """Every whole object or array in the text that is not inside another whole one, in order.
-
-    Prose, fences and a model's thoughts around them are passed over.
-    """
-    return _scan(_answer(text))
-
-
 def items(text: str, key: str) -> list[dict[str, Any]]:
     """The whole objects of the array under `key`, also where the text breaks off within it.
 

@@ -22,6 +22,10 @@ START = 16
 # --- by hand ------------------------------------------------------------------------------------
 
 
+def has_room(limit):
+    return limit.in_flight < limit.limit
+
+
 class Hand:
     """A client that is always full and whose replies take as long as it is told."""
 
@@ -31,7 +35,7 @@ class Hand:
         self.open: deque[int] = deque()
 
     def fill(self) -> None:
-        while self.limit.has_room():
+        while has_room(self.limit):
             self.open.append(self.limit.sent())
 
     def reply(self, latency_s: float = 1.0) -> None:
@@ -67,9 +71,9 @@ class Hand:
 def test_room_is_what_the_limit_leaves():
     limit = ConcurrencyLimit(2, 1, 8)
     epochs = [limit.sent(), limit.sent()]
-    assert not limit.has_room()
+    assert not has_room(limit)
     limit.ended(epochs[0])
-    assert (limit.has_room(), limit.in_flight, limit.limit) == (True, 1, 2)
+    assert (has_room(limit), limit.in_flight, limit.limit) == (True, 1, 2)
 
 
 @pytest.mark.parametrize(("start", "least", "most"), [(0, 0, 4), (1, 2, 4), (5, 2, 4)])
@@ -211,7 +215,6 @@ def test_any_calls_keep_the_bounds_and_cut_an_epoch_once(calls, least, above, mo
                 cut_epochs.append(epoch)
         assert least <= limit.limit <= most
         assert limit.in_flight == len(open_epochs)
-        assert limit.has_room() == (limit.in_flight < limit.limit)
     assert len(cut_epochs) == len(set(cut_epochs))
     if least == most:
         assert limit.limit == start
@@ -342,7 +345,7 @@ def simulate(
     order = itertools.count()
     now = 0.0
     while now < until:
-        while ready and limit.has_room():
+        while ready and has_room(limit):
             refusals = ready.popleft()
             epoch = limit.sent()
             run.sends.append(now)
