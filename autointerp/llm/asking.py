@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 import tenacity
@@ -122,13 +122,10 @@ class Asker:
     async def _answer(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
         body = dialect.body(request)
         key = request_key(self._endpoint, body, request.attempt)
-        known = self._known(key)
-        if known is None and dialect.lost:
-            # Before the endpoint refused a parameter it may have answered with it.
-            first = self._first_dialect.body(request)
-            known = self._known(request_key(self._endpoint, first, request.attempt))
-        if known is not None:
-            return known
+        for known_as in (key, *self._earlier_keys(request, dialect)):
+            known = self._known(known_as)
+            if known is not None:
+                return known
         if key in self._on_their_way:
             turn.give()
             outcome = await asyncio.shield(self._on_their_way[key])
@@ -145,6 +142,12 @@ class Asker:
             raise
         finally:
             del self._on_their_way[key]
+
+    def _earlier_keys(self, request: ChatRequest, dialect: Dialect) -> Iterator[str]:
+        """Keys by the dialects before this one, in which replies may have been received."""
+        for n in range(len(dialect.lost)):
+            earlier = self._first_dialect.after(dialect.lost[:n])
+            yield request_key(self._endpoint, earlier.body(request), request.attempt)
 
     def _known(self, key: str) -> ChatReply | None:
         found = lookup(self._journal, key)

@@ -103,10 +103,12 @@ class ChatClient:
                     **sent,
                 )
         except Exception as error:
-            # The aiohttp transport lets some of its library's own errors through.
-            if type(error).__module__.startswith("aiohttp"):
-                raise openai.APIConnectionError(message=str(error), request=_NO_REQUEST) from error
-            raise
+            # The aiohttp transport lets some of its library's own errors through, and calls a
+            # connection that broke after the request was sent one that could not be made.
+            own = _aiohttp_error(error)
+            if own is None or isinstance(own, TimeoutError):
+                raise
+            raise openai.APIConnectionError(message=str(own), request=_NO_REQUEST) from own
         headers = {name.lower(): value for name, value in response.headers.items()}
         return RawReply(response.content, headers)
 
@@ -134,6 +136,13 @@ class ChatClient:
 
     async def close(self) -> None:
         await self._sdk.close()
+
+
+def _aiohttp_error(error: BaseException | None) -> BaseException | None:
+    """The error of aiohttp itself that this one stands for, if any."""
+    while error is not None and not type(error).__module__.startswith("aiohttp"):
+        error = error.__cause__
+    return error
 
 
 def connections_allowed(wanted: int) -> int:

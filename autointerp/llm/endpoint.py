@@ -32,6 +32,7 @@ class Endpoint:
         to_open = min(_FAILURES_TO_OPEN, max(_FEWEST_FAILURES_TO_OPEN, 2 * limit.limit))
         self.breaker = Breaker(to_open, first_pause_s)
         self.held = 0  # turns given out: requests on their way, and those just before it
+        self.troubled = False  # the last that was heard of it is a refusal or a failure
         self.out = False  # for good
 
     @property
@@ -67,6 +68,9 @@ class Turn:
 
 class Endpoints:
     """Hands out turns, first come first served, at the endpoint with the most room.
+
+    One that refused or failed last is used only where no other has room: being idle, it would
+    otherwise be given every request.
 
     `clock` reads monotonic seconds.
     """
@@ -118,8 +122,12 @@ class Endpoints:
 
     def _best(self) -> Endpoint | None:
         now = self._clock()
-        best = max(self.all, key=lambda e: e.room(now) / max(1, e.limit.limit))
-        return best if best.room(now) > 0 else None
+        with_room = [e for e in self.all if e.room(now) > 0]
+        return max(
+            with_room,
+            key=lambda e: (not e.troubled, e.room(now) / max(1, e.limit.limit)),
+            default=None,
+        )
 
     def wake(self) -> None:
         """Give out what room there is; to be called whenever there may be more of it."""

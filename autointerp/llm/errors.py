@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -81,11 +82,14 @@ _UNSUPPORTED = (
     "extra_forbidden",
 )
 _FORMATS = ("response_format", "json_object", "json_schema")
-# Names, in httpx and httpx2, of errors before anything was sent.
-_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
-# Names, in aiohttp, of the ends of a connection that was there: its transport, too, calls them
-# ConnectTimeout.
-_ENDED = ("ServerDisconnectedError", "ClientOSError", "ClientConnectionResetError")
+# How the names of errors begin, in httpx, httpx2 and aiohttp, before anything was sent.
+_NEVER_SENT = (
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "UnsupportedProtocol",
+    "ClientConnector",
+)
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -102,9 +106,12 @@ def parse_retry_after(headers: Mapping[str, str], now: float | None = None) -> f
         except ValueError:
             try:
                 date = parsedate_to_datetime(value)
-            except (TypeError, ValueError):
+                if date.tzinfo is None:
+                    # HTTP knows one zone only.
+                    date = date.replace(tzinfo=UTC)
+                seconds = date.timestamp() - (time.time() if now is None else now)
+            except (TypeError, ValueError, OverflowError):
                 continue
-            seconds = date.timestamp() - (time.time() if now is None else now)
         if math.isfinite(seconds) and seconds >= 0:
             return seconds
     return None
@@ -146,11 +153,10 @@ def classify(error: BaseException) -> Decision:
         return classify_status(error.status_code, message or _line(str(error)), code, headers)
     cause = error.__cause__ or error
     words = _line(str(cause)) or type(cause).__name__
-    ended = type(cause.__cause__).__name__ in _ENDED
-    if type(cause).__name__ in _NEVER_SENT and not ended:
+    if type(cause).__name__.startswith(_NEVER_SENT):
         # A server that is away says nothing against the request.
         return Decision("retry", "unreachable", f"no connection: {words}", counted=False)
-    if isinstance(error, openai.APITimeoutError | TimeoutError) and not ended:
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
         return Decision("retry", "timeout", "no reply in time")
     return Decision("retry", "connection", f"connection failed: {words}")
 

@@ -10,13 +10,14 @@ from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
 from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.prices import Price
-from autointerp.llm.reply import ChatReply, Usage, read_reply, usage_of
+from autointerp.llm.reply import ChatReply, Usage, read_reply, usage_of, was_cut
 from autointerp.llm.request import ChatRequest
 from autointerp.llm.retry import Failed
 from autointerp.llm.sends import Send
 from autointerp.llm.totals import PoolTotals
 
 _BYTES_A_TOKEN = 3.5  # for pacing by tokens, where a guess will do
+_GARBLED = 10  # times the most that a request can cost: no server bills that, whatever it says
 
 
 class Stopping(Exception):
@@ -82,15 +83,14 @@ class Exchange:
             self.sending.add(task)
             try:
                 raw = await self._sent(endpoint, body, send)
+                reply = self._read(endpoint, raw)
                 # The next request may leave while this reply is written down.
                 turn.give()
-                reply, spent = await self._written(request.model, raw, send)
+                reply, spent = await self._written(request.model, raw, reply, send)
             finally:
                 self.sending.discard(task)
             if isinstance(reply, Decision):
-                self._hear_failure(endpoint, reply)
-                raise Failed(reply)
-            self._hear_success(endpoint)
+                raise Failed(self._elsewhere(endpoint, reply))
             return reply
         except Failed as failed:
             if failed.nothing_billed:
@@ -141,21 +141,29 @@ class Exchange:
         endpoint.pace.hear(headers)
         return raw
 
-    async def _written(
-        self, model: str, raw: bytes, send: Send
-    ) -> tuple[ChatReply | Decision, float]:
-        """The reply, once it is in the journal, or why it cannot be read; and what it cost."""
-        reply: ChatReply | Decision
+    def _read(self, endpoint: Endpoint, raw: bytes) -> ChatReply | Decision:
+        """The reply, or why it cannot be read; heard at once, since what comes later is newer."""
         try:
             reply = read_reply(raw)
         except UnreadableReply as error:
-            reply = classify(error)
+            decision = classify(error)
+            self._hear_failure(endpoint, decision)
+            return decision
+        self.any_read = True
+        self._hear_success(endpoint)
+        return reply
+
+    async def _written(
+        self, model: str, raw: bytes, reply: ChatReply | Decision, send: Send
+    ) -> tuple[ChatReply | Decision, float]:
+        """The reply once it is in the journal, readable or not, and what it cost."""
         readable = isinstance(reply, ChatReply)
-        self.any_read |= readable
         usage = reply.usage if isinstance(reply, ChatReply) else usage_of(raw)
         cost = None if self._price is None else self._price.cost(usage)
-        if cost is not None and readable and usage == Usage():
+        if cost is not None and usage == Usage() and (readable or was_cut(raw)):
             # A server that does not say what was used may still bill it.
+            cost = send.worst_usd
+        if cost is not None and cost > _GARBLED * send.worst_usd:
             cost = send.worst_usd
         await self._journal.put(Received(send.key, model, raw, usage, cost, readable))
         self._journal.settle(send, answered=True)
@@ -168,11 +176,13 @@ class Exchange:
 
     def _hear_success(self, endpoint: Endpoint) -> None:
         self._last_success = time.monotonic()
+        endpoint.troubled = False
         self._totals.trouble = ""
         if self._endpoints.succeeded(endpoint):
             self._on_event(f"{endpoint.name} answers again")
 
     def _hear_failure(self, endpoint: Endpoint, decision: Decision) -> None:
+        endpoint.troubled |= decision.action == "retry"
         if decision.action != "retry" or decision.kind == "rate_limit":
             # Refusing is an answer: the endpoint is there.
             self._endpoints.succeeded(endpoint)
@@ -184,8 +194,10 @@ class Exchange:
 
     def _elsewhere(self, endpoint: Endpoint, decision: Decision) -> Decision:
         """With other endpoints left, one that refuses for good is left out, and does not stop."""
+        was_out = endpoint.out
         if decision.action == "stop" and self._endpoints.leave_out(endpoint):
-            self._on_event(f"{endpoint.name} is left out: {decision.message}")
+            if not was_out:
+                self._on_event(f"{endpoint.name} is left out: {decision.message}")
             return replace(decision, action="retry", counted=False)
         if endpoint.breaker.is_open:
             # While an endpoint is down its failures say nothing of a request.

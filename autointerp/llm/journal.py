@@ -91,11 +91,15 @@ class Journal:
             if not self._sends.answered(key) and self.get(key) is not None:
                 doubts.remove(next(send for send in doubts if send.key == key))
         try:
-            for send in doubts:
-                row = (send.key, send.worst_usd)
-                self._reader.execute("INSERT INTO doubts VALUES (?, ?)", row)
+            # All or none: what a process leaves here when it dies is counted again.
+            self._reader.execute("BEGIN IMMEDIATE")
+            rows = [(send.key, send.worst_usd) for send in doubts]
+            self._reader.executemany("INSERT INTO doubts VALUES (?, ?)", rows)
+            self._reader.execute("COMMIT")
             self._sends.clear()
         except (sqlite3.Error, OSError) as error:
+            if self._reader.in_transaction:
+                self._reader.rollback()
             raise unusable(self._path, error) from None
         return len(doubts)
 

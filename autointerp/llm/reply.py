@@ -88,6 +88,15 @@ def usage_of(raw: bytes) -> Usage:
         return Usage()
 
 
+def was_cut(raw: bytes) -> bool:
+    """Whether it begins as a completion does but does not end: tokens were made, and not told."""
+    try:
+        _envelope(raw)
+    except UnreadableReply:
+        return raw.lstrip().startswith(b"{")
+    return False
+
+
 def _envelope(raw: bytes) -> dict[str, Any]:
     text = raw.decode("utf-8-sig", errors="replace")
     try:

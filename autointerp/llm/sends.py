@@ -42,13 +42,18 @@ class SendLog:
         self._open[send] -= 1
         if not self._open[send]:
             del self._open[send]
+        elif answered:
+            self._answered.add(send.key)
         self._write("=" if answered else "-", send)
 
     def unsettled(self) -> list[Send]:
         return list(self._open.elements())
 
     def answered(self, key: str) -> bool:
-        """Whether an earlier process noted that the reply is in the journal."""
+        """Whether an earlier process noted that the reply is in the journal.
+
+        Of this process's own sends, it is remembered only where others of the key are in doubt.
+        """
         return key in self._answered
 
     def clear(self) -> None:
@@ -72,6 +77,9 @@ class SendLog:
 
     def _rewrite(self) -> None:
         kept = b"".join(f"+ {s.key} {s.worst_usd!r}\n".encode() for s in self.unsettled())
+        # Which of them were sent before and answered must not be forgotten with the rest.
+        noted = sorted({send.key for send in self._open} & self._answered)
+        kept += b"".join(f"+ {key} 0.0\n= {key} 0.0\n".encode() for key in noted)
         temporary = self._path.with_name(self._path.name + ".new")
         temporary.write_bytes(kept)
         os.replace(temporary, self._path)

@@ -1,0 +1,95 @@
+"""What is paid once is paid once, however often and whenever the process is killed."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autointerp.errors import UserError
+from autointerp.llm.journal import Journal, Received
+from autointerp.llm.journal_file import info
+from autointerp.llm.reply import Usage
+from autointerp.llm.sends import Send
+from tests.llm.lives import CONCURRENCY
+from tests.load_server import Behaviour, load_server
+
+ROOT = Path(__file__).parents[2]
+JOBS, LIVES = 2000, 200
+
+
+def test_resuming_after_kill_9_at_any_moment_asks_nothing_again(tmp_path):
+    """Faults 53 and, for the journal, 54."""
+    path = tmp_path / "journal.sqlite"
+    with load_server(Behaviour(latency="fixed", mean_s=0.002)) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.llm.lives", server.url, path, str(JOBS), str(LIVES), "1"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        seen = server.stats()
+    told = json.loads(done.stdout)
+    results = told["results"]
+    assert sorted(results) == sorted([f"w{i}", f"re: w{i}"] for i in range(JOBS))
+    # Not vacuous: the lives got some way, and were killed with requests under way.
+    assert told["sends"] > LIVES
+    assert told["known_before_the_last"] > JOBS / 20
+    assert told["killed_early"] > 0
+    assert told["open_at_kills"] > LIVES
+    # No life asked for what the journal held when it began.
+    assert told["asked_again"] == 0
+    assert told["requests"] == JOBS - told["known_before_the_last"]
+    # What was paid twice was on its way at a kill, and is told.
+    found = info(path)
+    doubles = seen["served"] - seen["distinct"]
+    assert seen["distinct"] == JOBS == found.replies
+    assert told["most_open"] <= 2 * CONCURRENCY
+    # Dying just after the doubts of the life before were taken up counts those again.
+    again = 2 * CONCURRENCY * told["killed_early"]
+    assert doubles <= found.doubts <= told["open_at_kills"] + again
+    assert seen["requests"] <= JOBS + found.doubts
+    assert told["in_doubt"] == 0
+    print(
+        f"{doubles} doubles, {found.doubts} doubts, {told['open_at_kills']} open at the kills, "
+        f"{told['killed_early']} killed early, {told['sends']} sends before the last life"
+    )
+
+
+def test_a_doubt_outlasts_the_rewriting_of_the_sends(tmp_path, monkeypatch):
+    """A request was sent twice and answered once: the other may be billed too."""
+    path = tmp_path / "journal.sqlite"
+    journal = Journal.open(path)
+    send = Send("k", 0.5)
+    journal.sending(send)
+    journal.sending(send)
+    asyncio.run(journal.put(Received("k", "m", b"{}", Usage(), 0.1)))
+    journal.settle(send, answered=True)
+    monkeypatch.setattr("autointerp.llm.sends._LONGEST_FILE", 10)
+    journal.sending(Send("other", 0.25))
+    journal.close()
+    again = Journal.open(path)
+    assert again.take_up_doubts() == 2
+    assert again.spent_usd() == 0.1 + 0.5 + 0.25
+    again.close()
+
+
+def test_doubts_are_taken_up_all_or_none(tmp_path, monkeypatch):
+    """A process that dies between them would leave those behind it to be counted twice."""
+    journal = Journal.open(tmp_path / "journal.sqlite")
+    for name in "abc":
+        journal.sending(Send(name, 0.5))
+    left = [*journal._sends.unsettled(), Send("breaks", object())]
+    with monkeypatch.context() as patch:
+        patch.setattr(journal._sends, "unsettled", lambda: left)
+        with pytest.raises(UserError):
+            journal.take_up_doubts()
+    assert journal.spent_usd() == 0
+    assert journal.take_up_doubts() == 3
+    assert journal.spent_usd() == 1.5
+    journal.close()

@@ -1,0 +1,132 @@
+"""Fifty thousand requests with mixed faults: exact counts, and nothing that grows."""
+
+import asyncio
+import gc
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from autointerp.llm.client import ChatClient
+from autointerp.llm.dialect import Dialect
+from autointerp.llm.journal import Journal
+from autointerp.llm.journal_file import info
+from autointerp.llm.pool import PoolSettings, Step, run_jobs
+from autointerp.llm.reply import ChatReply
+from autointerp.llm.request import ChatRequest
+from autointerp.llm.totals import PoolTotals
+from tests.load_server import Behaviour, load_server
+
+REQUESTS = 50_000
+WARM = 10_000  # by then every buffer and cache has its size
+MOST_GROWN_MB = 20
+FAULTS = Behaviour(
+    rate_limited=0.02,
+    server_error=0.01,
+    overloaded=0.005,
+    dropped=0.005,
+    half=0.002,
+    hang=0.0001,
+    empty=0.002,
+    html=0.002,
+    malformed=0.005,
+    length=0.005,
+    refusal=0.005,
+    blank_lines=0.005,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    n: int
+
+    def request(self):
+        message = {"role": "user", "content": str(self.n)}
+        return ChatRequest("test-model", (message,), max_tokens=10)
+
+    def reduce(self, outcome):
+        if not isinstance(outcome, ChatReply):
+            return Step(results=[(self.n, outcome.kind)])
+        answer = f"re: {self.n}"
+        kind = "wrong"
+        if outcome.refused:
+            kind = "refused"
+        elif outcome.text == answer:
+            kind = "whole"
+        elif outcome.text == answer[: len(answer) // 2]:
+            kind = "cut"
+        return Step(results=[(self.n, kind)])
+
+
+def resident_mb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_58_a_soak_with_mixed_faults(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    seen = bytearray(REQUESTS)  # how many results each job has
+    kinds: dict[str, int] = {}
+    memory: dict[int, float] = {}
+    totals = PoolTotals()
+
+    def on_result(result):
+        n, kind = result
+        seen[n] += 1
+        kinds[kind] = done = kinds.get(kind, 0) + 1
+        done = sum(kinds.values())
+        if done in (WARM, REQUESTS):
+            gc.collect()
+            memory[done] = resident_mb()
+
+    async def no_sleep(_seconds):
+        await asyncio.sleep(0)
+
+    async def main(url):
+        tasks, files = len(asyncio.all_tasks()), open_files()
+        journal = Journal.open(path)
+        client = ChatClient(url, "k", timeout_s=5, max_connections=64, transport="aiohttp")
+        await run_jobs(
+            (Number(n) for n in range(REQUESTS)),
+            clients=[client],
+            dialect=Dialect(),
+            journal=journal,
+            price=None,
+            settings=PoolSettings(64, 64, 64),
+            on_result=on_result,
+            totals=totals,
+            sleep=no_sleep,
+        )
+        await client.close()
+        journal.close()
+        await asyncio.sleep(0.05)
+        assert len(asyncio.all_tasks()) == tasks
+        assert open_files() == files
+
+    with load_server(FAULTS) as server:
+        began = time.monotonic()
+        asyncio.run(main(server.url))
+        took = time.monotonic() - began
+        counts = server.stats()
+    print(f"{counts['requests'] / took:.0f} requests/s, resident MB {memory}")
+    # Every job ended in exactly one result, and that is its own.
+    assert seen == b"\1" * REQUESTS
+    faults = Counter(counts["by_fault"])
+    odd = {"cut": faults["malformed"] + faults["length"], "refused": faults["refusal"]}
+    assert kinds == {"whole": counts["served"]} | odd
+    # What the server counted, what the pool counted, and what the journal holds, is the same.
+    found = info(path)
+    unreadable = faults["empty"] + faults["html"]
+    lost = sum(faults[name] for name in ("server_error", "dropped", "half", "hang"))
+    retried = unreadable + lost + faults["rate_limited"] + faults["overloaded"]
+    assert counts["requests"] == REQUESTS + retried
+    assert (totals.requests, totals.unreadable, totals.in_doubt) == (REQUESTS, unreadable, lost)
+    assert (totals.retries, totals.rate_limited) == (retried, faults["rate_limited"])
+    assert (found.replies, found.spoiled, found.doubts) == (REQUESTS, unreadable, lost)
+    assert counts["most_served"] == 1
+    assert (totals.failures, totals.in_flight, totals.from_journal) == (0, 0, 0)
+    assert memory[REQUESTS] - memory[WARM] < MOST_GROWN_MB
