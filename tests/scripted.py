@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 _BLOCK = re.compile(r"^Feature \d+ ", re.MULTILINE)
-_MARKED = re.compile(r"<<(.*?)>>")
+_MARKS = re.compile(r"stand between (\S+) and (\S+);")
 _LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _TOKENS = re.compile(r"^(\d+) \(\d+ tokens\): (.*)$", re.MULTILINE)
 
@@ -19,7 +19,11 @@ def answer(request: dict[str, Any]) -> str:
     system, user = (m["content"] for m in request["messages"])
     if '"labels"' in system:
         blocks = _BLOCK.split(user)[1:]
-        return json.dumps({"labels": [label(n, block) for n, block in enumerate(blocks, 1)]})
+        marks = map(re.escape, _MARKS.search(system).groups())
+        marked = re.compile("(.*?)".join(marks))
+        return json.dumps(
+            {"labels": [label(n, marked.findall(block)) for n, block in enumerate(blocks, 1)]}
+        )
     words = set(re.search(r"^Description: (.*)$", user, re.MULTILINE)[1].split())
     if '"answers"' in system:
         answers = [
@@ -34,7 +38,7 @@ def answer(request: dict[str, Any]) -> str:
     return json.dumps({"windows": windows})
 
 
-def label(number: int, block: str) -> dict[str, Any]:
-    counts = Counter(word for run in _MARKED.findall(block) for word in run.split())
-    words = [word for word, _ in counts.most_common(2)]
+def label(number: int, runs: list[str]) -> dict[str, Any]:
+    counts = Counter(word for run in runs for word in run.split())
+    words = [word for word, _ in counts.most_common(2)] or ["blank"]
     return {"n": number, "label": " ".join(words), "reason": "marked", "confidence": 0.9}

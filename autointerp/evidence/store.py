@@ -373,14 +373,15 @@ class EvidenceStore:
 def _windows_of(table: pa.Table, feature: int) -> list[Window]:
     """The windows of one feature of a table that is sorted by feature."""
     begin, end = np.searchsorted(table["feature"].to_numpy(), [feature, feature + 1])
-    columns = {
-        name: table[name].slice(begin, end - begin).to_pylist()
-        for name in ("kind", "split", "rank", "context", "start", "peak", "text")
-    }
-    lists = {name: _arrays(table[name], begin, end) for name in ("token_ids", "activations")}
-    columns |= lists
-    rows = zip(*columns.values(), strict=True)
-    return [Window(**dict(zip(columns, row, strict=True))) for row in rows]
+    rows = table.slice(begin, end - begin)
+    # In the order of the fields of a window: there are millions of them to make.
+    columns = [
+        *(rows[name].to_pylist() for name in ("kind", "split")),
+        *(rows[name].to_numpy().tolist() for name in ("rank", "context", "start", "peak")),
+        *(_arrays(table[name], begin, end) for name in ("token_ids", "activations")),
+        rows["text"].to_pylist(),
+    ]
+    return list(map(Window, *columns))
 
 
 def _arrays(column: pa.ChunkedArray, begin: int, end: int) -> list[np.ndarray]:

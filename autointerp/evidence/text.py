@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from autointerp.evidence.window import Window
 from autointerp.vocabulary import Vocabulary
@@ -17,14 +18,24 @@ _CONTROL_MARK = re.compile(r"<(\||｜)([^|｜<>\s]{1,40})\1>")
 
 def harmless(text: str) -> str:
     """The text with control marks such as `<|im_end|>` written `<¦im_end¦>`."""
+    if "<" not in text:
+        return text
     return _CONTROL_MARK.sub(r"<¦\2¦>", text)
 
 
 def one_line(text: str) -> str:
     """The text with line breaks and tabs shown as ⏎ and ⇥ and control characters as ·."""
     text = harmless(text)
+    if text.isprintable():
+        return text
     shown = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
     return "".join(c if c.isprintable() else "·" for c in shown)
+
+
+@lru_cache(maxsize=1 << 17)
+def _shown(piece: str) -> str:
+    """`one_line` of a token's text: there are few of them, shown again and again."""
+    return one_line(piece)
 
 
 def quoted(text: str) -> str:
@@ -47,13 +58,14 @@ def free_marks(texts: Iterable[str]) -> tuple[str, str]:
 def marked(window: Window, vocabulary: Vocabulary, marks: tuple[str, str]) -> str:
     """The window on one line with runs of active tokens between the marks."""
     pieces = vocabulary.pieces(window.token_ids.tolist())
-    largest = float(window.activations.max(initial=0.0))
-    active = [largest > 0 and a >= _ACTIVE_SHARE * largest for a in window.activations.tolist()]
+    activations = window.activations.tolist()
+    largest = max(activations, default=0.0)
+    active = [largest > 0 and a >= _ACTIVE_SHARE * largest for a in activations]
     parts: list[str] = []
     for i, piece in enumerate(pieces):
         if active[i] and (i == 0 or not active[i - 1]):
             parts.append(marks[0])
-        parts.append(one_line(piece))
+        parts.append(_shown(piece))
         if active[i] and (i + 1 == len(pieces) or not active[i + 1]):
             parts.append(marks[1])
     return harmless("".join(parts))
@@ -65,4 +77,4 @@ def peak_text(window: Window, vocabulary: Vocabulary) -> str:
 
 def token_list(token_ids: Sequence[int], vocabulary: Vocabulary) -> str:
     """The tokens as a JSON list of strings."""
-    return json.dumps([one_line(p) for p in vocabulary.pieces(token_ids)], ensure_ascii=False)
+    return json.dumps([_shown(p) for p in vocabulary.pieces(token_ids)], ensure_ascii=False)
