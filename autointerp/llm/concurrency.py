@@ -14,6 +14,8 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from autointerp.llm.noise import RefusalNoise
+
 # A cut leaves this share. TCP's 0.7 is for emptying a router's queue; who refuses keeps none, and
 # the sends that the cut holds back give a bucket of tokens time to refill.
 KEPT_BY_CUT = 0.85
@@ -68,6 +70,7 @@ class ConcurrencyLimit:
         self._peak = 0  # in flight at once, in this round
         self._wall: int | None = None  # the limit last refused; None in slow start
         self._grew = False  # in this epoch
+        self._noise = RefusalNoise()
         self._base: _Level | None = None  # the last level known to be free of queueing
         self._begin_epoch()
 
@@ -80,6 +83,7 @@ class ConcurrencyLimit:
     def succeeded(self, epoch: int, latency_s: float, now: float) -> None:
         """Count a clean reply; `now` is a reading of a monotonic clock, in seconds."""
         self.in_flight -= 1
+        self._hear(epoch, refused=False)
         if epoch != self._epoch:
             return
         self._latencies.append(latency_s)
@@ -90,13 +94,20 @@ class ConcurrencyLimit:
     def refused(self, epoch: int) -> None:
         """Count a refusal for load: 429, overloaded, timed out."""
         self.in_flight -= 1
-        if epoch != self._epoch:
+        self._hear(epoch, refused=True)
+        if epoch != self._epoch or self._noise.explains():
             return
         tried = min(self.limit, self._peak)
         if self._wall is None or self._grew:
             # Cuts that follow each other are one storm, and what worked before it is the wall.
             self._wall = tried
+        self._noise.begin_epoch(self.limit)
         self._take_back_to(math.floor(KEPT_BY_CUT * tried))
+
+    def _hear(self, epoch: int, *, refused: bool) -> None:
+        if self._noise.count(self.limit, refused=refused, stale=epoch != self._epoch):
+            # What was taken for a wall was none.
+            self._wall = None
 
     def ended(self, epoch: int) -> None:
         """Count any other outcome, which says nothing of the limit."""

@@ -164,6 +164,29 @@ def test_after_a_storm_what_worked_is_back_in_ten_rounds():
     assert limits[-1] >= 0.8 * MOST
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_refusals_that_come_whatever_the_limit_do_not_hold_it_down(share):
+    rng = random.Random(0)
+    hand = Hand(16)
+    limits = []
+    for _ in range(20_000):
+        hand.fill()
+        hand.now += 1.0 / len(hand.open)
+        epoch = hand.open.popleft()
+        if rng.random() < share:
+            hand.limit.refused(epoch)
+        else:
+            hand.limit.succeeded(epoch, 1.0, hand.now)
+        limits.append(hand.limit.limit)
+    assert mean(limits[10_000:]) >= 0.5 * MOST
+    # Once nothing is refused any more, the next refusals count again.
+    hand.changes(4000)
+    hand.fill()
+    for _ in range(10):
+        hand.limit.refused(hand.open.pop())
+    assert hand.limit.limit < MOST
+
+
 def test_a_limit_that_only_lengthens_the_replies_is_taken_back():
     hand = Hand(64)
     hand.changes(3 * 64)
@@ -406,7 +429,7 @@ def test_a_cap_on_requests_in_flight_is_found(median_s, until):
         (0.3, False, 0.9, 0.02),
         (2.0, False, 0.9, 0.02),
         (2.0, True, 0.9, 0.02),
-        (0.3, True, 0.75, 0.05),
+        (0.3, True, 0.75, 0.06),
     ],
 )
 def test_a_rate_of_requests_is_found(median_s, counts, share, refused):

@@ -550,7 +550,7 @@ def test_19_many_at_once_meet_the_same_refusal(journal):
         ran = run(server, echoes(64), journal, dialect=Dialect(**more))
         assert len(ran.events) == len(lost)
         # At most what the workers had put into words before they heard of it.
-            assert len(server.requests) <= 64 + 32 * len(lost)
+        assert len(server.requests) <= 64 + 32 * len(lost)
     assert sorted(ran.results) == sorted(answers(echoes(64)))
 
 
