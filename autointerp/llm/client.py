@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import resource
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ _NO_REQUEST: Any = importlib.import_module(_FAMILY).Request("POST", "http://unkn
 
 _CONNECT_S = 10.0
 _IDLE_CONNECTION_S = 30.0  # servers close idle connections after about a minute
-_MOST_IDLE_HTTPX = 100  # httpx looks through all idle connections for each request
+_CONNECTIONS_A_SHARD = 32
 # Endpoints under load send blank lines to keep a connection open: that is no failure, up to this.
 _LONGEST_WAITS = 5
 _SPARE_CONNECTIONS = 8
@@ -35,6 +36,14 @@ class RawReply(NamedTuple):
 
     raw: bytes
     headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Shard:
+    """A client of its own connections."""
+
+    sdk: openai.AsyncOpenAI
+    in_flight: int = 0
 
 
 class ChatClient:
@@ -54,27 +63,32 @@ class ChatClient:
     ) -> None:
         self.base_url = base_url
         self._total_s = timeout_s * _LONGEST_WAITS
-        connections = max_connections + _SPARE_CONNECTIONS
-        idle = min(connections, _MOST_IDLE_HTTPX) if _FAMILY == "httpx" else connections
+        # httpx looks through all its connections for each request, so it gets them in parts.
+        shards = 1 if transport == "aiohttp" else -(-max_connections // _CONNECTIONS_A_SHARD)
+        connections = -(-max_connections // shards) + _SPARE_CONNECTIONS
         limits = _Limits(
             max_connections=connections,
-            max_keepalive_connections=idle,
+            max_keepalive_connections=connections,
             keepalive_expiry=_IDLE_CONNECTION_S,
         )
         timeout = _Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
         make: Any = openai.DefaultAsyncHttpxClient
         if transport == "aiohttp":
             make = openai.DefaultAioHttpClient
-        try:
-            http_client = make(limits=limits, timeout=timeout)
-        except RuntimeError:
-            raise UserError(
-                "transport aiohttp needs a package that is not installed: "
-                "pip install 'autointerp[aiohttp]'"
-            ) from None
-        self._sdk = openai.AsyncOpenAI(
-            base_url=base_url, api_key=api_key, max_retries=0, http_client=http_client
-        )
+        self._shards = []
+        for _ in range(shards):
+            try:
+                http_client = make(limits=limits, timeout=timeout)
+            except RuntimeError:
+                raise UserError(
+                    "transport aiohttp needs a package that is not installed: "
+                    "pip install 'autointerp[aiohttp]'"
+                ) from None
+            sdk = openai.AsyncOpenAI(
+                base_url=base_url, api_key=api_key, max_retries=0, http_client=http_client
+            )
+            self._shards.append(_Shard(sdk))
+        self._sdk = self._shards[0].sdk
 
     async def send(self, body: bytes) -> RawReply:
         """A chat completion.
@@ -92,7 +106,9 @@ class ChatClient:
         content_type: str = "application/json",
     ) -> RawReply:
         """Any other call to the endpoint; raises as `send` does."""
-        call: Any = self._sdk.get if method == "get" else self._sdk.post
+        shard = min(self._shards, key=lambda s: s.in_flight)
+        call: Any = shard.sdk.get if method == "get" else shard.sdk.post
+        shard.in_flight += 1
         sent = {} if body is None else {"content": body}
         try:
             async with asyncio.timeout(self._total_s):
@@ -109,6 +125,8 @@ class ChatClient:
             if own is None or isinstance(own, TimeoutError):
                 raise
             raise openai.APIConnectionError(message=str(own), request=_NO_REQUEST) from own
+        finally:
+            shard.in_flight -= 1
         headers = {name.lower(): value for name, value in response.headers.items()}
         return RawReply(response.content, headers)
 
@@ -135,7 +153,8 @@ class ChatClient:
         return (await self._sdk.files.content(id)).content
 
     async def close(self) -> None:
-        await self._sdk.close()
+        for shard in self._shards:
+            await shard.sdk.close()
 
 
 def _aiohttp_error(error: BaseException | None) -> BaseException | None:

@@ -89,8 +89,8 @@ class _Pool(Generic[R]):
         self._endpoints, self._asker, self._exchange = endpoints, asker, exchange
         self._on_result = on_result
         self._busy = 0
-        # For those who wait for a job, and for the one who makes them.
-        self._changed, self._wanted = asyncio.Event(), asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()  # workers that wait for a job
+        self._wanted = asyncio.Event()  # jobs are, by the one who makes them
         self._tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
         self._error: BaseException | None = None
 
@@ -140,7 +140,7 @@ class _Pool(Generic[R]):
                 made = await loop.run_in_executor(thread, _take, self._fresh, at_once)
                 self._all_made = len(made) < at_once
                 self._made.extend(made)
-                self._changed.set()
+                self._rouse()
         except Exception as error:
             self._stop(error)
         finally:
@@ -160,11 +160,24 @@ class _Pool(Generic[R]):
                 continue
             # Others may have retries to send meanwhile.
             turn.give()
-            if self._all_made and self._busy == 0:
-                self._changed.set()
+            if self._is_over():
+                self._rouse()
                 return None
-            self._changed.clear()
-            await self._changed.wait()
+            roused = asyncio.get_running_loop().create_future()
+            self._idle.append(roused)
+            await roused
+
+    def _is_over(self) -> bool:
+        return self._all_made and not self._busy and not self._made and not self._follow_ups
+
+    def _rouse(self) -> None:
+        """Wake as many idle workers as there are jobs, and all of them at the end."""
+        wanted = len(self._idle) if self._is_over() else len(self._made) + len(self._follow_ups)
+        while wanted > 0 and self._idle:
+            roused = self._idle.popleft()
+            if not roused.done():
+                roused.set_result(None)
+                wanted -= 1
 
     async def _work(self) -> None:
         turn = Turn(self._endpoints)
@@ -181,7 +194,7 @@ class _Pool(Generic[R]):
                         self._on_result(result)
                 finally:
                     self._busy -= 1
-                    self._changed.set()
+                    self._rouse()
                 # A stretch of journal hits never waits for the network: let others run.
                 await asyncio.sleep(0)
         except Stopping:
