@@ -161,17 +161,11 @@ class Asker:
 
     async def _ask(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> Outcome:
         """The reply, or why there is none. Raises Failed where the body has to be put otherwise."""
-        attempts, longest_s = self._settings.max_attempts, self._settings.longest_s
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(retryable),
-            wait=self._wait,
-            stop=StopAfterCounted(attempts, longest_s, self._exchange.stuck_s),
-            sleep=self._sleep,
-            before_sleep=self._before_sleep,
-            reraise=True,
-        )
         try:
-            reply: ChatReply = await retrying(self._exchange.once, request, body, key, turn)
+            try:
+                reply = await self._exchange.once(request, body, key, turn)
+            except Failed as failed:
+                reply = await self._again(failed, request, body, key, turn)
             return self._booked(key, reply)
         except OverBudget:
             message = f"the budget of ${self._budget.limit_usd:g} is used up"
@@ -187,6 +181,32 @@ class Asker:
                 raise RunStopped(f"endpoint {self._endpoint}: {decision.message}") from None
             self._totals.failures += 1
             return self._given_up(key, decision.kind, decision.message)
+
+    async def _again(
+        self, failed: Failed, request: ChatRequest, body: bytes, key: str, turn: Turn
+    ) -> ChatReply:
+        """What comes of it after a first failure. Raises Failed, OverBudget, Stopping.
+
+        Most requests never get here, which spares them tenacity's share of the work.
+        """
+        failures = [failed]
+        attempts, longest_s = self._settings.max_attempts, self._settings.longest_s
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(retryable),
+            wait=self._wait,
+            stop=StopAfterCounted(attempts, longest_s, self._exchange.stuck_s),
+            sleep=self._sleep,
+            before_sleep=self._before_sleep,
+            reraise=True,
+        )
+
+        async def attempt() -> ChatReply:
+            if failures:
+                raise failures.pop()
+            return await self._exchange.once(request, body, key, turn)
+
+        reply: ChatReply = await retrying(attempt)
+        return reply
 
     def _booked(self, key: str, reply: ChatReply) -> ChatReply:
         """The reply with what unreadable ones to the same request used up."""
