@@ -12,6 +12,8 @@ from autointerp.activations.masks import MASKS, Mask
 DEMO = "demo"
 SPARSE = "sparse"
 _MOST_CONCURRENT = 256
+# Parameters of a request on which reading its reply, or its worst cost, depends.
+_OURS = ("model", "messages", "stream", "n", "best_of")
 
 
 def _setting(default: Any, section: str, help: str, **limits: Any) -> Any:
@@ -173,7 +175,9 @@ class RunConfig(BaseModel):
         10, "labeling", "Windows of each feature in a labeling request.", ge=1
     )
 
-    model: str | None = _setting(None, "model", "The labeling model, as the endpoint names it.")
+    model: str | None = _setting(
+        None, "model", "The model that labels and judges, as the endpoint names it."
+    )
     base_url: str = _setting(
         "https://api.openai.com/v1",
         "model",
@@ -215,12 +219,14 @@ class RunConfig(BaseModel):
         "At most so many tokens a minute, the bound on replies included (default: likewise).",
         gt=0,
     )
-    max_attempts: int = _setting(6, "model", "Tries of one request before it is given up.", ge=1)
+    max_attempts: int = _setting(
+        6, "model", "Tries of one request before it is given up; refusals (429) do not count.", ge=1
+    )
     timeout: float = _setting(
         120.0,
         "model",
         "Seconds of silence until a request is given up; one whose reply keeps coming, if only in "
-        "blank lines, may take five times as long.",
+        "blank lines, may take five times as long. After Ctrl-C what is in flight has so long.",
         gt=0,
     )
     transport: Literal["httpx", "aiohttp"] = _setting(
@@ -245,7 +251,7 @@ class RunConfig(BaseModel):
         None,
         "model",
         "Dollars that the run may cost in all, over all its calls; what it cannot afford is "
-        "over_budget.",
+        "over_budget. The model's price must be known.",
         gt=0,
     )
     prices: str | None = _setting(
@@ -270,7 +276,8 @@ class RunConfig(BaseModel):
     batch: bool = _setting(
         False,
         "model",
-        "Send requests through the endpoint's batch API: half the price, up to a day's wait.",
+        "Send requests through the endpoint's batch API: half the price, up to a day's wait. What "
+        "no batch answers is asked online.",
     )
 
     scorers: str = _setting(
@@ -357,7 +364,11 @@ class RunConfig(BaseModel):
             try:
                 parts = urlsplit(url)
                 is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
-            except ValueError:
+                if parts.username or parts.query:
+                    raise ValueError("a key does not belong into base_url: name its variable")
+            except ValueError as error:
+                if "key" in str(error):
+                    raise
                 is_url = False
             if not is_url:
                 raise ValueError(f"{url!r} is no http or https address")
@@ -367,11 +378,15 @@ class RunConfig(BaseModel):
     @classmethod
     def _is_object(cls, value: str | None) -> str | None:
         try:
-            if value is None or isinstance(json.loads(value), dict):
-                return value
+            parameters = json.loads(value or "{}")
         except ValueError:
-            pass
-        raise ValueError(f"{value!r} is no JSON object")
+            parameters = None
+        if not isinstance(parameters, dict):
+            raise ValueError(f"{value!r} is no JSON object")
+        for name in _OURS:
+            if name in parameters:
+                raise ValueError(f"{name!r} is set by autointerp itself")
+        return value
 
     def base_urls(self) -> list[str]:
         """The endpoints, without the slash that some end in."""

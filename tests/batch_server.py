@@ -30,6 +30,7 @@ class BatchServer:
     looked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     online: list[dict[str, Any]] = field(default_factory=list)
+    bad_looks: int = 0  # so many looks at a batch fail first
 
     def __enter__(self) -> "BatchServer":
         handler = type("Handler", (_Handler,), {"owner": self})
@@ -123,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send({"data": [{"id": "test-model"}]})
             case ["batches"]:
                 self._send({"object": "list", "data": list(self.owner.batches.values())})
+            case ["batches", name] if self.owner.bad_looks:
+                self.owner.bad_looks -= 1
+                self._send({"error": {"message": "bad gateway"}}, 502)
             case ["batches", name]:
                 self._send(self.owner.look(name))
             case ["files", name, "content"]:

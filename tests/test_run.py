@@ -454,7 +454,7 @@ def test_no_output_ever_holds_the_key(planted, tmp_path, cli, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", key)
 
     def faulty(request, seen, index):
-        faults = [None, status(500, f"bad {key[:0]}"), Fault("drop"), Fault("truncate"), None]
+        faults = [None, status(500, f"bad {key}"), Fault("drop"), Fault("truncate"), None]
         return faults[index % len(faults)] if seen == 0 else None
 
     out = tmp_path / "out"
@@ -462,9 +462,12 @@ def test_no_output_ever_holds_the_key(planted, tmp_path, cli, monkeypatch):
         flags = [*model_flags(server), *planted.flags(out)]
         said = [cli("doctor", *flags), cli("run", *flags), cli("labels", "--run", str(out))]
         said.append(cli("journal", "export", "--run", str(out)))
-        server.api_key = "another"
+        server.faults = lambda _r, _s, index: status(401, f"no such key {key}")
         said.append(cli("run", *flags, "--seed", "5"))
-    assert said[-1][0] == 2
+        server.api_key = "another"
+        said.append(cli("run", *flags, "--seed", "6"))
+    assert [outcome[0] for outcome in said[-2:]] == [2, 2]
+    assert "no such key [key]" in said[-2][2]
     assert not any(key in str(text) for outcome in said for text in outcome)
     written = [path for path in out.rglob("*") if path.is_file()]
     assert len(written) > 8

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import tenacity
@@ -22,6 +22,7 @@ from autointerp.llm.retry import Failed, StopAfterCounted, backoff_s, decision_o
 from autointerp.llm.totals import PoolTotals
 
 Outcome = ChatReply | CallFailure
+_REFUSALS_TO_STOP = 20  # bad requests in a row: it is not the requests
 
 
 class RunStopped(UserError):
@@ -53,14 +54,28 @@ def lookup(journal: Journal, key: str) -> tuple[ChatReply, float | None] | None:
 
 
 def remember(journal: Journal, endpoint: str, model: str, lost: tuple[str, ...]) -> None:
-    """Keep in the journal what the endpoint does not take."""
-    journal.set_fact(_dialect_fact(endpoint, model), json.dumps(lost))
+    """Keep in the journal what the endpoint does not take, after what was kept before."""
+    before = _remembered(journal, endpoint, model)
+    kept = [*(one for one in before if one != lost), lost]
+    journal.set_fact(_dialect_fact(endpoint, model), json.dumps(kept))
+
+
+def _remembered(journal: Journal, endpoint: str, model: str) -> list[tuple[str, ...]]:
+    known = journal.fact(_dialect_fact(endpoint, model))
+    return [tuple(lost) for lost in json.loads(known)] if known else []
 
 
 def learned(journal: Journal, endpoint: str, model: str, dialect: Dialect) -> Dialect:
     """The dialect less what the doctor or an earlier run found that the endpoint refuses."""
-    known = journal.fact(_dialect_fact(endpoint, model))
-    return dialect.after(tuple(json.loads(known))) if known else dialect
+    remembered = _remembered(journal, endpoint, model)
+    return dialect.after(remembered[-1]) if remembered else dialect
+
+
+def history(journal: Journal, endpoint: str, model: str, dialect: Dialect) -> list[Dialect]:
+    """All dialects in which replies in the journal may have been asked for."""
+    remembered = _remembered(journal, endpoint, model)
+    steps = [lost[:n] for lost in remembered for n in range(len(lost) + 1)]
+    return [dialect.after(lost) for lost in dict.fromkeys([(), *steps])]
 
 
 class Asker:
@@ -89,7 +104,9 @@ class Asker:
         self._sleep = sleep
         self._first_dialect = dialect
         self._dialects: dict[str, Dialect] = {}  # by model
+        self._histories: dict[str, tuple[Dialect, tuple[Dialect, ...]]] = {}
         self._on_their_way: dict[str, asyncio.Future[Outcome]] = {}
+        self._refused = 0  # bad requests since the last reply
         self._random = random.Random()
 
     async def outcome(self, request: ChatRequest, turn: Turn) -> Outcome:
@@ -99,7 +116,9 @@ class Asker:
             try:
                 return await self._answer(request, dialect, turn)
             except Failed as failed:
-                self._adapt(dialect, request.model, failed.decision)
+                if not self._adapt(dialect, request.model, failed.decision):
+                    key = request_key(self._endpoint, dialect.body(request), request.attempt)
+                    return self._given_up(key, "bad_request", failed.decision.message)
 
     def _dialect(self, model: str) -> Dialect:
         if model not in self._dialects:
@@ -108,24 +127,34 @@ class Asker:
             )
         return self._dialects[model]
 
-    def _adapt(self, refused: Dialect, model: str, decision: Decision) -> None:
+    def _adapt(self, refused: Dialect, model: str, decision: Decision) -> bool:
+        """Give up what was refused; False where it is this request alone that is refused."""
         # Others may have met the same refusal meanwhile.
         if self._dialects[model] is not refused:
-            return
+            return True
         weaker = refused.without(decision.message)
         if weaker is None:
+            if self._anything_taken():
+                return False
             raise RunStopped(f"endpoint {self._endpoint}: {decision.message}")
         self._dialects[model] = weaker
         remember(self._journal, self._endpoint, model, weaker.lost)
         self._on_event(f"{self._endpoint} does not take {weaker.lost[-1]}: it is left out")
+        return True
+
+    def _anything_taken(self) -> bool:
+        """Whether the endpoints have answered any request at all."""
+        return self._exchange.any_read or self._totals.from_journal > 0
 
     async def _answer(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
         body = dialect.body(request)
         key = request_key(self._endpoint, body, request.attempt)
-        for known_as in (key, *self._earlier_keys(request, dialect)):
-            known = self._known(known_as)
-            if known is not None:
-                return known
+        known = self._known(key)
+        for earlier in self._earlier(request.model, dialect) if known is None else ():
+            as_then = request_key(self._endpoint, earlier.body(request), request.attempt)
+            known = known or self._known(as_then)
+        if known is not None:
+            return known
         if key in self._on_their_way:
             turn.give()
             outcome = await asyncio.shield(self._on_their_way[key])
@@ -133,7 +162,8 @@ class Asker:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._on_their_way[key] = future
         try:
-            outcome = await self._ask(request, body, key, turn)
+            bounded = replace(request, max_tokens=dialect.most_tokens(request))
+            outcome = await self._ask(bounded, body, key, turn)
             future.set_result(outcome)
             return outcome
         except BaseException as error:
@@ -143,11 +173,12 @@ class Asker:
         finally:
             del self._on_their_way[key]
 
-    def _earlier_keys(self, request: ChatRequest, dialect: Dialect) -> Iterator[str]:
-        """Keys by the dialects before this one, in which replies may have been received."""
-        for n in range(len(dialect.lost)):
-            earlier = self._first_dialect.after(dialect.lost[:n])
-            yield request_key(self._endpoint, earlier.body(request), request.attempt)
+    def _earlier(self, model: str, dialect: Dialect) -> tuple[Dialect, ...]:
+        """The dialects before this one, in which replies may have been received."""
+        if model not in self._histories or self._histories[model][0] != dialect:
+            found = history(self._journal, self._endpoint, model, self._first_dialect)
+            self._histories[model] = (dialect, tuple(d for d in found if d != dialect))
+        return self._histories[model][1]
 
     def _known(self, key: str) -> ChatReply | None:
         found = lookup(self._journal, key)
@@ -166,6 +197,7 @@ class Asker:
                 reply = await self._exchange.once(request, body, key, turn)
             except Failed as failed:
                 reply = await self._again(failed, request, body, key, turn)
+            self._refused = 0
             return self._booked(key, reply)
         except OverBudget:
             message = f"the budget of ${self._budget.limit_usd:g} is used up"
@@ -175,8 +207,7 @@ class Asker:
             if decision.action == "adapt":
                 raise
             # One that has taken none so far will not take the next.
-            none_taken = not self._exchange.any_read and self._totals.from_journal == 0
-            refused_first = decision.kind == "bad_request" and none_taken
+            refused_first = decision.kind == "bad_request" and not self._anything_taken()
             if decision.action == "stop" or decision.kind == "unreachable" or refused_first:
                 raise RunStopped(f"endpoint {self._endpoint}: {decision.message}") from None
             self._totals.failures += 1
@@ -216,6 +247,9 @@ class Asker:
         return whole
 
     def _given_up(self, key: str, kind: str, message: str) -> CallFailure:
+        self._refused += kind == "bad_request"
+        if self._refused >= _REFUSALS_TO_STOP:
+            raise RunStopped(f"endpoint {self._endpoint}: {message}")
         usage, cost = self._journal.spoiled(key)
         self._totals.add(usage, cost)
         return CallFailure(kind, message, usage, cost)
@@ -225,6 +259,8 @@ class Asker:
         return backoff_s(decision, state.attempt_number, self._random.random())
 
     def _before_sleep(self, state: tenacity.RetryCallState) -> None:
+        if self._exchange.stopping:
+            raise Stopping
         down_s = self._exchange.down_s()
         if down_s > self._settings.longest_s:
             message = decision_of(state).message

@@ -11,29 +11,31 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.errors import UserError
-from autointerp.llm.asking import learned, lookup, remember
+from autointerp.llm.asking import history, learned, lookup, remember
 from autointerp.llm.budget import worst_usd
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import (
     CALL_ERRORS,
     UnreadableReply,
-    classify,
     classify_status,
     server_message,
 )
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.pool import Drained, Job
 from autointerp.llm.prices import Price
-from autointerp.llm.reply import read_reply, usage_of
+from autointerp.llm.reply import ChatReply, read_reply, usage_of
 from autointerp.llm.request import PATH, ChatRequest, request_key
+
+R = TypeVar("R")
 
 _MOST_REQUESTS = 50_000  # in one file, by the API's rules
 _MOST_BYTES = 190_000_000  # of 200 MB
@@ -41,6 +43,8 @@ _ROUNDS = 8  # a feature's label is asked for in ever smaller groups, which ends
 _TRIES = 2  # batches that a request is put into before it is left to be asked online
 _FIRST_POLL_S, _LONGEST_POLL_S = 5.0, 60.0
 _RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
+_LOOKS = 10  # a minute apart, at a batch that cannot be looked at
+_KEPT_AT_ONCE = 256
 _LISTED = 100  # batches looked through for one that was made just before a crash
 
 
@@ -86,34 +90,63 @@ class BatchRun:
                     if not files:
                         return
                     for file in files:
+                        if self._stop.is_set():
+                            raise Drained
                         await self._submit(file)
                 await self._collect_pending()
         except CALL_ERRORS as error:
-            message = classify(error).message
+            message = self._client.classify(error).message
             raise UserError(f"batches at {self._client.base_url}: {message}") from None
+
+    async def _patiently(self, call: Callable[[], Awaitable[R]]) -> R:
+        """The outcome of a call that only looks: a wait of hours must outlast a bad moment."""
+        for _ in range(_LOOKS):
+            try:
+                return await call()
+            except CALL_ERRORS as error:
+                if self._client.classify(error).action != "retry" or self._stop.is_set():
+                    raise
+                await self._sleep(_LONGEST_POLL_S)
+        return await call()
 
     def _dialect(self, model: str) -> Dialect:
         return learned(self._journal, self._client.base_url, model, self._first_dialect)
 
+    def _dialects(self, model: str) -> list[Dialect]:
+        """The present one, and those in which replies may have been received."""
+        earlier = history(self._journal, self._client.base_url, model, self._first_dialect)
+        present = self._dialect(model)
+        return [present, *(dialect for dialect in earlier if dialect != present)]
+
+    def _known(self, request: ChatRequest, dialects: list[Dialect]) -> ChatReply | None:
+        for dialect in dialects:
+            body = dialect.body(request)
+            key = request_key(self._client.base_url, body, request.attempt)
+            found = lookup(self._journal, key)
+            if found is not None:
+                return found[0]
+        return None
+
     def _unanswered(self, jobs: Iterable[Job[Any]]) -> Iterator[tuple[str, ChatRequest, bytes]]:
         """What the journal does not answer: key, request and body of each, once."""
         seen: set[str] = set()
-        dialects: dict[str, Dialect] = {}
+        dialects: dict[str, list[Dialect]] = {}
         for job in jobs:
             todo = [job]
             while todo:
                 one = todo.pop()
                 request = one.request()
                 if request.model not in dialects:
-                    dialects[request.model] = self._dialect(request.model)
-                body = dialects[request.model].body(request)
+                    dialects[request.model] = self._dialects(request.model)
+                body = dialects[request.model][0].body(request)
                 key = request_key(self._client.base_url, body, request.attempt)
-                found = lookup(self._journal, key)
+                found = self._known(request, dialects[request.model])
                 if found is not None:
-                    todo.extend(one.reduce(found[0]).follow_ups)
+                    todo.extend(one.reduce(found).follow_ups)
                 elif key not in seen and self._tries.get(key, 0) < _TRIES:
                     seen.add(key)
-                    yield key, request, body
+                    most = dialects[request.model][0].most_tokens(request)
+                    yield key, replace(request, max_tokens=most), body
 
     def _write(self, make_jobs: Callable[[], Iterable[Job[Any]]], folder: Path) -> list["_File"]:
         """Files of requests, as many as the budget allows at their worst."""
@@ -170,11 +203,18 @@ class BatchRun:
 
     async def _collect_pending(self) -> None:
         rows = self._journal.execute("SELECT id, model FROM batches WHERE state = 'pending'")
+        # What one of them turns out not to take, the others were sent with as well.
+        sent_with = {str(model): self._dialect(str(model)) for _, model in rows}
         for id, model in rows:
             batch = await self._ended(str(id))
-            for file_id in (batch.get("output_file_id"), batch.get("error_file_id")):
-                if file_id:
-                    await self._keep(await self._client.file(str(file_id)), str(model))
+            wanted = [batch.get("output_file_id"), batch.get("error_file_id")]
+            files = [
+                await self._patiently(partial(self._client.file, str(file_id)))
+                for file_id in wanted
+                if file_id
+            ]
+            for file in files:
+                await self._keep(file, str(model), sent_with[str(model)])
             self._journal.execute("UPDATE batches SET state = ? WHERE id = ?", batch["status"], id)
             if batch["status"] == "failed":
                 raise UserError(f"batch {id} was refused: {_errors(batch)}")
@@ -186,7 +226,7 @@ class BatchRun:
         pause_s = _FIRST_POLL_S
         said = ""
         while True:
-            batch = await self._client.batch(id)
+            batch = await self._patiently(partial(self._client.batch, id))
             if batch["status"] not in _RUNNING:
                 return batch
             counts = batch.get("request_counts") or {}
@@ -200,9 +240,9 @@ class BatchRun:
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_POLL_S)
 
-    async def _keep(self, lines: bytes, model: str) -> None:
+    async def _keep(self, lines: bytes, model: str, sent_with: Dialect) -> None:
         """Journal the replies of a file of results, in whatever order they are."""
-        sent_with = self._dialect(model)
+        kept: list[Received] = []
         for line in lines.splitlines():
             try:
                 result = json.loads(line)
@@ -216,7 +256,11 @@ class BatchRun:
             raw = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
             usage = usage_of(raw)
             cost = None if self._price is None else self._price.cost(usage)
-            await self._journal.put(Received(key, model, raw, usage, cost, _is_readable(raw)))
+            kept.append(Received(key, model, raw, usage, cost, _is_readable(raw)))
+            if len(kept) == _KEPT_AT_ONCE:
+                await asyncio.gather(*map(self._journal.put, kept))
+                kept.clear()
+        await asyncio.gather(*map(self._journal.put, kept))
 
     def _hear_refusal(self, status: object, body: object, model: str, sent_with: Dialect) -> None:
         """Where it is a parameter that is refused, the next round goes without it."""

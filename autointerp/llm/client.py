@@ -4,13 +4,14 @@ import asyncio
 import importlib
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import openai
 
 from autointerp.errors import UserError
+from autointerp.llm.errors import Decision, classify
 from autointerp.llm.request import PATH
 
 Transport = Literal["httpx", "aiohttp"]
@@ -28,6 +29,7 @@ _CONNECTIONS_A_SHARD = 32
 # Endpoints under load send blank lines to keep a connection open: that is no failure, up to this.
 _LONGEST_WAITS = 5
 _SPARE_CONNECTIONS = 8
+_SHORTEST_KEY = 6  # "none" and the like are words that a message may hold
 _OTHER_FILES = 64  # that a process has open beside its connections
 
 
@@ -62,6 +64,7 @@ class ChatClient:
         transport: Transport = "httpx",
     ) -> None:
         self.base_url = base_url
+        self._key = api_key
         self._total_s = timeout_s * _LONGEST_WAITS
         # httpx looks through all its connections for each request, so it gets them in parts.
         shards = 1 if transport == "aiohttp" else -(-max_connections // _CONNECTIONS_A_SHARD)
@@ -89,6 +92,14 @@ class ChatClient:
             )
             self._shards.append(_Shard(sdk))
         self._sdk = self._shards[0].sdk
+
+    def classify(self, error: BaseException) -> Decision:
+        """What to do about a failed call; a key that the server quotes is not passed on."""
+        decision = classify(error)
+        return replace(decision, message=self.without_key(decision.message))
+
+    def without_key(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if len(self._key) > _SHORTEST_KEY else text
 
     async def send(self, body: bytes) -> RawReply:
         """A chat completion.

@@ -68,6 +68,11 @@ class Dialect:
         # Text cut in the middle of a character may hold lone surrogates, which UTF-8 cannot.
         return text.encode("utf-8", errors="replace")
 
+    def most_tokens(self, request: ChatRequest) -> int:
+        """The bound on the reply as it is sent: the user's own goes before the request's."""
+        own = [self.extra[name] for name in _OTHER_NAME if isinstance(self.extra.get(name), int)]
+        return max(own, default=request.max_tokens)
+
     def without(self, complaint: str) -> "Dialect | None":
         """The dialect less what an endpoint's refusal names; None where it names nothing known."""
         said = complaint.lower()

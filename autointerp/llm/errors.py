@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,9 +59,14 @@ _TOO_LONG = (
     "maximum context length",
     "context window",
     "context size",
+    "maximum model length",
+    "range of input length",
     "too long",
     "max_total_tokens",
 )
+_KEY_REFUSED = ("api key expired", "api key not valid", "api_key_invalid")
+_NO_MONEY = ("exceeded your current quota", "credit balance is too low")
+_RETRY_IN = re.compile(r"retry in ([0-9.]+) ?s")  # Gemini says so in words
 _FILTERED = (
     "content_filter",
     "content_policy_violation",
@@ -68,6 +74,8 @@ _FILTERED = (
     "invalid_prompt",
     "moderation",
     "flagged",
+    "content exists risk",
+    "data_inspection_failed",
 )
 # What is wrong with every request alike: a parameter that the model does not take.
 _UNSUPPORTED = (
@@ -119,12 +127,17 @@ def parse_retry_after(headers: Mapping[str, str], now: float | None = None) -> f
 
 def server_message(body: object) -> tuple[str, str]:
     """(message, code) of an error body in any of the common shapes; empty where there is none."""
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
     if isinstance(body, dict):
         inner = body.get("error", body)
         if isinstance(inner, dict):
             message = inner.get("message") or inner.get("detail") or inner.get("msg") or ""
             code = inner.get("code") or inner.get("type") or ""
-            return _line(message), str(code)
+            # Routers hide what their upstream said.
+            metadata = inner.get("metadata")
+            raw = metadata.get("raw") if isinstance(metadata, dict) else None
+            return _line(f"{message}: {raw}" if raw else message), str(code)
         return _line(inner), ""
     return _line(body), ""
 
@@ -165,13 +178,18 @@ def classify_status(status: int, message: str, code: str, headers: Mapping[str, 
     """What to do about an error status, by the server's code and words before the number."""
     said = f"{code} {message}".lower()
     wait = parse_retry_after(headers)
+    asked = _RETRY_IN.search(said)
+    if status == 429 and asked and wait is None:
+        return Decision("retry", "rate_limit", message, False, float(asked[1].rstrip(".") or 0))
+    if any(word in said for word in _KEY_REFUSED):
+        return Decision("stop", f"status_{status}", f"status {status}: {message}")
     if status in (400, 403, 422) and any(word in said for word in _FILTERED):
         return Decision("refused", "content_filter", message)
     if status in (413, 414) or (status in (400, 422) and any(word in said for word in _TOO_LONG)):
         return Decision("split", "too_long", message)
     if code == "in_flight_budget_exhausted":
         return Decision("retry", "rate_limit", message, counted=False, retry_after_s=wait)
-    if status == 402 or code in _STOPPING_CODES or "exceeded your current quota" in said:
+    if status == 402 or code in _STOPPING_CODES or any(word in said for word in _NO_MONEY):
         return Decision("stop", "quota", message)
     if status == 429:
         return Decision("retry", "rate_limit", message, counted=False, retry_after_s=wait)
@@ -185,7 +203,13 @@ def classify_status(status: int, message: str, code: str, headers: Mapping[str, 
         return Decision("retry", "overloaded", f"status {status}: {message}", True, wait)
     if status in (408, 409, 425) or status >= 500:
         return Decision("retry", "server_error", f"status {status}: {message}", True, wait)
-    if status in (400, 404, 422) and any(word in said for word in _UNSUPPORTED):
+    if code == "json_validate_failed":
+        # The model's slip, which another try may not repeat.
+        return Decision("retry", "unreadable", f"status {status}: {message}")
+    refused = message.lower()
+    if status in (400, 422) and any(word in refused for word in _UNSUPPORTED):
+        return Decision("adapt", f"status_{status}", f"status {status}: {message}")
+    if status == 404 and "requested parameters" in refused:
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")
     if status in (400, 422):
         return Decision("fail", "bad_request", f"status {status}: {message}")

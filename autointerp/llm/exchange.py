@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from autointerp.llm.budget import Budget, worst_usd
 from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
-from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
+from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.prices import Price
 from autointerp.llm.reply import ChatReply, Usage, read_reply, usage_of, was_cut
@@ -82,8 +82,10 @@ class Exchange:
             assert task is not None
             self.sending.add(task)
             try:
-                raw = await self._sent(endpoint, body, send)
-                reply = self._read(endpoint, raw)
+                epoch, sent_at = endpoint.limit.sent(), time.monotonic()
+                raw = await self._sent(endpoint, body, send, epoch)
+                reply = self._read(endpoint, raw, epoch, sent_at)
+                self._totals.limit = self._endpoints.limit()
                 # The next request may leave while this reply is written down.
                 turn.give()
                 reply, spent = await self._written(request.model, raw, reply, send)
@@ -111,16 +113,14 @@ class Exchange:
             self._settled.clear()
             await self._settled.wait()
 
-    async def _sent(self, endpoint: Endpoint, body: bytes, send: Send) -> bytes:
+    async def _sent(self, endpoint: Endpoint, body: bytes, send: Send, epoch: int) -> bytes:
         """The raw reply. Raises Failed."""
         self._journal.sending(send)
-        epoch = endpoint.limit.sent()
         self._totals.in_flight += 1
-        sent_at = time.monotonic()
         try:
             raw, headers = await endpoint.client.send(body)
         except CALL_ERRORS as error:
-            decision = classify(error)
+            decision = endpoint.client.classify(error)
             if decision.too_much:
                 endpoint.limit.refused(epoch)
             else:
@@ -135,20 +135,25 @@ class Exchange:
             ) from error
         finally:
             self._totals.in_flight -= 1
-        now = time.monotonic()
-        endpoint.limit.succeeded(epoch, now - sent_at, now)
-        self._totals.limit = self._endpoints.limit()
         endpoint.pace.hear(headers)
         return raw
 
-    def _read(self, endpoint: Endpoint, raw: bytes) -> ChatReply | Decision:
+    def _read(
+        self, endpoint: Endpoint, raw: bytes, epoch: int, sent_at: float
+    ) -> ChatReply | Decision:
         """The reply, or why it cannot be read; heard at once, since what comes later is newer."""
         try:
             reply = read_reply(raw)
         except UnreadableReply as error:
-            decision = classify(error)
+            decision = endpoint.client.classify(error)
+            if decision.too_much:
+                endpoint.limit.refused(epoch)
+            else:
+                endpoint.limit.ended(epoch)
             self._hear_failure(endpoint, decision)
             return decision
+        now = time.monotonic()
+        endpoint.limit.succeeded(epoch, now - sent_at, now)
         self.any_read = True
         self._hear_success(endpoint)
         return reply

@@ -141,6 +141,12 @@ class Journal:
     def set_fact(self, name: str, value: str) -> None:
         self.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
 
+    def pending_batches(self) -> int:
+        """How many batches were handed in and not collected."""
+        row = self._one("SELECT COUNT(*) FROM batches WHERE state IN ('begun', 'pending')")
+        assert row is not None
+        return int(row[0])
+
     def sending(self, send: Send) -> None:
         """Note that the request is about to leave."""
         try:
@@ -203,7 +209,8 @@ class Journal:
             try:
                 connection = connection or connect(self._path)
                 _commit(connection, batch)
-            except sqlite3.Error as failure:
+            except Exception as failure:
+                # Whatever it is, somebody waits for it.
                 error = self._unwritable(failure)
             # The loop may be gone: nobody waits for these writes any more, but they were made.
             if batch and not batch[0].loop.is_closed():
@@ -233,7 +240,7 @@ def _commit(connection: sqlite3.Connection, batch: list[_Write]) -> None:
             )
             connection.execute(_PUT.format(table), row)
         connection.execute("COMMIT")
-    except sqlite3.Error:
+    except Exception:
         # A full disk may have rolled it back already.
         if connection.in_transaction:
             connection.rollback()

@@ -170,12 +170,11 @@ class JudgeJob:
             cost_usd=self.cost_usd + outcome.cost_usd,
         )
         if isinstance(outcome, CallFailure):
-            if outcome.kind == "too_long" and len(now) > 1:
-                return Step(follow_ups=[replace(job, chunk=-(-len(now) // 2))])
-            unanswered = outcome.kind not in ("too_long", "content_filter", "bad_request")
-            return Step(results=[replace(job._judged(outcome.message), unanswered=unanswered)])
+            if outcome.kind not in ("too_long", "content_filter", "bad_request"):
+                return Step(results=[replace(job._judged(outcome.message), unanswered=True)])
+            return job._less(now, outcome.message)
         if outcome.refused:
-            return Step(results=[job._judged("the model refused to answer")])
+            return job._less(now, "the model refused to answer")
         new: dict[int, np.ndarray] = {}
         for item in items(outcome.text, self.task.schema.name):
             number = _number(item.get("w"))
@@ -198,6 +197,15 @@ class JudgeJob:
         if todo:
             return Step(follow_ups=[job])
         return Step(results=[job._judged(None)])
+
+    def _less(self, now: tuple[int, ...], why: str) -> Step[Judged]:
+        """Ask about fewer windows at once; one that cannot be asked about by itself is missing."""
+        if len(now) > 1:
+            return Step(follow_ups=[replace(self, chunk=-(-len(now) // 2))])
+        todo = tuple(i for i in self.todo if i not in now)
+        if todo:
+            return Step(follow_ups=[replace(self, todo=todo, chunk=1 << 30)])
+        return Step(results=[self._judged(why)])
 
     def _judged(self, error: str | None) -> Judged:
         judgments = [

@@ -88,17 +88,29 @@ def run(job: Job) -> None:
             details["prompt_hash"] = load_prompt(NAME, Path(job.config.prompts)).hash
         else:
             drafts = _draft_by_rules(job, store, vocabulary)
-        # The table loses its scores, so they must come anew even if the labels turn out equal.
-        job.run.forget_stages("score")
-        write_drafts(drafts, job.run.drafts)
-        priced = model.is_priced(job.config)
-        write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
+        if not _are_written(job, drafts):
+            # The table loses its scores, so they must come anew.
+            job.run.forget_stages("score")
+            write_drafts(drafts, job.run.drafts)
+            priced = model.is_priced(job.config)
+            write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
         details["evidence"] = evidence_identity(job.run)
         details["labeler"] = labeler_name(job)
         details["outcomes"] = Counter(d.status for d in drafts)
         if stopped is not None:
             say(f"label: {_outcomes(drafts)} in {job.run.labels}; the same command goes on")
             raise stopped
+
+
+def _are_written(job: Job, drafts: list[Draft]) -> bool:
+    """Whether the run has just these drafts, of this evidence: then its scores stay as well."""
+    files = job.run
+    if not (files.drafts.is_file() and files.labels.is_file() and files.stage("score")):
+        return False
+    if files.stage("score").get("evidence") != evidence_identity(files):
+        return False
+    by_feature = sorted(drafts, key=lambda draft: draft.feature)
+    return by_feature == sorted(read_drafts(files.drafts), key=lambda draft: draft.feature)
 
 
 def _outcomes(drafts: list[Draft]) -> str:
@@ -159,7 +171,7 @@ def _draft_by_model(
     job: Job, store: EvidenceStore, vocabulary: Vocabulary
 ) -> tuple[list[Draft], model.Asked]:
     """One draft for every selected feature; `pending` where asking ended before it."""
-    model.check_endpoint(job.config)
+    answering = model.check_endpoint(job.config)
     # By feature: what is unlabelable is found in the thread that reads the evidence.
     drafts: dict[int, Draft] = {}
     skipped: dict[int, Draft] = {}
@@ -172,7 +184,9 @@ def _draft_by_model(
             drafts[draft.feature] = draft
             progress.advance()
 
-        asked = model.ask(job, lambda: _jobs(job, store, vocabulary, skip), finish, progress)
+        asked = model.ask(
+            job, answering, lambda: _jobs(job, store, vocabulary, skip), finish, progress
+        )
         progress.advance(len(skipped))
     name = labeler_name(job)
     left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}

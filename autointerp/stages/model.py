@@ -65,25 +65,30 @@ def endpoints(config: RunConfig) -> list[tuple[str, str]]:
     return found
 
 
-def check_endpoint(config: RunConfig) -> None:
-    """Raise UserError where a key is missing, or no endpoint answers and knows the model."""
+def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
+    """The endpoints that answer and know the model, with their keys.
+
+    Raises UserError where a key is missing, or there is none.
+    """
     price(config)
     if config.budget is not None and not is_priced(config):
         raise UserError(
             f"a budget needs a price: none is known for {config.model} (--input-price and "
             "--output-price, or --prices)"
         )
-    errors = []
+    errors, good = [], []
     for url, key in endpoints(config):
         timeout_s = min(config.timeout, _PREFLIGHT_S)
         try:
             asyncio.run(preflight(url, key, model_name(config), timeout_s=timeout_s))
+            good.append((url, key))
         except UserError as error:
             errors.append(error)
     if len(errors) == len(config.base_urls()):
         raise errors[0]
     for reason in errors:
         say(f"{reason}; the others go on without it")
+    return good
 
 
 def dialect(config: RunConfig) -> Dialect:
@@ -185,11 +190,12 @@ def _pool_settings(config: RunConfig) -> PoolSettings:
 
 def ask(
     job: Job,
+    answering: list[tuple[str, str]],
     make_jobs: Callable[[], Iterable[PoolJob[R]]],
     on_result: Callable[[R], None],
     progress: Tracker,
 ) -> Asked:
-    """Send the jobs through the pool and the run's journal.
+    """Send the jobs to the endpoints that are `answering`, through the pool and the run's journal.
 
     Where asking ends early, by Ctrl-C or because the endpoint refuses, what came is kept and the
     reason is in the result.
@@ -210,6 +216,12 @@ def ask(
         if doubts:
             say(f"{doubts} requests sent earlier were never answered: they may be paid twice")
         settings = _pool_settings(config)
+        if not config.batch and journal.pending_batches():
+            journal.close()
+            raise UserError(
+                f"{job.run.path} has a batch that is pending: go on with --batch, or its requests "
+                "are paid for twice"
+            )
         clients = [
             ChatClient(
                 url,
@@ -218,7 +230,7 @@ def ask(
                 max_connections=settings.max_concurrency,
                 transport=config.transport,
             )
-            for url, key in endpoints(config)
+            for url, key in answering
         ]
         stop = _stop_at_signals(settings.drain_s)
         try:

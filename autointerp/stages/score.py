@@ -162,6 +162,8 @@ def run(job: Job) -> None:
     vocabulary = Vocabulary.load(files.vocabulary)
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
     # Other evidence may be split otherwise: the labeler may have seen what would score it.
+    if not files.stage(label.NAME):
+        raise UserError(f"the labels in {files.path} are not finished: run `autointerp label`")
     if files.stage(label.NAME).get("evidence") != evidence_identity(files):
         raise UserError(
             f"the labels in {files.path} come from other evidence: run `autointerp label` first"
@@ -185,12 +187,12 @@ def run(job: Job) -> None:
                         progress.advance()
 
                 if config.uses_model():
-                    model.check_endpoint(config)
+                    answering = model.check_endpoint(config)
 
                     def jobs() -> Iterator[JudgeJob]:
                         return _judge_jobs(job, store, vocabulary, drafts, labeled, nulls, prompts)
 
-                    asked = model.ask(job, jobs, take, progress)
+                    asked = model.ask(job, answering, jobs, take, progress)
                     stopped = asked.stopped
                     details["asked"] = asdict(asked.totals)
                 else:
@@ -212,6 +214,7 @@ def run(job: Job) -> None:
         details["judge"] = labeler_name(job)
         details["prompt_hashes"] = hashes
         details["scored"] = len(book.scores)
+        details["evidence"] = evidence_identity(files)
         if stopped is not None:
             say(f"score: {len(book.scores):,} of {len(labeled):,} scored; the same command goes on")
             raise stopped

@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 
 from autointerp.errors import UserError
+from autointerp.llm.asking import remember
 from autointerp.llm.batch import BatchRun, BatchSettings
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
@@ -154,3 +155,58 @@ def test_a_budget_bounds_what_is_handed_in(journal):
 def test_an_endpoint_without_batches_says_so(journal):
     with FakeServer(say_back) as server, pytest.raises(UserError, match="no route /v1/files"):
         fill(server, JOBS, journal)
+
+
+def test_a_bad_moment_does_not_end_a_wait(journal):
+    with BatchServer(say_back, polls=3) as server:
+        server.bad_looks = 2
+        fill(server, JOBS, journal)
+    assert max(server.answered.values()) == 1
+    assert info(journal).replies == 20
+
+
+def test_two_batches_that_refuse_a_parameter_lose_it_once(journal):
+    def spoil(body):
+        if body.get("response_format", {}).get("type") != "json_schema":
+            return None
+        return 400, {"error": {"message": "response_format json_schema is not supported"}}
+
+    with BatchServer(say_back, spoil=spoil) as server:
+        fill(server, [Echo(f"w{i}") for i in range(4)], journal, most_requests=2)
+        sent = [json.loads(f.splitlines()[0]) for f in server.files.values() if b'"body": {"m' in f]
+    assert sent[-1]["body"]["response_format"] == {"type": "json_object"}
+
+
+def test_replies_in_an_earlier_dialect_are_not_asked_for_again(journal):
+    jobs = [Echo(f"w{i}") for i in range(5)]
+    with BatchServer(say_back) as server:
+        run(server, jobs, journal, dialect=Dialect())
+        store = Journal.open(journal)
+        remember(store, server.url, "test-model", ("json_schema",))
+        # The doctor found that the endpoint has learned it, but not temperatures.
+        remember(store, server.url, "test-model", ("temperature",))
+        store.close()
+        fill(server, jobs, journal)
+        again = run(server, jobs, journal, dialect=Dialect())
+        assert not server.batches
+        assert len(server.online) == 5
+    assert again.totals.from_journal == 5
+
+
+def test_nothing_is_handed_in_once_asked_to_stop(journal):
+    async def main():
+        store = Journal.open(journal)
+        client = ChatClient(server.url, "k", timeout_s=20, max_connections=4)
+        stop = asyncio.Event()
+        stop.set()
+        filling = BatchRun(
+            client, Dialect(), store, BatchSettings(None), print, stop, asyncio.sleep
+        )
+        with pytest.raises(Drained):
+            await filling.fill(lambda: iter(JOBS))
+        await client.close()
+        store.close()
+
+    with BatchServer(say_back) as server:
+        asyncio.run(main())
+        assert not server.batches

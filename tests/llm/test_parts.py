@@ -204,3 +204,52 @@ def test_any_text_can_be_requested_and_hashed(text):
     assert request_key("http://a/v1", body) == request_key("http://a/v1/", body)
     assert request_key("http://a/v1", body) != request_key("http://b/v1", body)
     assert request_key("http://a/v1", body) != request_key("http://a/v1", body, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "action", "kind"),
+    [
+        (
+            429,
+            [{"error": {"message": "You exceeded your current quota. Please retry in 34.07s."}}],
+            "retry",
+            "rate_limit",
+        ),
+        (400, [{"error": {"message": "API key expired."}}], "stop", "status_400"),
+        (400, {"error": {"message": "Your credit balance is too low"}}, "stop", "quota"),
+        (
+            400,
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "metadata": {"raw": "maximum context length is 4096"},
+                }
+            },
+            "split",
+            "too_long",
+        ),
+        (400, {"error": {"message": "Content Exists Risk"}}, "refused", "content_filter"),
+        (
+            400,
+            {"error": {"message": "Range of input length", "code": "invalid_parameter_error"}},
+            "split",
+            "too_long",
+        ),
+        (
+            400,
+            {"error": {"message": "x", "code": "invalid_parameter_error"}},
+            "fail",
+            "bad_request",
+        ),
+        (400, {"error": {"message": "x", "code": "json_validate_failed"}}, "retry", "unreadable"),
+        (404, {"error": {"message": "model is unavailable"}}, "stop", "status_404"),
+    ],
+)
+def test_what_several_providers_say_is_understood(code, body, action, kind):
+    decision = classify(status_error(code, body))
+    assert (decision.action, decision.kind) == (action, kind)
+
+
+def test_when_to_try_again_may_be_in_words():
+    body = {"error": {"message": "exceeded your current quota, retry in 34.07s"}}
+    assert classify(status_error(429, body)).retry_after_s == pytest.approx(34.07)

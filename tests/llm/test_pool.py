@@ -192,7 +192,6 @@ def test_faults_of_the_request_are_the_jobs_business(journal, fault, kind):
         status(403, "not in your country"),
         status(404, "no such model"),
         status(402, "no balance"),
-        status(400, "unsupported parameter"),
         status(429, "You exceeded your current quota", error_code="insufficient_quota"),
     ],
 )
@@ -210,6 +209,25 @@ def test_permanent_errors_stop_the_run_with_the_servers_words(journal, fault):
     assert again.totals.from_journal >= kept
     assert len(server.requests) == asked + again.totals.requests
     assert all(n == 1 for n in server.served.values())
+
+
+@pytest.mark.parametrize("words", ["unsupported parameter", "cannot parse this"])
+def test_one_bad_request_is_given_up_but_twenty_in_a_row_stop_the_run(journal, words):
+    jobs = [Echo(f"w{i}") for i in range(100)]
+
+    def only(*bad):
+        refused = {f"w{i}" for i in bad}
+        return lambda request, _seen, _index: (
+            status(400, words) if request["messages"][0]["content"] in refused else None
+        )
+
+    with FakeServer(say_back, faults=only(50, 51)) as server:
+        ran = run(server, jobs, journal, concurrency=4)
+        assert sum(answer == "bad_request" for _, answer in ran.results) == 2
+        server.faults = only(*range(200))
+        more = [Echo(f"w{i}") for i in range(200)]
+        stopped = run(server, more, journal, concurrency=4, error=(RunStopped, words))
+    assert sum(answer == "bad_request" for _, answer in stopped.results) < 20
 
 
 def test_a_stop_does_not_wait_for_backoffs(journal):
