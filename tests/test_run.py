@@ -403,6 +403,27 @@ def test_a_key_that_is_revoked_midway_keeps_what_was_done(planted, tmp_path, cli
     assert table(out)["status"].value_counts()["labeled"] == 12
 
 
+def test_labeling_again_in_vain_leaves_the_scores(planted, tmp_path, cli):
+    word = planted.words[0][0]
+
+    def answer(request):
+        system, user = (message["content"] for message in request["messages"])
+        of_first = '"labels"' in system and f"<<{word}>>" in user.replace("<< ", "<<")
+        return "no JSON" if of_first else scripted.answer(request)
+
+    out = tmp_path / "out"
+    with FakeServer(answer) as server:
+        flags = [*model_flags(server), *planted.flags(out), "--features-per-request", "1"]
+        assert cli("run", *flags)[0] == 0
+        before = table(out)
+        assert (before["status"] == "failed").sum() == 1
+        asked = len(server.bodies)
+        assert cli("label", *flags)[0] == 0
+        assert len(server.bodies) == asked
+    pd.testing.assert_frame_equal(table(out), before)
+    assert before["detection_balanced_accuracy"].notna().sum() == 11
+
+
 def test_a_budget_is_kept_and_the_next_run_takes_up_what_is_left(planted, tmp_path, cli):
     out = tmp_path / "out"
     prices = ["--input-price", "30", "--output-price", "120"]

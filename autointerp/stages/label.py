@@ -109,8 +109,12 @@ def _are_written(job: Job, drafts: list[Draft]) -> bool:
         return False
     if files.stage("score").get("evidence") != evidence_identity(files):
         return False
-    by_feature = sorted(drafts, key=lambda draft: draft.feature)
-    return by_feature == sorted(read_drafts(files.drafts), key=lambda draft: draft.feature)
+    return _said(drafts) == _said(read_drafts(files.drafts))
+
+
+def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
+    """What became of each feature; numbers, which a file rounds, follow from the same replies."""
+    return {(d.feature, d.status, d.label, d.reason, d.rule, d.error) for d in drafts}
 
 
 def _outcomes(drafts: list[Draft]) -> str:
