@@ -182,13 +182,13 @@ class RunConfig(BaseModel):
         "https://api.openai.com/v1",
         "model",
         "An OpenAI-compatible endpoint, or several of one model with commas, which share the "
-        "requests.",
+        "requests; the first names them all in the journal.",
     )
     api_key_env: str = _setting(
         "OPENAI_API_KEY",
         "model",
         "The environment variable that holds the key; one for each endpoint, with commas, where "
-        "they differ.",
+        "they differ. A server on this machine needs none.",
         min_length=1,
     )
     temperature: float = _setting(0.0, "model", "Sampling temperature.", ge=0, le=2)

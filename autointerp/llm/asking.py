@@ -188,7 +188,7 @@ class Asker:
         self._totals.from_journal += 1
         if cost is None:
             cost = 0.0 if self._price is None else self._price.cost(reply.usage)
-        return self._booked(key, replace(reply, cost_usd=cost, from_journal=True))
+        return self._booked(key, replace(reply, cost_usd=cost))
 
     async def _ask(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> Outcome:
         """The reply, or why there is none. Raises Failed where the body has to be put otherwise."""

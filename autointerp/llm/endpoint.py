@@ -87,9 +87,6 @@ class Endpoints:
         """Requests that may be on their way at once, to all endpoints together."""
         return sum(e.limit.limit for e in self.all if not e.out)
 
-    def in_flight(self) -> int:
-        return sum(e.limit.in_flight for e in self.all)
-
     def all_down(self) -> bool:
         return self.down_since is not None
 

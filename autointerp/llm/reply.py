@@ -40,7 +40,6 @@ class ChatReply:
     usage: Usage
     model: str = ""  # as the server names it
     cost_usd: float = 0.0
-    from_journal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
