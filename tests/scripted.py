@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 _BLOCK = re.compile(r"^Feature \d+ ", re.MULTILINE)
-_MARKS = re.compile(r"stand between (\S+) and (\S+);")
+_MARKS = re.compile(r"^Active tokens stand between (\S+) and (\S+)\.$", re.MULTILINE)
 _LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _TOKENS = re.compile(r"^(\d+) \(\d+ tokens\): (.*)$", re.MULTILINE)
 
@@ -19,7 +19,7 @@ def answer(request: dict[str, Any]) -> str:
     system, user = (m["content"] for m in request["messages"])
     if '"labels"' in system:
         blocks = _BLOCK.split(user)[1:]
-        marks = map(re.escape, _MARKS.search(system).groups())
+        marks = map(re.escape, _MARKS.search(user).groups())
         marked = re.compile("(.*?)".join(marks))
         return json.dumps(
             {"labels": [label(n, marked.findall(block)) for n, block in enumerate(blocks, 1)]}

@@ -565,7 +565,9 @@ def test_judgments_that_could_not_be_had_are_asked_for_by_the_next_run(cli, plan
     out = tmp_path / "out"
     with FakeServer(scripted.answer, faults=no_judge) as server:
         flags = [*model_flags(server), *planted.flags(out), "--max-attempts", "2"]
-        assert cli("run", *flags)[0] == 0
+        code, _, said = cli("run", *flags)
+        assert code == 0
+        assert "24 judgments could not be had (status 500: status 500)" in said
         assert table(out)["detection_balanced_accuracy"].isna().all()
         server.faults = None
         assert cli("run", *flags)[0] == 0

@@ -197,10 +197,10 @@ def summary(run: Run) -> Table:
         scored = labels[column].dropna()
         if len(scored):
             null = labels[f"{scorer}_null"].dropna()
+            beside = f" (of another feature's label {null.median():.3f})" if len(null) else ""
             row(
                 column.replace("_", " "),
-                f"median {scored.median():.3f} (of another feature's label {null.median():.3f}), "
-                f"{len(scored):,} features",
+                f"median {scored.median():.3f}{beside}, {len(scored):,} features",
             )
     f1 = labels["population_f1"].dropna()
     if len(f1):

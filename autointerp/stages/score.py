@@ -182,6 +182,8 @@ def run(job: Job) -> None:
 
                 def take(judged: Judged) -> None:
                     details["unanswered"] = details.get("unanswered", 0) + judged.unanswered
+                    if judged.unanswered:
+                        details["unanswered_for"] = judged.error
                     writer.add(judged)
                     if book.take(judged):
                         progress.advance()
@@ -215,6 +217,11 @@ def run(job: Job) -> None:
         details["prompt_hashes"] = hashes
         details["scored"] = len(book.scores)
         details["evidence"] = evidence_identity(files)
+        if details.get("unanswered"):
+            say(
+                f"score: {details['unanswered']:,} judgments could not be had "
+                f"({details['unanswered_for']}): the next run asks for them again"
+            )
         if stopped is not None:
             say(f"score: {len(book.scores):,} of {len(labeled):,} scored; the same command goes on")
             raise stopped

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels, shown_windows
 from autointerp.labeling.prompts import load_prompt
@@ -41,6 +42,20 @@ def test_features_are_grouped_and_the_same_request_renders_the_same_bytes(tmp_pa
     assert [len(j.group) for j in jobs(10, tmp_path)] == [4, 4, 2]
     first, again = jobs(4, tmp_path), jobs(4, tmp_path)
     assert first[0].request() == again[0].request()
+
+
+def test_what_differs_between_requests_comes_after_what_does_not(tmp_path):
+    marked = [replace(w, text="a << b >> c") for w in features(1)[0].windows]
+    other = label_jobs(
+        iter([evidence(0, marked)]), load_prompt("label", tmp_path), VOCABULARY, SETTINGS
+    )
+    (system, user), (system_there, user_there) = (
+        (m["content"] for m in job.messages()) for job in (jobs(1, tmp_path)[0], next(other))
+    )
+    assert "between << and >>" in user
+    assert "between << and >>" not in user_there
+    assert system == system_there
+    assert len(system) > 1000
 
 
 def test_half_of_the_shown_windows_are_the_largest():
