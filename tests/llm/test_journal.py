@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from autointerp.llm.journal_file import export, info, prune
 from autointerp.llm.reply import Usage
 from autointerp.llm.sends import Send, SendLog
 
+NOBODY = 65534
 USAGE = Usage(10, 5, 2)
 
 
@@ -157,11 +159,40 @@ def test_a_full_disk_is_said_and_loses_nothing_kept(path):
     journal.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_is_read_only_is_said(path):
-    path.parent.chmod(0o500)
-    with pytest.raises(UserError, match="cannot be used"):
-        Journal.open(path)
+def as_nobody(act):
+    """What `act` says, in a process that may not write what belongs to others."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "nothing"
+        try:
+            if os.geteuid() == 0:  # root may write anywhere
+                os.setuid(NOBODY)
+            act()
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writes, said.encode())
+        os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads) as told:
+        said = told.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_folder_that_is_read_only_is_said(path, monkeypatch, made_before):
+    if made_before:
+        Journal.open(path).close()
+        path.chmod(0o444)
+    kept = path.read_bytes() if made_before else None
+    path.parent.chmod(0o555)
+    # By its name alone: the folders above it may be closed to others as well.
+    monkeypatch.chdir(path.parent)
+    said = as_nobody(lambda: Journal.open(Path(path.name)))
+    path.parent.chmod(0o755)
+    assert said.startswith(f"UserError: journal {path.name} cannot be")
+    assert (path.read_bytes() if path.exists() else None) == kept
 
 
 def test_a_flipped_byte_in_a_reply_is_never_silently_wrong(path):

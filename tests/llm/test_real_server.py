@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import os
 import queue
@@ -32,11 +31,6 @@ from autointerp.llm.preflight import preflight
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest
 from tests.llm.echo import Echo, run
-
-MISSING = [n for n in ("fastapi", "uvicorn", "accelerate") if importlib.util.find_spec(n) is None]
-pytestmark = pytest.mark.skipif(
-    bool(MISSING), reason=f"transformers serve needs {', '.join(MISSING)}"
-)
 
 MODEL = "tiny"  # as the server is started with, which is the one name that it takes
 NO_THOUGHTS = "<think>\n\n</think>\n\n"
