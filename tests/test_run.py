@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 
 import autointerp
 from autointerp.llm.journal import Journal
+from autointerp.llm.journal_file import info
 from autointerp.llm.request import request_key
 from tests import scripted
 from tests.fake_server import FakeServer, Fault, status
@@ -383,6 +385,43 @@ def test_a_stopped_run_leaves_a_table_of_what_is_done(planted, tmp_path, cli):
         assert cli("label", *flags)[0] == 0
         assert max(server.served.values()) == 1
     assert table(out)["status"].tolist() == ["labeled"] * 12 + ["dead", "too_few"]
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_received(planted, tmp_path, cli):
+    out = tmp_path / "out"
+
+    def hangs(_request, _seen, index):
+        if index >= 3:
+            hanging.set()
+            return Fault("hang")
+        return None
+
+    hanging = threading.Event()
+    with FakeServer(scripted.answer, faults=hangs) as server:
+        flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "1"]
+        flags += ["--features-per-request", "2"]
+        assert cli("collect", *flags)[0] == 0
+        with subprocess.Popen(
+            [sys.executable, "-m", "autointerp", "label", *flags],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert hanging.wait(60)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.readline().startswith("stopping: what is on its way")
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=20)[1]
+        assert process.returncode == 130
+        assert "the same command goes on" in said
+        # Some of the three replies may not be in the table yet, but all are in the journal.
+        assert info(out / "journal.sqlite").replies == 3
+        server.faults = None
+        code, _, said = cli("label", *flags)
+        assert code == 0
+        assert "1 requests sent earlier were never answered" in said
+        assert max(server.served.values()) == 1
+    assert table(out)["status"].value_counts()["labeled"] == 12
 
 
 def test_a_key_that_is_revoked_midway_keeps_what_was_done(planted, tmp_path, cli):
