@@ -1,7 +1,6 @@
 """One request, from its rendering to a reply or to giving it up."""
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -12,12 +11,13 @@ from autointerp.errors import UserError
 from autointerp.llm.budget import Budget
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.endpoint import Turn
-from autointerp.llm.errors import Decision, UnreadableReply
+from autointerp.llm.errors import Decision
 from autointerp.llm.exchange import Exchange, OverBudget, Stopping
 from autointerp.llm.journal import Journal
 from autointerp.llm.prices import Price
-from autointerp.llm.reply import CallFailure, ChatReply, Usage, read_reply
-from autointerp.llm.request import ChatRequest, request_key
+from autointerp.llm.recall import Recall, Recalled
+from autointerp.llm.reply import CallFailure, ChatReply, Usage
+from autointerp.llm.request import ChatRequest
 from autointerp.llm.retry import Failed, StopAfterCounted, backoff_s, decision_of, retryable
 from autointerp.llm.totals import PoolTotals
 
@@ -37,47 +37,6 @@ class RetrySettings:
     longest_s: float = 900.0
 
 
-def _dialect_fact(endpoint: str, model: str) -> str:
-    """The name under which a journal remembers what an endpoint does not take."""
-    return f"dialect of {endpoint.rstrip('/')} for {model}"
-
-
-def lookup(journal: Journal, key: str) -> tuple[ChatReply, float | None] | None:
-    """A readable reply from the journal, and its cost where that is known."""
-    found = journal.get(key)
-    if found is None:
-        return None
-    try:
-        return read_reply(found[0]), found[1]
-    except UnreadableReply:
-        return None
-
-
-def remember(journal: Journal, endpoint: str, model: str, lost: tuple[str, ...]) -> None:
-    """Keep in the journal what the endpoint does not take, after what was kept before."""
-    before = _remembered(journal, endpoint, model)
-    kept = [*(one for one in before if one != lost), lost]
-    journal.set_fact(_dialect_fact(endpoint, model), json.dumps(kept))
-
-
-def _remembered(journal: Journal, endpoint: str, model: str) -> list[tuple[str, ...]]:
-    known = journal.fact(_dialect_fact(endpoint, model))
-    return [tuple(lost) for lost in json.loads(known)] if known else []
-
-
-def learned(journal: Journal, endpoint: str, model: str, dialect: Dialect) -> Dialect:
-    """The dialect less what the doctor or an earlier run found that the endpoint refuses."""
-    remembered = _remembered(journal, endpoint, model)
-    return dialect.after(remembered[-1]) if remembered else dialect
-
-
-def history(journal: Journal, endpoint: str, model: str, dialect: Dialect) -> list[Dialect]:
-    """All dialects in which replies in the journal may have been asked for."""
-    remembered = _remembered(journal, endpoint, model)
-    steps = [lost[:n] for lost in remembered for n in range(len(lost) + 1)]
-    return [dialect.after(lost) for lost in dict.fromkeys([(), *steps])]
-
-
 class Asker:
     """Answers requests from the journal, from an equal request on its way, or by asking.
 
@@ -87,7 +46,7 @@ class Asker:
     def __init__(
         self,
         endpoint: str,
-        dialect: Dialect,
+        recall: Recall,
         journal: Journal,
         price: Price | None,
         budget: Budget,
@@ -102,9 +61,7 @@ class Asker:
         self._price, self._budget, self._settings = price, budget, settings
         self._totals, self._on_event, self._on_retry = totals, on_event, on_retry
         self._sleep = sleep
-        self._first_dialect = dialect
-        self._dialects: dict[str, Dialect] = {}  # by model
-        self._histories: dict[str, tuple[Dialect, tuple[Dialect, ...]]] = {}
+        self._recall = recall
         self._on_their_way: dict[str, asyncio.Future[Outcome]] = {}
         self._refused = 0  # bad requests since the last reply
         self._random = random.Random()
@@ -112,33 +69,25 @@ class Asker:
     async def outcome(self, request: ChatRequest, turn: Turn) -> Outcome:
         """Raises RunStopped, Stopping, or UserError where the journal cannot be used."""
         while True:
-            dialect = self._dialect(request.model)
+            dialect = self._recall.dialect(request.model)
             try:
                 return await self._answer(request, dialect, turn)
             except Failed as failed:
                 if not self._adapt(dialect, request.model, failed.decision):
-                    key = request_key(self._endpoint, dialect.body(request), request.attempt)
+                    key, _ = self._recall.put(request)
                     return self._given_up(key, "bad_request", failed.decision.message)
-
-    def _dialect(self, model: str) -> Dialect:
-        if model not in self._dialects:
-            self._dialects[model] = learned(
-                self._journal, self._endpoint, model, self._first_dialect
-            )
-        return self._dialects[model]
 
     def _adapt(self, refused: Dialect, model: str, decision: Decision) -> bool:
         """Give up what was refused; False where it is this request alone that is refused."""
         # Others may have met the same refusal meanwhile.
-        if self._dialects[model] is not refused:
+        if self._recall.dialect(model) is not refused:
             return True
         weaker = refused.without(decision.message)
         if weaker is None:
             if self._anything_taken():
                 return False
             raise RunStopped(f"endpoint {self._endpoint}: {decision.message}")
-        self._dialects[model] = weaker
-        remember(self._journal, self._endpoint, model, weaker.lost)
+        self._recall.lose(model, weaker.lost)
         self._on_event(f"{self._endpoint} does not take {weaker.lost[-1]}: it is left out")
         return True
 
@@ -147,14 +96,11 @@ class Asker:
         return self._exchange.any_read or self._totals.from_journal > 0
 
     async def _answer(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
-        body = dialect.body(request)
-        key = request_key(self._endpoint, body, request.attempt)
-        known = self._known(key)
-        for earlier in self._earlier(request.model, dialect) if known is None else ():
-            as_then = request_key(self._endpoint, earlier.body(request), request.attempt)
-            known = known or self._known(as_then)
+        known = self._recall.find(request)
         if known is not None:
-            return known
+            self._totals.from_journal += 1
+            return self._booked(known.key, self._priced(known))
+        key, body = self._recall.put(request)
         if key in self._on_their_way:
             turn.give()
             outcome = await asyncio.shield(self._on_their_way[key])
@@ -173,22 +119,12 @@ class Asker:
         finally:
             del self._on_their_way[key]
 
-    def _earlier(self, model: str, dialect: Dialect) -> tuple[Dialect, ...]:
-        """The dialects before this one, in which replies may have been received."""
-        if model not in self._histories or self._histories[model][0] != dialect:
-            found = history(self._journal, self._endpoint, model, self._first_dialect)
-            self._histories[model] = (dialect, tuple(d for d in found if d != dialect))
-        return self._histories[model][1]
-
-    def _known(self, key: str) -> ChatReply | None:
-        found = lookup(self._journal, key)
-        if found is None:
-            return None
-        reply, cost = found
-        self._totals.from_journal += 1
+    def _priced(self, known: Recalled) -> ChatReply:
+        """The reply with its cost, by today's price where none was known when it came."""
+        cost = known.cost_usd
         if cost is None:
-            cost = 0.0 if self._price is None else self._price.cost(reply.usage)
-        return self._booked(key, replace(reply, cost_usd=cost))
+            cost = 0.0 if self._price is None else self._price.cost(known.reply.usage)
+        return replace(known.reply, cost_usd=cost)
 
     async def _ask(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> Outcome:
         """The reply, or why there is none. Raises Failed where the body has to be put otherwise."""

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.errors import UserError
-from autointerp.llm.asking import history, learned, lookup, remember
 from autointerp.llm.budget import worst_usd
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
@@ -32,8 +31,9 @@ from autointerp.llm.errors import (
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.pool import Drained, Job
 from autointerp.llm.prices import Price
-from autointerp.llm.reply import ChatReply, read_reply, usage_of
-from autointerp.llm.request import PATH, ChatRequest, request_key
+from autointerp.llm.recall import Recall
+from autointerp.llm.reply import read_reply, usage_of
+from autointerp.llm.request import PATH, ChatRequest
 
 R = TypeVar("R")
 
@@ -71,7 +71,7 @@ class BatchRun:
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._client, self._journal, self._settings = client, journal, settings
-        self._first_dialect = dialect
+        self._recall = Recall(journal, client.base_url, dialect)
         self._on_event, self._stop, self._sleep = on_event, stop, sleep
         self._price = settings.price.in_batches() if settings.price else None
         self._tries: dict[str, int] = {}
@@ -109,43 +109,21 @@ class BatchRun:
                 await self._sleep(_LONGEST_POLL_S)
         return await call()
 
-    def _dialect(self, model: str) -> Dialect:
-        return learned(self._journal, self._client.base_url, model, self._first_dialect)
-
-    def _dialects(self, model: str) -> list[Dialect]:
-        """The present one, and those in which replies may have been received."""
-        earlier = history(self._journal, self._client.base_url, model, self._first_dialect)
-        present = self._dialect(model)
-        return [present, *(dialect for dialect in earlier if dialect != present)]
-
-    def _known(self, request: ChatRequest, dialects: list[Dialect]) -> ChatReply | None:
-        for dialect in dialects:
-            body = dialect.body(request)
-            key = request_key(self._client.base_url, body, request.attempt)
-            found = lookup(self._journal, key)
-            if found is not None:
-                return found[0]
-        return None
-
     def _unanswered(self, jobs: Iterable[Job[Any]]) -> Iterator[tuple[str, ChatRequest, bytes]]:
         """What the journal does not answer: key, request and body of each, once."""
         seen: set[str] = set()
-        dialects: dict[str, list[Dialect]] = {}
         for job in jobs:
             todo = [job]
             while todo:
                 one = todo.pop()
                 request = one.request()
-                if request.model not in dialects:
-                    dialects[request.model] = self._dialects(request.model)
-                body = dialects[request.model][0].body(request)
-                key = request_key(self._client.base_url, body, request.attempt)
-                found = self._known(request, dialects[request.model])
+                found = self._recall.find(request)
+                key, body = self._recall.put(request)
                 if found is not None:
-                    todo.extend(one.reduce(found).follow_ups)
+                    todo.extend(one.reduce(found.reply).follow_ups)
                 elif key not in seen and self._tries.get(key, 0) < _TRIES:
                     seen.add(key)
-                    most = dialects[request.model][0].most_tokens(request)
+                    most = self._recall.dialect(request.model).most_tokens(request)
                     yield key, replace(request, max_tokens=most), body
 
     def _write(self, make_jobs: Callable[[], Iterable[Job[Any]]], folder: Path) -> list["_File"]:
@@ -204,7 +182,7 @@ class BatchRun:
     async def _collect_pending(self) -> None:
         rows = self._journal.execute("SELECT id, model FROM batches WHERE state = 'pending'")
         # What one of them turns out not to take, the others were sent with as well.
-        sent_with = {str(model): self._dialect(str(model)) for _, model in rows}
+        sent_with = {str(model): self._recall.dialect(str(model)) for _, model in rows}
         for id, model in rows:
             batch = await self._ended(str(id))
             wanted = [batch.get("output_file_id"), batch.get("error_file_id")]
@@ -265,7 +243,7 @@ class BatchRun:
     def _hear_refusal(self, status: object, body: object, model: str, sent_with: Dialect) -> None:
         """Where it is a parameter that is refused, the next round goes without it."""
         # All requests of a batch are refused alike.
-        if self._dialect(model) != sent_with:
+        if self._recall.dialect(model) != sent_with:
             return
         message, code = server_message(body)
         if not isinstance(status, int) or status < 400:
@@ -274,7 +252,7 @@ class BatchRun:
             return
         weaker = sent_with.without(message)
         if weaker is not None:
-            remember(self._journal, self._client.base_url, model, weaker.lost)
+            self._recall.lose(model, weaker.lost)
             self._on_event(f"{self._client.base_url} does not take {weaker.lost[-1]}")
 
 

@@ -24,6 +24,7 @@ from autointerp.llm.exchange import Exchange, Stopping
 from autointerp.llm.journal import Journal
 from autointerp.llm.limits import Pace
 from autointerp.llm.prices import Price
+from autointerp.llm.recall import Recall
 from autointerp.llm.request import ChatRequest
 from autointerp.llm.totals import PoolTotals
 
@@ -249,7 +250,7 @@ async def run_jobs(
     exchange = Exchange(endpoints, journal, price, budget, totals, on_event)
     asker = Asker(
         clients[0].base_url,
-        dialect,
+        Recall(journal, clients[0].base_url, dialect),
         journal,
         price,
         budget,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.job import Job
-from autointerp.llm.asking import RetrySettings, remember
+from autointerp.llm.asking import RetrySettings
 from autointerp.llm.batch import BatchRun, BatchSettings
 from autointerp.llm.client import ChatClient, connections_allowed
 from autointerp.llm.dialect import Dialect, dialect_for
@@ -23,6 +23,7 @@ from autointerp.llm.pool import Job as PoolJob
 from autointerp.llm.preflight import preflight
 from autointerp.llm.prices import Price, price_of, read_prices
 from autointerp.llm.probe import Probe, probe
+from autointerp.llm.recall import Recall
 from autointerp.llm.totals import PoolTotals
 from autointerp.progress import Tracker, say
 from autointerp.runs import fingerprint
@@ -157,7 +158,7 @@ def diagnose(job: Job) -> list[tuple[str, Probe]]:
         journal = Journal.open(job.run.journal)
         # One dialect for all: what any of them does not take is not sent.
         lost = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.lost))
-        remember(journal, config.base_urls()[0], model_name(config), lost)
+        Recall(journal, config.base_urls()[0], dialect(config)).lose(model_name(config), lost)
         journal.close()
     return found
 

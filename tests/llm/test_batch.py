@@ -5,13 +5,13 @@ import sqlite3
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.llm.asking import remember
 from autointerp.llm.batch import BatchRun, BatchSettings
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.journal import Journal
 from autointerp.llm.journal_file import info
 from autointerp.llm.pool import Drained
+from autointerp.llm.recall import Recall
 from tests.batch_server import BatchServer
 from tests.fake_server import FakeServer
 from tests.llm.echo import PRICE, Echo, run, say_back
@@ -182,9 +182,10 @@ def test_replies_in_an_earlier_dialect_are_not_asked_for_again(journal):
     with BatchServer(say_back) as server:
         run(server, jobs, journal, dialect=Dialect())
         store = Journal.open(journal)
-        remember(store, server.url, "test-model", ("json_schema",))
+        recall = Recall(store, server.url, Dialect())
+        recall.lose("test-model", ("json_schema",))
         # The doctor found that the endpoint has learned it, but not temperatures.
-        remember(store, server.url, "test-model", ("temperature",))
+        recall.lose("test-model", ("temperature",))
         store.close()
         fill(server, jobs, journal)
         again = run(server, jobs, journal, dialect=Dialect())
