@@ -30,6 +30,9 @@ class BatchServer:
     looked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     online: list[dict[str, Any]] = field(default_factory=list)
+    usage: dict[str, int] = field(
+        default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 10}
+    )
     bad_looks: int = 0  # so many looks at a batch fail first
 
     def __enter__(self) -> "BatchServer":
@@ -42,6 +45,15 @@ class BatchServer:
     def __exit__(self, *_: object) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+    def completion(self, request: dict[str, Any]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": self.respond(request)}
+        return {
+            "object": "chat.completion",
+            "model": request["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": self.usage,
+        }
 
     def store(self, content: bytes) -> str:
         name = f"file-{len(self.files)}"
@@ -84,7 +96,7 @@ class BatchServer:
             spoilt = self.spoil(one["body"])
             if spoilt is None:
                 self.answered[one["custom_id"]] += 1
-            status, body = spoilt or (200, completion(one["body"], self.respond(one["body"])))
+            status, body = spoilt or (200, self.completion(one["body"]))
             response = {"status_code": status, "request_id": "r", "body": body}
             result = {"custom_id": one["custom_id"], "response": response, "error": None}
             (good if status == 200 else bad).append(result)
@@ -92,16 +104,6 @@ class BatchServer:
             random.Random(0).shuffle(results)
             if results:
                 batch[kind] = self.store("".join(json.dumps(r) + "\n" for r in results).encode())
-
-
-def completion(request: dict[str, Any], content: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": content}
-    return {
-        "object": "chat.completion",
-        "model": request["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 10},
-    }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -149,6 +151,6 @@ class _Handler(BaseHTTPRequestHandler):
             case ["chat", "completions"]:
                 request = json.loads(raw)
                 self.owner.online.append(request)
-                self._send(completion(request, self.owner.respond(request)))
+                self._send(self.owner.completion(request))
             case _:
                 self._send({"error": {"message": f"no route {self.path}"}}, 404)

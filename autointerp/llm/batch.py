@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.errors import UserError
-from autointerp.llm.budget import worst_usd
+from autointerp.llm.budget import cost_usd, worst_usd
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import (
@@ -180,11 +180,13 @@ class BatchRun:
                 )
 
     async def _collect_pending(self) -> None:
-        rows = self._journal.execute("SELECT id, model FROM batches WHERE state = 'pending'")
+        rows = self._journal.execute(
+            "SELECT id, model, worst_usd / requests FROM batches WHERE state = 'pending'"
+        )
         # What one of them turns out not to take, the others were sent with as well.
-        sent_with = {str(model): self._recall.dialect(str(model)) for _, model in rows}
-        for id, model in rows:
-            batch = await self._ended(str(id))
+        sent_with = {model: self._recall.dialect(model) for _, model, _ in rows}
+        for id, model, worst in rows:
+            batch = await self._ended(id)
             wanted = [batch.get("output_file_id"), batch.get("error_file_id")]
             files = [
                 await self._patiently(partial(self._client.file, str(file_id)))
@@ -192,7 +194,7 @@ class BatchRun:
                 if file_id
             ]
             for file in files:
-                await self._keep(file, str(model), sent_with[str(model)])
+                await self._keep(file, model, sent_with[model], worst)
             self._journal.execute("UPDATE batches SET state = ? WHERE id = ?", batch["status"], id)
             if batch["status"] == "failed":
                 raise UserError(f"batch {id} was refused: {_errors(batch)}")
@@ -218,8 +220,11 @@ class BatchRun:
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_POLL_S)
 
-    async def _keep(self, lines: bytes, model: str, sent_with: Dialect) -> None:
-        """Journal the replies of a file of results, in whatever order they are."""
+    async def _keep(self, lines: bytes, model: str, sent_with: Dialect, worst: float) -> None:
+        """Journal the replies of a file of results, in whatever order they are.
+
+        `worst` is the most that one of them can have cost, on average.
+        """
         kept: list[Received] = []
         for line in lines.splitlines():
             try:
@@ -232,9 +237,9 @@ class BatchRun:
                 self._hear_refusal(status, body, model, sent_with)
                 continue
             raw = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-            usage = usage_of(raw)
-            cost = None if self._price is None else self._price.cost(usage)
-            kept.append(Received(key, model, raw, usage, cost, _is_readable(raw)))
+            readable = _is_readable(raw)
+            cost = cost_usd(self._price, raw, worst, readable=readable)
+            kept.append(Received(key, model, raw, usage_of(raw), cost, readable))
             if len(kept) == _KEPT_AT_ONCE:
                 await asyncio.gather(*map(self._journal.put, kept))
                 kept.clear()

@@ -1,7 +1,9 @@
 """A bound on what a run may cost, kept even if every request costs the most it can."""
 
 from autointerp.llm.prices import Price
+from autointerp.llm.reply import Usage, usage_of, was_cut
 
+_GARBLED = 10  # times the most that a request can cost
 _TOKENS_A_MESSAGE = 16  # what chat templates put around each message, at most
 
 
@@ -11,6 +13,20 @@ def worst_usd(price: Price | None, body: bytes, messages: int, max_tokens: int) 
         return 0.0
     prompt = len(body) + _TOKENS_A_MESSAGE * messages
     return price.worst(prompt, max_tokens)
+
+
+def cost_usd(price: Price | None, raw: bytes, worst: float, *, readable: bool) -> float | None:
+    """What a reply cost, by its own account; None where the price is not known.
+
+    `worst` where it has none, though tokens were made, or one that no server would bill.
+    """
+    if price is None:
+        return None
+    usage = usage_of(raw)
+    if usage == Usage() and (readable or was_cut(raw)):
+        return worst
+    cost = price.cost(usage)
+    return worst if cost > _GARBLED * worst else cost
 
 
 class Budget:

@@ -5,19 +5,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from autointerp.llm.budget import Budget, worst_usd
+from autointerp.llm.budget import Budget, cost_usd, worst_usd
 from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
 from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.prices import Price
-from autointerp.llm.reply import ChatReply, Usage, read_reply, usage_of, was_cut
+from autointerp.llm.reply import ChatReply, read_reply, usage_of
 from autointerp.llm.request import ChatRequest
 from autointerp.llm.retry import Failed
 from autointerp.llm.sends import Send
 from autointerp.llm.totals import PoolTotals
 
 _BYTES_A_TOKEN = 3.5  # for pacing by tokens, where a guess will do
-_GARBLED = 10  # times the most that a request can cost: no server bills that, whatever it says
 
 
 class Stopping(Exception):
@@ -164,12 +163,7 @@ class Exchange:
         """The reply once it is in the journal, readable or not, and what it cost."""
         readable = isinstance(reply, ChatReply)
         usage = reply.usage if isinstance(reply, ChatReply) else usage_of(raw)
-        cost = None if self._price is None else self._price.cost(usage)
-        if cost is not None and usage == Usage() and (readable or was_cut(raw)):
-            # A server that does not say what was used may still bill it.
-            cost = send.worst_usd
-        if cost is not None and cost > _GARBLED * send.worst_usd:
-            cost = send.worst_usd
+        cost = cost_usd(self._price, raw, send.worst_usd, readable=readable)
         await self._journal.put(Received(send.key, model, raw, usage, cost, readable))
         self._journal.settle(send, answered=True)
         if isinstance(reply, ChatReply):

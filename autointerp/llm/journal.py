@@ -170,7 +170,7 @@ class Journal:
         self._writes.put(_Write(received, loop, done))
         await done
 
-    def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """One statement on the rare tables, committed when this returns."""
         try:
             return self._reader.execute(statement, values).fetchall()

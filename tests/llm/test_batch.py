@@ -64,6 +64,12 @@ def test_batches_fill_the_journal_at_half_the_price(journal):
     assert line["body"]["messages"] == [{"role": "user", "content": "w0"}]
 
 
+def test_what_a_reply_does_not_say_it_used_counts_at_its_worst(journal):
+    with BatchServer(say_back, usage={}) as server:
+        fill(server, [Echo("a"), Echo("b")], journal)
+    assert info(journal).cost_usd > 2 * (100 + 2 * 10) / 1e6 / 2
+
+
 def test_files_are_split_and_equal_requests_handed_in_once(journal):
     jobs = [Echo(f"w{i % 7}") for i in range(14)]
     with BatchServer(say_back) as server:
