@@ -365,7 +365,9 @@ def test_25_to_33_faults_of_the_wire_are_tried_again(journal, fault, transport):
         return await fault(writer, nth) if nth == 0 else None
 
     with Wire(once) as server:
-        ran = run(server, [Echo("a")], journal, transport=transport, timeout_s=0.2)
+        # Only the one that goes silent waits for it: a busy machine is slow to connect, too.
+        patience = 1.0 if fault is only_a_head else 20.0
+        ran = run(server, [Echo("a")], journal, transport=transport, timeout_s=patience)
         assert server.arrived == 2
     assert ran.results == [("a", "re: a")]
     assert ran.totals.retries == 1
@@ -423,11 +425,11 @@ def test_34_blank_lines_for_ever_end_at_the_total(journal, transport):
 
     with Wire(blank) as server:
         began = time.monotonic()
-        ran = run(server, [Echo("a")], journal, transport=transport, timeout_s=0.1)
+        ran = run(server, [Echo("a")], journal, transport=transport, timeout_s=0.5)
         took = time.monotonic() - began
     assert ran.results == [("a", "re: a")]
     assert ran.troubles == ["no reply in time"]
-    assert 0.5 <= took < 1.5
+    assert 2.5 <= took < 20
     assert info(journal).doubts == 1
 
 
@@ -435,7 +437,7 @@ def test_34_blank_lines_for_ever_end_at_the_total(journal, transport):
 def test_35_blank_lines_and_then_a_good_reply(journal, transport):
     async def late(writer, _nth):
         writer.write(head())
-        for _ in range(30):
+        for _ in range(120):
             writer.write(chunk(b"\n"))
             await writer.drain()
             await asyncio.sleep(0.01)
@@ -444,7 +446,7 @@ def test_35_blank_lines_and_then_a_good_reply(journal, transport):
 
     with Wire(late) as server:
         # In all it takes longer than the silence that is borne.
-        ran = run(server, [Echo("a")], journal, transport=transport, timeout_s=0.2)
+        ran = run(server, [Echo("a")], journal, transport=transport, timeout_s=1.0)
     assert ran.results == [("a", "fine")]
     assert ran.totals.retries == 0
 
@@ -612,7 +614,7 @@ def test_59_one_of_two_endpoints_is_of_no_use(journal, name, bad_first):
         bad_url = bad.url if faults else nobody()
         both = [bad_url, ok.url] if bad_first else [ok.url, bad_url]
         ran = run(
-            both, jobs, journal, timeout_s=0.2, max_attempts=20, min_concurrency=1,
+            both, jobs, journal, timeout_s=1.0, max_attempts=20, min_concurrency=1,
             first_pause_s=0.1,
         )  # fmt: skip
         assert sorted(ran.results) == sorted(answers(jobs))
