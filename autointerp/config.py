@@ -11,6 +11,7 @@ from autointerp.activations.masks import MASKS, Mask
 
 DEMO = "demo"
 SPARSE = "sparse"
+SCORER_NAMES = ("detection", "simulation")
 _MOST_CONCURRENT = 256
 # Parameters of a request on which reading its reply, or its worst cost, depends.
 _OURS = ("model", "messages", "stream", "n", "best_of")
@@ -150,12 +151,19 @@ class RunConfig(BaseModel):
     near_miss_windows: int = _setting(
         10,
         "evidence",
-        "Windows kept for labeling, and as many for scoring, in which a feature of similar decoder "
-        "direction fires and this one is silent.",
+        "Windows kept for labeling in which a feature of similar decoder direction fires and this "
+        "one is silent.",
         ge=0,
     )
     score_windows: int = _setting(
-        25, "evidence", "Activating and, apart from them, silent windows kept for scoring.", ge=2
+        25, "evidence", "Activating windows of a kind kept for scoring.", ge=2
+    )
+    corpus_windows: int = _setting(
+        10_000,
+        "evidence",
+        "Windows of the corpus drawn at random, for all features together: where they are silent "
+        "there, labels are put to the test.",
+        ge=100,
     )
     min_windows: int = _setting(
         5,
@@ -281,15 +289,24 @@ class RunConfig(BaseModel):
     )
 
     scorers: str = _setting(
-        "detection,simulation", "scoring", "Comma-separated: detection, simulation."
+        "detection,simulation", "scoring", f"Comma-separated: {', '.join(SCORER_NAMES)}."
     )
     detection_windows: int = _setting(
-        20, "scoring", "Activating and, apart from them, silent windows to judge.", ge=2
+        20, "scoring", "Activating windows to judge, and half as many again silent ones.", ge=2
     )
     simulation_windows: int = _setting(
         10, "scoring", "Windows to simulate, half of them activating.", ge=2
     )
 
+    judge_items: int = _setting(50, "scoring", "Judgments asked for in one request.", ge=1)
+    precision: float | None = _setting(
+        None,
+        "scoring",
+        "Stop judging a feature's windows once its interval is this far to either side; valid "
+        "under peeking. judge_items is how many are asked for between looks.",
+        gt=0,
+        lt=1,
+    )
     null_share: float = _setting(
         0.1,
         "scoring",
@@ -312,8 +329,8 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_scorers(cls, value: str) -> str:
         for name in _names(value):
-            if name not in ("detection", "simulation"):
-                raise ValueError(f"{name!r} is no scorer; known: detection, simulation")
+            if name not in SCORER_NAMES:
+                raise ValueError(f"{name!r} is no scorer; known: {', '.join(SCORER_NAMES)}")
         return value
 
     @field_validator("masks")

@@ -23,6 +23,7 @@ class Run:
         self.manifest = path / "run.json"
         self.windows = path / "windows.parquet"
         self.features = path / "features.parquet"
+        self.corpus = path / "corpus.parquet"
         self.vocabulary = path / "vocabulary.parquet"
         self.drafts = path / "drafts.parquet"
         self.labels = path / "labels.parquet"

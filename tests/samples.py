@@ -1,9 +1,11 @@
 """Small windows and features for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 
+from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window import FeatureEvidence, Kind, Split, TokenCount, Window
 
 
@@ -32,7 +34,32 @@ def window(
     )
 
 
-def evidence(feature: int, windows: list[Window], n_active: int = 100) -> FeatureEvidence:
+def corpus_of(
+    features: Mapping[int, Sequence[int]], tokens: Mapping[int, Sequence[int]], windows: int
+) -> Corpus:
+    """Numbered windows with the features that fire in them and their tokens (else token 0)."""
+    table = pa.table(
+        {
+            "context": pa.array([10_000 + i for i in range(windows)], pa.int64()),
+            "start": pa.array([0] * windows, pa.int32()),
+            "token_ids": pa.array(
+                [tokens.get(i, [0]) for i in range(windows)], pa.list_(pa.int32())
+            ),
+            "text": [f"text {i}" for i in range(windows)],
+            "features": pa.array(
+                [sorted(set(features.get(i, []))) for i in range(windows)], pa.list_(pa.int32())
+            ),
+        }
+    )
+    return Corpus(table)
+
+
+def evidence(
+    feature: int,
+    windows: list[Window],
+    n_active: int = 100,
+    similar: Sequence[tuple[int, float]] = (),
+) -> FeatureEvidence:
     largest = max((float(w.activations.max()) for w in windows), default=0.0)
     return FeatureEvidence(
         feature=feature,
@@ -43,4 +70,5 @@ def evidence(feature: int, windows: list[Window], n_active: int = 100) -> Featur
         max_activation=largest,
         top_tokens=[TokenCount("a", 3, 1.0)],
         windows=windows,
+        similar=list(similar),
     )

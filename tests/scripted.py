@@ -25,12 +25,11 @@ def answer(request: dict[str, Any]) -> str:
             {"labels": [label(n, marked.findall(block)) for n, block in enumerate(blocks, 1)]}
         )
     words = set(re.search(r"^Description: (.*)$", user, re.MULTILINE)[1].split())
-    if '"answers"' in system:
-        answers = [
-            {"w": int(n), "match": bool(words & set(text.split()))}
-            for n, text in _LINE.findall(user)
-        ]
-        return json.dumps({"answers": answers})
+    if '"no_match"' in system:
+        lines = _LINE.findall(user)
+        match = [int(n) for n, text in lines if words & set(text.split())]
+        others = [int(n) for n, _ in lines if int(n) not in match]
+        return json.dumps({"match": match, "no_match": others})
     windows = [
         {"w": int(n), "activations": [8 if t.strip() in words else 0 for t in json.loads(tokens)]}
         for n, tokens in _TOKENS.findall(user)

@@ -317,7 +317,7 @@ def test_labels_answers_the_prompts():
         ),
         "detection": (
             {"label": "cat", "windows": [{"number": 1, "text": "a cat"}]},
-            {"answers": [{"w": 1, "match": True}]},
+            {"match": [1], "no_match": []},
         ),
         "simulation": (
             {"label": "cat", "windows": [{"number": 1, "length": 2, "tokens": '["a", " cat"]'}]},

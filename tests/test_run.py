@@ -48,14 +48,20 @@ def test_right_labels_score_high_and_wrong_ones_like_chance(cli, planted, tmp_pa
     assert labeled["detection_null"].median() == pytest.approx(0.5, abs=0.1)
     assert labeled["simulation_correlation"].min() >= 0.85
     assert labeled["simulation_null"].abs().max() < 0.2
-    assert labeled["population_f1"].min() > 0.8
+    assert labeled["population_f1_ci_high"].min() > 0.95
+    assert labeled["population_f1"].min() > 0.5
+    assert (labeled["detection_parse_rate"] == 1).all()
+    assert labeled["flags"].map(len).max() == 0
+    assert (labeled["detection_p_value"] <= 1 / 13 + 1e-6).all()
     assert (labeled["detection_ci_low"] <= labeled["detection_balanced_accuracy"]).all()
     assert "activating windows to label, 5 needed" in labels.loc[13, "error"]
     scores = autointerp.load_scores(tmp_path / "out")
     assert set(scores["metric"]) == {
         "balanced_accuracy",
+        "near_miss_balanced_accuracy",
         "correlation",
         "population_f1",
+        "population_mcc",
         "population_precision",
         "population_recall",
     }
@@ -599,7 +605,7 @@ def test_a_models_labels_need_a_model_as_judge(cli, planted, tmp_path):
 @pytest.mark.usefixtures("_quick_backoff")
 def test_judgments_that_could_not_be_had_are_asked_for_by_the_next_run(cli, planted, tmp_path):
     def no_judge(request, _seen, _index):
-        return status(500) if '"answers"' in request["messages"][0]["content"] else None
+        return status(500) if '"no_match"' in request["messages"][0]["content"] else None
 
     out = tmp_path / "out"
     with FakeServer(scripted.answer, faults=no_judge) as server:

@@ -21,6 +21,10 @@ def windows(out, drop=("coder",)):
     return pd.read_parquet(out / "windows.parquet").drop(columns=list(drop))
 
 
+def corpus(out):
+    return pd.read_parquet(out / "corpus.parquet")
+
+
 def features(out):
     return pd.read_parquet(out / "features.parquet").drop(columns="coder")
 
@@ -48,13 +52,14 @@ def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_
     code, _, said = cli("collect", *read, *FEATURES, "--out", str(tmp_path / "run"))
     assert code == 0, said
     pd.testing.assert_frame_equal(windows(tmp_path / "run"), windows(streamed))
+    pd.testing.assert_frame_equal(corpus(tmp_path / "run"), corpus(streamed))
     known = ["raised_tokens", "lowered_tokens"]  # with the subject model alone
     stored, live = features(tmp_path / "run"), features(streamed)
     assert stored[known].isna().all().all()
     assert live.notna().all().all()
     pd.testing.assert_frame_equal(stored.drop(columns=known), live.drop(columns=known))
     near = windows(streamed).query("kind == 'near_miss'")
-    assert set(near.split) == {"label", "score"}
+    assert set(near.split) == {"label"}
     assert (near.activations.map(max) == 0).all()
     if store == "sparse":  # which needs no coder, but for the near misses
         code, _, said = cli("collect", *read[:2], *FEATURES, "--out", str(tmp_path / "alone"))

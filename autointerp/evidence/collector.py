@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autointerp.activations.batch import TokenBatch
 from autointerp.activations.masks import MASKS, Mask
+from autointerp.evidence.corpus import CorpusSample, sample_bytes
 from autointerp.evidence.cutting import (
     LAST_POSITION,
     Contexts,
@@ -41,7 +42,6 @@ from autointerp.hashing import (
     VALIDATE,
     continue_hash,
     end_hash,
-    hash_integers,
     mix,
     start_hash,
 )
@@ -50,7 +50,7 @@ _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
 _PAIRS_AT_ONCE = 1 << 18
 _NEVER = (1 << 63) - 1  # no priority is as high
-_SAMPLE_SALT, _NEGATIVE_SALT, _START_SALT = 0x5A3, 0x2E6, 0x57A
+_SAMPLE_SALT, _NEGATIVE_SALT = 0x5A3, 0x2E6
 _TOKEN_SALT, _NEAR_MISS_SALT = 0x70C, 0x3E7
 
 
@@ -59,7 +59,7 @@ class CollectSettings:
     """`before`: tokens of a window that come before its peak, where the context has them.
 
     `repeats`: of which windows of a feature only the best is kept. `masks`: which tokens do not
-    count.
+    count. `corpus`: windows of the corpus kept for all features together.
     """
 
     length: int
@@ -68,6 +68,7 @@ class CollectSettings:
     seed: int
     repeats: Repeats = "near"
     masks: tuple[Mask, ...] = MASKS
+    corpus: int = 0
 
 
 def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
@@ -79,7 +80,9 @@ def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
 def working_bytes(features: int, length: int, settings: CollectSettings) -> int:
     """What a collector takes while it works: it holds back as many windows as it keeps."""
     windows = sum(spec.k for spec in settings.selections)
-    return state_bytes(features, length, settings) + features * windows * window_bytes(length)
+    held_back = features * windows * window_bytes(length)
+    corpus = sample_bytes(settings.corpus, length, features)
+    return state_bytes(features, length, settings) + held_back + corpus
 
 
 class Collector:
@@ -126,6 +129,9 @@ class Collector:
         for selection in self.selections:
             self._raise_floor(selection)
         self.statistics = Statistics(rows, device)
+        self.corpus = CorpusSample(
+            settings.corpus, self.length, self._encoded, settings.seed, device
+        )
         self._drawn_windows = 0
         self._firing_windows = torch.zeros(rows, dtype=torch.int64, device=device)
         self._sample_state = start_hash(settings.seed ^ _SAMPLE_SALT, self.features)
@@ -160,13 +166,15 @@ class Collector:
             eligible=eligible,
             masked=batch.masked_counts(self.settings.masks),
         )
+        drawn = seen.drawn(choices.seed)
+        self.corpus.add(seen, drawn, every)
         for kind in self._floor:
             if kind == "top":
                 places = self._largest(seen, strongest)
             elif kind == "sample":
                 places = self._drawn(seen, found, token_state)
             elif kind == "negative":
-                places = self._silent(seen, found)
+                places = self._silent(seen, found, drawn)
             else:
                 places = self._near_misses(seen, strongest, found)
             self._offer(kind, places, seen, found)
@@ -183,6 +191,7 @@ class Collector:
         found = {"firing_windows": self._firing_windows}
         for number, selection in enumerate(self.selections):
             found |= {f"selection.{number}.{n}": t for n, t in selection.tables().items()}
+        found |= {f"corpus.{name}": t for name, t in self.corpus.tables().items()}
         return found | {f"statistics.{n}": t for n, t in self.statistics.tables().items()}
 
     def counters(self) -> dict[str, Any]:
@@ -252,12 +261,9 @@ class Collector:
         row, context, peak = found.row[kept], found.context[kept], found.position[kept]
         return Places(row, context, peak, seen.start_around(peak, context, self.before), priority)
 
-    def _silent(self, seen: Contexts, found: Found) -> Places:
-        """One window a context, at a place drawn by hash, for every feature silent in it."""
+    def _silent(self, seen: Contexts, found: Found, start: Tensor) -> Places:
+        """The window at `start` of every context, for every feature silent in it."""
         contexts, rows = len(seen.index), len(self.features)
-        room = (seen.high - seen.low - self.length + 1).clamp(min=1)
-        draw = hash_integers(self.settings.seed ^ _START_SALT, seen.index)
-        start = seen.within(seen.low + draw % room)
         offset = found.position - start[found.context]
         inside = (offset >= 0) & (offset < self.length)
         fires = torch.zeros(contexts * rows, dtype=torch.bool, device=self.device)

@@ -10,9 +10,10 @@ from autointerp.activations.batch import VALID, TokenBatch
 from autointerp.evidence.repeats import Repeats, text_keys
 from autointerp.evidence.selection import NONE, Candidates
 from autointerp.firings import Firings
-from autointerp.hashing import split_of_contexts
+from autointerp.hashing import hash_integers, split_of_contexts
 
 _POSITION_BITS = 32
+_START_SALT = 0x57A
 LAST_POSITION = (1 << _POSITION_BITS) - 1
 
 
@@ -33,6 +34,11 @@ class Contexts:
         """Of windows with `before` tokens ahead of their peak, where the contexts have them."""
         start = torch.minimum(peak - before, self.high[context] - self.window)
         return self.within(torch.maximum(start, self.low[context]))
+
+    def drawn(self, seed: int) -> Tensor:
+        """Where the one window of each context that its hash draws begins: [contexts]."""
+        room = (self.high - self.low - self.window + 1).clamp(min=1)
+        return self.within(self.low + hash_integers(seed ^ _START_SALT, self.index) % room)
 
     def within(self, start: Tensor) -> Tensor:
         return start.clamp(0, self.token_ids.shape[1] - self.window)

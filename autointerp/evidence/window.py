@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-Kind = Literal["top", "sample", "negative", "near_miss"]
+Kind = Literal["top", "sample", "negative", "near_miss", "corpus"]
 Split = Literal["label", "validate", "score"]
 
 
@@ -15,8 +15,9 @@ class Window:
     """Consecutive tokens of one context with one feature's activation on each of them.
 
     `kind` says how it was selected: `top` by activation, `sample` uniformly among firings,
-    `negative` uniformly among windows in which the feature is silent. `start` is the position of
-    its first token in the context, `peak` the index in the window of its largest activation.
+    `negative` uniformly among windows in which the feature is silent, `corpus` among all windows,
+    for all features together. `start` is the position of its first token in the context, `peak` the
+    index in the window of its largest activation.
     """
 
     kind: Kind
@@ -28,6 +29,8 @@ class Window:
     token_ids: np.ndarray  # int32 [length]
     activations: np.ndarray  # float32 [length], 0 where silent
     text: str
+    # The share of the feature's firings that are weaker than the peak; None where it is silent.
+    quantile: float | None = None
 
     @property
     def fires(self) -> bool:

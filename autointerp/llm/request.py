@@ -16,6 +16,26 @@ class ReplySchema:
     schema: Mapping[str, Any]
 
 
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def list_of(key: str, fields: dict[str, Any]) -> ReplySchema:
+    """A list under `key` of objects with these fields."""
+    return ReplySchema(key, _object({key: {"type": "array", "items": _object(fields)}}))
+
+
+def two_lists(yes: str, no: str) -> ReplySchema:
+    """Numbers of what is, and of what is not: the shortest reply that shows what was left out."""
+    numbers = {"type": "array", "items": {"type": "integer"}}
+    return ReplySchema("answers", _object({yes: numbers, no: numbers}))
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """`max_tokens` bounds the reply, thoughts included.

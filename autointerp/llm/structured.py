@@ -41,6 +41,36 @@ def items(text: str, key: str) -> list[dict[str, Any]]:
     return [item for item in flat if isinstance(item, dict)]
 
 
+def sides(text: str, yes: str, no: str, n: int) -> dict[int, bool]:
+    """Which of the numbers 1 to n stand in the array under `yes`, which in that under `no`.
+
+    Numbers in both, or in none, are left out. Of several arrays of one name the last counts; of one
+    that breaks off its last number may be but the beginning of one, and is left out.
+    """
+    answer = _answer(text)
+    found = {key: _numbers(answer, key, n) for key in (yes, no)}
+    both = found[yes] & found[no]
+    return {i: key == yes for key, numbers in found.items() for i in numbers - both}
+
+
+def _numbers(text: str, key: str, n: int) -> set[int]:
+    named = r"(?<!\\)" + re.escape(json.dumps(key)) + r"\s*:\s*\[([^\[\]{}]*)(\]?)"
+    arrays = re.findall(named, text)
+    if not arrays:
+        return set()
+    inside, closed = arrays[-1]
+    parts = inside.split(",")[: None if closed else -1]
+    numbers = (number_of(part.strip().strip('"')) for part in parts)
+    return {number for number in numbers if 1 <= number <= n}
+
+
+def number_of(value: object) -> int:
+    """A number that something is known by, which some models write as a string; else 0."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return int(value[:9])
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
 def _decode(text: str, at: int) -> tuple[Any, int] | None:
     """The value that starts at `at` and where it ends, or None."""
     try:

@@ -17,16 +17,13 @@ from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.text import free_marks, marked, one_line, quoted
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.runs import Run
-from autointerp.scoring import detection, simulation
+from autointerp.scoring import SCORERS
 from autointerp.tables.read import load_labels
 from autointerp.vocabulary import Vocabulary
 
 _SHOWN_WINDOWS = 5
 _SHOWN_FEATURES, _SHOWN_TOKENS = 5, 8
-_HEADLINES = {
-    detection.NAME: f"{detection.NAME}_{detection.METRIC}",
-    simulation.NAME: f"{simulation.NAME}_{simulation.METRIC}",
-}
+_HEADLINES = {name: f"{name}_{scorer.metric}" for name, scorer in SCORERS.items()}
 SORTS = {
     **_HEADLINES,
     "f1": "population_f1",
@@ -115,6 +112,8 @@ def feature_panel(
         for name in ("score", "value (95 % interval)", "another label", "windows"):
             scores.add_column(name)
         for scorer, column in _HEADLINES.items():
+            if column not in row:
+                continue
             n = row[f"{scorer}_n"]
             scores.add_row(
                 column.replace("_", " "),
@@ -194,8 +193,7 @@ def summary(run: Run) -> Table:
         masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)
         row("masked", masked or "nothing")
     for scorer, column in _HEADLINES.items():
-        scored = labels[column].dropna()
-        if len(scored):
+        if column in labels and len(scored := labels[column].dropna()):
             null = labels[f"{scorer}_null"].dropna()
             beside = f" (of another feature's label {null.median():.3f})" if len(null) else ""
             row(

@@ -1,34 +1,90 @@
-"""Detection: which of these windows does the label match? (Paulo et al. 2024, section 3.2)"""
+"""Detection: which of these windows does the label match? (Paulo et al. 2024, section 3.2)
+
+Silent windows are judged by stratum, so that what is said of them can be weighed for the corpus.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from autointerp.evidence.window import FeatureEvidence, Window
-from autointerp.scoring.scorer import Judged, Judgment, activating, shuffled, silent
-from autointerp.scoring.statistics import Estimate, balanced_accuracy, population
+from autointerp.evidence.text import one_line
+from autointerp.labeling.lexical import LexicalLabeler
+from autointerp.labeling.rules import Rule
+from autointerp.llm.request import two_lists
+from autointerp.llm.structured import sides
+from autointerp.scoring.scorer import (
+    FIRES,
+    Item,
+    Judged,
+    Judgment,
+    Material,
+    Plan,
+    Scorer,
+    Task,
+    activating,
+    answer,
+)
+from autointerp.scoring.statistics import Counts, Estimate, balanced_accuracy
+from autointerp.scoring.strata import SIMILAR, draw
+from autointerp.vocabulary import Vocabulary
 
 NAME = "detection"
 METRIC = "balanced_accuracy"
+_SILENT = 1.5  # silent windows for each activating one: three kinds of them are told apart
 
 
-def plan(evidence: FeatureEvidence, per_class: int, seed: int) -> list[Window]:
-    """Unseen windows to judge, activating and silent ones shuffled together."""
-    chosen = activating(evidence, per_class) + silent(evidence, per_class)
-    return shuffled(chosen, evidence.feature, seed)
+def plan(material: Material, windows: int) -> Plan:
+    """`windows` unseen activating windows and half as many again silent ones."""
+    evidence, corpus = material.evidence, material.corpus
+    items = [Item(w, FIRES, answer(True)) for w in activating(evidence, windows)]
+    silent = draw(material.strata, round(_SILENT * windows), evidence.feature, material.seed)
+    items += [Item(corpus.silent_window(i), name, answer(False)) for name, i in silent]
+    return material.plan(items)
 
 
-def judgment(window: Window, matches: bool | None, probability: float | None = None) -> Judgment:
-    truth = np.array([window.fires], dtype=np.float32)
-    prediction = None if matches is None else np.array([matches], dtype=np.float32)
-    return Judgment(window, truth, prediction, probability)
+def counts(judged: Judged) -> Counts:
+    """Right and wrong answers by stratum."""
+    found = Counts(judged.plan.density, judged.plan.shares)
+    for j in judged.readable():
+        assert j.prediction is not None
+        found.add(j.item.stratum, bool(j.prediction[0] > 0))
+    return found
 
 
-def reduce(judged: Judged, window_density: float, seed: int) -> dict[str, Estimate]:
+def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
     """Metric name → estimate, over the windows with a readable judgment."""
-    readable = judged.readable()
-    truth = np.array([j.truth[0] > 0 for j in readable], dtype=bool)
-    prediction = np.array(
-        [j.prediction is not None and j.prediction[0] > 0 for j in readable], dtype=bool
-    )
-    return {METRIC: balanced_accuracy(truth, prediction)} | population(
-        truth, prediction, window_density, seed
-    )
+    found = counts(judged)
+    estimates = {METRIC: balanced_accuracy(found)}
+    if SIMILAR in judged.plan.shares:
+        estimates["near_miss_balanced_accuracy"] = balanced_accuracy(found, only=SIMILAR)
+    return estimates
+
+
+def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"number": number, "text": one_line(item.window.text)}
+
+
+def read_sides(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
+    """Answers to yes-or-no questions, given as two lists of numbers."""
+    return {n - 1: answer(yes) for n, yes in sides(text, *_SIDES, len(items)).items()}
+
+
+def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
+    windows = [item.window for item in items]
+    fires, chances = labeler.fires(rule, windows), labeler.matches(rule, windows)
+    return [Judgment(i, answer(f), c) for i, f, c in zip(items, fires, chances, strict=True)]
+
+
+_SIDES = ("match", "no_match")
+SCHEMA = two_lists(*_SIDES)
+
+SCORER = Scorer(
+    name=NAME,
+    metric=METRIC,
+    plan=plan,
+    reduce=reduce,
+    task=Task(SCHEMA, _render, read_sides, lambda _: 4),
+    counts=counts,
+    by_rule=_by_rule,
+)

@@ -1,137 +1,50 @@
-"""A language model as judge: one label, many windows a request, what is missing asked again."""
+"""A language model as judge: one label, many items a request, what is missing asked again."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from autointerp.evidence.text import one_line, token_list
-from autointerp.evidence.window import Window
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, ReplySchema
-from autointerp.llm.structured import items
-from autointerp.scoring import detection, simulation
-from autointerp.scoring.scorer import Judged, Judgment
+from autointerp.llm.request import ChatRequest
+from autointerp.scoring.scorer import Judged, Judgment, Plan, Scorer
 from autointerp.vocabulary import Vocabulary
 
-_TRIES = 2  # times a window is asked about before it counts as missing
+_TRIES = 2  # times an item is asked about before it counts as missing
 _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
-
-
-def _schema(key: str, field_name: str, value: dict[str, Any]) -> ReplySchema:
-    """A list under `key` of objects with a window's number, `w`, and what is said of it."""
-    item = {
-        "type": "object",
-        "properties": {"w": {"type": "integer"}, field_name: value},
-        "required": ["w", field_name],
-        "additionalProperties": False,
-    }
-    return ReplySchema(
-        key,
-        {
-            "type": "object",
-            "properties": {key: {"type": "array", "items": item}},
-            "required": [key],
-            "additionalProperties": False,
-        },
-    )
+_ENVELOPE_TOKENS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
+    """`items`: at most so many in a request."""
+
     model: str
     temperature: float
-
-
-@dataclass(frozen=True)
-class Task:
-    """How one scorer asks and reads: the rest of a judge's work is the same for all."""
-
-    name: str
-    render: Callable[[int, Window, Vocabulary], dict[str, Any]]
-    schema: ReplySchema
-    read: Callable[[Mapping[str, Any], Window], np.ndarray | None]
-    reply_tokens: Callable[[Window], int]
-    judgment: Callable[[Window, np.ndarray | None, float], Judgment]
-
-
-def _render_text(number: int, window: Window, _vocabulary: Vocabulary) -> dict[str, Any]:
-    return {"number": number, "text": one_line(window.text)}
-
-
-def _read_match(item: Mapping[str, Any], _window: Window) -> np.ndarray | None:
-    match = item.get("match")
-    if isinstance(match, bool) or match in (0, 1):
-        return np.array([bool(match)], dtype=np.float32)
-    return None
-
-
-def _render_tokens(number: int, window: Window, vocabulary: Vocabulary) -> dict[str, Any]:
-    ids = window.token_ids.tolist()
-    return {"number": number, "length": len(ids), "tokens": token_list(ids, vocabulary)}
-
-
-def _read_activations(item: Mapping[str, Any], window: Window) -> np.ndarray | None:
-    values = item.get("activations")
-    if not isinstance(values, list) or len(values) != len(window.token_ids):
-        return None
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) != len(values) or not all(0 <= v <= simulation.HIGHEST for v in numbers):
-        return None
-    return np.array(numbers, dtype=np.float32)
-
-
-def _detection_judgment(window: Window, value: np.ndarray | None, _maximum: float) -> Judgment:
-    return detection.judgment(window, None if value is None else bool(value[0]))
-
-
-TASKS = {
-    detection.NAME: Task(
-        detection.NAME,
-        _render_text,
-        _schema("answers", "match", {"type": "boolean"}),
-        _read_match,
-        lambda _: 16,
-        _detection_judgment,
-    ),
-    simulation.NAME: Task(
-        simulation.NAME,
-        _render_tokens,
-        _schema("windows", "activations", {"type": "array", "items": {"type": "integer"}}),
-        _read_activations,
-        lambda window: 20 + 3 * len(window.token_ids),
-        simulation.judgment,
-    ),
-}
-
-
-def _number(value: object) -> int:
-    """A window's number, which some models write as a string; 0 for anything else."""
-    if isinstance(value, str) and value.isdecimal():
-        return int(value[:9])
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    items: int
 
 
 @dataclass(frozen=True)
 class JudgeJob:
-    """Judge windows of one feature by one label, its own or, for the null, another's."""
+    """Judge a plan's items by one label, the feature's own or, for the null, another's.
 
-    task: Task
-    feature: int
+    `enough` says, between requests, whether what was judged suffices: the rest is not asked.
+    """
+
+    scorer: Scorer
+    plan: Plan
     label_of: int
     label: str
-    max_activation: float
-    windows: Sequence[Window]
     prompt: Prompt
     vocabulary: Vocabulary
     settings: JudgeSettings
-    todo: tuple[int, ...]  # indices of windows still to ask about
+    todo: tuple[int, ...]  # indices of items still to ask about
+    enough: Callable[[Judged], bool] | None = None
     answers: Mapping[int, np.ndarray] = field(default_factory=dict)
     asked: Mapping[int, int] = field(default_factory=dict)  # times asked in vain, by index
-    chunk: int = 1 << 30  # windows a request
+    chunk: int | None = None  # items a request, where fewer than the settings allow
     attempt: int = 0
     room: int = 1
     prompt_tokens: int = 0
@@ -139,24 +52,24 @@ class JudgeJob:
     cost_usd: float = 0.0
 
     def _now(self) -> tuple[int, ...]:
-        return self.todo[: self.chunk]
+        return self.todo[: self.chunk or self.settings.items]
 
     def messages(self) -> list[dict[str, str]]:
         shown = [
-            self.task.render(number, self.windows[i], self.vocabulary)
+            self.scorer.task.render(number, self.plan.items[i], self.vocabulary)
             for number, i in enumerate(self._now(), 1)
         ]
         return self.prompt.messages(label=self.label, windows=shown)
 
     def request(self) -> ChatRequest:
-        now = self._now()
-        tokens = 50 + sum(self.task.reply_tokens(self.windows[i]) for i in now)
+        task = self.scorer.task
+        tokens = sum(task.reply_tokens(self.plan.items[i]) for i in self._now())
         return ChatRequest(
             model=self.settings.model,
             messages=tuple(self.messages()),
-            max_tokens=self.room * tokens,
+            max_tokens=self.room * (_ENVELOPE_TOKENS + tokens),
             temperature=self.settings.temperature,
-            schema=self.task.schema,
+            schema=task.schema,
             attempt=self.attempt,
         )
 
@@ -175,49 +88,50 @@ class JudgeJob:
             return job._less(now, outcome.message)
         if outcome.refused:
             return job._less(now, "the model refused to answer")
-        new: dict[int, np.ndarray] = {}
-        for item in items(outcome.text, self.task.schema.name):
-            number = _number(item.get("w"))
-            if 1 <= number <= len(now) and now[number - 1] not in new:
-                value = self.task.read(item, self.windows[now[number - 1]])
-                if value is not None:
-                    new[now[number - 1]] = value
+        shown = [self.plan.items[i] for i in now]
+        read = self.scorer.task.read(outcome.text, shown)
+        new = {now[place]: value for place, value in read.items()}
         if outcome.finish_reason == "length" and not new and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.
             return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
         asked = dict(self.asked) | {i: self.asked.get(i, 0) + 1 for i in now if i not in new}
-        todo = tuple(i for i in self.todo if i not in new and asked.get(i, 0) < _TRIES)
+        again = tuple(i for i in now if i not in new and asked[i] < _TRIES)
         job = replace(
             job,
             answers={**self.answers, **new},
             asked=asked,
-            todo=todo,
-            attempt=self.attempt + 1,
+            todo=again + self.todo[len(now) :],
+            # What is asked again must not find the reply that lacked it in the journal.
+            attempt=self.attempt + 1 if again else self.attempt,
         )
-        if todo:
+        if job.todo and not (self.enough is not None and self.enough(job._judged(None))):
             return Step(follow_ups=[job])
         return Step(results=[job._judged(None)])
 
     def _less(self, now: tuple[int, ...], why: str) -> Step[Judged]:
-        """Ask about fewer windows at once; one that cannot be asked about by itself is missing."""
+        """Ask about fewer items at once; one that cannot be asked about by itself is missing."""
         if len(now) > 1:
             return Step(follow_ups=[replace(self, chunk=-(-len(now) // 2))])
-        todo = tuple(i for i in self.todo if i not in now)
+        asked = {**self.asked, now[0]: _TRIES}
+        todo = self.todo[1:]
         if todo:
-            return Step(follow_ups=[replace(self, todo=todo, chunk=1 << 30)])
-        return Step(results=[self._judged(why)])
+            return Step(follow_ups=[replace(self, asked=asked, todo=todo, chunk=None)])
+        return Step(results=[replace(self, asked=asked, todo=())._judged(why)])
 
     def _judged(self, error: str | None) -> Judged:
+        """What was asked and came out; where asking ended for a failure, all counts as asked."""
+        left = set() if error is not None else set(self.todo) - set(self.asked)
         judgments = [
-            self.task.judgment(window, self.answers.get(i), self.max_activation)
-            for i, window in enumerate(self.windows)
+            Judgment(item, self.answers.get(i))
+            for i, item in enumerate(self.plan.items)
+            if i not in left
         ]
-        missing = len(self.windows) - len(self.answers)
+        missing = len(judgments) - len(self.answers)
         if error is None and missing:
-            error = f"{missing} of {len(self.windows)} windows without a readable judgment"
+            error = f"{missing} of {len(judgments)} windows without a readable judgment"
         return Judged(
-            feature=self.feature,
-            scorer=self.task.name,
+            plan=self.plan,
+            scorer=self.scorer.name,
             label_of=self.label_of,
             judgments=judgments,
             prompt_tokens=self.prompt_tokens,

@@ -1,36 +1,71 @@
-"""What every scorer shares: choosing unseen windows, judged windows, and scores."""
+"""What every scorer shares: what there is to judge, what was said of it, and scores."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window import FeatureEvidence, Window, spread
-from autointerp.scoring.statistics import Estimate
+from autointerp.labeling.lexical import LexicalLabeler
+from autointerp.labeling.rules import Rule
+from autointerp.llm.request import ReplySchema
+from autointerp.scoring.statistics import Counts, Estimate
+from autointerp.scoring.strata import Stratum
+from autointerp.vocabulary import Vocabulary
+
+FIRES = "fires"  # the stratum of windows in which the feature fires
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One thing to judge, nearly always a window; `stratum` says what kind of one it is.
+
+    `truth` is what a perfect judge would say: float32 [1] (1: yes), or [length], one a token.
+    """
+
+    window: Window
+    stratum: str
+    truth: np.ndarray
+    marks: np.ndarray | None = None  # bool [length]: the tokens that are shown marked
+    beside: tuple[Window, ...] = ()  # windows that are shown together with it
 
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """What a judge said of one window; `prediction` is None where it could not be read.
+    """What a judge said of one item; `prediction` is None where it could not be read.
 
-    Detection predicts one number (1: the label matches), simulation one for each token, in the
-    units of `truth`.
+    `probability` is that of the item being a match, for a judge that gives one.
     """
 
-    window: Window
-    truth: np.ndarray  # float32 [1] or [length]
-    prediction: np.ndarray | None  # float32, shape of truth
+    item: Item
+    prediction: np.ndarray | None  # float32, shape of the truth
     probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What one scorer asks of one feature, in the order in which it is asked.
+
+    `density` is the share of the corpus's windows in which the feature fires, `shares` that of each
+    stratum among those in which it is silent.
+    """
+
+    feature: int
+    items: Sequence[Item]
+    density: float
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """All judgments of one scorer on one feature's windows, by the label of `label_of`.
+    """All judgments of one scorer on one feature's items, by the label of `label_of`.
 
     `unanswered` says that the judge could not be had, which another time may mend.
     """
 
-    feature: int
+    plan: Plan
     scorer: str
     label_of: int
     judgments: Sequence[Judgment]
@@ -40,19 +75,92 @@ class Judged:
     error: str | None = None
     unanswered: bool = False
 
+    @property
+    def feature(self) -> int:
+        return self.plan.feature
+
     def readable(self) -> list[Judgment]:
         return [j for j in self.judgments if j.prediction is not None]
+
+    def parse_rate(self) -> float:
+        """The share of judgments that could be read; NaN where nothing was asked."""
+        return len(self.readable()) / len(self.judgments) if self.judgments else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One row of `scores.parquet`."""
+    """One row of `scores.parquet`.
+
+    `null_value` is that of another feature's label on the same windows. `p_value`: the share of
+    such labels, over all features that have one, that do at least as well; `lift`: how much of the
+    way from their median to 1 the value goes.
+    """
 
     feature: int
     scorer: str
     metric: str
     estimate: Estimate
     null_value: float | None
+    parse_rate: float
+    p_value: float | None = None
+    lift: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a scorer may draw on for one feature: its windows, and silent ones by stratum."""
+
+    evidence: FeatureEvidence
+    corpus: Corpus
+    strata: Sequence[Stratum]
+    seed: int
+
+    def plan(self, items: Sequence[Item]) -> Plan:
+        """The items, shuffled so that their order says nothing of them, the same on every run."""
+        feature = self.evidence.feature
+        order = np.random.default_rng([self.seed, feature]).permutation(len(items))
+        shares = {s.name: s.share for s in self.strata}
+        return Plan(feature, [items[i] for i in order], self.evidence.window_density, shares)
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a language model is asked, and read: the template's name is the scorer's.
+
+    `render`: number and item → what the template shows of it. `read`: a reply and the items it is
+    about → predictions by their index, those that can be read.
+    """
+
+    schema: ReplySchema
+    render: Callable[[int, Item, Vocabulary], dict[str, Any]]
+    read: Callable[[str, Sequence[Item]], dict[int, np.ndarray]]
+    reply_tokens: Callable[[Item], int]
+
+
+RuleJudge = Callable[[LexicalLabeler, Rule, Sequence[Item]], list[Judgment]]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A way to put labels to the test.
+
+    `metric` is its main one, with a place of its own in the label table. `reduce`: metric →
+    estimate. `counts`: yes-or-no answers by stratum, from which the metric follows and asking may
+    stop early. `by_rule`: for a rule in place of a language model, None where a rule cannot.
+    `per_token`: truths and predictions are of tokens. `chance`: what a judge that knows nothing
+    gets, the null of scorers to which another feature's label says nothing.
+    """
+
+    name: str
+    metric: str
+    plan: Callable[[Material, int], Plan]
+    reduce: Callable[[Judged, int], dict[str, Estimate]]
+    task: Task
+    counts: Callable[[Judged], Counts] | None = None
+    by_rule: RuleJudge | None = None
+    per_token: bool = False
+    needs_label: bool = True
+    chance: float | None = None
 
 
 def activating(evidence: FeatureEvidence, n: int) -> list[Window]:
@@ -68,11 +176,6 @@ def activating(evidence: FeatureEvidence, n: int) -> list[Window]:
     return spread(sample, n)
 
 
-def silent(evidence: FeatureEvidence, n: int) -> list[Window]:
-    return evidence.of("score", "negative")[:n]
-
-
-def shuffled(windows: Sequence[Window], feature: int, seed: int) -> list[Window]:
-    """The windows in an order that says nothing of their class, the same on every run."""
-    order = np.random.default_rng([seed, feature]).permutation(len(windows))
-    return [windows[i] for i in order]
+def answer(yes: bool) -> np.ndarray:
+    """Truth or prediction of a question with two answers."""
+    return np.array([yes], dtype=np.float32)

@@ -1,34 +1,106 @@
 """Simulation: predict the activation on every token from the label (Bills et al. 2023)."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from autointerp.evidence.window import FeatureEvidence, Window
-from autointerp.scoring.scorer import Judged, Judgment, activating, shuffled, silent
+from autointerp.evidence.text import token_list
+from autointerp.evidence.window import Window
+from autointerp.labeling.lexical import LexicalLabeler
+from autointerp.labeling.rules import Rule
+from autointerp.llm.request import ReplySchema, list_of
+from autointerp.llm.structured import items as replied
+from autointerp.llm.structured import number_of
+from autointerp.scoring.scorer import (
+    FIRES,
+    Item,
+    Judged,
+    Judgment,
+    Material,
+    Plan,
+    Scorer,
+    Task,
+    activating,
+)
 from autointerp.scoring.statistics import Estimate, correlation
+from autointerp.scoring.strata import draw_uniform
+from autointerp.vocabulary import Vocabulary
 
 NAME = "simulation"
 METRIC = "correlation"
 HIGHEST = 10  # predictions run from 0 to this
+_SILENT = "silent"
 
 
-def plan(evidence: FeatureEvidence, windows: int, seed: int) -> list[Window]:
-    """Unseen windows to simulate: half activating, half silent, shuffled."""
+def plan(material: Material, windows: int) -> Plan:
+    """Unseen windows to simulate: half activating, half silent ones drawn from all of them.
+
+    Truths are on the scale 0 to HIGHEST, the feature's maximum being HIGHEST.
+    """
+    evidence, corpus = material.evidence, material.corpus
     half = windows // 2
-    chosen = activating(evidence, windows - half) + silent(evidence, half)
-    return shuffled(chosen, evidence.feature, seed)
+    scale = HIGHEST / evidence.max_activation if evidence.max_activation > 0 else 0.0
 
+    def item(window: Window, stratum: str) -> Item:
+        return Item(window, stratum, (window.activations * scale).astype(np.float32))
 
-def judgment(window: Window, predicted: np.ndarray | None, max_activation: float) -> Judgment:
-    """Truth and prediction on the scale 0 to HIGHEST, the feature's maximum being HIGHEST."""
-    scale = HIGHEST / max_activation if max_activation > 0 else 0.0
-    truth = (window.activations * scale).astype(np.float32)
-    prediction = None if predicted is None else predicted.astype(np.float32)
-    return Judgment(window, truth, prediction)
+    items = [item(w, FIRES) for w in activating(evidence, windows - half)]
+    drawn = draw_uniform(material.strata, half, evidence.feature, material.seed)
+    items += [item(corpus.silent_window(i), _SILENT) for i in drawn]
+    return material.plan(items)
 
 
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
     """Metric name → estimate, over all tokens of the windows with a readable simulation."""
     readable = judged.readable()
-    truths = [j.truth for j in readable]
+    truths = [j.item.truth for j in readable]
     predictions = [j.prediction for j in readable if j.prediction is not None]
     return {METRIC: correlation(truths, predictions, seed)}
+
+
+def _render(number: int, item: Item, vocabulary: Vocabulary) -> dict[str, Any]:
+    ids = item.window.token_ids.tolist()
+    return {"number": number, "length": len(ids), "tokens": token_list(ids, vocabulary)}
+
+
+def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
+    found: dict[int, np.ndarray] = {}
+    for entry in replied(text, "windows"):
+        place = number_of(entry.get("w")) - 1
+        if 0 <= place < len(items) and place not in found:
+            values = _activations(entry, len(items[place].truth))
+            if values is not None:
+                found[place] = values
+    return found
+
+
+def _activations(entry: Mapping[str, Any], length: int) -> np.ndarray | None:
+    values = entry.get("activations")
+    if not isinstance(values, list) or len(values) != length:
+        return None
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) != length or not all(0 <= v <= HIGHEST for v in numbers):
+        return None
+    return np.array(numbers, dtype=np.float32)
+
+
+def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
+    predicted = labeler.predict(rule, [item.window for item in items])
+    return [Judgment(i, p.astype(np.float32)) for i, p in zip(items, predicted, strict=True)]
+
+
+_SCHEMA: ReplySchema = list_of(
+    "windows",
+    {"w": {"type": "integer"}, "activations": {"type": "array", "items": {"type": "integer"}}},
+)
+
+SCORER = Scorer(
+    name=NAME,
+    metric=METRIC,
+    plan=plan,
+    reduce=reduce,
+    task=Task(_SCHEMA, _render, _read, lambda item: 20 + 3 * len(item.truth)),
+    by_rule=_by_rule,
+    per_token=True,
+)

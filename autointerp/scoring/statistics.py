@@ -1,6 +1,7 @@
 """Scores with intervals: numbers from truths and predictions, nothing else."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +22,33 @@ class Estimate:
 MISSING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Answers to yes-or-no questions by stratum: how many said yes, of how many.
+
+    `density` is the share of the corpus's windows in which the feature fires; `shares` that of each
+    silent stratum among the windows in which it does not. All others are strata in which it fires.
+    """
+
+    density: float
+    shares: Mapping[str, float]
+    yes: dict[str, int] = field(default_factory=dict)
+    n: dict[str, int] = field(default_factory=dict)
+
+    def add(self, stratum: str, said_yes: bool) -> None:
+        self.yes[stratum] = self.yes.get(stratum, 0) + said_yes
+        self.n[stratum] = self.n.get(stratum, 0) + 1
+
+    def firing(self) -> tuple[int, int]:
+        """Hits, of how many."""
+        names = [s for s in self.n if s not in self.shares]
+        return sum(self.yes[s] for s in names), sum(self.n[s] for s in names)
+
+    def silent(self) -> dict[str, tuple[int, int]]:
+        """Stratum → false alarms, of how many; those of which something was judged."""
+        return {s: (self.yes[s], self.n[s]) for s in self.shares if self.n.get(s)}
+
+
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % score interval of a proportion (Wilson 1927); the whole range for n = 0."""
     if n == 0:
@@ -31,53 +59,31 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def balanced_accuracy(truth: np.ndarray, prediction: np.ndarray) -> Estimate:
-    """Mean of the true positive and true negative rates; truth, prediction: bool [windows].
+def balanced_accuracy(counts: Counts, only: str | None = None) -> Estimate:
+    """Mean of the true positive and true negative rates.
 
-    The interval combines the two rates' Wilson intervals (MOVER: Zou and Donner 2008, section 2).
-    Missing where either class has no window.
+    The true negative rate is that of windows drawn from all in which the feature is silent: the
+    strata's rates weighted by their shares; or that of the stratum `only`. The interval combines
+    the Wilson intervals of all rates (MOVER: Zou and Donner 2008, section 2). Missing where nothing
+    was judged on one side.
     """
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if positives == 0 or negatives == 0:
+    hits, positives = counts.firing()
+    silent = counts.silent()
+    if only is not None:
+        silent = {only: silent[only]} if only in silent else {}
+    if positives == 0 or not silent:
         return MISSING
-    hits = int((truth & prediction).sum())
-    rejections = int((~truth & ~prediction).sum())
-    rates = hits / positives, rejections / negatives
-    low_1, high_1 = wilson(hits, positives)
-    low_2, high_2 = wilson(rejections, negatives)
-    value = (rates[0] + rates[1]) / 2
-    below = np.hypot(rates[0] - low_1, rates[1] - low_2) / 2
-    above = np.hypot(high_1 - rates[0], high_2 - rates[1]) / 2
-    return Estimate(value, float(value - below), float(value + above), len(truth))
-
-
-def population(
-    truth: np.ndarray, prediction: np.ndarray, window_density: float, seed: int
-) -> dict[str, Estimate]:
-    """Precision, recall and F1 over the corpus's windows; truth, prediction: bool [windows].
-
-    The judged windows are half activating, the corpus is not: rates within each class are weighted
-    by the share of windows in which the feature fires. Values are medians and intervals quantiles
-    over draws of the two rates from their Jeffreys posteriors, because no false positive among a
-    few dozen silent windows does not mean none in the corpus.
-    """
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    names = ("population_precision", "population_recall", "population_f1")
-    if positives == 0 or negatives == 0 or not 0 < window_density < 1:
-        return dict.fromkeys(names, MISSING)
-    rng = np.random.default_rng(seed)
-    hits = int((truth & prediction).sum())
-    alarms = int((~truth & prediction).sum())
-    recall = rng.beta(hits + 0.5, positives - hits + 0.5, _DRAWS)
-    alarm_rate = rng.beta(alarms + 0.5, negatives - alarms + 0.5, _DRAWS)
-    found = recall * window_density
-    precision = found / (found + alarm_rate * (1 - window_density))
-    f1 = 2 * precision * recall / (precision + recall)
-    estimates = {}
-    for name, draws in zip(names, (precision, recall, f1), strict=True):
-        median, low, high = np.quantile(draws, (0.5, 0.025, 0.975)).tolist()
-        estimates[name] = Estimate(median, low, high, len(truth))
-    return estimates
+    total = sum(counts.shares[s] for s in silent)
+    rates = [(0.5, hits, positives)]
+    rates += [(counts.shares[s] / total / 2, n - k, n) for s, (k, n) in silent.items()]
+    value = below = above = 0.0
+    for weight, k, n in rates:
+        low, high = wilson(k, n)
+        value += weight * k / n
+        below += (weight * (k / n - low)) ** 2
+        above += (weight * (high - k / n)) ** 2
+    n = sum(n for _, _, n in rates)
+    return Estimate(value, value - float(np.sqrt(below)), value + float(np.sqrt(above)), n)
 
 
 def _moments(truth: np.ndarray, prediction: np.ndarray) -> list[float]:

@@ -18,6 +18,7 @@ from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, working_bytes
+from autointerp.evidence.corpus import sampled, write_corpus
 from autointerp.evidence.directions import Directions, Ranked, decoder_neighbours, output_tokens
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
@@ -57,8 +58,6 @@ def collect_settings(config: RunConfig) -> CollectSettings:
         SelectionSpec("negative", "validate", few),
         SelectionSpec("top", "score", score),
         SelectionSpec("sample", "score", score),
-        SelectionSpec("negative", "score", score),
-        SelectionSpec("near_miss", "score", config.near_miss_windows),
     )
     return CollectSettings(
         length=config.window_length,
@@ -67,6 +66,7 @@ def collect_settings(config: RunConfig) -> CollectSettings:
         seed=config.seed,
         repeats=config.repeats,
         masks=config.mask_names(),
+        corpus=config.corpus_windows,
     )
 
 
@@ -82,7 +82,7 @@ def _is_done(job: Job, inputs: str) -> bool:
     run = job.run
     if run.stage(NAME).get("inputs") != inputs:
         return False
-    if not all(f.is_file() for f in (run.windows, run.features, run.vocabulary)):
+    if not all(f.is_file() for f in (run.windows, run.features, run.corpus, run.vocabulary)):
         return False
     return set(job.features) <= collected_features(run.features)
 
@@ -181,7 +181,7 @@ def run(job: Job) -> None:
     if settings.length > length:
         say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
     tiles = _tiles(job, min(settings.length, length), settings)
-    tables, counters, sketches = [], [], []
+    tables, counters, sketches, corpus = [], [], [], []
     windows = shared = repeated = 0
     with job.recorded(NAME, inputs) as details:
         vocabulary = source.words()
@@ -204,9 +204,11 @@ def run(job: Job) -> None:
                 tables.append(features_table(collector, job.coder_name, vocabulary, found))
                 counters.append(collector.statistics.counters())
                 sketches.append(collector.statistics.sketches())
+                corpus.append(sampled(collector.corpus, encoded))
         with atomic_path(files.vocabulary) as temporary:
             vocabulary.save(temporary)
         write_features(tables, counters, sketches, files.features)
+        write_corpus(corpus, vocabulary, files.corpus)
         size = files.windows.stat().st_size
         say(
             f"collect: {windows:,} windows in {size / 1e6:,.1f} MB, "

@@ -1,13 +1,13 @@
 """score: labels + unseen windows → predictions.parquet, scores.parquet and the label table."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from autointerp.errors import UserError
+from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
-from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.files import atomic_path
 from autointerp.job import Job
 from autointerp.labeling import lexical
@@ -16,11 +16,13 @@ from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.labeling.rules import Rule
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
-from autointerp.scoring import detection, simulation
-from autointerp.scoring.judge import TASKS, JudgeJob, JudgeSettings
+from autointerp.scoring import SCORERS
+from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners, null_sample
-from autointerp.scoring.scorer import Judged, Score
-from autointerp.scoring.statistics import Estimate as Interval
+from autointerp.scoring.scorebook import Scorebook
+from autointerp.scoring.scorer import Judged, Material, Plan, Scorer
+from autointerp.scoring.sequential import anytime_balanced_accuracy
+from autointerp.scoring.strata import strata_of
 from autointerp.stages import label, model
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.estimate import Estimate, labeling_tokenizer
@@ -38,6 +40,38 @@ _FEWEST_NULLS = 50  # features with a null, so that the nulls together say somet
 _PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What is read to score a run."""
+
+    job: Job
+
+    @cached_property
+    def store(self) -> EvidenceStore:
+        return EvidenceStore(self.job.run.windows, self.job.run.features)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus.read(self.job.run.corpus)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.load(self.job.run.vocabulary)
+
+    def plans(self, features: list[int]) -> Iterator[tuple[Scorer, Plan]]:
+        """What every scorer asks of every feature."""
+        for evidence in self.store.read(features):
+            strata = strata_of(self.corpus, evidence)
+            material = Material(evidence, self.corpus, strata, self.job.config.seed)
+            for name in self.job.config.scorer_names():
+                yield SCORERS[name], SCORERS[name].plan(material, _windows(self.job, name))
+
+
+def _windows(job: Job, scorer: str) -> int:
+    number: int = getattr(job.config, f"{scorer}_windows")
+    return number
+
+
 def _prompts(job: Job) -> dict[str, Prompt]:
     if not job.config.uses_model():
         return {}
@@ -52,13 +86,13 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
         judge = {
             "judge": model.identity(config),
             "prompts": {name: prompt.hash for name, prompt in _prompts(job).items()},
+            "items": config.judge_items,
+            "precision": config.precision,
         }
     return fingerprint(
         evidence=evidence_identity(job.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
-        scorers=config.scorer_names(),
-        detection_windows=config.detection_windows,
-        simulation_windows=config.simulation_windows,
+        scorers={name: _windows(job, name) for name in config.scorer_names()},
         null_share=config.null_share,
         seed=config.seed,
         **judge,
@@ -74,12 +108,6 @@ def is_done(job: Job) -> bool:
     if record.get("unanswered", 0) > 0:
         return False
     return record.get("inputs") == _inputs(job, read_drafts(files.drafts))
-
-
-def plan(job: Job, scorer: str, evidence: FeatureEvidence) -> list[Window]:
-    if scorer == detection.NAME:
-        return detection.plan(evidence, job.config.detection_windows, job.config.seed)
-    return simulation.plan(evidence, job.config.simulation_windows, job.config.seed)
 
 
 def _nulls(job: Job, drafts: Mapping[int, Draft], store: EvidenceStore) -> dict[int, int]:
@@ -102,78 +130,20 @@ def _null_sample(job: Job, features: list[int]) -> set[int]:
     return null_sample(features, share, fewest, job.config.seed)
 
 
-class _Scorebook:
-    """Turns judgments into scores; holds judgments only until a feature's null is there too."""
-
-    def __init__(self, job: Job, store: EvidenceStore, nulls: Mapping[int, int]) -> None:
-        self._job = job
-        self._store = store
-        self._nulls = nulls
-        self._waiting: dict[tuple[int, str], list[Judged]] = defaultdict(list)
-        self.scores: dict[int, list[Score]] = defaultdict(list)
-        self.spent: dict[int, list[Judged]] = defaultdict(list)
-
-    def take(self, judged: Judged) -> bool:
-        """Take one judgment; True when it completes its feature's score."""
-        key = (judged.feature, judged.scorer)
-        self._waiting[key].append(judged)
-        expected = 2 if judged.feature in self._nulls else 1
-        if len(self._waiting[key]) < expected:
-            return False
-        parts = self._waiting.pop(key)
-        own = next(j for j in parts if j.label_of == j.feature)
-        null = next((j for j in parts if j.label_of != j.feature), None)
-        null_estimates = {} if null is None else self._estimates(null)
-        for metric, estimate in self._estimates(own).items():
-            against = null_estimates.get(metric)
-            value = None if against is None else against.value
-            self.scores[own.feature].append(Score(own.feature, own.scorer, metric, estimate, value))
-        self.spent[own.feature] += [_without_judgments(j) for j in parts]
-        return True
-
-    def _estimates(self, judged: Judged) -> dict[str, Interval]:
-        seed = self._job.config.seed
-        if judged.scorer == detection.NAME:
-            density = self._store.statistics[judged.feature]["window_density"]
-            return detection.reduce(judged, density, seed)
-        return simulation.reduce(judged, seed)
-
-
-def _without_judgments(judged: Judged) -> Judged:
-    return Judged(
-        judged.feature,
-        judged.scorer,
-        judged.label_of,
-        (),
-        judged.prompt_tokens,
-        judged.completion_tokens,
-        judged.cost_usd,
-        judged.error if judged.label_of == judged.feature else None,
-    )
-
-
 def run(job: Job) -> None:
     """Score every label on unseen windows, unless that is done from the same inputs."""
     files, config = job.run, job.config
     if is_done(job):
         say(f"score: done already, {files.labels}")
         return
-    store = EvidenceStore(files.windows, files.features)
-    vocabulary = Vocabulary.load(files.vocabulary)
+    inputs = _Inputs(job)
+    store = inputs.store
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
-    # Other evidence may be split otherwise: the labeler may have seen what would score it.
-    if not files.stage(label.NAME):
-        raise UserError(f"the labels in {files.path} are not finished: run `autointerp label`")
-    if files.stage(label.NAME).get("evidence") != evidence_identity(files):
-        raise UserError(
-            f"the labels in {files.path} come from other evidence: run `autointerp label` first"
-        )
-    if not config.uses_model() and any(d.label and not d.rule for d in drafts.values()):
-        raise UserError(f"the labels in {files.path} are no rules: name a judge with --model")
+    _check(job, drafts)
     nulls = _nulls(job, drafts, store)
     prompts = _prompts(job)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
-    book = _Scorebook(job, store, nulls)
+    book = Scorebook(nulls, config.seed, config.precision)
     stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job, list(drafts.values()))) as details:
         with atomic_path(files.predictions) as temporary:
@@ -192,30 +162,31 @@ def run(job: Job) -> None:
                     answering = model.check_endpoint(config)
 
                     def jobs() -> Iterator[JudgeJob]:
-                        return _judge_jobs(job, store, vocabulary, drafts, labeled, nulls, prompts)
+                        return _judge_jobs(inputs, drafts, labeled, nulls, prompts)
 
                     asked = model.ask(job, answering, jobs, take, progress)
                     stopped = asked.stopped
                     details["asked"] = asdict(asked.totals)
                 else:
-                    for judged in _judge_by_rules(job, store, vocabulary, drafts, labeled, nulls):
+                    for judged in _judge_by_rules(inputs, drafts, labeled, nulls):
                         take(judged)
             writer.close()
-        scores = [score for of_feature in book.scores.values() for score in of_feature]
+        scores = book.scores()
         hashes = {name: prompt.hash for name, prompt in prompts.items()}
-        write_scores(job.coder_name, scores, labeler_name(job), hashes, files.scores)
+        every = (score for of_feature in scores.values() for score in of_feature)
+        write_scores(job.coder_name, every, labeler_name(job), hashes, files.scores)
         write_labels(
             job.coder_name,
             drafts.values(),
             store.statistics,
-            book.scores,
+            scores,
             book.spent,
             model.is_priced(config),
             files.labels,
         )
         details["judge"] = labeler_name(job)
         details["prompt_hashes"] = hashes
-        details["scored"] = len(book.scores)
+        details["scored"] = len(scores)
         details["evidence"] = evidence_identity(files)
         if details.get("unanswered"):
             say(
@@ -223,91 +194,102 @@ def run(job: Job) -> None:
                 f"({details['unanswered_for']}): the next run asks for them again"
             )
         if stopped is not None:
-            say(f"score: {len(book.scores):,} of {len(labeled):,} scored; the same command goes on")
+            say(f"score: {len(scores):,} of {len(labeled):,} scored; the same command goes on")
             raise stopped
 
 
+def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
+    """Raises UserError where the labels are not to be scored, or not by what is at hand."""
+    files, config = job.run, job.config
+    if not files.stage(label.NAME):
+        raise UserError(f"the labels in {files.path} are not finished: run `autointerp label`")
+    # Other evidence may be split otherwise: the labeler may have seen what would score it.
+    if files.stage(label.NAME).get("evidence") != evidence_identity(files):
+        raise UserError(
+            f"the labels in {files.path} come from other evidence: run `autointerp label` first"
+        )
+    if config.uses_model():
+        return
+    if any(d.label and not d.rule for d in drafts.values()):
+        raise UserError(f"the labels in {files.path} are no rules: name a judge with --model")
+    for name in config.scorer_names():
+        if SCORERS[name].by_rule is None:
+            raise UserError(f"rules cannot do {name}: name a judge with --model")
+
+
 def _judge_by_rules(
-    job: Job,
-    store: EvidenceStore,
-    vocabulary: Vocabulary,
+    inputs: _Inputs,
     drafts: Mapping[int, Draft],
     labeled: list[int],
     nulls: Mapping[int, int],
 ) -> Iterator[Judged]:
     """A lexical label is its own judge: the rule says what it fires on."""
-    labeler = lexical.LexicalLabeler(vocabulary)
+    labeler = lexical.LexicalLabeler(inputs.vocabulary)
     rules = {f: Rule.from_json(drafts[f].rule or "") for f in labeled}
-    for evidence in store.read(labeled):
-        feature = evidence.feature
-        for scorer in job.config.scorer_names():
-            windows = plan(job, scorer, evidence)
-            for label_of in (feature, nulls.get(feature)):
-                if label_of is None:
-                    continue
-                rule = rules[label_of]
-                if scorer == detection.NAME:
-                    judgments = [
-                        detection.judgment(window, match, probability)
-                        for window, match, probability in zip(
-                            windows,
-                            labeler.fires(rule, windows),
-                            labeler.matches(rule, windows),
-                            strict=True,
-                        )
-                    ]
-                else:
-                    judgments = [
-                        simulation.judgment(window, predicted, evidence.max_activation)
-                        for window, predicted in zip(
-                            windows, labeler.predict(rule, windows), strict=True
-                        )
-                    ]
-                yield Judged(feature, scorer, label_of, judgments)
+    for scorer, plan in inputs.plans(labeled):
+        assert scorer.by_rule is not None
+        for label_of in _labels_for(scorer, plan.feature, nulls):
+            judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
+            yield Judged(plan, scorer.name, label_of, judgments)
+
+
+def _labels_for(scorer: Scorer, feature: int, nulls: Mapping[int, int]) -> list[int]:
+    """Whose labels are judged on a feature's windows: its own and, for the null, another's."""
+    if scorer.needs_label and feature in nulls:
+        return [feature, nulls[feature]]
+    return [feature]
 
 
 def _judge_jobs(
-    job: Job,
-    store: EvidenceStore,
-    vocabulary: Vocabulary,
+    inputs: _Inputs,
     drafts: Mapping[int, Draft],
     labeled: list[int],
     nulls: Mapping[int, int],
     prompts: Mapping[str, Prompt],
 ) -> Iterator[JudgeJob]:
-    config = job.config
-    settings = JudgeSettings(model.model_name(config), config.temperature)
-    for evidence in store.read(labeled):
-        feature = evidence.feature
-        for scorer, prompt in prompts.items():
-            windows = plan(job, scorer, evidence)
-            for label_of in (feature, nulls.get(feature)):
-                if label_of is None:
-                    continue
-                draft = drafts.get(label_of)
-                yield JudgeJob(
-                    task=TASKS[scorer],
-                    feature=feature,
-                    label_of=label_of,
-                    label=(draft.label if draft else None) or _PLACEHOLDER_LABEL,
-                    max_activation=evidence.max_activation,
-                    windows=windows,
-                    prompt=prompt,
-                    vocabulary=vocabulary,
-                    settings=settings,
-                    todo=tuple(range(len(windows))),
-                )
+    config = inputs.job.config
+    settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
+    for scorer, plan in inputs.plans(labeled):
+        for label_of in _labels_for(scorer, plan.feature, nulls):
+            draft = drafts.get(label_of)
+            yield JudgeJob(
+                scorer=scorer,
+                plan=plan,
+                label_of=label_of,
+                label=(draft.label if draft else None) or _PLACEHOLDER_LABEL,
+                prompt=prompts[scorer.name],
+                vocabulary=inputs.vocabulary,
+                settings=settings,
+                todo=tuple(range(len(plan.items))),
+                enough=_enough(scorer, config.precision),
+            )
+
+
+def _enough(scorer: Scorer, precision: float | None) -> Callable[[Judged], bool] | None:
+    """Whether the interval is as narrow as is asked for; None where all is to be judged."""
+    counts = scorer.counts
+    if counts is None or precision is None:
+        return None
+
+    def narrow(judged: Judged) -> bool:
+        found = anytime_balanced_accuracy(counts(judged))
+        return found.n > 0 and (found.ci_high - found.ci_low) / 2 <= precision
+
+    return narrow
 
 
 def estimate(job: Job) -> Estimate:
     """What the stage would send; labels that are still to come are taken as twelve words."""
-    store = EvidenceStore(job.run.windows, job.run.features)
-    vocabulary = Vocabulary.load(job.run.vocabulary)
+    inputs = _Inputs(job)
     total = Estimate(labeling_tokenizer(job.config))
-    labelable = [f for f in job.features if store.statistics[f]["n_active"] > 0]
+    labelable = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
     drawn = _null_sample(job, labelable) if len(labelable) > 1 else set()
     nulls = dict.fromkeys(drawn, -1)
-    for request in _judge_jobs(job, store, vocabulary, {}, labelable, nulls, _prompts(job)):
-        tokens = sum(request.task.reply_tokens(w) for w in request.windows)
-        total.add(request.request(), tokens)
+    for request in _judge_jobs(inputs, {}, labelable, nulls, _prompts(job)):
+        task, items = request.scorer.task, request.plan.items
+        size = request.settings.items
+        for begin in range(0, len(items), size):
+            part = range(begin, min(begin + size, len(items)))
+            tokens = sum(task.reply_tokens(items[i]) for i in part)
+            total.add(replace(request, todo=tuple(part)).request(), tokens)
     return total

@@ -1,48 +1,59 @@
 """The columns of the tables a run writes."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+from autointerp.scoring import SCORERS
+
+SCHEMA_VERSION = "2"
 
 
 def _estimate(name: str) -> list[tuple[str, pa.DataType]]:
     return [(f"{name}{suffix}", pa.float32()) for suffix in ("", "_ci_low", "_ci_high")]
 
 
-LABELS = pa.schema(
-    [
-        ("coder", pa.string()),
-        ("feature", pa.int32()),
-        ("status", pa.string()),
-        ("label", pa.string()),
-        ("reason", pa.string()),
-        ("confidence", pa.float32()),
-        ("labeler", pa.string()),
-        ("prompt_hash", pa.string()),
-        ("density", pa.float32()),
-        ("max_activation", pa.float32()),
-        ("n_active", pa.int64()),
-        ("top_tokens", pa.list_(pa.string())),
-        ("detection_balanced_accuracy", pa.float32()),
-        ("detection_ci_low", pa.float32()),
-        ("detection_ci_high", pa.float32()),
-        ("detection_null", pa.float32()),
-        ("detection_n", pa.int32()),
-        *_estimate("population_f1"),
-        *_estimate("population_precision"),
-        *_estimate("population_recall"),
-        ("simulation_correlation", pa.float32()),
-        ("simulation_ci_low", pa.float32()),
-        ("simulation_ci_high", pa.float32()),
-        ("simulation_null", pa.float32()),
-        ("simulation_n", pa.int32()),
-        ("prompt_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-        ("cost_usd", pa.float64()),
-        ("error", pa.string()),
-    ],
-    metadata={"schema_version": SCHEMA_VERSION},
-)
+def _scorer(name: str, metric: str) -> list[tuple[str, pa.DataType]]:
+    numbers = [metric, "ci_low", "ci_high", "null", "p_value", "parse_rate"]
+    columns = [(f"{name}_{number}", pa.float32()) for number in numbers]
+    return [*columns, (f"{name}_n", pa.int32())]
+
+
+_ALWAYS = ("detection", "simulation")  # have columns whether they were asked for or not
+
+
+def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
+    """The columns of `labels.parquet` where these scorers, besides the usual ones, have scored."""
+    names = dict.fromkeys([*_ALWAYS, *scorers])
+    return pa.schema(
+        [
+            ("coder", pa.string()),
+            ("feature", pa.int32()),
+            ("status", pa.string()),
+            ("label", pa.string()),
+            ("reason", pa.string()),
+            ("confidence", pa.float32()),
+            ("labeler", pa.string()),
+            ("prompt_hash", pa.string()),
+            ("density", pa.float32()),
+            ("max_activation", pa.float32()),
+            ("n_active", pa.int64()),
+            ("top_tokens", pa.list_(pa.string())),
+            *(column for n in names for column in _scorer(n, SCORERS[n].metric)),
+            ("near_miss_balanced_accuracy", pa.float32()),
+            *_estimate("population_f1"),
+            *_estimate("population_precision"),
+            *_estimate("population_recall"),
+            *_estimate("population_mcc"),
+            ("flags", pa.list_(pa.string())),
+            ("prompt_tokens", pa.int64()),
+            ("completion_tokens", pa.int64()),
+            ("cost_usd", pa.float64()),
+            ("error", pa.string()),
+        ],
+        metadata={"schema_version": SCHEMA_VERSION},
+    )
+
 
 SCORES = pa.schema(
     [
@@ -54,20 +65,26 @@ SCORES = pa.schema(
         ("ci_low", pa.float32()),
         ("ci_high", pa.float32()),
         ("null_value", pa.float32()),
+        ("p_value", pa.float32()),
+        ("lift", pa.float32()),
         ("n", pa.int32()),
+        ("parse_rate", pa.float32()),
         ("judge", pa.string()),
         ("prompt_hash", pa.string()),
     ],
     metadata={"schema_version": SCHEMA_VERSION},
 )
 
-# Detection fills truth and prediction, simulation token_truth and token_prediction.
+# Answers to questions fill truth and prediction, simulation token_truth and token_prediction.
 PREDICTIONS = pa.schema(
     [
         ("coder", pa.string()),
         ("feature", pa.int32()),
         ("scorer", pa.string()),
         ("window", pa.struct([("kind", pa.string()), ("rank", pa.int32())])),
+        ("stratum", pa.string()),
+        ("quantile", pa.float32()),  # of the window's peak among the feature's firings
+        ("marks", pa.list_(pa.int16())),  # places of the tokens that were shown marked
         ("label_of", pa.int32()),
         ("truth", pa.float32()),
         ("prediction", pa.float32()),

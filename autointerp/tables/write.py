@@ -6,18 +6,20 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
 from autointerp.labeling.labeler import Draft
-from autointerp.scoring import detection, simulation
+from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Score
-from autointerp.tables.schema import LABELS, PREDICTIONS, SCORES
+from autointerp.tables.schema import PREDICTIONS, SCORES, labels_schema
 
 _ROW_GROUP = 65_536
 _FLUSH_ROWS = 20_000
+_PARSED = 0.9  # of the judgments, below which a score is flagged
 
 
 def write_table(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
@@ -60,17 +62,21 @@ def _number(value: float | None) -> float | None:
 
 
 def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
+    columns: dict[str, Any] = {"flags": []}
     for score in scores:
         estimate = score.estimate
-        if score.metric in (detection.METRIC, simulation.METRIC):
+        if score.metric == SCORERS[score.scorer].metric:
             columns |= {
                 f"{score.scorer}_{score.metric}": _number(estimate.value),
                 f"{score.scorer}_ci_low": _number(estimate.ci_low),
                 f"{score.scorer}_ci_high": _number(estimate.ci_high),
                 f"{score.scorer}_null": _number(score.null_value),
+                f"{score.scorer}_p_value": _number(score.p_value),
+                f"{score.scorer}_parse_rate": _number(score.parse_rate),
                 f"{score.scorer}_n": estimate.n,
             }
+            if score.parse_rate < _PARSED:
+                columns["flags"].append(f"{score.scorer}_parse_rate")
         else:
             columns |= {
                 score.metric: _number(estimate.value),
@@ -118,7 +124,8 @@ def write_labels(
         )
     for row in rows:
         row.pop("rule")
-    write_table(rows, LABELS, path)
+    scorers = {score.scorer for of_feature in scores.values() for score in of_feature}
+    write_table(rows, labels_schema(s for s in SCORERS if s in scorers), path)
 
 
 def write_scores(
@@ -135,7 +142,10 @@ def write_scores(
             "ci_low": _number(score.estimate.ci_low),
             "ci_high": _number(score.estimate.ci_high),
             "null_value": _number(score.null_value),
+            "p_value": _number(score.p_value),
+            "lift": _number(score.lift),
             "n": score.estimate.n,
+            "parse_rate": _number(score.parse_rate),
             "judge": judge,
             "prompt_hash": prompt_hashes.get(score.scorer),
         }
@@ -154,22 +164,26 @@ class PredictionWriter:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, judged: Judged) -> None:
-        per_token = judged.scorer == simulation.NAME
+        per_token = SCORERS[judged.scorer].per_token
         for j in judged.judgments:
+            window, marks = j.item.window, j.item.marks
             row: dict[str, Any] = {
                 "coder": self._coder,
                 "feature": judged.feature,
                 "scorer": judged.scorer,
-                "window": {"kind": j.window.kind, "rank": j.window.rank},
+                "window": {"kind": window.kind, "rank": window.rank},
+                "stratum": j.item.stratum,
+                "quantile": window.quantile,
+                "marks": None if marks is None else np.flatnonzero(marks),
                 "label_of": judged.label_of,
                 "probability": j.probability,
                 "parsed": j.prediction is not None,
             }
             if per_token:
-                row["token_truth"] = j.truth
+                row["token_truth"] = j.item.truth
                 row["token_prediction"] = j.prediction
             else:
-                row["truth"] = float(j.truth[0])
+                row["truth"] = float(j.item.truth[0])
                 row["prediction"] = None if j.prediction is None else float(j.prediction[0])
             self._rows.append(row)
         if len(self._rows) >= _FLUSH_ROWS:

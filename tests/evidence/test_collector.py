@@ -8,6 +8,7 @@ from autointerp.activations.batch import OUTLIER, SPECIAL, VALID, ActivationBatc
 from autointerp.activations.masks import MASKS
 from autointerp.coders import Firings
 from autointerp.evidence.collector import Collector, CollectSettings
+from autointerp.evidence.corpus import sampled
 from autointerp.evidence.selection import NONE, SelectionSpec
 from autointerp.evidence.statistics import BINS, FIRINGS_SAMPLED, histogram_edges
 from tests.evidence import oracle
@@ -80,7 +81,7 @@ class Corpus:
 
 
 def collect(
-    corpus: Corpus,
+    texts: Corpus,
     features: list[int],
     length: int,
     before: int,
@@ -88,7 +89,7 @@ def collect(
     batches: list[range],
     **choices,
 ) -> Collector:
-    _, context_length, width = corpus.values.shape
+    _, context_length, width = texts.values.shape
     collector = Collector(
         torch.tensor(features),
         torch.arange(width),
@@ -98,9 +99,43 @@ def collect(
         similar_to(features, width),
     )
     for rows in batches:
-        collector.add(*corpus.batch(rows))
+        collector.add(*texts.batch(rows))
     collector.settle()
     return collector
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    contexts=st.integers(1, 40),
+    length=st.integers(2, 9),
+    window=st.integers(2, 12),
+    most=st.integers(1, 12),
+    sizes=st.lists(st.integers(1, 13), min_size=1, max_size=3),
+)
+def test_the_sample_of_the_corpus_equals_brute_force(seed, contexts, length, window, most, sizes):
+    texts = Corpus(seed, contexts, length, 11, 0.2)
+    batches = cut(contexts, sizes, seed)
+    found = sampled(
+        collect(texts, [2, 5], window, 0, seed, batches, corpus=most).corpus, torch.arange(11)
+    )
+    window = min(window, length)
+    values, tokens = texts.masked_values(), texts.visible_tokens()
+    eligible = [
+        c for c in range(contexts) if oracle.split_of(c, seed) == "score" and (tokens[c] >= 0).any()
+    ]
+    eligible.sort(key=lambda c: -oracle.hashed(seed ^ 0xC02, c))
+    chosen = sorted(eligible[:most])
+    assert found.context.tolist() == chosen
+    for i, context in enumerate(chosen):
+        valid = np.flatnonzero(tokens[context] >= 0)
+        room = max(valid[-1] + 1 - valid[0] - window + 1, 1)
+        start = valid[0] + oracle.hashed(seed ^ 0x57A, context) % room
+        start = min(max(start, 0), length - window)
+        assert found.start[i] == start
+        assert found.token_ids[i].tolist() == tokens[context, start : start + window].tolist()
+        fires = (values[context, start : start + window] > 0).any(0)
+        assert found.feature[found.window == i].tolist() == np.flatnonzero(fires).tolist()
 
 
 def kept(collector: Collector, selection: int, row: int) -> list[oracle.Found]:

@@ -3,30 +3,30 @@ from dataclasses import replace
 
 from autointerp.labeling.prompts import BUNDLED, load_prompt
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
-from autointerp.scoring import detection
-from autointerp.scoring.judge import TASKS, JudgeJob, JudgeSettings
+from autointerp.scoring import SCORERS
+from autointerp.scoring.judge import JudgeJob, JudgeSettings
+from autointerp.scoring.scorer import FIRES, Item, Plan, answer
 from autointerp.vocabulary import Vocabulary
 from tests.samples import window
 
 VOCABULARY = Vocabulary(tuple(f" w{i}".encode() for i in range(10)), frozenset())
-SETTINGS = JudgeSettings("m", 0.0)
+SETTINGS = JudgeSettings("m", 0.0, 50)
 
 
-def job(windows=4):
+def job(windows=4, **changes):
     shown = [
         replace(window([i, i], [1.0, 0.0], context=i), text=f"window {i}") for i in range(windows)
     ]
     return JudgeJob(
-        task=TASKS[detection.NAME],
-        feature=3,
+        scorer=SCORERS["detection"],
+        plan=Plan(3, [Item(w, FIRES, answer(True)) for w in shown], 0.1),
         label_of=3,
         label="a label",
-        max_activation=1.0,
-        windows=shown,
-        prompt=load_prompt(detection.NAME, BUNDLED),
+        prompt=load_prompt("detection", BUNDLED),
         vocabulary=VOCABULARY,
         settings=SETTINGS,
         todo=tuple(range(windows)),
+        **changes,
     )
 
 
@@ -36,7 +36,7 @@ def judge(first, answer):
     while jobs:
         one = jobs.pop(0)
         user = one.request().messages[1]["content"]
-        shown = [i for i in range(len(first.windows)) if f"window {i}" in user]
+        shown = [i for i in range(len(first.plan.items)) if f"window {i}" in user]
         asked.append(shown)
         step = one.reduce(answer(shown))
         jobs += step.follow_ups
@@ -46,7 +46,7 @@ def judge(first, answer):
 
 
 def matches(shown, **changes):
-    text = json.dumps({"answers": [{"w": n, "match": True} for n in range(1, len(shown) + 1)]})
+    text = json.dumps({"match": list(range(1, len(shown) + 1)), "no_match": []})
     return replace(ChatReply(text, "stop", False, Usage(10, 2), cost_usd=0.5), **changes)
 
 
@@ -96,3 +96,42 @@ def test_what_was_spent_adds_up_over_all_requests():
     )
     assert judged.cost_usd == 0.5 * (len(asked) - 1)
     assert judged.prompt_tokens == 10 * (len(asked) - 1)
+
+
+def test_no_more_items_a_request_than_the_settings_allow():
+    settings = JudgeSettings("m", 0.0, 3)
+    judged, asked = judge(replace(job(8), settings=settings), matches)
+    assert asked == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert judged_windows(judged) == list(range(8))
+    assert judged.error is None
+
+
+def test_numbers_in_both_lists_or_in_none_are_asked_for_again_once():
+    replies = [
+        {"match": [1, 2], "no_match": [2, 3]},  # 2 is in both, 4 in none
+        {"match": [2], "no_match": []},  # 4, the second of those that were left
+    ]
+    judged, asked = judge(
+        job(), lambda _: ChatReply(json.dumps(replies.pop(0)), "stop", False, Usage(1, 1), 0.0)
+    )
+    assert asked == [[0, 1, 2, 3], [1, 3]]
+    assert [None if j.prediction is None else j.prediction[0] for j in judged.judgments] == [
+        1, None, 0, 1,
+    ]  # fmt: skip
+    assert "1 of 4 windows" in judged.error
+
+
+def test_what_is_enough_ends_it_and_what_was_not_asked_is_not_missing():
+    looked = []
+
+    def enough(judged):
+        looked.append(len(judged.judgments))
+        return len(judged.judgments) >= 4
+
+    settings = JudgeSettings("m", 0.0, 2)
+    judged, asked = judge(replace(job(10, enough=enough), settings=settings), matches)
+    assert asked == [[0, 1], [2, 3]]
+    assert looked == [2, 4]
+    assert len(judged.judgments) == 4
+    assert judged.parse_rate() == 1
+    assert judged.error is None

@@ -3,11 +3,19 @@ import pytest
 
 from autointerp.scoring import detection, simulation
 from autointerp.scoring.null import Labeled, null_partners
-from autointerp.scoring.scorer import Judged
-from tests.samples import evidence, window
+from autointerp.scoring.scorer import FIRES, Judged, Judgment, Material, Plan
+from autointerp.scoring.strata import OTHER, SAME_TOKEN, SIMILAR, strata_of
+from tests.samples import corpus_of, evidence, window
+
+# In windows 0 to 9 feature 3 fires, in 10 to 14 the similar feature 8; token 1 is its own.
+CORPUS = corpus_of(
+    {i: [3] for i in range(10)} | {i: [8] for i in range(10, 15)},
+    {i: [1, 5] for i in range(15, 19)},
+    windows=200,
+)
 
 
-def feature(sample: int = 30, top: int = 10, negative: int = 30):
+def feature(sample: int = 30, top: int = 10):
     windows = [
         window([1, 2], [float(i + 1), 0], kind="sample", split="score", context=i)
         for i in range(sample)
@@ -15,64 +23,87 @@ def feature(sample: int = 30, top: int = 10, negative: int = 30):
     windows += [
         window([1, 2], [50.0 + i, 0], kind="top", split="score", context=i) for i in range(top)
     ]
-    windows += [
-        window([1, 2], [0, 0], kind="negative", split="score", context=1000 + i)
-        for i in range(negative)
-    ]
     windows += [window([1, 2], [9.0, 0], kind=k, split="label") for k in ("top", "sample")]
-    return evidence(3, windows)
+    return evidence(3, windows, similar=[(8, 0.9)])
+
+
+def material(**counts) -> Material:
+    found = feature(**counts)
+    return Material(found, CORPUS, strata_of(CORPUS, found), seed=0)
+
+
+def judged(plan: Plan, scorer: str, predict) -> Judged:
+    return Judged(plan, scorer, plan.feature, [Judgment(i, predict(i)) for i in plan.items])
 
 
 def test_detection_windows_are_unseen_and_spread_over_the_range():
-    chosen = detection.plan(feature(), 10, seed=0)
-    assert len(chosen) == 20
-    assert all(w.split == "score" for w in chosen)
-    fires = [w for w in chosen if w.fires]
-    assert len(fires) == 10
-    strengths = sorted(float(w.activations.max()) for w in fires)
+    plan = detection.plan(material(), 10)
+    assert len(plan.items) == 25
+    assert all(i.window.split == "score" for i in plan.items)
+    assert all(i.window.fires == (i.stratum == FIRES) == bool(i.truth[0]) for i in plan.items)
+    strengths = sorted(float(i.window.activations.max()) for i in plan.items if i.stratum == FIRES)
     # One from each tenth of the 30 sampled windows, none from the top ones.
     assert [int((s - 1) // 3) for s in strengths] == list(range(10))
-    again = detection.plan(feature(), 10, seed=0)
-    assert [w.context for w in chosen] == [w.context for w in again]
-    assert [w.fires for w in chosen] != sorted((w.fires for w in chosen), reverse=True)
+    again = detection.plan(material(), 10)
+    assert [i.window.context for i in plan.items] == [i.window.context for i in again.items]
+    order = [i.stratum for i in plan.items]
+    assert order != sorted(order)
+
+
+def test_silent_windows_come_from_their_strata():
+    plan = detection.plan(material(), 10)
+    by_stratum = {}
+    for item in plan.items:
+        by_stratum.setdefault(item.stratum, []).append(item.window.rank)
+    assert set(by_stratum[SIMILAR]) <= set(range(10, 15))
+    assert set(by_stratum[SAME_TOKEN]) <= set(range(15, 19))
+    assert set(by_stratum[OTHER]) <= set(range(19, 200))
+    # Three tenths of the fifteen each, where there are so many.
+    assert {n: len(w) for n, w in by_stratum.items()} == {
+        FIRES: 10, SIMILAR: 4, SAME_TOKEN: 4, OTHER: 7,
+    }  # fmt: skip
+    assert all(len(set(w)) == len(w) for n, w in by_stratum.items() if n != FIRES)
 
 
 def test_top_windows_fill_up_a_small_sample_without_repeating_a_context():
-    chosen = [w for w in detection.plan(feature(sample=4), 20, seed=0) if w.fires]
+    plan = detection.plan(material(sample=4), 20)
+    chosen = [i.window for i in plan.items if i.stratum == FIRES]
     assert len(chosen) == 4 + 6
     assert len({w.context for w in chosen}) == 10
 
 
 def test_a_perfect_judge_scores_one_and_an_inverted_one_zero():
-    windows = detection.plan(feature(), 10, seed=0)
+    plan = detection.plan(material(), 10)
     for right, value in ((True, 1.0), (False, 0.0)):
-        judgments = [detection.judgment(w, w.fires == right) for w in windows]
-        found = detection.reduce(Judged(3, "detection", 3, judgments), 0.1, 0)
-        assert found["balanced_accuracy"].value == value
-        assert found["balanced_accuracy"].n == 20
+        found = detection.reduce(
+            judged(plan, "detection", lambda i, r=right: abs(i.truth - 1 + r)), 0
+        )
+        for metric in ("balanced_accuracy", "near_miss_balanced_accuracy"):
+            assert found[metric].value == pytest.approx(value)
+        assert found["balanced_accuracy"].n == 25
+        assert found["near_miss_balanced_accuracy"].n == 14
 
 
 def test_unreadable_judgments_are_missing_never_wrong():
-    windows = detection.plan(feature(), 10, seed=0)
-    judgments = [detection.judgment(w, None if i % 2 else w.fires) for i, w in enumerate(windows)]
-    found = detection.reduce(Judged(3, "detection", 3, judgments), 0.1, 0)
-    assert found["balanced_accuracy"].value == 1.0
-    assert found["balanced_accuracy"].n == 10
-    nothing = [detection.judgment(w, None) for w in windows]
-    found = detection.reduce(Judged(3, "detection", 3, nothing), 0.1, 0)
+    plan = detection.plan(material(), 10)
+    odd = {id(item) for item in plan.items[1::2]}
+    half = judged(plan, "detection", lambda i: None if id(i) in odd else i.truth)
+    found = detection.reduce(half, 0)
+    assert found["balanced_accuracy"].value == pytest.approx(1.0)
+    assert found["balanced_accuracy"].n == 13
+    assert half.parse_rate() == pytest.approx(13 / 25)
+    found = detection.reduce(judged(plan, "detection", lambda _: None), 0)
     assert np.isnan(found["balanced_accuracy"].value)
 
 
 def test_simulation_scores_tokens_on_the_features_scale():
-    windows = simulation.plan(feature(), 10, seed=0)
-    assert sum(w.fires for w in windows) == 5
-    exact = [simulation.judgment(w, w.activations, 59.0) for w in windows]
-    assert max(j.truth.max() for j in exact) <= 10
-    found = simulation.reduce(Judged(3, "simulation", 3, exact), 0)
-    assert found["correlation"].value == pytest.approx(1.0, abs=1e-6)
-    opposite = [simulation.judgment(w, 10 - w.activations, 59.0) for w in windows]
-    found = simulation.reduce(Judged(3, "simulation", 3, opposite), 0)
-    assert found["correlation"].value == pytest.approx(-1.0, abs=1e-6)
+    plan = simulation.plan(material(), 10)
+    assert sum(i.window.fires for i in plan.items) == 5
+    assert max(i.truth.max() for i in plan.items) <= 10
+    exact = judged(plan, "simulation", lambda i: i.truth)
+    assert simulation.reduce(exact, 0)["correlation"].value == pytest.approx(1.0, abs=1e-6)
+    opposite = judged(plan, "simulation", lambda i: 10 - i.truth)
+    assert simulation.reduce(opposite, 0)["correlation"].value == pytest.approx(-1.0, abs=1e-6)
 
 
 def test_nulls_have_another_label_and_about_the_same_density():

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from autointerp.scoring.statistics import balanced_accuracy, correlation, population, wilson
+from autointerp.scoring.population import beta_prior, population
+from autointerp.scoring.sequential import anytime_balanced_accuracy
+from autointerp.scoring.statistics import Counts, balanced_accuracy, correlation, wilson
 
 
 def test_wilson_matches_published_values():
@@ -24,55 +26,172 @@ def test_wilson_covers_the_truth():
         assert covered > 0.92
 
 
+def counts(density=0.1, shares=None, **answers):
+    """answers: stratum → (said yes, of how many)."""
+    yes = {name: k for name, (k, _) in answers.items()}
+    return Counts(density, shares or {"other": 1.0}, yes, {s: n for s, (_, n) in answers.items()})
+
+
 def test_balanced_accuracy_is_the_mean_of_the_rates():
-    truth = np.array([1, 1, 1, 1, 0, 0], dtype=bool)
-    prediction = np.array([1, 1, 1, 0, 1, 0], dtype=bool)
-    estimate = balanced_accuracy(truth, prediction)
+    estimate = balanced_accuracy(counts(fires=(3, 4), other=(1, 2)))
     assert estimate.value == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert estimate.n == 6
     assert 0 <= estimate.ci_low < estimate.value < estimate.ci_high <= 1
 
 
-def test_balanced_accuracy_interval_covers_the_truth():
+def test_silent_strata_count_by_their_share_of_the_corpus():
+    shares = {"similar": 0.1, "other": 0.9}
+    found = counts(shares=shares, fires=(4, 4), similar=(5, 5), other=(0, 5))
+    assert balanced_accuracy(found).value == pytest.approx((1 + 0.9) / 2)
+    assert balanced_accuracy(found, only="similar").value == pytest.approx(0.5)
+    # A stratum of which nothing was judged leaves its share to the others.
+    found = counts(shares={"similar": 0.5, "other": 0.5}, fires=(4, 4), other=(1, 4))
+    assert balanced_accuracy(found).value == pytest.approx((1 + 3 / 4) / 2)
+
+
+SHARES = {"similar": 0.08, "same_token": 0.1, "other": 0.82}
+QUOTAS = {"similar": 9, "same_token": 9, "other": 12}
+
+
+def answered(rng, hit_rate, alarm_rates, density=0.05):
+    """What a judge of known rates says of 20 activating and 30 silent windows."""
+    strata = {s: (int(rng.binomial(n, alarm_rates[s])), n) for s, n in QUOTAS.items()}
+    return counts(density, SHARES, fires=(int(rng.binomial(20, hit_rate)), 20), **strata)
+
+
+JUDGES = [
+    (0.95, {"similar": 0.3, "same_token": 0.2, "other": 0.02}),
+    (0.7, {"similar": 0.5, "same_token": 0.6, "other": 0.1}),
+    (0.5, {"similar": 0.5, "same_token": 0.5, "other": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("hit_rate", "alarm_rates"), JUDGES)
+def test_balanced_accuracy_interval_covers_the_truth(hit_rate, alarm_rates):
     rng = np.random.default_rng(1)
-    truth = np.repeat([True, False], 20)
-    for hit_rate, alarm_rate in ((0.9, 0.1), (0.75, 0.4), (0.5, 0.5)):
-        true_value = (hit_rate + 1 - alarm_rate) / 2
-        covered = 0
-        for _ in range(1000):
-            prediction = rng.random(40) < np.where(truth, hit_rate, alarm_rate)
-            estimate = balanced_accuracy(truth, prediction)
-            covered += estimate.ci_low <= true_value <= estimate.ci_high
-        assert covered / 1000 > 0.93
+    truth = (hit_rate + 1 - sum(SHARES[s] * alarm_rates[s] for s in SHARES)) / 2
+    found = [balanced_accuracy(answered(rng, hit_rate, alarm_rates)) for _ in range(1500)]
+    assert np.mean([e.ci_low <= truth <= e.ci_high for e in found]) > 0.94
+    assert np.mean([e.value for e in found]) == pytest.approx(truth, abs=0.01)
 
 
 def test_a_class_without_windows_is_missing_and_not_zero():
-    only = np.ones(5, dtype=bool)
-    assert np.isnan(balanced_accuracy(only, only).value)
-    assert balanced_accuracy(only, only).n == 0
-    assert np.isnan(population(only, only, 0.01, 0)["population_f1"].value)
+    for only in (counts(fires=(5, 5)), counts(other=(0, 5)), counts()):
+        assert np.isnan(balanced_accuracy(only).value)
+        assert balanced_accuracy(only).n == 0
+        assert np.isnan(population([only], 0)[0]["f1"].value)
+    for density in (0.0, 1.0):
+        whole = counts(density, fires=(5, 5), other=(1, 5))
+        assert np.isnan(population([whole], 0)[0]["f1"].value)
 
 
-def test_population_f1_falls_with_density():
-    truth = np.repeat([True, False], 100)
-    prediction = truth.copy()
-    prediction[:5] = False
-    prediction[-5:] = True
-    values = [
-        population(truth, prediction, density, 0)["population_f1"].value
-        for density in (0.5, 1e-2, 1e-3)
-    ]
-    # At 95 % true positive and 95 % true negative rate: .95, .27 and .04 in the long run.
-    assert values[0] == pytest.approx(0.95, abs=0.03)
-    assert values[1] == pytest.approx(0.27, abs=0.07)
-    assert values[2] == pytest.approx(0.037, abs=0.015)
+def metrics_of(hit_rate, alarm_rate, density):
+    """Precision, recall, F1 and MCC of a judge with these rates, by the definitions."""
+    tp, fn = hit_rate * density, (1 - hit_rate) * density
+    fp, tn = alarm_rate * (1 - density), (1 - alarm_rate) * (1 - density)
+    return {
+        "precision": tp / (tp + fp),
+        "recall": hit_rate,
+        "f1": 2 * tp / (2 * tp + fp + fn),
+        "mcc": (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)),
+    }
+
+
+def test_population_metrics_fall_with_density():
+    for density, f1 in ((0.5, 0.95), (1e-2, 0.275), (1e-3, 0.037)):
+        expected = metrics_of(0.95, 0.05, density)
+        assert expected["f1"] == pytest.approx(f1, abs=0.001)
+        found = population([counts(density, fires=(9500, 10000), other=(500, 10000))], 0)[0]
+        for name, value in expected.items():
+            assert found[name].value == pytest.approx(value, rel=0.05)
 
 
 def test_no_false_alarm_among_few_windows_does_not_mean_precision_one():
-    truth = np.repeat([True, False], 20)
-    precision = population(truth, truth, 1e-3, 0)["population_precision"]
+    precision = population([counts(1e-3, fires=(20, 20), other=(0, 20))], 0)[0]["precision"]
     assert precision.ci_low < 0.1
     assert precision.value < 0.5
+
+
+def spread_judges(rng, features):
+    """Judges whose rates differ from feature to feature, and what holds for each of them."""
+    density = rng.choice([0.003, 0.02, 0.1, 0.4], features)
+    hit_rates = rng.beta(6, 2, features)
+    alarm_rates = {
+        "similar": rng.beta(1, 4, features),
+        "same_token": rng.beta(1, 5, features),
+        "other": rng.beta(0.3, 15, features),
+    }
+    found, truths = [], []
+    for i in range(features):
+        rates = {s: float(r[i]) for s, r in alarm_rates.items()}
+        found.append(answered(rng, hit_rates[i], rates, float(density[i])))
+        total = sum(SHARES[s] * rates[s] for s in SHARES)
+        truths.append(metrics_of(float(hit_rates[i]), total, float(density[i])))
+    return found, truths
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_population_intervals_cover_the_truth(together):
+    """With the prior learned from all features, and with that for a few."""
+    found, truths = spread_judges(np.random.default_rng(2), 800)
+    parts = [found] if together else [found[i : i + 40] for i in range(0, 800, 40)]
+    estimates = [e for part in parts for e in population(part, 0)]
+    for name in ("precision", "recall", "f1", "mcc"):
+        inside = [
+            e[name].ci_low <= t[name] <= e[name].ci_high
+            for e, t in zip(estimates, truths, strict=True)
+        ]
+        assert np.mean(inside) > (0.93 if together else 0.9), name
+    if together:
+        error = [abs(e["f1"].value - t["f1"]) for e, t in zip(estimates, truths, strict=True)]
+        alone = [population([c], 0)[0]["f1"] for c in found]
+        before = [abs(e.value - t["f1"]) for e, t in zip(alone, truths, strict=True)]
+        assert np.mean(error) < 0.8 * np.mean(before)
+
+
+def test_the_prior_is_that_of_the_rates():
+    rng = np.random.default_rng(3)
+    rates = rng.beta(2, 8, 3000)
+    pairs = np.stack([rng.binomial(20, rates), np.full(3000, 20)], axis=1).astype(float)
+    a, b = beta_prior(pairs)
+    assert a / (a + b) == pytest.approx(0.2, abs=0.02)
+    assert a + b == pytest.approx(10, rel=0.2)
+    assert beta_prior(pairs[:49]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("hit_rate", "alarm_rates"), JUDGES)
+def test_anytime_intervals_cover_at_every_look(hit_rate, alarm_rates):
+    rng = np.random.default_rng(4)
+    truth = (hit_rate + 1 - sum(SHARES[s] * alarm_rates[s] for s in SHARES)) / 2
+    missed = fixed_missed = 0
+    runs = 300
+    for _ in range(runs):
+        growing = counts(0.05, SHARES)
+        outside = fixed_outside = False
+        for look in range(40):
+            for s, rate in [("fires", hit_rate), *alarm_rates.items()]:
+                growing.add(s, bool(rng.random() < rate))
+            if look % 2:
+                found = anytime_balanced_accuracy(growing)
+                outside |= not found.ci_low <= truth <= found.ci_high
+                fixed = balanced_accuracy(growing)
+                fixed_outside |= not fixed.ci_low <= truth <= fixed.ci_high
+        missed += outside
+        fixed_missed += fixed_outside
+    assert missed / runs <= 0.05
+    # Looking at a fixed interval again and again is what must not be done.
+    assert fixed_missed / runs > 0.1
+
+
+def test_an_anytime_interval_narrows_and_holds_the_value():
+    widths = []
+    for n in (2, 10, 50, 250):
+        found = anytime_balanced_accuracy(counts(fires=(n, n), other=(0, n)))
+        assert found.ci_low < found.value == found.ci_high == 1
+        widths.append(found.ci_high - found.ci_low)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < 0.03
+    assert np.isnan(anytime_balanced_accuracy(counts(fires=(3, 3))).value)
 
 
 floats = st.floats(0, 10, width=32)

@@ -1,0 +1,238 @@
+"""A uniform sample of the corpus's windows, with every feature that fires in each.
+
+One for all features. How often a label is wrong on text of some kind can be weighed by how much of
+such text there is: of windows of any kind, and for any feature, the sample knows the share.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from autointerp.errors import UserError
+from autointerp.evidence.cutting import Contexts, Found
+from autointerp.evidence.selection import NONE
+from autointerp.evidence.window import Window
+from autointerp.files import atomic_path, open_parquet
+from autointerp.hashing import SCORE, hash_integers
+from autointerp.vocabulary import Vocabulary
+
+_SALT = 0xC02
+_BITS = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8)
+_ROWS_A_GROUP = 1024
+_SCHEMA = pa.schema(
+    [
+        ("window", pa.int32()),
+        ("context", pa.int64()),
+        ("start", pa.int32()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("features", pa.list_(pa.int32())),  # all that fire in it, ascending
+    ]
+)
+
+
+def sample_bytes(windows: int, length: int, encoded: int) -> int:
+    """What a sample takes while it is collected."""
+    return windows * (3 * 8 + 4 * length + -(-encoded // 8))
+
+
+class CorpusSample:
+    """The `windows` windows of largest hash, one a context, of the contexts that score."""
+
+    def __init__(
+        self, windows: int, length: int, encoded: int, seed: int, device: torch.device
+    ) -> None:
+        self._seed = seed
+        self._encoded = encoded
+        self._bits = _BITS.to(device)
+        self.priority = torch.full((windows,), NONE, dtype=torch.int64, device=device)
+        self.context = torch.zeros(windows, dtype=torch.int64, device=device)
+        self.start = torch.zeros(windows, dtype=torch.int64, device=device)
+        self.token_ids = torch.full((windows, length), -1, dtype=torch.int32, device=device)
+        # A bit a feature: uint8 [windows, features / 8].
+        self.fires = torch.zeros((windows, -(-encoded // 8)), dtype=torch.uint8, device=device)
+
+    def tables(self) -> dict[str, Tensor]:
+        names = ("priority", "context", "start", "token_ids", "fires")
+        return {name: getattr(self, name) for name in names}
+
+    def add(self, seen: Contexts, start: Tensor, every: Found) -> None:
+        """Take in the windows at `start` [contexts] of a batch; `every`: all features' firings."""
+        if len(self.priority) == 0:
+            return
+        priority = hash_integers(self._seed ^ _SALT, seen.index)
+        eligible = (seen.split == SCORE) & seen.has_text & (priority > self.priority.amin())
+        new = eligible.nonzero().flatten()
+        if len(new) == 0:
+            return
+        # What is in the sample and what is new compete for its places.
+        together = torch.cat([self.priority, priority[new]])
+        best = together.topk(len(self.priority)).indices
+        chosen = best[best >= len(self.priority)] - len(self.priority)
+        free = torch.ones_like(self.priority, dtype=torch.bool)
+        free[best[best < len(self.priority)]] = False
+        place, new = free.nonzero().flatten(), new[chosen]
+        self.priority[place] = priority[new]
+        self.context[place] = seen.index[new]
+        self.start[place] = start[new]
+        at = start[new].unsqueeze(1) + torch.arange(seen.window, device=start.device)
+        self.token_ids[place] = seen.token_ids[new].gather(1, at)
+        self.fires[place] = self._firing(seen, start, new, every)
+
+    def _firing(self, seen: Contexts, start: Tensor, new: Tensor, every: Found) -> Tensor:
+        """Which features fire in the windows of the contexts `new`: uint8 [new, features / 8]."""
+        number = torch.full((len(seen.index),), NONE, dtype=torch.int64, device=start.device)
+        number[new] = torch.arange(len(new), device=start.device)
+        offset = every.position - start[every.context]
+        inside = (offset >= 0) & (offset < seen.window) & (number[every.context] != NONE)
+        hit = inside.nonzero().flatten()
+        bits = 8 * self.fires.shape[1]
+        fires = torch.zeros(len(new) * bits, dtype=torch.uint8, device=start.device)
+        fires[number[every.context[hit]] * bits + every.row[hit]] = 1
+        packed: Tensor = (fires.view(len(new), -1, 8) * self._bits).sum(2, dtype=torch.uint8)
+        return packed
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What one pass sampled, sorted by context; `window`, `feature`: [firings] pairs."""
+
+    context: np.ndarray  # int64 [windows]
+    start: np.ndarray  # int64 [windows]
+    token_ids: np.ndarray  # int32 [windows, length], -1 where there is no text
+    window: np.ndarray
+    feature: np.ndarray
+
+
+def sampled(sample: CorpusSample, encoded: Tensor) -> Sampled:
+    """encoded: int64 [encoded], the features that the sample's firings number."""
+    kept = (sample.priority != NONE).nonzero().flatten()
+    kept = kept[sample.context[kept].argsort()]
+    fires = np.unpackbits(sample.fires[kept].cpu().numpy(), axis=1, bitorder="little")
+    window, row = np.nonzero(fires[:, : len(encoded)])
+    return Sampled(
+        sample.context[kept].cpu().numpy(),
+        sample.start[kept].cpu().numpy(),
+        sample.token_ids[kept].cpu().numpy(),
+        window.astype(np.int32),
+        encoded.cpu().numpy()[row].astype(np.int32),
+    )
+
+
+def write_corpus(passes: list[Sampled], vocabulary: Vocabulary, path: Path) -> None:
+    """Write `corpus.parquet`: passes saw the same windows, each for features of its own."""
+    first = passes[0]
+    window = np.concatenate([p.window for p in passes]).astype(np.int64)
+    feature = np.concatenate([p.feature for p in passes]).astype(np.int64)
+    # Features that several passes encoded come but once.
+    width = int(feature.max(initial=0)) + 1
+    pairs = np.unique(window * width + feature)
+    firing = np.bincount(pairs // width, minlength=len(first.context))
+    valid = first.token_ids >= 0
+    lengths, ids = valid.sum(1), first.token_ids[valid]
+    columns = [
+        pa.array(np.arange(len(first.context)), pa.int32()),
+        pa.array(first.context, pa.int64()),
+        pa.array(first.start + valid.argmax(1), pa.int32()),
+        _lists(ids, lengths),
+        vocabulary.texts(ids, lengths),
+        _lists((pairs % width).astype(np.int32), firing),
+    ]
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            pa.table(columns, schema=_SCHEMA),
+            temporary,
+            compression="zstd",
+            row_group_size=_ROWS_A_GROUP,
+        )
+
+
+def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.int32()))
+
+
+@dataclass(frozen=True)
+class _Index:
+    """For each key the windows that have it: `windows[begins[key]:begins[key + 1]]`."""
+
+    begins: np.ndarray
+    windows: np.ndarray
+
+    def of(self, key: int) -> np.ndarray:
+        if not 0 <= key < len(self.begins) - 1:
+            return self.windows[:0]
+        return self.windows[self.begins[key] : self.begins[key + 1]]
+
+    @classmethod
+    def made(cls, key: np.ndarray, window: np.ndarray) -> "_Index":
+        order = np.argsort(key, kind="stable")
+        counts = np.bincount(key, minlength=int(key.max(initial=-1)) + 1)
+        return cls(np.concatenate([[0], counts.cumsum()]), window[order])
+
+
+class Corpus:
+    """The sampled windows of a run, in memory: which features fire in them, which tokens occur."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.combine_chunks()
+        self._tokens = _column(self._table, "token_ids")
+        self._features = _column(self._table, "features")
+
+    @staticmethod
+    def read(path: Path) -> "Corpus":
+        """Raises UserError where there is none."""
+        if not path.is_file():
+            raise UserError(f"no sample of the corpus: {path} is missing; run `autointerp collect`")
+        return Corpus(open_parquet(path).read())
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @cached_property
+    def _by_feature(self) -> _Index:
+        values, offsets = self._features
+        return _Index.made(values, np.repeat(np.arange(len(self)), np.diff(offsets)))
+
+    @cached_property
+    def _by_token(self) -> _Index:
+        values, offsets = self._tokens
+        return _Index.made(values, np.repeat(np.arange(len(self)), np.diff(offsets)))
+
+    def firing(self, feature: int) -> np.ndarray:
+        """The windows in which the feature fires: int64 [windows]."""
+        return self._by_feature.of(feature)
+
+    def having(self, token_id: int) -> np.ndarray:
+        """The windows in which the token occurs, once for every time it does."""
+        return self._by_token.of(token_id)
+
+    def silent_window(self, number: int) -> Window:
+        """A window of the sample, for a feature that is silent in it."""
+        values, offsets = self._tokens
+        ids = values[offsets[number] : offsets[number + 1]]
+        return Window(
+            kind="corpus",
+            split="score",
+            rank=number,
+            context=self._table["context"][number].as_py(),
+            start=self._table["start"][number].as_py(),
+            peak=0,
+            token_ids=ids,
+            activations=np.zeros(len(ids), dtype=np.float32),
+            text=self._table["text"][number].as_py(),
+        )
+
+
+def _column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column of lists, and where each list begins: [rows + 1]."""
+    if len(table) == 0:
+        return np.zeros(0, np.int32), np.zeros(1, np.int32)
+    whole = table[name].chunk(0)
+    return whole.values.to_numpy(), whole.offsets.to_numpy()

@@ -1,0 +1,95 @@
+"""Silent windows by how easily a label is wrong there, each kind with its share of the corpus.
+
+A judge's false alarms are rare where nothing speaks for the feature. Most come from the few windows
+where something does: those in which a similar feature fires, and those with a token on which the
+feature fires elsewhere. Judging some of each kind and weighing by the kinds' shares says as much of
+the whole corpus as many times the windows drawn at random (Oikarinen et al. 2026, importance
+sampling; stratified estimates: Cochran 1977, section 5).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autointerp.evidence.corpus import Corpus
+from autointerp.evidence.window import FeatureEvidence
+
+SIMILAR, SAME_TOKEN, OTHER = "similar", "same_token", "other"
+STRATA = (SIMILAR, SAME_TOKEN, OTHER)
+_MOST = 0.1  # share of the silent windows a hard stratum may have: one of all would say nothing
+_QUOTA = {SIMILAR: 0.3, SAME_TOKEN: 0.3}  # of the windows to judge; the rest are others
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """`windows`: numbers in the corpus sample; `share`: of all windows with the feature silent."""
+
+    name: str
+    windows: np.ndarray
+    share: float
+
+
+def strata_of(corpus: Corpus, evidence: FeatureEvidence) -> list[Stratum]:
+    """The silent windows of the sample in strata: each window in one, empty ones left out."""
+    silent = np.ones(len(corpus), dtype=bool)
+    silent[corpus.firing(evidence.feature)] = False
+    free = silent.copy()
+    found = {}
+    for name, sources in (
+        (SIMILAR, (corpus.firing(f) for f in _similar(evidence))),
+        (SAME_TOKEN, (corpus.having(t) for t in _tokens(evidence))),
+    ):
+        found[name] = _gather(sources, free, _MOST * silent.sum())
+        free[found[name]] = False
+    found[OTHER] = np.flatnonzero(free)
+    total = max(int(silent.sum()), 1)
+    return [Stratum(n, found[n], len(found[n]) / total) for n in STRATA if len(found[n])]
+
+
+def _similar(evidence: FeatureEvidence) -> list[int]:
+    """Features alike in what they write or in where they fire, the most alike first."""
+    ranked = sorted([*evidence.similar, *evidence.coactive], key=lambda pair: (-pair[1], pair[0]))
+    return list(dict.fromkeys(feature for feature, _ in ranked))
+
+
+def _tokens(evidence: FeatureEvidence) -> list[int]:
+    """The tokens on which it fires most, as the labeling windows show them, most often first."""
+    peaks = (int(w.token_ids[w.peak]) for w in evidence.of("label", "sample", "top"))
+    return [token for token, _ in Counter(peaks).most_common()]
+
+
+def _gather(sources: Iterable[np.ndarray], free: np.ndarray, most: float) -> np.ndarray:
+    """Free windows of source after source; one with which there would be too many is passed by."""
+    taken = np.zeros(len(free), dtype=bool)
+    for windows in sources:
+        new = windows[free[windows] & ~taken[windows]]
+        if taken.sum() + len(np.unique(new)) <= most:
+            taken[new] = True
+    return np.flatnonzero(taken)
+
+
+def draw(strata: Sequence[Stratum], n: int, feature: int, seed: int) -> list[tuple[str, int]]:
+    """About `n` windows as (stratum, number in the sample): of hard strata their quota.
+
+    Drawn without replacement, for each feature by itself. Where a stratum has too few, others make
+    up for it.
+    """
+    rng = np.random.default_rng([seed, feature, 0x57A7])
+    orders = {s.name: rng.permutation(s.windows) for s in strata}
+    counts = {name: min(round(n * _QUOTA.get(name, 0)), len(o)) for name, o in orders.items()}
+    for name in (OTHER, SAME_TOKEN, SIMILAR):
+        missing = n - sum(counts.values())
+        if name in counts:
+            counts[name] = min(counts[name] + missing, len(orders[name]))
+    return [(name, int(i)) for name, order in orders.items() for i in order[: counts[name]]]
+
+
+def draw_uniform(strata: Sequence[Stratum], n: int, feature: int, seed: int) -> list[int]:
+    """`n` silent windows drawn uniformly, or all there are."""
+    if not strata:
+        return []
+    rng = np.random.default_rng([seed, feature, 0x0417])
+    every = np.sort(np.concatenate([s.windows for s in strata]))
+    return [int(i) for i in rng.permutation(every)[:n]]

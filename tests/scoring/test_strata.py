@@ -1,0 +1,53 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autointerp.scoring.strata import STRATA, draw, draw_uniform, strata_of
+from tests.samples import corpus_of, evidence, window
+
+
+def labeled_on(tokens, **known):
+    windows = [
+        window([t], [1.0], kind="sample", split="label", context=i) for i, t in enumerate(tokens)
+    ]
+    return evidence(0, windows, **known)
+
+
+@given(
+    fires=st.dictionaries(st.integers(0, 59), st.lists(st.integers(0, 6), max_size=4), max_size=60),
+    tokens=st.dictionaries(
+        st.integers(0, 59), st.lists(st.integers(0, 9), min_size=1, max_size=3), max_size=60
+    ),
+    similar=st.lists(st.integers(1, 6), unique=True),
+    own=st.lists(st.integers(0, 9), max_size=6),
+    n=st.integers(0, 70),
+)
+def test_strata_part_the_silent_windows(fires, tokens, similar, own, n):
+    corpus = corpus_of(fires, tokens, windows=60)
+    known = labeled_on(own, similar=[(f, 1 - f / 10) for f in similar])
+    silent = {i for i in range(60) if 0 not in fires.get(i, [])}
+    strata = strata_of(corpus, known)
+    found = [int(w) for s in strata for w in s.windows]
+    assert sorted(found) == sorted(silent)
+    assert abs(sum(s.share for s in strata) - bool(silent)) < 1e-9
+    by_name = {s.name: s for s in strata}
+    for name in ("similar", "same_token"):
+        if name in by_name:
+            assert by_name[name].share <= 0.1 + 1e-9
+    for i in by_name["similar"].windows if "similar" in by_name else []:
+        assert set(fires[int(i)]) & set(similar)
+    for i in by_name["same_token"].windows if "same_token" in by_name else []:
+        assert set(tokens[int(i)]) & set(own)
+    drawn = draw(strata, n, 5, 0)
+    assert len(drawn) == min(n, len(silent))
+    assert len({i for _, i in drawn}) == len(drawn)
+    assert all(i in by_name[name].windows for name, i in drawn)
+    assert drawn == draw(strata, n, 5, 0)
+    uniform = draw_uniform(strata, n, 5, 0)
+    assert len(set(uniform)) == len(uniform) == min(n, len(silent))
+
+
+def test_a_similar_feature_that_fires_nearly_everywhere_is_passed_by():
+    corpus = corpus_of({i: [1] if i < 50 else [2] if i < 53 else [] for i in range(100)}, {}, 100)
+    strata = strata_of(corpus, labeled_on([], similar=[(1, 0.9), (2, 0.8)]))
+    assert {s.name: s.share for s in strata} == {"similar": 0.03, "other": 0.97}
+    assert [s.name for s in strata] == [n for n in STRATA if n != "same_token"]
