@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autointerp.scoring import metrics
@@ -61,6 +61,7 @@ def test_confusion_counts_rows_and_weights():
     )
 
 
+@settings(deadline=None)
 @given(rows("binary"))
 def test_binary_metrics_equal_scikit_learn_where_it_has_an_answer(sample):
     truth, prediction, weights = sample
@@ -91,6 +92,7 @@ def test_binary_metrics_equal_scikit_learn_where_it_has_an_answer(sample):
         same(BINARY[name](truth, prediction, weights), value, 1e-7)
 
 
+@settings(deadline=None)
 @given(rows("ranking"))
 def test_ranking_metrics_equal_scikit_learn_and_brute_force(sample):
     truth, score, weights = sample
@@ -110,6 +112,7 @@ def test_ranking_metrics_equal_scikit_learn_and_brute_force(sample):
     same(metrics.auroc(truth, score, weights), expected)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_correlations_equal_scipy(sample):
     truth, prediction, _ = sample
@@ -122,6 +125,7 @@ def test_correlations_equal_scipy(sample):
         same(metrics.pearson(truth, prediction), scipy.stats.pearsonr(truth, prediction).statistic)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_explained_variance_and_cosine_equal_scikit_learn(sample):
     truth, prediction, weights = sample
@@ -139,6 +143,7 @@ def test_explained_variance_and_cosine_equal_scikit_learn(sample):
         same(metrics.cosine(truth, prediction), expected)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_explained_shares_equal_their_definition(sample):
     truth, prediction, weights = sample
@@ -155,6 +160,7 @@ def test_explained_shares_equal_their_definition(sample):
     assert value == pytest.approx(deviations, rel=1e-9)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_correlation_among_active_rows_is_that_of_those_rows(sample):
     truth, prediction, _ = sample
@@ -164,6 +170,7 @@ def test_correlation_among_active_rows_is_that_of_those_rows(sample):
 
 
 @pytest.mark.parametrize("name", ALL)
+@settings(deadline=None)
 @given(sample=rows())
 def test_an_integer_weight_is_so_many_equal_rows(name, sample):
     truth, prediction, weights = sample
@@ -252,6 +259,7 @@ def test_what_could_not_be_read_is_refused():
         metrics.pearson(MIXED, MIXED, np.array([1, 1, -1, 1]))
 
 
+@settings(deadline=None)
 @given(rows("binary"))
 def test_binary_data_has_one_correlation(sample):
     truth, prediction, weights = sample
