@@ -19,6 +19,7 @@ def window(
     context: int = 0,
     start: int = 0,
     text: str = "",
+    quantile: float | None = None,
 ) -> Window:
     values = np.array(activations, dtype=np.float32)
     return Window(
@@ -31,6 +32,7 @@ def window(
         token_ids=np.array(token_ids, dtype=np.int32),
         activations=values,
         text=text,
+        quantile=quantile,
     )
 
 

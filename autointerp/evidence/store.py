@@ -379,8 +379,7 @@ def _windows_of(table: pa.Table, feature: int) -> list[Window]:
         *(rows[name].to_pylist() for name in ("kind", "split")),
         *(rows[name].to_numpy().tolist() for name in ("rank", "context", "start", "peak")),
         *(_arrays(table[name], begin, end) for name in ("token_ids", "activations")),
-        rows["text"].to_pylist(),
-        rows["quantile"].to_pylist(),
+        *(rows[name].to_pylist() for name in ("text", "quantile")),
     ]
     return list(map(Window, *columns))
 

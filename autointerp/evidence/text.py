@@ -10,6 +10,7 @@ from autointerp.vocabulary import Vocabulary
 
 _MARKS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "⟫"), ("◀◀", "▶▶"))
 _ACTIVE_SHARE = 0.3  # of the window's largest activation, from which a token is marked
+STRENGTH_BAR = "|"  # between a run of active tokens and its strength: the last one before the mark
 
 
 # What chat models take for the end of a turn, were it in a prompt as it stands.
@@ -55,18 +56,34 @@ def free_marks(texts: Iterable[str]) -> tuple[str, str]:
     return f"[on{number}]", f"[off{number}]"
 
 
-def marked(window: Window, vocabulary: Vocabulary, marks: tuple[str, str]) -> str:
-    """The window on one line with runs of active tokens between the marks."""
+def strength(activation: float, maximum: float) -> int:
+    """The activation on a scale on which the feature's largest one is 10."""
+    return round(10 * activation / maximum)
+
+
+def marked(
+    window: Window, vocabulary: Vocabulary, marks: tuple[str, str], maximum: float | None = None
+) -> str:
+    """The window on one line with runs of active tokens between the marks.
+
+    With `maximum`, the feature's largest activation, each run ends in a bar and the strength of
+    its strongest token: `<< token|7>>`.
+    """
     pieces = vocabulary.pieces(window.token_ids.tolist())
     activations = window.activations.tolist()
     largest = max(activations, default=0.0)
     active = [largest > 0 and a >= _ACTIVE_SHARE * largest for a in activations]
     parts: list[str] = []
+    begin = 0
     for i, piece in enumerate(pieces):
         if active[i] and (i == 0 or not active[i - 1]):
             parts.append(marks[0])
+            begin = i
         parts.append(_shown(piece))
         if active[i] and (i + 1 == len(pieces) or not active[i + 1]):
+            if maximum is not None:
+                strongest = max(activations[begin : i + 1])
+                parts.append(f"{STRENGTH_BAR}{strength(strongest, maximum)}")
             parts.append(marks[1])
     return harmless("".join(parts))
 

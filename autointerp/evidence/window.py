@@ -17,7 +17,8 @@ class Window:
     `kind` says how it was selected: `top` by activation, `sample` uniformly among firings,
     `negative` uniformly among windows in which the feature is silent, `corpus` among all windows,
     for all features together. `start` is the position of its first token in the context, `peak` the
-    index in the window of its largest activation.
+    index in the window of its largest activation, `quantile` the share of the feature's firings
+    that are weaker; None where it is silent.
     """
 
     kind: Kind
@@ -29,7 +30,6 @@ class Window:
     token_ids: np.ndarray  # int32 [length]
     activations: np.ndarray  # float32 [length], 0 where silent
     text: str
-    # The share of the feature's firings that are weaker than the peak; None where it is silent.
     quantile: float | None = None
 
     @property

@@ -69,6 +69,8 @@ def test_runs_of_active_tokens_are_marked_together():
     vocabulary = Vocabulary((b"a", b" b", b"\n", b" c"), frozenset())
     shown = window([0, 1, 1, 2, 3], [0, 5, 4, 0, 2])
     assert marked(shown, vocabulary, ("<<", ">>")) == "a<< b b>>⏎<< c>>"
+    numbered = marked(shown, vocabulary, ("<<", ">>"), 10)
+    assert numbered == "a<< b b|5>>⏎<< c|2>>"
     # Below three tenths of the largest a firing is not marked.
     assert marked(window([0, 1], [1, 10]), vocabulary, ("<<", ">>")) == "a<< b>>"
 
