@@ -10,7 +10,11 @@ Status = Literal["labeled", "dead", "too_few", "refused", "failed", "over_budget
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The label stage's outcome for one feature; `rule` is set for lexical labels."""
+    """The label stage's outcome for one feature; `rule` is set for lexical labels.
+
+    `meanings` are those of a polysemantic feature, the most common first; of another one there
+    are none, and None says that they are not known.
+    """
 
     feature: int
     status: Status
@@ -18,6 +22,8 @@ class Draft:
     label: str | None = None
     reason: str | None = None
     confidence: float | None = None
+    polysemantic: bool | None = None
+    meanings: list[str] | None = None
     prompt_hash: str | None = None
     rule: str | None = None
     prompt_tokens: int = 0

@@ -9,8 +9,12 @@ import pyarrow.parquet as pq
 from autointerp.errors import UserError
 from autointerp.runs import Run
 
-# Integers that may be missing must not become floats.
-_NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+# Integers that may be missing must not become floats, nor booleans objects.
+_NULLABLE = {
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
 _CATEGORIES = ("coder", "status", "labeler", "prompt_hash", "scorer", "metric", "judge")
 
 
@@ -36,7 +40,7 @@ def _files(run: str | Path) -> Run:
 def load_labels(run: str | Path) -> pd.DataFrame:
     """The label table of a run: one row a feature, sorted by feature.
 
-    Columns that repeat are categories, integers that may be missing are nullable.
+    Columns that repeat are categories, integers and booleans that may be missing are nullable.
     Raises UserError where the run has no label table yet.
     """
     return _frame(_files(run).labels)

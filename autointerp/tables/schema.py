@@ -33,6 +33,8 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             ("label", pa.string()),
             ("reason", pa.string()),
             ("confidence", pa.float32()),
+            ("polysemantic", pa.bool_()),
+            ("meanings", pa.list_(pa.string())),
             ("labeler", pa.string()),
             ("prompt_hash", pa.string()),
             ("density", pa.float32()),

@@ -34,6 +34,8 @@ _DRAFTS = pa.schema(
         ("feature", pa.int32()),
         *((name, pa.string()) for name in ("status", "labeler", "label", "reason")),
         ("confidence", pa.float32()),
+        ("polysemantic", pa.bool_()),
+        ("meanings", pa.list_(pa.string())),
         *((name, pa.string()) for name in ("prompt_hash", "rule")),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
@@ -53,7 +55,9 @@ def read_drafts(path: Path) -> list[Draft]:
     if not path.is_file():
         raise UserError(f"no labels: {path} is missing; run `autointerp label` first")
     names = [f.name for f in fields(Draft)]
-    return [Draft(**{name: row[name] for name in names}) for row in pq.read_table(path).to_pylist()]
+    # By the schema, so that columns that an earlier version did not write are null.
+    rows = pq.read_table(path, schema=_DRAFTS).to_pylist()
+    return [Draft(**{name: row[name] for name in names}) for row in rows]
 
 
 def _number(value: float | None) -> float | None:

@@ -1,0 +1,22 @@
+import pyarrow.parquet as pq
+
+from autointerp.labeling.labeler import Draft
+from autointerp.tables.write import read_drafts, write_drafts
+
+
+def test_drafts_are_read_as_they_were_written(tmp_path):
+    drafts = [
+        Draft(0, "labeled", "m", label="a", polysemantic=False, meanings=[]),
+        Draft(1, "labeled", "m", label="b", polysemantic=True, meanings=["x", "y"]),
+        Draft(2, "labeled", "m", label="c"),
+    ]
+    write_drafts(reversed(drafts), tmp_path / "drafts.parquet")
+    assert read_drafts(tmp_path / "drafts.parquet") == drafts
+
+
+def test_what_an_earlier_version_did_not_write_is_not_known(tmp_path):
+    file = tmp_path / "drafts.parquet"
+    draft = Draft(1, "labeled", "m", label="b", polysemantic=True, meanings=["x", "y"])
+    write_drafts([draft], file)
+    pq.write_table(pq.read_table(file).drop_columns(["polysemantic", "meanings"]), file)
+    assert read_drafts(file) == [Draft(1, "labeled", "m", label="b")]
