@@ -12,6 +12,7 @@ from autointerp.activations.masks import MASKS, Mask
 DEMO = "demo"
 SPARSE = "sparse"
 SCORER_NAMES = ("detection", "simulation")
+OUTPUT_TOKENS = 10  # kept of every feature, raised ones and lowered ones
 _MOST_CONCURRENT = 256
 # Parameters of a request on which reading its reply, or its worst cost, depends.
 _OURS = ("model", "messages", "stream", "n", "best_of")
@@ -179,8 +180,44 @@ class RunConfig(BaseModel):
         "prompts", "labeling", "Folder of templates; missing ones come with the package."
     )
     features_per_request: int = _setting(10, "labeling", "Features in a labeling request.", ge=1)
-    windows_per_feature: int = _setting(
-        10, "labeling", "Windows of each feature in a labeling request.", ge=1
+    label_top: int = _setting(
+        5, "labeling", "Windows of largest activation that a labeling request shows.", ge=0
+    )
+    label_quantiles: int = _setting(
+        5,
+        "labeling",
+        "Beside them, windows from as many equal parts of the feature's firings by activation, "
+        "one of each.",
+        ge=0,
+    )
+    label_activations: Literal["marks", "numbers"] = _setting(
+        "marks",
+        "labeling",
+        "How active tokens are shown: between marks, or with the strength of each run of them as "
+        "well.",
+    )
+    label_contrast: int = _setting(
+        0,
+        "labeling",
+        "Windows shown in which the feature is silent: near misses, where there are too few also "
+        "negatives.",
+        ge=0,
+    )
+    label_output_tokens: int = _setting(
+        0,
+        "labeling",
+        "Tokens shown whose logits the feature raises most, and as many that it lowers, where "
+        "they are known.",
+        ge=0,
+        le=OUTPUT_TOKENS,
+    )
+    label_meanings: int = _setting(
+        5,
+        "labeling",
+        "The most meanings that a label may name, where one phrase does not cover the windows; 1 "
+        "does not ask.",
+        ge=1,
+        le=5,
     )
 
     model: str | None = _setting(
@@ -354,6 +391,8 @@ class RunConfig(BaseModel):
                 f"scorers ask for {most} windows of a kind, score_windows keeps "
                 f"{self.score_windows}"
             )
+        if self.uses_model():
+            self._check_shown()
         if self.labeler == "llm" and self.model is None:
             raise ValueError("labeler llm needs a model: --model NAME")
         if (self.input_price is None) != (self.output_price is None):
@@ -373,6 +412,19 @@ class RunConfig(BaseModel):
         if self.batch and len(self.base_urls()) > 1:
             raise ValueError("batch goes to one endpoint: name one base_url")
         return self
+
+    def _check_shown(self) -> None:
+        """Raises ValueError where labels are to be made from more windows than are kept."""
+        if self.label_top + self.label_quantiles < 1:
+            raise ValueError("label_top and label_quantiles are 0: there is nothing to label from")
+        silent = self.near_miss_windows + self.negative_windows
+        for asked, kept, keeps in (
+            ("label_top", self.top_windows, "top_windows keeps"),
+            ("label_quantiles", self.sample_windows, "sample_windows keeps"),
+            ("label_contrast", silent, "near_miss_windows and negative_windows keep"),
+        ):
+            if getattr(self, asked) > kept:
+                raise ValueError(f"{asked} shows {getattr(self, asked)} windows, {keeps} {kept}")
 
     @field_validator("base_url")
     @classmethod

@@ -7,24 +7,97 @@ words occur. It knows nothing of the planted truth.
 import json
 import re
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
-_BLOCK = re.compile(r"^Feature \d+ ", re.MULTILINE)
-_MARKS = re.compile(r"^Active tokens stand between (\S+) and (\S+)\.$", re.MULTILINE)
+_FEATURE = re.compile(r"Feature (\d+) \(active on \S+ % of tokens; most often on (.*)\)")
+_MARKS = re.compile(
+    r"^Active tokens stand between (\S+) and (\S+?)"
+    r"(, each run of them with its strength after the last \|)?\.$",
+    re.MULTILINE,
+)
+_OUTPUT = re.compile(r"It makes these next tokens likelier: (.*); and these less likely: (.*)")
+_SILENT = {
+    "It is silent in these, though a similar feature is active:": "near_misses",
+    "It is silent in these:": "negatives",
+}
+_EXCERPT = re.compile(r"\d+\. \['(.*?)' (\d+)\] (.*)")
 _LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _TOKENS = re.compile(r"^(\d+) \(\d+ tokens\): (.*)$", re.MULTILINE)
 
 
+@dataclass
+class Excerpt:
+    """An excerpt as the labeler reads it; a run's strength is None where none is given."""
+
+    peak: str
+    strength: int
+    text: str  # without marks
+    runs: list[tuple[str, int | None]]
+
+
+@dataclass
+class Asked:
+    """What a labeling prompt says of one feature."""
+
+    top_tokens: list[str]
+    excerpts: list[Excerpt] = field(default_factory=list)
+    near_misses: list[str] = field(default_factory=list)
+    negatives: list[str] = field(default_factory=list)
+    raised: list[str] = field(default_factory=list)
+    lowered: list[str] = field(default_factory=list)
+
+
+def _quoted(listed: str) -> list[str]:
+    return re.findall(r"'(.*?)'", listed)
+
+
+def _excerpt(line: str, opening: str, closing: str, numbers: bool) -> Excerpt:
+    peak, strength, marked = _EXCERPT.fullmatch(line).groups()
+    text, runs = "", []
+    for i, part in enumerate(re.split(f"{re.escape(opening)}|{re.escape(closing)}", marked)):
+        if i % 2:
+            run, _, number = part.rpartition("|") if numbers else (part, "", None)
+            runs.append((run, int(number) if numbers else None))
+            text += run
+        else:
+            text += part
+    return Excerpt(peak, int(strength), text, runs)
+
+
+def asked(request: dict[str, Any]) -> list[Asked]:
+    """The features of a labeling request. A line that is of no known form is an error."""
+    user = request["messages"][1]["content"]
+    found = _MARKS.search(user)
+    opening, closing, numbers = found.groups()
+    features: list[Asked] = []
+    listed: list[str] = []
+    for line in user[found.end() :].splitlines():
+        if begun := _FEATURE.fullmatch(line):
+            assert int(begun[1]) == len(features) + 1
+            features.append(Asked(_quoted(begun[2])))
+        elif output := _OUTPUT.fullmatch(line):
+            features[-1].raised, features[-1].lowered = map(_quoted, output.groups())
+        elif line in _SILENT:
+            listed = getattr(features[-1], _SILENT[line])
+        elif line.startswith("- "):
+            listed.append(line.removeprefix("- "))
+        elif line:
+            number = int(line.partition(".")[0])
+            features[-1].excerpts.append(_excerpt(line, opening, closing, bool(numbers)))
+            assert number == len(features[-1].excerpts)
+    return features
+
+
+def asks_for_labels(request: dict[str, Any]) -> bool:
+    return '"labels"' in request["messages"][0]["content"]
+
+
 def answer(request: dict[str, Any]) -> str:
+    if asks_for_labels(request):
+        return json.dumps({"labels": [label(n, f) for n, f in enumerate(asked(request), 1)]})
     system, user = (m["content"] for m in request["messages"])
-    if '"labels"' in system:
-        blocks = _BLOCK.split(user)[1:]
-        marks = map(re.escape, _MARKS.search(user).groups())
-        marked = re.compile("(.*?)".join(marks))
-        return json.dumps(
-            {"labels": [label(n, marked.findall(block)) for n, block in enumerate(blocks, 1)]}
-        )
-    words = set(re.search(r"^Description: (.*)$", user, re.MULTILINE)[1].split())
+    words = set(re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1]))
     if '"no_match"' in system:
         lines = _LINE.findall(user)
         match = [int(n) for n, text in lines if words & set(text.split())]
@@ -37,7 +110,21 @@ def answer(request: dict[str, Any]) -> str:
     return json.dumps({"windows": windows})
 
 
-def label(number: int, runs: list[str]) -> dict[str, Any]:
-    counts = Counter(word for run in runs for word in run.split())
+def _words(excerpt: Excerpt) -> list[str]:
+    return [word for run, _ in excerpt.runs for word in run.split()]
+
+
+def label(number: int, feature: Asked) -> dict[str, Any]:
+    counts = Counter(word for excerpt in feature.excerpts for word in _words(excerpt))
     words = [word for word, _ in counts.most_common(2)] or ["blank"]
     return {"n": number, "label": " ".join(words), "reason": "marked", "confidence": 0.9}
+
+
+def label_with_meanings(number: int, feature: Asked) -> dict[str, Any]:
+    """A meaning for each word, with all excerpts in which it is marked."""
+    excerpts: dict[str, list[int]] = {}
+    for i, excerpt in enumerate(feature.excerpts, 1):
+        for word in dict.fromkeys(_words(excerpt)):
+            excerpts.setdefault(word, []).append(i)
+    meanings = [{"label": word, "windows": numbers} for word, numbers in excerpts.items()]
+    return label(number, feature) | {"meanings": meanings if len(meanings) > 1 else []}

@@ -41,6 +41,16 @@ def test_the_template_holds_every_setting_and_its_default():
         ('labeler = "llm"', "needs a model"),
         ("detection_windows = 26", "score_windows keeps 25"),
         ("simulation_windows = 60", "ask for 30 windows"),
+        ('model = "m"\nlabel_top = 21', "label_top shows 21 windows, top_windows keeps 20"),
+        ('model = "m"\nsample_windows = 4', "label_quantiles shows 5 windows"),
+        (
+            'model = "m"\nlabel_contrast = 9\nnear_miss_windows = 5\nnegative_windows = 3',
+            "label_contrast shows 9 windows, near_miss_windows and negative_windows keep 8",
+        ),
+        ('model = "m"\nlabel_top = 0\nlabel_quantiles = 0', "nothing to label from"),
+        ("label_output_tokens = 11", "setting label_output_tokens: "),
+        ('label_activations = "colours"', "setting label_activations: "),
+        ("label_meanings = 0", "setting label_meanings: "),
         ('scorers = "detection,magic"', "'magic' is no scorer"),
         ("input_price = 1.0", "give both"),
         ("seed = ", "is not TOML"),
@@ -57,3 +67,8 @@ def test_bad_settings_are_said_in_one_line(tmp_path, text, said):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         load_config(tmp_path / "none.toml", {})
+
+
+def test_what_a_labeler_is_shown_bounds_no_run_without_one(tmp_path):
+    config = load_config(None, {"top_windows": 2, "sample_windows": 0})
+    assert not config.uses_model()

@@ -2,13 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
-from autointerp.evidence.text import free_marks, marked, peak_text, quoted
-from autointerp.evidence.window import FeatureEvidence, Window, spread
+from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.labeler import Draft
+from autointerp.labeling.meanings import distinct_meanings, joint_label
 from autointerp.labeling.prompts import Prompt
+from autointerp.labeling.shown import Shown, shown_variables, shown_windows
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest, ReplySchema
@@ -16,36 +25,53 @@ from autointerp.llm.structured import items
 from autointerp.vocabulary import Vocabulary
 
 _TOKENS_A_LABEL = 120  # room in the reply for one feature, and once again for the envelope
-_TOP_TOKENS = 5
+_TOKENS_OF_MEANINGS = 60  # and for its meanings: few features have several
 _LONGEST_LABEL = 300
+_LONGEST_MEANING = 100
 _LONGEST_REASON = 1000
 _ALONE_TRIES = 2  # times a feature is asked for by itself before it is failed
 _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
 
-REPLY = ReplySchema(
-    "labels",
-    {
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
         "type": "object",
-        "properties": {
-            "labels": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "n": {"type": "integer"},
-                        "label": {"type": "string"},
-                        "reason": {"type": "string"},
-                        "confidence": {"type": "number"},
-                    },
-                    "required": ["n", "label", "reason", "confidence"],
-                    "additionalProperties": False,
-                },
-            }
-        },
-        "required": ["labels"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
-    },
+    }
+
+
+def _list_of(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": _object(properties)}
+
+
+_NUMBER, _TEXT = {"type": "integer"}, {"type": "string"}
+# Models write fields in this order: which excerpts belong together comes before the label.
+_MEANINGS = {"meanings": _list_of({"label": _TEXT, "windows": {"type": "array", "items": _NUMBER}})}
+_LABEL = {"label": _TEXT, "reason": _TEXT, "confidence": {"type": "number"}}
+REPLY = ReplySchema("labels", _object({"labels": _list_of({"n": _NUMBER} | _LABEL)}))
+REPLY_WITH_MEANINGS = ReplySchema(
+    "labels", _object({"labels": _list_of({"n": _NUMBER} | _MEANINGS | _LABEL)})
 )
+
+
+def _clean(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    printable = "".join(c if c.isprintable() else " " for c in value)
+    return " ".join(printable.split())
+
+
+class Meaning(BaseModel):
+    """One of several meanings of a feature, and the numbers of the windows it is said to cover."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    label: str = Field(min_length=1, max_length=_LONGEST_MEANING)
+    windows: list[int]
+
+    _clean = field_validator("label", mode="before")(_clean)
 
 
 class LabelItem(BaseModel):
@@ -57,14 +83,19 @@ class LabelItem(BaseModel):
     label: str = Field(min_length=1, max_length=_LONGEST_LABEL)
     reason: str = ""
     confidence: float = Field(ge=0, le=1)
+    meanings: list[Meaning] | None = None
 
-    @field_validator("label", "reason", mode="before")
+    _clean = field_validator("label", "reason", mode="before")(_clean)
+
+    @field_validator("meanings", mode="wrap")
     @classmethod
-    def _clean(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        printable = "".join(c if c.isprintable() else " " for c in value)
-        return " ".join(printable.split())
+    def _readable(cls, value: object, read: ValidatorFunctionWrapHandler) -> list[Meaning] | None:
+        """Meanings that cannot be read are not known; the label is good without them."""
+        try:
+            meanings: list[Meaning] | None = read(value)
+            return meanings
+        except ValidationError:
+            return None
 
     @field_validator("reason")
     @classmethod
@@ -77,7 +108,8 @@ class LabelSettings:
     model: str
     temperature: float
     features_per_request: int
-    windows_per_feature: int
+    shown: Shown
+    meanings: int = 1  # at most so many of a feature; 1: not asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +117,6 @@ class _Spent:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
-
-
-def shown_windows(evidence: FeatureEvidence, n: int) -> list[Window]:
-    """The windows a labeler is shown: half of the largest, half across the range.
-
-    Labels from top windows alone come out too narrow (Paulo et al. 2024, section 4).
-    """
-    top = evidence.of("label", "top")
-    sample = evidence.of("label", "sample")
-    chosen = top[: max(1, n // 2)]
-    contexts = {w.context for w in chosen}
-    chosen = chosen + spread([w for w in sample if w.context not in contexts], n - len(chosen))
-    contexts = {w.context for w in chosen}
-    rest = [w for w in top if w.context not in contexts]
-    return chosen + rest[: n - len(chosen)]
 
 
 @dataclass(frozen=True)
@@ -116,36 +133,22 @@ class LabelJob:
     room: int = 1
 
     def messages(self) -> list[dict[str, str]]:
-        shown = [shown_windows(e, self.settings.windows_per_feature) for e in self.group]
-        marks = free_marks(w.text for windows in shown for w in windows)
-        features = [
-            {
-                "number": number,
-                "density_percent": f"{100 * evidence.density:.2g}",
-                "top_tokens": [quoted(t.token) for t in evidence.top_tokens[:_TOP_TOKENS]],
-                "windows": [
-                    {
-                        "number": i,
-                        "text": marked(window, self.vocabulary, marks),
-                        "peak": peak_text(window, self.vocabulary),
-                        "strength": round(
-                            10 * float(window.activations.max()) / evidence.max_activation
-                        ),
-                    }
-                    for i, window in enumerate(windows, 1)
-                ],
-            }
-            for number, (evidence, windows) in enumerate(zip(self.group, shown, strict=True), 1)
-        ]
-        return self.prompt.messages(features=features, open_mark=marks[0], close_mark=marks[1])
+        shown = shown_variables(self.group, self.vocabulary, self.settings.shown)
+        return self.prompt.messages(**shown, most_meanings=self.settings.meanings)
+
+    def _asks_for_meanings(self) -> bool:
+        """A template of the user's own may not explain them."""
+        return self.settings.meanings > 1 and "most_meanings" in self.prompt.variables
 
     def request(self) -> ChatRequest:
+        several = self._asks_for_meanings()
+        a_feature = _TOKENS_A_LABEL + several * _TOKENS_OF_MEANINGS
         return ChatRequest(
             model=self.settings.model,
             messages=tuple(self.messages()),
-            max_tokens=self.room * _TOKENS_A_LABEL * (len(self.group) + 1),
+            max_tokens=self.room * a_feature * (len(self.group) + 1),
             temperature=self.settings.temperature,
-            schema=REPLY,
+            schema=REPLY_WITH_MEANINGS if several else REPLY,
             attempt=self.attempt,
         )
 
@@ -219,12 +222,24 @@ class LabelJob:
         )
 
     def _labeled(self, evidence: FeatureEvidence, item: LabelItem) -> Draft:
+        meanings = self._meanings(evidence, item)
         return replace(
             self._draft(evidence, "labeled"),
-            label=item.label,
+            # What is judged has to cover all meanings, and is made of those that were checked.
+            label=joint_label(meanings) if meanings else item.label,
             reason=item.reason,
             confidence=item.confidence,
+            polysemantic=None if meanings is None else bool(meanings),
+            meanings=meanings,
         )
+
+    def _meanings(self, evidence: FeatureEvidence, item: LabelItem) -> list[str] | None:
+        """The feature's meanings if there are several; None where nothing is known of them."""
+        if item.meanings is None or not self._asks_for_meanings():
+            return None
+        shown = len(shown_windows(evidence, self.settings.shown))
+        claims = [(m.label, m.windows) for m in item.meanings]
+        return distinct_meanings(claims, shown, self.settings.meanings)
 
 
 def _share(total: int, i: int, shares: int) -> int:

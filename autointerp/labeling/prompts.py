@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template, TemplateError, TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
 
 from autointerp.errors import UserError
 
@@ -18,35 +19,47 @@ BUNDLED = next(
     _PACKAGE / "prompts",
 )
 
-_SAMPLE: dict[str, dict[str, Any]] = {
-    "label": {
+
+def _label_sample(optional: list[str]) -> dict[str, Any]:
+    return {
         "features": [
             {
                 "number": 1,
                 "density_percent": "1.0",
                 "top_tokens": ["'a'"],
+                "raised_tokens": optional,
+                "lowered_tokens": optional,
                 "windows": [{"number": 1, "text": "a", "peak": "'a'", "strength": 10}],
+                "near_misses": optional,
+                "negatives": optional,
             }
         ],
         "open_mark": "<<",
         "close_mark": ">>",
-    },
-    "detection": {"label": "a label", "windows": [{"number": 1, "text": "a"}]},
-    "simulation": {
-        "label": "a label",
-        "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}],
-    },
+        "numbers": bool(optional),
+        "most_meanings": 1 + len(optional),
+    }
+
+
+# Where settings decide what a template is given, with all of it and with none of it.
+_SAMPLES: dict[str, list[dict[str, Any]]] = {
+    "label": [_label_sample(["a"]), _label_sample([])],
+    "detection": [{"label": "a label", "windows": [{"number": 1, "text": "a"}]}],
+    "simulation": [
+        {"label": "a label", "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}]}
+    ],
 }
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A template with a `system` and a `user` block, and the hash of its source."""
+    """A template with a `system` and a `user` block, the hash of its source, and what it uses."""
 
     task: str
     path: Path
     hash: str
     template: Template
+    variables: frozenset[str]
 
     def messages(self, **variables: Any) -> list[dict[str, str]]:
         """The chat messages for these variables. Raises UserError where the template fails."""
@@ -63,7 +76,7 @@ class Prompt:
 def load_prompt(task: str, folder: Path) -> Prompt:
     """The task's template from `folder`, else the one that comes with the package.
 
-    It is tried on a small sample at once, so that a broken template fails before anything is
+    It is tried on small samples at once, so that a broken template fails before anything is
     spent. Raises UserError with the file, the line where known, and what is wrong.
     """
     name = f"{task}.jinja"
@@ -77,11 +90,14 @@ def load_prompt(task: str, folder: Path) -> Prompt:
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False)
     try:
         template = environment.from_string(source)
+        variables = frozenset(find_undeclared_variables(environment.parse(source)))
     except TemplateSyntaxError as error:
         raise UserError(f"template {path}, line {error.lineno}: {error.message}") from None
     missing = [block for block in _BLOCKS if block not in template.blocks]
     if missing:
         raise UserError(f"template {path} has no block {missing[0]!r}")
-    prompt = Prompt(task, path, hashlib.sha256(source.encode()).hexdigest(), template)
-    prompt.messages(**_SAMPLE[task])
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    prompt = Prompt(task, path, digest, template, variables)
+    for sample in _SAMPLES[task]:
+        prompt.messages(**sample)
     return prompt

@@ -14,7 +14,7 @@ from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.hooks import canonical_place
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
-from autointerp.config import RunConfig
+from autointerp.config import OUTPUT_TOKENS, RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, working_bytes
@@ -40,7 +40,7 @@ from autointerp.stages.source import Source, identity_of, open_source
 NAME = "collect"
 CHECKPOINT_EVERY_S = 180.0
 _CHECKPOINT = re.compile(r"collect-\d+-of-(\d+)\.checkpoint")
-_SIMILAR, _OUTPUT_TOKENS = 10, 10
+_SIMILAR = 10
 _SHARE_OF_FREE = 0.8  # of the memory: batches and merges need some too
 _WRITTEN_TO_RESIDUAL = ("residual", "resid_pre", "resid_mid", "attn_out", "mlp_out")
 _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate labels
@@ -270,7 +270,7 @@ def _directions(
     if unembedding.shape[1] != decoder.shape[1]:
         return Directions(similar)
     tokens = min(len(unembedding), len(source.words()))
-    raised, lowered = output_tokens(decoder, unembedding[:tokens], gain, rows, _OUTPUT_TOKENS)
+    raised, lowered = output_tokens(decoder, unembedding[:tokens], gain, rows, OUTPUT_TOKENS)
     return Directions(similar, raised, lowered)
 
 

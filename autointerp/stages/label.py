@@ -12,6 +12,7 @@ from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelJob, LabelSettings, label_jobs
 from autointerp.labeling.prompts import load_prompt
+from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
 from autointerp.stages import model
@@ -24,6 +25,7 @@ NAME = "label"
 LEXICAL = "lexical"
 AGAIN = ("failed", "over_budget", "pending")  # what the next run takes up
 _REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come to
+_TOKENS_OF_MEANINGS = 15  # an empty list of most features, about 60 for one of several meanings
 
 
 def labeler_name(job: Job) -> str:
@@ -36,7 +38,14 @@ def _settings(job: Job) -> LabelSettings:
         model=model.model_name(config),
         temperature=config.temperature,
         features_per_request=config.features_per_request,
-        windows_per_feature=config.windows_per_feature,
+        shown=Shown(
+            top=config.label_top,
+            quantiles=config.label_quantiles,
+            activations=config.label_activations,
+            contrast=config.label_contrast,
+            output_tokens=config.label_output_tokens,
+        ),
+        meanings=config.label_meanings,
     )
 
 
@@ -47,8 +56,7 @@ def _inputs(job: Job) -> str:
         method = {
             "model": model.identity(config),
             "prompt": load_prompt(NAME, Path(config.prompts)).hash,
-            "features_per_request": config.features_per_request,
-            "windows_per_feature": config.windows_per_feature,
+            "settings": asdict(_settings(job)),
         }
     else:
         method = {LEXICAL: lexical.VERSION}
@@ -114,7 +122,10 @@ def _are_written(job: Job, drafts: list[Draft]) -> bool:
 
 def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
     """What became of each feature; numbers, which a file rounds, follow from the same replies."""
-    return {(d.feature, d.status, d.label, d.reason, d.rule, d.error) for d in drafts}
+    return {
+        (d.feature, d.status, d.label, d.reason, d.rule, d.error, tuple(d.meanings or ()))
+        for d in drafts
+    }
 
 
 def _outcomes(drafts: list[Draft]) -> str:
@@ -202,8 +213,10 @@ def estimate(job: Job) -> Estimate:
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
     total = Estimate(labeling_tokenizer(job.config))
+    reply = _REPLY_TOKENS_A_FEATURE
+    reply += _TOKENS_OF_MEANINGS if job.config.label_meanings > 1 else 0
     for request in _jobs(job, store, vocabulary, lambda draft: None):
-        total.add(request.request(), _REPLY_TOKENS_A_FEATURE * len(request.group))
+        total.add(request.request(), reply * len(request.group))
     return total
 
 

@@ -1,14 +1,17 @@
 import json
 from dataclasses import replace
 
-from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels, shown_windows
+import pytest
+
+from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels
 from autointerp.labeling.prompts import load_prompt
+from autointerp.labeling.shown import Shown
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
 from autointerp.vocabulary import Vocabulary
 from tests.samples import evidence, window
 
 VOCABULARY = Vocabulary((b" a", b" b"), frozenset())
-SETTINGS = LabelSettings("m", 0.0, 4, 6)
+SETTINGS = LabelSettings("m", 0.0, 4, Shown(3, 3), meanings=5)
 
 
 def features(n):
@@ -20,8 +23,8 @@ def features(n):
     return [evidence(f, windows) for f in range(n)]
 
 
-def jobs(n, tmp_path):
-    return list(label_jobs(iter(features(n)), load_prompt("label", tmp_path), VOCABULARY, SETTINGS))
+def jobs(n, tmp_path, settings=SETTINGS):
+    return list(label_jobs(iter(features(n)), load_prompt("label", tmp_path), VOCABULARY, settings))
 
 
 def reply(labels, **changes):
@@ -56,13 +59,6 @@ def test_what_differs_between_requests_comes_after_what_does_not(tmp_path):
     assert "between << and >>" not in user_there
     assert system == system_there
     assert len(system) > 1000
-
-
-def test_half_of_the_shown_windows_are_the_largest():
-    shown = shown_windows(features(1)[0], 6)
-    assert [w.kind for w in shown] == ["top"] * 3 + ["sample"] * 3
-    assert [w.rank for w in shown[:3]] == [0, 1, 2]
-    assert len({w.context for w in shown}) == 6
 
 
 def test_missing_labels_are_asked_again_in_halves_down_to_one(tmp_path):
@@ -116,3 +112,79 @@ def test_labels_are_cleaned_and_bounded():
     assert 2 not in found
     assert len(found[3].reason) == 1000
     assert found[4].label == "by string"
+
+
+def meaning(label, *windows):
+    return {"label": label, "windows": list(windows)}
+
+
+def labeled(meanings, tmp_path, most=5):
+    job = jobs(1, tmp_path, replace(SETTINGS, meanings=most))[0]
+    step = job.reduce(reply([item(1, "the label") | {"meanings": meanings}]))
+    return step.results[0]
+
+
+def test_a_feature_of_several_meanings_is_labeled_with_all_of_them(tmp_path):
+    draft = labeled([meaning(" cats\n", 1, 2, 3), meaning("rivers", 4, 5)], tmp_path)
+    assert (draft.polysemantic, draft.meanings) == (True, ["cats", "rivers"])
+    assert draft.label == "either cats, or rivers"
+    for none in ([], [meaning("cats", 1, 2)], [meaning("cats", 1, 2), meaning("rivers", 3)]):
+        draft = labeled(none, tmp_path)
+        assert (draft.polysemantic, draft.meanings, draft.label) == (False, [], "the label")
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "cats or rivers",
+        None,
+        3,
+        {"label": "cats"},
+        ["cats", "rivers"],
+        [meaning("cats", 1, 2), {"label": "rivers"}],
+        [meaning("cats", "first", "second"), meaning("rivers", 3, 4)],
+        [meaning("", 1, 2), meaning("rivers", 3, 4)],
+        [meaning("x" * 101, 1, 2), meaning("rivers", 3, 4)],
+        [{"label": 3, "windows": None}],
+    ],
+    ids=repr,
+)
+def test_meanings_that_cannot_be_read_lose_no_label_and_are_unknown(tmp_path, malformed):
+    draft = labeled(malformed, tmp_path)
+    assert (draft.status, draft.label) == ("labeled", "the label")
+    assert (draft.polysemantic, draft.meanings) == (None, None)
+
+
+def test_meanings_that_were_not_asked_for_are_unknown(tmp_path):
+    offered = [meaning("cats", 1, 2), meaning("rivers", 3, 4)]
+    assert labeled(offered, tmp_path).polysemantic
+    assert labeled(offered, tmp_path, most=1).polysemantic is None
+    without = jobs(1, tmp_path)[0].reduce(reply([item(1)])).results[0]
+    assert (without.label, without.polysemantic, without.meanings) == ("x", None, None)
+
+
+def test_the_reply_s_form_has_meanings_only_where_they_are_asked_for(tmp_path):
+    asking, plain = (
+        jobs(1, tmp_path, replace(SETTINGS, meanings=most))[0].request() for most in (5, 1)
+    )
+    fields = [
+        list(r.schema.schema["properties"]["labels"]["items"]["properties"])
+        for r in (asking, plain)
+    ]
+    assert fields[0] == ["n", "meanings", "label", "reason", "confidence"]
+    assert fields[1] == ["n", "label", "reason", "confidence"]
+    assert asking.max_tokens > plain.max_tokens
+    assert "meanings" not in str(plain)
+    assert asking.messages[0] == plain.messages[0]
+
+
+def test_a_template_without_meanings_is_not_overruled_by_them(tmp_path):
+    bundled = load_prompt("label", tmp_path).path.read_text()
+    assert bundled.count("most_meanings > 1") == 1
+    named = "most_meanings"
+    (tmp_path / "label.jinja").write_text(
+        bundled.replace("most_meanings > 1", "false", 1).replace("{{ most_meanings }}", "many")
+    )
+    assert named not in load_prompt("label", tmp_path).variables
+    assert "meanings" not in str(jobs(1, tmp_path)[0].request())
+    assert labeled([meaning("cats", 1, 2), meaning("rivers", 3, 4)], tmp_path).label == "the label"
