@@ -308,11 +308,14 @@ def test_another_function_may_answer():
 
 
 def test_labels_answers_the_prompts():
-    windows = [{"number": 1, "text": "a <<cat>> sat", "peak": '"cat"', "strength": 10}]
-    feature = {"number": 1, "density_percent": "1", "top_tokens": ['"cat"'], "windows": windows}
+    windows = [{"number": 1, "text": "a <<cat>> sat", "peak": "'cat'", "strength": 10}]
+    feature = {"number": 1, "density_percent": "1", "top_tokens": ["'cat'"], "windows": windows}
+    none = ("near_misses", "negatives", "raised_tokens", "lowered_tokens")
+    feature |= {name: [] for name in none}
+    marks = {"open_mark": "<<", "close_mark": ">>", "numbers": False, "most_meanings": 1}
     cases = {
         "label": (
-            {"features": [feature], "open_mark": "<<", "close_mark": ">>"},
+            {"features": [feature]} | marks,
             {"labels": [{"n": 1, "label": "cat", "reason": "marked", "confidence": 0.9}]},
         ),
         "detection": (
