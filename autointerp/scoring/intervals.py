@@ -1,31 +1,14 @@
-"""95 % intervals of metrics: of a proportion, and of any metric by resampling windows."""
+"""95 % intervals of any metric, by resampling windows."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, stdtrit
 
 from autointerp.scoring.metrics import Metric
-from autointerp.scoring.statistics import MISSING, Estimate
+from autointerp.scoring.statistics import MISSING, Estimate, expanded_tail
 
-_TAIL = 0.025
 _DRAWS = 1000
 _CELLS = 2**20  # weights held at a time, so that long windows do not fill the memory
-
-
-def jeffreys(successes: float, n: float) -> tuple[float, float]:
-    """95 % Jeffreys interval of a proportion: posterior quantiles under Beta(½, ½).
-
-    It reaches 0 where nothing succeeded and 1 where nothing failed, and is the whole range for
-    n = 0 (Brown, Cai and DasGupta 2001, section 4.1.2). Raises ValueError unless
-    0 ≤ successes ≤ n.
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes of {n}")
-    a, b = successes + 0.5, n - successes + 0.5
-    low = 0.0 if successes == 0 else float(betaincinv(a, b, _TAIL))
-    high = 1.0 if successes == n else float(betaincinv(a, b, 1 - _TAIL))
-    return low, high
 
 
 def bootstrap(
@@ -39,9 +22,7 @@ def bootstrap(
 
     truths, predictions and importance weights: one array [length] a window. Windows are drawn, not
     rows, since the tokens of one window are not independent. The interval is the expanded
-    percentile interval (Hesterberg 2015, section 5.3): quantiles further out than 2.5 and 97.5 %,
-    because few windows vary less among themselves than the corpus does. `n` is the number of
-    windows.
+    percentile interval of `expanded_tail`. `n` is the number of windows.
 
     Missing where the metric is. The interval alone is missing for one window, and where more than
     one draw in twenty leaves the metric undefined: what the rest say is then no 95 % interval.
@@ -71,6 +52,6 @@ def bootstrap(
     defined = draws[~np.isnan(draws)]
     if len(defined) < 0.95 * _DRAWS:
         return Estimate(value, np.nan, np.nan, windows)
-    tail = ndtr(np.sqrt(windows / (windows - 1)) * stdtrit(windows - 1, _TAIL))
+    tail = expanded_tail(windows)
     low, high = np.quantile(defined, (tail, 1 - tail)).tolist()
     return Estimate(value, min(low, value), max(high, value), windows)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from autointerp.scoring.confusion import Confusion
 from autointerp.scoring.statistics import MISSING, Counts, Estimate
 
 METRICS = ("precision", "recall", "f1", "mcc")
@@ -80,13 +81,11 @@ def _posterior(
 
 def _metrics(recall: np.ndarray, alarms: np.ndarray, density: np.ndarray) -> np.ndarray:
     """METRICS [metrics, draws, features] from rates [draws, features] and density [features]."""
-    hits, false = recall * density, alarms * (1 - density)
-    said_yes = np.maximum(hits + false, 1e-300)
-    precision = hits / said_yes
-    f1 = 2 * hits / (said_yes + density)
-    spread = said_yes * (1 - said_yes) * density * (1 - density)
-    mcc = (hits - said_yes * density) / np.sqrt(np.maximum(spread, 1e-300))
-    return np.stack([precision, recall, f1, mcc])
+    rest = 1 - density
+    found = Confusion(recall * density, alarms * rest, (1 - recall) * density, (1 - alarms) * rest)
+    # Where nothing is said to match, nothing is found.
+    metrics = np.stack([found.precision, found.recall, found.f1, found.mcc])
+    return np.nan_to_num(metrics, nan=0.0)
 
 
 def beta_prior(counts: np.ndarray) -> tuple[float, float]:

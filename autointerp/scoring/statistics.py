@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import betaincinv, ndtr, stdtrit
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _DRAWS = 1000
+_TAIL = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,28 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
+def jeffreys(successes: float, n: float) -> tuple[float, float]:
+    """95 % Jeffreys interval of a proportion: posterior quantiles under Beta(½, ½).
+
+    It reaches 0 where nothing succeeded and 1 where nothing failed, and is the whole range for
+    n = 0 (Brown, Cai and DasGupta 2001, section 4.1.2). Raises ValueError unless
+    0 ≤ successes ≤ n.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n}")
+    a, b = successes + 0.5, n - successes + 0.5
+    low = 0.0 if successes == 0 else float(betaincinv(a, b, _TAIL))
+    high = 1.0 if successes == n else float(betaincinv(a, b, 1 - _TAIL))
+    return low, high
+
+
 def balanced_accuracy(counts: Counts, only: str | None = None) -> Estimate:
     """Mean of the true positive and true negative rates.
 
     The true negative rate is that of windows drawn from all in which the feature is silent: the
     strata's rates weighted by their shares; or that of the stratum `only`. The interval combines
-    the Wilson intervals of all rates (MOVER: Zou and Donner 2008, section 2). Missing where nothing
-    was judged on one side.
+    the Jeffreys intervals of all rates (MOVER: Zou and Donner 2008, section 2). Missing where
+    nothing was judged on one side.
     """
     hits, positives = counts.firing()
     silent = counts.silent()
@@ -78,12 +95,21 @@ def balanced_accuracy(counts: Counts, only: str | None = None) -> Estimate:
     rates += [(counts.shares[s] / total / 2, n - k, n) for s, (k, n) in silent.items()]
     value = below = above = 0.0
     for weight, k, n in rates:
-        low, high = wilson(k, n)
+        low, high = jeffreys(k, n)
         value += weight * k / n
         below += (weight * (k / n - low)) ** 2
         above += (weight * (high - k / n)) ** 2
     n = sum(n for _, _, n in rates)
     return Estimate(value, value - float(np.sqrt(below)), value + float(np.sqrt(above)), n)
+
+
+def expanded_tail(windows: int) -> float:
+    """The share of bootstrap draws to leave out at either end, of 2 windows or more.
+
+    Less than 2.5 %, because few windows vary less among themselves than the corpus does (the
+    expanded percentile interval: Hesterberg 2015, section 5.3).
+    """
+    return float(ndtr(np.sqrt(windows / (windows - 1)) * stdtrit(windows - 1, _TAIL)))
 
 
 def _moments(truth: np.ndarray, prediction: np.ndarray) -> list[float]:
@@ -104,8 +130,9 @@ def correlation(truths: list[np.ndarray], predictions: list[np.ndarray], seed: i
     """Pearson correlation over all tokens of all windows (Bills et al. 2023).
 
     truths, predictions: one array [length] a window. Predicting the same value everywhere says
-    nothing of where the feature fires and scores 0. The interval is a percentile bootstrap over
-    windows, since tokens of one window are not independent. Missing where the truth is constant.
+    nothing of where the feature fires and scores 0. The interval is a bootstrap over windows, since
+    tokens of one window are not independent; from one window there is none. Missing where the truth
+    is constant.
     """
     if not truths:
         return MISSING
@@ -117,7 +144,10 @@ def correlation(truths: list[np.ndarray], predictions: list[np.ndarray], seed: i
     value = float(np.nan_to_num(_correlations(total), nan=0.0)[0])
     rng = np.random.default_rng(seed)
     windows = len(truths)
+    if windows == 1:
+        return Estimate(value, float("nan"), float("nan"), 1)
     weights = rng.multinomial(windows, np.full(windows, 1 / windows), size=_DRAWS)
     draws = np.nan_to_num(_correlations(weights @ moments), nan=0.0)
-    low, high = np.quantile(draws, (0.025, 0.975))
+    tail = expanded_tail(windows)
+    low, high = np.quantile(draws, (tail, 1 - tail))
     return Estimate(value, min(float(low), value), max(float(high), value), windows)

@@ -3,9 +3,9 @@ import pytest
 import scipy.stats
 
 from autointerp.scoring.confusion import Confusion
-from autointerp.scoring.intervals import bootstrap, jeffreys
+from autointerp.scoring.intervals import bootstrap
 from autointerp.scoring.metrics import BINARY, auroc, pearson
-from autointerp.scoring.statistics import wilson
+from autointerp.scoring.statistics import jeffreys, wilson
 
 
 def test_jeffreys_is_the_middle_of_the_posterior():
