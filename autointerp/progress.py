@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from autointerp.plain_text import line_for_person
+
 _PLAIN_EVERY_S = 15.0
 console = Console(stderr=True, highlight=False)
 
@@ -40,7 +42,7 @@ class _Bar:
         self._progress.update(self._task, advance=n, rate=f"{self._done / elapsed:,.0f}")
 
     def note(self, text: str) -> None:
-        self._progress.update(self._task, note=text)
+        self._progress.update(self._task, note=line_for_person(text))
 
 
 class _Lines:
@@ -55,7 +57,7 @@ class _Lines:
         self._now_and_then()
 
     def note(self, text: str) -> None:
-        self._note = text
+        self._note = line_for_person(text)
         self._now_and_then()
 
     def _now_and_then(self) -> None:
@@ -102,4 +104,4 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
 
 def say(text: str) -> None:
     """One plain line for the person at the terminal."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(line_for_person(text), markup=False, soft_wrap=True)

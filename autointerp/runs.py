@@ -13,6 +13,7 @@ from typing import Any
 
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
+from autointerp.plain_text import line_for_person
 
 
 class Run:
@@ -31,6 +32,7 @@ class Run:
         self.scores = path / "scores.parquet"
         self.journal = path / "journal.sqlite"
         self.log = path / "run.log"
+        self.prompts = path / "prompts"
 
     def record(self) -> dict[str, Any]:
         """What `run.json` says; empty for a new run."""
@@ -69,7 +71,7 @@ class Run:
         """Append a line to `run.log`."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{stamp} {line}\n")
+            file.write(f"{stamp} {line_for_person(line)}\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

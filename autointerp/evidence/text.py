@@ -1,36 +1,19 @@
 """Windows as one line of text for a prompt: whitespace visible, active tokens marked."""
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import accumulate, groupby
+from operator import itemgetter
 
 from autointerp.evidence.window import Window
+from autointerp.plain_text import acts_between_brackets, without_bars
+from autointerp.plain_text import one_line as one_line  # for all who show windows
 from autointerp.vocabulary import Vocabulary
 
 _MARKS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "⟫"), ("◀◀", "▶▶"))
 _ACTIVE_SHARE = 0.3  # of the window's largest activation, from which a token is marked
 STRENGTH_BAR = "|"  # between a run of active tokens and its strength: the last one before the mark
-
-
-# What chat models take for the end of a turn, were it in a prompt as it stands.
-_CONTROL_MARK = re.compile(r"<(\||｜)([^|｜<>\s]{1,40})\1>")
-
-
-def harmless(text: str) -> str:
-    """The text with control marks such as `<|im_end|>` written `<¦im_end¦>`."""
-    if "<" not in text:
-        return text
-    return _CONTROL_MARK.sub(r"<¦\2¦>", text)
-
-
-def one_line(text: str) -> str:
-    """The text with line breaks and tabs shown as ⏎ and ⇥ and control characters as ·."""
-    text = harmless(text)
-    if text.isprintable():
-        return text
-    shown = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
-    return "".join(c if c.isprintable() else "·" for c in shown)
 
 
 @lru_cache(maxsize=1 << 17)
@@ -45,10 +28,27 @@ def quoted(text: str) -> str:
 
 
 def free_marks(texts: Iterable[str]) -> tuple[str, str]:
-    """A pair of marks that occurs in none of the texts."""
+    """A pair of marks of whose characters none occurs in the texts.
+
+    Were a text to end with `<`, nobody could tell where the mark `<<` after it begins.
+    """
+    return _free(texts, _MARKS)
+
+
+def marks_for(windows: Sequence[Window], vocabulary: Vocabulary) -> tuple[str, str]:
+    """Marks that are free in the windows and make no control mark of a marked run, as `<<s>>`."""
+    texts = [window.text for window in windows]
+    marks = _free(texts, _MARKS)
+    if marks != _MARKS[0]:
+        return marks
+    runs = (run for window in windows for run, strongest in _runs(window, vocabulary) if strongest)
+    return _free(texts, _MARKS[1:]) if any(map(acts_between_brackets, runs)) else marks
+
+
+def _free(texts: Iterable[str], pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
     joined = "\n".join(texts)
-    for opening, closing in _MARKS:
-        if opening not in joined and closing not in joined:
+    for opening, closing in pairs:
+        if not any(character in joined for character in (opening[0], closing[0])):
             return opening, closing
     number = 0
     while f"[on{number}]" in joined or f"[off{number}]" in joined:
@@ -61,6 +61,29 @@ def strength(activation: float, maximum: float) -> int:
     return round(10 * activation / maximum)
 
 
+def _runs(window: Window, vocabulary: Vocabulary) -> list[tuple[str, float | None]]:
+    """The window's text, shown on one line, in runs of active and of other tokens.
+
+    Each with its largest activation, None where its tokens are not active.
+    """
+    pieces = [_shown(piece) for piece in vocabulary.pieces(window.token_ids.tolist())]
+    joined = "".join(pieces)
+    safe = one_line(joined)
+    if safe != joined:
+        # A control mark or a stack of accents over several tokens: cut anew, its length is kept.
+        ends = list(accumulate(map(len, pieces)))
+        pieces = [safe[end - len(piece) : end] for end, piece in zip(ends, pieces, strict=True)]
+    activations = window.activations.tolist()
+    largest = max(activations, default=0.0)
+    active = [largest > 0 and a >= _ACTIVE_SHARE * largest for a in activations]
+    runs: list[tuple[str, float | None]] = []
+    for is_active, group in groupby(zip(active, pieces, activations, strict=True), itemgetter(0)):
+        tokens = list(group)
+        strongest = max(a for _, _, a in tokens) if is_active else None
+        runs.append(("".join(piece for _, piece, _ in tokens), strongest))
+    return runs
+
+
 def marked(
     window: Window, vocabulary: Vocabulary, marks: tuple[str, str], maximum: float | None = None
 ) -> str:
@@ -69,23 +92,14 @@ def marked(
     With `maximum`, the feature's largest activation, each run ends in a bar and the strength of
     its strongest token: `<< token|7>>`.
     """
-    pieces = vocabulary.pieces(window.token_ids.tolist())
-    activations = window.activations.tolist()
-    largest = max(activations, default=0.0)
-    active = [largest > 0 and a >= _ACTIVE_SHARE * largest for a in activations]
     parts: list[str] = []
-    begin = 0
-    for i, piece in enumerate(pieces):
-        if active[i] and (i == 0 or not active[i - 1]):
-            parts.append(marks[0])
-            begin = i
-        parts.append(_shown(piece))
-        if active[i] and (i + 1 == len(pieces) or not active[i + 1]):
-            if maximum is not None:
-                strongest = max(activations[begin : i + 1])
-                parts.append(f"{STRENGTH_BAR}{strength(strongest, maximum)}")
-            parts.append(marks[1])
-    return harmless("".join(parts))
+    for text, strongest in _runs(window, vocabulary):
+        if strongest is None:
+            parts.append(text)
+            continue
+        number = "" if maximum is None else f"{STRENGTH_BAR}{strength(strongest, maximum)}"
+        parts += [marks[0], text, number, marks[1]]
+    return without_bars("".join(parts))
 
 
 def peak_text(window: Window, vocabulary: Vocabulary) -> str:

@@ -22,6 +22,7 @@ from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest, ReplySchema
 from autointerp.llm.structured import items
+from autointerp.plain_text import tidy
 from autointerp.vocabulary import Vocabulary
 
 _TOKENS_A_LABEL = 120  # room in the reply for one feature, and once again for the envelope
@@ -57,10 +58,7 @@ REPLY_WITH_MEANINGS = ReplySchema(
 
 
 def _clean(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    printable = "".join(c if c.isprintable() else " " for c in value)
-    return " ".join(printable.split())
+    return tidy(value) if isinstance(value, str) else value
 
 
 class Meaning(BaseModel):

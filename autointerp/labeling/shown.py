@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from autointerp.evidence.text import free_marks, marked, one_line, peak_text, quoted, strength
+from autointerp.evidence.text import marked, marks_for, one_line, peak_text, quoted, strength
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.vocabulary import Vocabulary
 
@@ -89,7 +89,7 @@ def shown_variables(
     """What the label template is given of a group of features."""
     active = [shown_windows(evidence, shown) for evidence in group]
     silent = [contrast_windows(evidence, shown.contrast) for evidence in group]
-    marks = free_marks(w.text for windows in (*active, *silent) for w in windows)
+    marks = marks_for([w for windows in (*active, *silent) for w in windows], vocabulary)
     numbers, n = shown.activations == "numbers", shown.output_tokens
     features = [
         {

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import openai
 
+from autointerp.plain_text import tidy
+
 # adapt: the endpoint does not take a parameter, or not under that name.
 Action = Literal["retry", "adapt", "stop", "split", "refused", "fail"]
 
@@ -144,7 +146,7 @@ def server_message(body: object) -> tuple[str, str]:
 
 def _line(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str) if value else ""
-    return " ".join(text.split())[:300]
+    return tidy(text)[:300]
 
 
 # What sending and reading a reply may raise; anything else is a bug and is not retried.

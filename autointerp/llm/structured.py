@@ -16,16 +16,21 @@ THINK, THINK_END = "<think>", "</think>"
 _decoder = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 _start = re.compile(r"[{\[]")
 _comma = re.compile(r"\s*,\s*")
+_fence = re.compile(r"(?:```\w*)?\s*")
 
 
 def items(text: str, key: str) -> list[dict[str, Any]]:
     """The whole objects of the array under `key`, also where the text breaks off within it.
 
-    An item that cannot be read is left out, and those after it are still found. Where there are
-    several such arrays the last one counts: what goes before is an example or a draft. Where
+    An item that cannot be read is left out, and those after it are still found. A reply that begins
+    with the whole object is that object: what comes after it may quote a window. Else, where there
+    are several such arrays, the last one counts: what goes before is an example or a draft. Where
     there is none, an array without a name or objects one after another are taken for it.
     """
     answer = _answer(text)
+    whole = _decode(answer, _fence.match(answer).end())  # type: ignore[union-attr]
+    if whole is not None and isinstance(whole[0], dict) and isinstance(whole[0].get(key), list):
+        return [item for item in whole[0][key] if isinstance(item, dict)]
     # A quote inside a string is escaped, so a match is never part of a string.
     opening = re.compile(r"(?<!\\)" + re.escape(json.dumps(key)) + r"\s*:\s*\[")
     found: list[dict[str, Any]] | None = None

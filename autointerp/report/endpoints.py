@@ -8,6 +8,7 @@ from rich.text import Text
 
 from autointerp.llm.journal_file import info
 from autointerp.llm.probe import Probe
+from autointerp.plain_text import line_for_person
 from autointerp.report.sources import print_facts
 
 
@@ -38,7 +39,7 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
         if found.items_read < found.items_asked:
             wrong = True
             said = f"warning: the model at {url} did not copy a list of three into JSON"
-            console.print(Text(said), style="yellow", soft_wrap=True)
+            console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
     return wrong
 
 

@@ -13,6 +13,7 @@ from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder
 from autointerp.coders.check import Diagnosis
+from autointerp.plain_text import line_for_person
 
 _UNKNOWN = Text("not said", style="dim")
 
@@ -23,7 +24,7 @@ def print_facts(console: Console, facts: Mapping[str, str | None]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, _UNKNOWN if value is None else Text(value))
+        table.add_row(name, _UNKNOWN if value is None else Text(line_for_person(value)))
     console.print(table)
 
 
@@ -70,7 +71,7 @@ def print_cache(path: Path, console: Console) -> None:
     }
     print_facts(console, facts)
     for lack in lacks(cache):
-        console.print(Text(f"lacks {lack}"), style="yellow", soft_wrap=True)
+        console.print(Text(line_for_person(f"lacks {lack}")), style="yellow", soft_wrap=True)
 
 
 def lacks(cache: DenseCache | SparseCache) -> list[str]:
@@ -129,6 +130,6 @@ def print_check(diagnosis: Diagnosis, console: Console) -> None:
             table.add_row(str(found.layer), f"{found.l0:.3g}", f"{found.fvu:.3g}")
         console.print(table)
     for warning in diagnosis.warnings:
-        console.print(Text(f"warning: {warning}"), style="yellow", soft_wrap=True)
+        console.print(Text(line_for_person(f"warning: {warning}")), style="yellow", soft_wrap=True)
     if not diagnosis.warnings:
         console.print("nothing wrong was found")

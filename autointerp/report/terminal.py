@@ -14,8 +14,9 @@ from rich.text import Text
 
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.evidence.text import free_marks, marked, one_line, quoted
+from autointerp.evidence.text import marked, marks_for, one_line, quoted
 from autointerp.evidence.window import FeatureEvidence, Window
+from autointerp.plain_text import line_for_person
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.tables.read import load_labels
@@ -48,19 +49,24 @@ def _interval(row: Mapping[str, Any], scorer: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """Text from a table, safe to print: control characters and escapes cannot act."""
-    return one_line(value) if isinstance(value, str) else ""
+    """Text from a table, safe to print; empty where there is none."""
+    return line_for_person(value) if isinstance(value, str) else ""
 
 
 def label_table(frame: pd.DataFrame, title: str) -> Table:
     """The label table's main columns: each score beside that of another feature's label."""
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=Text(line_for_person(title)),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     table.add_column("feature", justify="right")
     table.add_column("label", min_width=24, overflow="fold")
     for name in ("det.", "null", "sim.", "null", "F1", "density"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
-        shown = _plain(row["label"]) or f"({row['status']})"
+        shown = _plain(row["label"]) or f"({_plain(row['status'])})"
         table.add_row(
             str(row["feature"]),
             Text(shown),
@@ -80,7 +86,7 @@ def window_text(window: Window, vocabulary: Vocabulary, largest: float, *, shade
     Without shades, as in a file, the active tokens stand between marks instead.
     """
     if not shaded:
-        return Text(marked(window, vocabulary, free_marks([window.text])))
+        return Text(marked(window, vocabulary, marks_for([window], vocabulary)))
     line = Text()
     for piece, activation in zip(
         vocabulary.pieces(window.token_ids.tolist()), window.activations.tolist(), strict=True
@@ -101,13 +107,15 @@ def feature_panel(
     vocabulary = Vocabulary.load(run.vocabulary)
     parts: list[Text | Table] = []
     if row is not None:
-        label = _plain(row["label"]) or f"({row['status']})"
+        label = _plain(row["label"]) or f"({_plain(row['status'])})"
         parts.append(Text(label, style="bold"))
         for name in ("reason", "error"):
             if _plain(row[name]):
                 parts.append(Text(_plain(row[name])))
         confidence = _number(row["confidence"])
-        parts.append(Text(f"labeler {row['labeler']}, confidence {confidence}", style="dim"))
+        parts.append(
+            Text(f"labeler {_plain(row['labeler'])}, confidence {confidence}", style="dim")
+        )
         scores = Table(box=None, pad_edge=False)
         for name in ("score", "value (95 % interval)", "another label", "windows"):
             scores.add_column(name)
@@ -169,19 +177,19 @@ def show_feature(run: Run, feature: int, console: Console) -> None:
 def summary(run: Run) -> Table:
     """What the run came to: outcomes, scores against their null, cost and time."""
     labels = load_labels(run.path)
-    table = Table(title=Text(f"run {run.path}"), show_header=False)
+    table = Table(title=Text(line_for_person(f"run {run.path}")), show_header=False)
     table.add_column(style="bold")
     table.add_column()
 
     def row(name: str, value: str) -> None:
         # What a server or a path says is no markup.
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(line_for_person(value)))
 
     counts = labels["status"].value_counts()
     row("features", ", ".join(f"{n:,} {status}" for status, n in counts.items() if n))
     failed = labels.loc[labels["status"] == "failed", "error"].value_counts().head(3)
     for reason, n in failed.items():
-        row("failed", f"{n:,}: {_plain(reason)}")
+        row("failed", f"{n:,}: {reason}")
     collect = run.stage("collect").get("corpus", {})
     if collect:
         row(

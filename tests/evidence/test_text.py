@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.evidence.text import harmless, marked, one_line, token_list
+from autointerp.evidence.text import marked, one_line, token_list
+from autointerp.plain_text import harmless
 from autointerp.vocabulary import Vocabulary
 from tests.samples import window
 
