@@ -1,7 +1,6 @@
 """The command line: parses, calls, prints. No logic lives here."""
 
 import inspect
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from autointerp import __version__
 from autointerp.config import RunConfig
 from autointerp.config_file import config_template, load_config, setting_section
 from autointerp.errors import UserError
+from autointerp.plain_text import json_line, line_for_person
 
 app = typer.Typer(
     help="Label the features of sparse autoencoders, and know how far each label can be trusted.",
@@ -145,16 +145,77 @@ def config() -> None:
 
 @prompt_app.command("show")
 @_with_settings
-def prompt_show(config: RunConfig, task: Annotated[str, typer.Argument(help="label")]) -> None:
+def prompt_show(
+    config: RunConfig,
+    task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
+) -> None:
     """Print exactly what would be sent for the selected features."""
     from autointerp.job import open_job
-    from autointerp.stages.label import show_prompt
+    from autointerp.stages.prompts import show
 
-    if task != "label":
-        raise UserError(f"prompt show {task}: only label prompts can be shown")
     if config.model is None:
         config = config.model_copy(update={"model": "MODEL"})
-    print(show_prompt(open_job(config)))
+    print(show(open_job(config), task))
+
+
+PromptsOption = Annotated[str | None, typer.Option("--prompts", help="The folder of templates.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help=_CONFIG_HELP)]
+
+
+def _prompts_folder(prompts: str | None, config: Path | None) -> Path:
+    folder = Path(load_config(config, {"prompts": prompts}).prompts)
+    if prompts is not None and not folder.is_dir():
+        raise UserError(f"prompts {folder}: there is no such folder")
+    return folder
+
+
+@prompt_app.command("list")
+def prompt_list(prompts: PromptsOption = None, config: ConfigOption = None) -> None:
+    """Print each task's template: yours or the package's, its hash, its file, what it is for."""
+    from autointerp.report.prompts import listed
+    from autointerp.stages.prompts import TEMPLATES
+
+    for line in listed(_prompts_folder(prompts, config), TEMPLATES):
+        print(line)
+
+
+@prompt_app.command("check")
+def prompt_check(
+    folder: Annotated[str | None, typer.Argument(help="A folder of templates.")] = None,
+    prompts: PromptsOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Try every template on samples. Exit status 1 if one is broken."""
+    from autointerp.report.prompts import checked
+    from autointerp.stages.prompts import TEMPLATES
+
+    good = True
+    for usable, line in checked(_prompts_folder(folder or prompts, config), TEMPLATES):
+        print(line)
+        good &= usable
+    if not good:
+        raise typer.Exit(1)
+
+
+@prompt_app.command("diff")
+def prompt_diff(
+    runs: Annotated[list[str] | None, typer.Argument(help="Two runs, or nothing.")] = None,
+    prompts: PromptsOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print how your templates differ from the package's, or those of one run from another's."""
+    from autointerp.report.prompts import differences, differences_of_runs
+    from autointerp.runs import find_run
+    from autointerp.stages.prompts import TEMPLATES
+
+    if not runs:
+        lines = differences(_prompts_folder(prompts, config), TEMPLATES)
+    elif len(runs) == 2:
+        lines = differences_of_runs(find_run(runs[0]), find_run(runs[1]))
+    else:
+        raise UserError("prompt diff takes two runs, or none to compare with the package")
+    for line in lines:
+        print(line)
 
 
 cache_app = typer.Typer(help="Look at activation caches.", no_args_is_help=True)
@@ -216,7 +277,7 @@ def journal_export(run: RunOption = None) -> None:
     from autointerp.runs import find_run
 
     for reply in export(find_run(run).journal):
-        print(json.dumps(reply, ensure_ascii=False))
+        print(json_line(reply))
 
 
 @journal_app.command("prune")
@@ -275,7 +336,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"autointerp: {error}", file=sys.stderr)
+        print(line_for_person(f"autointerp: {error}"), file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -12,9 +12,11 @@ from autointerp import __version__
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.job import Job
+from autointerp.labeling.prompt_check import stray_files
 from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
 from autointerp.stages import capture, collect, label, model, score, source
+from autointerp.stages.prompts import TEMPLATES
 
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
 STAGES = (capture.NAME, collect.NAME, label.NAME, score.NAME)
@@ -43,6 +45,8 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     folder = Path(job.config.prompts)
     if "prompts" in job.config.model_fields_set and not folder.is_dir():
         raise UserError(f"prompts {folder}: there is no such folder")
+    for stray in stray_files(folder, TEMPLATES):
+        say(f"warning: {stray}")
     asked = {label.NAME: [label.NAME], score.NAME: job.config.scorer_names()}
     for stage in stages:
         for task in asked.get(stage, []):

@@ -5,6 +5,7 @@ weights over words: what it fires on is known exactly.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,18 @@ class Planted:
         return " ".join(self.words[feature])
 
 
-def plant(folder: Path, *, contexts: int = 400, features: int = 12, seed: int = 0) -> Planted:
+def plant(
+    folder: Path,
+    *,
+    contexts: int = 400,
+    features: int = 12,
+    seed: int = 0,
+    texts: Sequence[str] = WORDS,
+) -> Planted:
     """Single words and pairs of words, then one feature that never fires and one that hardly does.
 
-    The hardly firing one fires on a word that is put in three contexts alone.
+    The hardly firing one fires on a word that is put in three contexts alone. `texts` are what
+    stands in the corpus in the words' places.
     """
     rng = np.random.default_rng(seed)
     common, rare = WORDS[:-1], WORDS[-1]
@@ -53,7 +62,7 @@ def plant(folder: Path, *, contexts: int = 400, features: int = 12, seed: int = 
     strength = rng.uniform(1, 5, token_ids.shape).astype(np.float32)
     activations = np.zeros((contexts, LENGTH, len(WORDS)), dtype=np.float32)
     np.put_along_axis(activations, token_ids[:, :, None], strength[:, :, None], axis=2)
-    vocabulary = Vocabulary(tuple(f" {w}".encode() for w in WORDS), frozenset())
+    vocabulary = Vocabulary(tuple(f" {t}".encode() for t in texts), frozenset())
     ids = torch.from_numpy(token_ids.astype(np.int32))
     write_cache(folder / "cache", ids, torch.from_numpy(activations), vocabulary)
 

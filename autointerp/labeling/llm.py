@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import (
     BaseModel,
@@ -20,7 +19,7 @@ from autointerp.labeling.prompts import Prompt
 from autointerp.labeling.shown import Shown, shown_variables, shown_windows
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, ReplySchema
+from autointerp.llm.request import ChatRequest, list_of, objects
 from autointerp.llm.structured import items
 from autointerp.plain_text import tidy
 from autointerp.vocabulary import Vocabulary
@@ -34,27 +33,12 @@ _ALONE_TRIES = 2  # times a feature is asked for by itself before it is failed
 _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _list_of(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": _object(properties)}
-
-
 _NUMBER, _TEXT = {"type": "integer"}, {"type": "string"}
 # Models write fields in this order: which excerpts belong together comes before the label.
-_MEANINGS = {"meanings": _list_of({"label": _TEXT, "windows": {"type": "array", "items": _NUMBER}})}
+_MEANINGS = {"meanings": objects({"label": _TEXT, "windows": {"type": "array", "items": _NUMBER}})}
 _LABEL = {"label": _TEXT, "reason": _TEXT, "confidence": {"type": "number"}}
-REPLY = ReplySchema("labels", _object({"labels": _list_of({"n": _NUMBER} | _LABEL)}))
-REPLY_WITH_MEANINGS = ReplySchema(
-    "labels", _object({"labels": _list_of({"n": _NUMBER} | _MEANINGS | _LABEL)})
-)
+REPLY = list_of("labels", {"n": _NUMBER} | _LABEL)
+REPLY_WITH_MEANINGS = list_of("labels", {"n": _NUMBER} | _MEANINGS | _LABEL)
 
 
 def _clean(value: object) -> object:

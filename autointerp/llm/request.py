@@ -25,9 +25,14 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def objects(fields: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a list of objects that have all of these fields and no others."""
+    return {"type": "array", "items": _object(fields)}
+
+
 def list_of(key: str, fields: dict[str, Any]) -> ReplySchema:
-    """A list under `key` of objects with these fields."""
-    return ReplySchema(key, _object({key: {"type": "array", "items": _object(fields)}}))
+    """A list of such objects under `key`."""
+    return ReplySchema(key, _object({key: objects(fields)}))
 
 
 def two_lists(yes: str, no: str) -> ReplySchema:

@@ -28,9 +28,9 @@ def items(text: str, key: str) -> list[dict[str, Any]]:
     there is none, an array without a name or objects one after another are taken for it.
     """
     answer = _answer(text)
-    whole = _decode(answer, _fence.match(answer).end())  # type: ignore[union-attr]
-    if whole is not None and isinstance(whole[0], dict) and isinstance(whole[0].get(key), list):
-        return [item for item in whole[0][key] if isinstance(item, dict)]
+    whole = _whole(answer).get(key)
+    if isinstance(whole, list):
+        return [item for item in whole if isinstance(item, dict)]
     # A quote inside a string is escaped, so a match is never part of a string.
     opening = re.compile(r"(?<!\\)" + re.escape(json.dumps(key)) + r"\s*:\s*\[")
     found: list[dict[str, Any]] | None = None
@@ -49,13 +49,24 @@ def items(text: str, key: str) -> list[dict[str, Any]]:
 def sides(text: str, yes: str, no: str, n: int) -> dict[int, bool]:
     """Which of the numbers 1 to n stand in the array under `yes`, which in that under `no`.
 
-    Numbers in both, or in none, are left out. Of several arrays of one name the last counts; of one
-    that breaks off its last number may be but the beginning of one, and is left out.
+    Numbers in both, or in none, are left out. A reply that begins with the whole object is that
+    object; else of several arrays of one name the last counts, and of one that breaks off the last
+    number may be but the beginning of one, and is left out.
     """
     answer = _answer(text)
-    found = {key: _numbers(answer, key, n) for key in (yes, no)}
+    whole = _whole(answer)
+    if isinstance(whole.get(yes), list) and isinstance(whole.get(no), list):
+        found = {key: {i for v in whole[key] if 1 <= (i := number_of(v)) <= n} for key in (yes, no)}
+    else:
+        found = {key: _numbers(answer, key, n) for key in (yes, no)}
     both = found[yes] & found[no]
     return {i: key == yes for key, numbers in found.items() for i in numbers - both}
+
+
+def _whole(answer: str) -> dict[str, Any]:
+    """The object that the answer begins with; empty where it begins otherwise, or breaks off."""
+    found = _decode(answer, _fence.match(answer).end())  # type: ignore[union-attr]
+    return found[0] if found is not None and isinstance(found[0], dict) else {}
 
 
 def _numbers(text: str, key: str, n: int) -> set[int]:

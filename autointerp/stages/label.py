@@ -11,7 +11,7 @@ from autointerp.job import Job
 from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelJob, LabelSettings, label_jobs
-from autointerp.labeling.prompts import load_prompt
+from autointerp.labeling.prompts import keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
@@ -90,10 +90,12 @@ def run(job: Job) -> None:
     stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job)) as details:
         if job.config.uses_model():
+            prompt = load_prompt(NAME, Path(job.config.prompts))
+            keep(job.run, [prompt])
             drafts, asked = _draft_by_model(job, store, vocabulary)
             stopped = asked.stopped
             details["asked"] = asdict(asked.totals)
-            details["prompt_hash"] = load_prompt(NAME, Path(job.config.prompts)).hash
+            details["prompt_hash"] = prompt.hash
         else:
             drafts = _draft_by_rules(job, store, vocabulary)
         if not _are_written(job, drafts):
@@ -220,15 +222,12 @@ def estimate(job: Job) -> Estimate:
     return total
 
 
-def show_prompt(job: Job) -> str:
-    """The messages of the labeling requests for the selected features, exactly as sent."""
+def prompts_shown(job: Job) -> Iterator[list[dict[str, str]] | str]:
+    """The messages of each labeling request, as sent, then whom none is sent for, and why."""
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
     skipped: list[Draft] = []
-    shown = []
     for request in _jobs(job, store, vocabulary, skipped.append):
-        for message in request.messages():
-            shown.append(f"--- {message['role']} ---\n{message['content']}")
+        yield request.messages()
     for draft in skipped:
-        shown.append(f"(feature {draft.feature} is not asked about: {draft.error or draft.status})")
-    return "\n".join(shown)
+        yield f"(feature {draft.feature} is not asked about: {draft.error or draft.status})"

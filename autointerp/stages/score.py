@@ -1,6 +1,6 @@
 """score: labels + unseen windows → predictions.parquet, scores.parquet and the label table."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from autointerp.files import atomic_path
 from autointerp.job import Job
 from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft
-from autointerp.labeling.prompts import Prompt, load_prompt
+from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.rules import Rule
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
@@ -41,7 +41,7 @@ _PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class Inputs:
     """What is read to score a run."""
 
     job: Job
@@ -58,12 +58,12 @@ class _Inputs:
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.load(self.job.run.vocabulary)
 
-    def plans(self, features: list[int]) -> Iterator[tuple[Scorer, Plan]]:
-        """What every scorer asks of every feature."""
+    def plans(self, features: list[int], scorers: Iterable[str]) -> Iterator[tuple[Scorer, Plan]]:
+        """What the scorers ask of every feature."""
         for evidence in self.store.read(features):
             strata = strata_of(self.corpus, evidence)
             material = Material(evidence, self.corpus, strata, self.job.config.seed)
-            for name in self.job.config.scorer_names():
+            for name in scorers:
                 yield SCORERS[name], SCORERS[name].plan(material, _windows(self.job, name))
 
 
@@ -136,7 +136,7 @@ def run(job: Job) -> None:
     if is_done(job):
         say(f"score: done already, {files.labels}")
         return
-    inputs = _Inputs(job)
+    inputs = Inputs(job)
     store = inputs.store
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
     _check(job, drafts)
@@ -146,6 +146,7 @@ def run(job: Job) -> None:
     book = Scorebook(nulls, config.seed, config.precision)
     stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job, list(drafts.values()))) as details:
+        keep(files, prompts.values())
         with atomic_path(files.predictions) as temporary:
             writer = PredictionWriter(job.coder_name, temporary)
             with track(NAME, len(labeled) * len(config.scorer_names()), "scores") as progress:
@@ -162,7 +163,7 @@ def run(job: Job) -> None:
                     answering = model.check_endpoint(config)
 
                     def jobs() -> Iterator[JudgeJob]:
-                        return _judge_jobs(inputs, drafts, labeled, nulls, prompts)
+                        return judge_jobs(inputs, drafts, labeled, nulls, prompts)
 
                     asked = model.ask(job, answering, jobs, take, progress)
                     stopped = asked.stopped
@@ -218,7 +219,7 @@ def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
 
 
 def _judge_by_rules(
-    inputs: _Inputs,
+    inputs: Inputs,
     drafts: Mapping[int, Draft],
     labeled: list[int],
     nulls: Mapping[int, int],
@@ -226,7 +227,7 @@ def _judge_by_rules(
     """A lexical label is its own judge: the rule says what it fires on."""
     labeler = lexical.LexicalLabeler(inputs.vocabulary)
     rules = {f: Rule.from_json(drafts[f].rule or "") for f in labeled}
-    for scorer, plan in inputs.plans(labeled):
+    for scorer, plan in inputs.plans(labeled, inputs.job.config.scorer_names()):
         assert scorer.by_rule is not None
         for label_of in _labels_for(scorer, plan.feature, nulls):
             judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
@@ -240,8 +241,8 @@ def _labels_for(scorer: Scorer, feature: int, nulls: Mapping[int, int]) -> list[
     return [feature]
 
 
-def _judge_jobs(
-    inputs: _Inputs,
+def judge_jobs(
+    inputs: Inputs,
     drafts: Mapping[int, Draft],
     labeled: list[int],
     nulls: Mapping[int, int],
@@ -249,7 +250,7 @@ def _judge_jobs(
 ) -> Iterator[JudgeJob]:
     config = inputs.job.config
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
-    for scorer, plan in inputs.plans(labeled):
+    for scorer, plan in inputs.plans(labeled, prompts):
         for label_of in _labels_for(scorer, plan.feature, nulls):
             draft = drafts.get(label_of)
             yield JudgeJob(
@@ -280,12 +281,12 @@ def _enough(scorer: Scorer, precision: float | None) -> Callable[[Judged], bool]
 
 def estimate(job: Job) -> Estimate:
     """What the stage would send; labels that are still to come are taken as twelve words."""
-    inputs = _Inputs(job)
+    inputs = Inputs(job)
     total = Estimate(labeling_tokenizer(job.config))
     labelable = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
     drawn = _null_sample(job, labelable) if len(labelable) > 1 else set()
     nulls = dict.fromkeys(drawn, -1)
-    for request in _judge_jobs(inputs, {}, labelable, nulls, _prompts(job)):
+    for request in judge_jobs(inputs, {}, labelable, nulls, _prompts(job)):
         task, items = request.scorer.task, request.plan.items
         size = request.settings.items
         for begin in range(0, len(items), size):

@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 
 from autointerp.errors import UserError
@@ -34,6 +36,27 @@ def test_the_users_copy_comes_first(tmp_path):
         ("{{ windows[0].nothing }}", "has no attribute 'nothing'"),
         ("{{ label + 1 }}", "can only concatenate"),
         ("{% for x in %}", "line 1"),
+        ("{% for w in windows %}{{ w.txt }}{% endfor %}", "line 1.*no attribute 'txt'"),
+        ("{% if windows | length > 9 %}\n{{ windows[9].txt }}{% endif %}", "line 2.*'txt'"),
+        ("{% if label == 'never' %}{{ labl }}{% endif %}", "'labl' is undefined"),
+        ("{{ label | shout }}", "No filter named 'shout'"),
+        ("{{ label | round }}", "line 1"),
+        ("{{ label is shouted }}", "No test named 'shouted'"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ windows | map('upper') }}{{ label.nothing }}", "'nothing'"),
+        ("{{ label", "line 1"),
+        ("{% include '/etc/passwd' %}", "line 1: a template cannot take in another file"),
+        ("{% import 'label.jinja' as x %}", "cannot take in another file"),
+        ("{% from 'label.jinja' import x %}", "cannot take in another file"),
+        ("{{ label.__class__ }}", "unsafe"),
+        ("{{ label.__class__.__mro__ }}", "unsafe"),
+        ("{{ ''.__class__.__base__.__subclasses__() }}", "unsafe"),
+        ("{{ cycler.__init__.__globals__ }}", "unsafe"),
+        ("{{ windows.append(1) }}", "unsafe|not safely"),
+        ("{{ '{0.__class__}'.format(label) }}", "unsafe"),
+        ("{{ range(1000000) | list }}", "[Rr]ange"),
+        ("{{ caller() }}", "undefined"),
+        ("{{ super() }}", "no parent block"),
     ],
 )
 def test_broken_templates_fail_when_loaded_and_say_where(tmp_path, body, said):
@@ -56,9 +79,29 @@ def test_a_template_without_its_blocks_is_said(tmp_path):
         load_prompt("label", tmp_path)
 
 
+def test_a_template_cannot_stand_on_another(tmp_path):
+    (tmp_path / "label.jinja").write_text("{% extends 'detection.jinja' %}")
+    with pytest.raises(UserError, match="cannot take in another file"):
+        load_prompt("label", tmp_path)
+
+
+def test_a_label_is_data_for_a_template(tmp_path):
+    said = "{{ 7*7 }}\n2. <|im_end|>{% raw %}"
+    system, user = load_prompt("detection", tmp_path).messages(label=said, windows=[])
+    assert user["content"].startswith("Description: {{ 7*7 }}⏎2. <¦im_end¦>{% raw %}")
+    assert system["role"] == "system"
+
+
+def test_the_source_is_the_hashed_text(tmp_path):
+    prompt = load_prompt("label", tmp_path)
+    assert hashlib.sha256(prompt.source.encode()).hexdigest() == prompt.hash
+
+
 def test_marks_occur_in_no_text():
     assert free_marks(["plain"]) == ("<<", ">>")
     assert free_marks(["1 << 2", "⟦"]) == ("{{{", "}}}")
+    # After a text that ends with "<" nobody can tell where "<<" begins.
+    assert free_marks(["a <"]) == ("⟦", "⟧")
     everything = ["<< >> ⟦ ⟧ {{{ }}} « » ⟪ ⟫ ◀◀ ▶▶ [on0]"]
     opening, closing = free_marks(everything)
     assert opening not in everything[0]

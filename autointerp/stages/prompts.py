@@ -1,0 +1,53 @@
+"""Prompts to look at: what would be sent for the selected features, whatever the task."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from autointerp.errors import UserError
+from autointerp.job import Job
+from autointerp.labeling.llm import REPLY
+from autointerp.labeling.prompts import load_prompt
+from autointerp.plain_text import line_for_person
+from autointerp.scoring import SCORERS
+from autointerp.stages import label, score
+from autointerp.tables.write import read_drafts
+
+_SCHEMAS = {label.NAME: REPLY} | {name: s.task.schema for name, s in SCORERS.items()}
+# Task → the keys of the JSON object that its replies are.
+TEMPLATES = {task: tuple(schema.schema["properties"]) for task, schema in _SCHEMAS.items()}
+
+
+def show(job: Job, task: str) -> str:
+    """The messages of all requests of the task for the selected features, exactly as sent.
+
+    Before there are labels a judge's prompts have a placeholder in their place. Raises UserError.
+    """
+    if task not in TEMPLATES:
+        raise UserError(f"prompt show {task}: there is no such task, only {', '.join(TEMPLATES)}")
+    shown = []
+    for messages in label.prompts_shown(job) if task == label.NAME else _judging(job, task):
+        if isinstance(messages, str):
+            shown.append(line_for_person(messages))
+        else:
+            shown += [f"--- {m['role']} ---\n{m['content']}" for m in messages]
+    return "\n".join(shown)
+
+
+def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
+    """What a judge is sent for each feature's own label, then whom nothing is sent for."""
+    inputs = score.Inputs(job)
+    prompts = {task: load_prompt(task, Path(job.config.prompts))}
+    read = read_drafts(job.run.drafts) if job.run.drafts.is_file() else []
+    drafts = {draft.feature: draft for draft in read}
+    asked, skipped = [], []
+    for feature in job.features:
+        draft = drafts.get(feature)
+        if inputs.store.statistics[feature]["n_active"] == 0:
+            skipped.append(f"(feature {feature} is not judged: it never fires)")
+        elif draft is not None and draft.label is None:
+            skipped.append(f"(feature {feature} is not judged: {draft.error or draft.status})")
+        else:
+            asked.append(feature)
+    for request in score.judge_jobs(inputs, drafts, asked, {}, prompts):
+        yield request.messages()
+    yield from skipped
