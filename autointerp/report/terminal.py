@@ -19,6 +19,7 @@ from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.plain_text import line_for_person
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
+from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.read import load_labels
 from autointerp.vocabulary import Vocabulary
 
@@ -174,6 +175,18 @@ def show_feature(run: Run, feature: int, console: Console) -> None:
     console.print(feature_panel(run, evidence, row, shaded=console.is_terminal))
 
 
+def collision_line(found: Collisions) -> str:
+    """How far a run's labels tell its features apart."""
+    line = f"{found.distinct:,} distinct for {found.labeled:,} features"
+    if found.distinct == found.labeled:
+        return f"{line}, none is shared"
+    return (
+        f"{line} ({found.mean_reuse:.2f} each): {found.shared:.1%} of features share theirs, most "
+        f"{_plain(found.most_common)!r} ×{found.most_common_count:,}, "
+        f"H(label)/log₂ n {found.entropy:.3f}"
+    )
+
+
 def summary(run: Run) -> Table:
     """What the run came to: outcomes, scores against their null, cost and time."""
     labels = load_labels(run.path)
@@ -190,6 +203,8 @@ def summary(run: Run) -> Table:
     failed = labels.loc[labels["status"] == "failed", "error"].value_counts().head(3)
     for reason, n in failed.items():
         row("failed", f"{n:,}: {reason}")
+    if found := collisions(labels["label"].tolist()):
+        row("labels", collision_line(found))
     collect = run.stage("collect").get("corpus", {})
     if collect:
         row(

@@ -31,6 +31,8 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             ("feature", pa.int32()),
             ("status", pa.string()),
             ("label", pa.string()),
+            # How many other features of the run have the same label; null unless labeled.
+            ("shares_label", pa.int32()),
             ("reason", pa.string()),
             ("confidence", pa.float32()),
             ("polysemantic", pa.bool_()),

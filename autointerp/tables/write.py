@@ -15,6 +15,7 @@ from autointerp.files import atomic_path
 from autointerp.labeling.labeler import Draft
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Score
+from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import PREDICTIONS, SCORES, labels_schema
 
 _ROW_GROUP = 65_536
@@ -24,7 +25,10 @@ _PARSED = 0.9  # of the judgments, below which a score is flagged
 
 def write_table(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> None:
     """Write rows as a whole file or not at all; columns that a row lacks are null."""
-    table = pa.Table.from_pylist(rows, schema=schema)
+    _write(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+def _write(table: pa.Table, path: Path) -> None:
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
 
@@ -129,7 +133,11 @@ def write_labels(
     for row in rows:
         row.pop("rule")
     scorers = {score.scorer for of_feature in scores.values() for score in of_feature}
-    write_table(rows, labels_schema(s for s in SCORERS if s in scorers), path)
+    schema = labels_schema(s for s in SCORERS if s in scorers)
+    table = pa.Table.from_pylist(rows, schema=schema)
+    place = schema.get_field_index("shares_label")
+    shared = shares_label([row["label"] for row in rows])
+    _write(table.set_column(place, schema.field(place), shared), path)
 
 
 def write_scores(
