@@ -4,14 +4,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autointerp.tables.compare import compare_runs
     from autointerp.tables.read import load_labels, load_scores, load_windows
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_labels", "load_scores", "load_windows"]
+__all__ = ["__version__", "compare_runs", "load_labels", "load_scores", "load_windows"]
+
+_MODULES = {
+    "compare_runs": "autointerp.tables.compare",
+    "load_labels": "autointerp.tables.read",
+    "load_scores": "autointerp.tables.read",
+    "load_windows": "autointerp.tables.read",
+}
 
 
 def __getattr__(name: str) -> Any:
     # pandas and pyarrow take half a second to import, which `autointerp --help` need not wait for.
-    if name in ("load_labels", "load_scores", "load_windows"):
-        return getattr(importlib.import_module("autointerp.tables.read"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -322,6 +322,27 @@ def labels(
     print_labels(find_run(run), sort, limit, grep, Console())
 
 
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory.")],
+    b: Annotated[str, typer.Argument(metavar="RUN", help="Another one's, of the same coder.")],
+    metric: Annotated[
+        str | None, typer.Option(help="Only this metric, or this scorer's (default: all).")
+    ] = None,
+    top: Annotated[
+        int, typer.Option(min=0, help="Features to list with the largest gains, and losses.")
+    ] = 5,
+) -> None:
+    """Print how the second run differs from the first: scores by feature, labels, cost, settings.
+
+    `autointerp.compare_runs` gives the paired scores as a pandas table.
+    """
+    from autointerp.report.compare import print_comparison
+    from autointerp.runs import find_run
+
+    print_comparison(find_run(a), find_run(b), metric, top, Console())
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

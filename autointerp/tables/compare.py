@@ -1,0 +1,228 @@
+"""Two runs of one coder, paired by feature: scores, outcomes, labels, cost, settings."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autointerp.errors import UserError
+from autointerp.runs import Run, find_run
+from autointerp.scoring.paired import MeanDifference, mean_difference, sign_test
+from autointerp.tables.collisions import Collisions, collisions, folded
+from autointerp.tables.read import load_labels, load_scores
+
+_KEY = ["feature", "scorer", "metric"]
+_VALUES = ["value", "ci_low", "ci_high"]
+_OWN_SETTINGS = ("out",)  # which every run has for itself
+
+
+@dataclass(frozen=True, slots=True)
+class MetricComparison:
+    """One metric over the features that both runs have scored; differences are second − first.
+
+    The second wins on a feature where its interval lies wholly above the first's, and loses where
+    it lies wholly below; where they meet it is a tie. `p` is of the sign test: the chance of so
+    uneven a split into higher and lower values, were both as likely.
+    """
+
+    scorer: str
+    metric: str
+    means: tuple[float, float]
+    difference: MeanDifference
+    wins: int
+    ties: int
+    losses: int
+    p: float | None
+    only_first: int  # features that the other run has no such score of
+    only_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run's labels and scores took; `cost_usd` is None where a price is not known."""
+
+    labeled: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelComparison:
+    """`changed` and `alike` count the features labeled in both, by their labels' `folded` form.
+
+    `statuses` has how many features went from one status to another; "none" where a run does not
+    have the feature.
+    """
+
+    changed: int
+    alike: int
+    statuses: dict[tuple[str, str], int]
+    collisions: tuple[Collisions | None, Collisions | None]
+    spent: tuple[Spent, Spent]
+
+
+def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
+    """Every score that both runs have of a feature: one row a feature, scorer and metric.
+
+    Columns: feature, scorer, metric; value, ci_low and ci_high of either run (`_a`, `_b`);
+    difference = value_b − value_a; outcome: win, tie or loss of b (its interval wholly above, not
+    apart from, or wholly below that of a; null where one is missing); label_a, label_b.
+    Warns where the runs' windows or judges differ. Raises UserError where a run is not scored, or
+    the coders are not the same.
+    """
+    runs = find_run(str(a)), find_run(str(b))
+    for line in doubts(*runs):
+        warnings.warn(line, stacklevel=2)
+    return paired_scores(*runs)
+
+
+def _check(a: Run, b: Run) -> None:
+    for run in (a, b):
+        if not run.stage("score") or not run.scores.is_file():
+            raise UserError(f"{run.path} is not scored: run `autointerp score` on it first")
+    hashes = [run.stage("collect").get("hashes", {}).get("coder") for run in (a, b)]
+    names = [str(load_labels(run.path)["coder"].iloc[0]) for run in (a, b)]
+    same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
+    if not same:
+        raise UserError(
+            f"the runs are of different coders, whose features have nothing in common: "
+            f"{names[0]} in {a.path}, {names[1]} in {b.path}"
+        )
+
+
+def doubts(a: Run, b: Run) -> list[str]:
+    """What makes the runs' scores hard to compare. Raises UserError where they cannot be."""
+    _check(a, b)
+    found = []
+    if a.stage("collect").get("inputs") != b.stage("collect").get("inputs"):
+        found.append(
+            "the runs have other windows: features are paired, the windows they are judged on are "
+            "not"
+        )
+    judged = [
+        {
+            str(scorer): (set(rows["judge"].dropna()), set(rows["prompt_hash"].dropna()))
+            for scorer, rows in load_scores(run.path).groupby("scorer", observed=True)
+        }
+        for run in (a, b)
+    ]
+    for scorer in sorted(judged[0].keys() & judged[1].keys()):
+        for part, what in enumerate(("judge", "prompt")):
+            if judged[0][scorer][part] != judged[1][scorer][part]:
+                found.append(
+                    f"the {what} of {scorer} is not the same: differences may be of the {what}, "
+                    "not of the labels"
+                )
+    return found
+
+
+def paired_scores(a: Run, b: Run) -> pd.DataFrame:
+    """The table that `compare_runs` gives."""
+    _check(a, b)
+    first, second = (_scored(run) for run in (a, b))
+    pairs = first.merge(second, on=_KEY, suffixes=("_a", "_b")).sort_values(_KEY)
+    if pairs.empty:
+        raise UserError(f"no feature is scored by the same metric in both {a.path} and {b.path}")
+    pairs["difference"] = pairs["value_b"] - pairs["value_a"]
+    pairs["outcome"] = _outcomes(pairs)
+    for run, suffix in ((a, "_a"), (b, "_b")):
+        labels = load_labels(run.path).set_index("feature")["label"]
+        pairs["label" + suffix] = pairs["feature"].map(labels)
+    return pairs.reset_index(drop=True)
+
+
+def _scored(run: Run) -> pd.DataFrame:
+    scores = load_scores(run.path).astype(dict.fromkeys(_VALUES, np.float64))
+    found: pd.DataFrame = scores.loc[scores["value"].notna(), [*_KEY, *_VALUES]]
+    return found.astype({"scorer": str, "metric": str})
+
+
+def _outcomes(pairs: pd.DataFrame) -> pd.Series:
+    ends = [f"ci_{end}_{run}" for run in "ab" for end in ("low", "high")]
+    known = pairs[ends].notna().all(axis=1)
+    win = pairs["ci_low_b"] > pairs["ci_high_a"]
+    loss = pairs["ci_high_b"] < pairs["ci_low_a"]
+    outcomes = pd.Series(np.select([win, loss], ["win", "loss"], "tie"), pairs.index)
+    return outcomes.where(known).astype(pd.CategoricalDtype(["win", "tie", "loss"]))
+
+
+def metric_comparisons(a: Run, b: Run, pairs: pd.DataFrame) -> list[MetricComparison]:
+    """One for every scorer and metric in `pairs`, which `paired_scores` made."""
+    scored = [Counter(_names(_scored(run))) for run in (a, b)]
+    found = []
+    for (scorer, metric), n in sorted(Counter(_names(pairs)).items()):
+        rows = pairs[(pairs["scorer"] == scorer) & (pairs["metric"] == metric)]
+        differences = rows["difference"].to_numpy()
+        outcomes = rows["outcome"].value_counts()
+        found.append(
+            MetricComparison(
+                scorer=scorer,
+                metric=metric,
+                means=(float(rows["value_a"].mean()), float(rows["value_b"].mean())),
+                difference=mean_difference(differences),
+                wins=int(outcomes["win"]),
+                ties=int(outcomes["tie"]),
+                losses=int(outcomes["loss"]),
+                p=sign_test(differences),
+                only_first=scored[0][scorer, metric] - n,
+                only_second=scored[1][scorer, metric] - n,
+            )
+        )
+    return found
+
+
+def _names(scores: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    return zip(scores["scorer"], scores["metric"], strict=True)
+
+
+def _spent(labels: pd.DataFrame) -> Spent:
+    asked = labels["prompt_tokens"] > 0
+    known = labels.loc[asked, "cost_usd"].notna().all()
+    return Spent(
+        labeled=int((labels["status"] == "labeled").sum()),
+        prompt_tokens=int(labels["prompt_tokens"].sum()),
+        completion_tokens=int(labels["completion_tokens"].sum()),
+        cost_usd=float(labels["cost_usd"].sum()) if known else None,
+    )
+
+
+def compare_labels(a: Run, b: Run) -> LabelComparison:
+    first, second = (load_labels(run.path).astype({"status": str}) for run in (a, b))
+    joined = first.merge(second, on="feature", how="outer", suffixes=("_a", "_b"))
+    both = joined[joined["label_a"].notna() & joined["label_b"].notna()]
+    alike = sum(
+        folded(x) == folded(y) for x, y in zip(both["label_a"], both["label_b"], strict=True)
+    )
+    statuses = joined[["status_a", "status_b"]].fillna("none")
+    moved = Counter(zip(statuses["status_a"], statuses["status_b"], strict=True))
+    return LabelComparison(
+        changed=len(both) - alike,
+        alike=alike,
+        statuses={pair: n for pair, n in moved.most_common() if pair[0] != pair[1]},
+        collisions=(collisions(first["label"].tolist()), collisions(second["label"].tolist())),
+        spent=(_spent(first), _spent(second)),
+    )
+
+
+def settings_apart(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
+    """Settings and prompts that are not the same, by name: those of the first and the second."""
+    first, second = (_settings(run) for run in (a, b))
+    names = list(dict.fromkeys([*first, *second]))
+    apart = {name: (first.get(name), second.get(name)) for name in names}
+    return {name: values for name, values in apart.items() if values[0] != values[1]}
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    record = run.record()
+    stages = record.get("stages", {})
+    config = {k: v for k, v in record.get("config", {}).items() if k not in _OWN_SETTINGS}
+    prompts = stages.get("score", {}).get("prompt_hashes", {})
+    if "prompt_hash" in stages.get("label", {}):
+        prompts = {"label": stages["label"]["prompt_hash"]} | prompts
+    return config | {f"prompt of {task}": str(hash)[:12] for task, hash in prompts.items()}
