@@ -219,6 +219,14 @@ class RunConfig(BaseModel):
         ge=1,
         le=5,
     )
+    link_twins: float | None = _setting(
+        None,
+        "labeling",
+        "Features whose decoder cosine is at least this (0.98, say), and whose largest windows are "
+        "mostly from the same contexts, get one label, asked for once (default: each its own).",
+        gt=0,
+        le=1,
+    )
 
     model: str | None = _setting(
         None, "model", "The model that labels and judges, as the endpoint names it."

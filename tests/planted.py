@@ -66,20 +66,28 @@ def plant(
     ids = torch.from_numpy(token_ids.astype(np.int32))
     write_cache(folder / "cache", ids, torch.from_numpy(activations), vocabulary)
 
-    encoder = torch.zeros(len(WORDS), features)
+    plant_coder(folder / "planted", words)
+    return Planted(folder / "cache", folder / "planted", words)
+
+
+def plant_coder(
+    folder: Path, words: list[tuple[str, ...]], decoder: torch.Tensor | None = None
+) -> None:
+    """A coder whose features fire on these words; decoder [features, words] is as the encoder."""
+    encoder = torch.zeros(len(WORDS), len(words))
     for feature, fires_on in enumerate(words):
         for word in fires_on:
             encoder[WORDS.index(word), feature] = 1.0
-    coder = folder / "planted"
-    coder.mkdir()
+    folder.mkdir()
     save_file(
         {
             "W_enc": encoder,
-            "W_dec": encoder.T.contiguous(),
-            "b_enc": torch.zeros(features),
+            "W_dec": encoder.T.clone(memory_format=torch.contiguous_format)
+            if decoder is None
+            else decoder,
+            "b_enc": torch.zeros(len(words)),
             "b_dec": torch.zeros(len(WORDS)),
         },
-        coder / "sae_weights.safetensors",
+        folder / "sae_weights.safetensors",
     )
-    (coder / "cfg.json").write_text(json.dumps({"architecture": "standard"}))
-    return Planted(folder / "cache", coder, words)
+    (folder / "cfg.json").write_text(json.dumps({"architecture": "standard"}))

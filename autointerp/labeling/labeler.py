@@ -13,13 +13,15 @@ class Draft:
     """The label stage's outcome for one feature; `rule` is set for lexical labels.
 
     `meanings` are those of a polysemantic feature, the most common first; of another one there
-    are none, and None says that they are not known.
+    are none, and None says that they are not known. `label_of` is the feature that the label was
+    made for, where that is another one.
     """
 
     feature: int
     status: Status
     labeler: str
     label: str | None = None
+    label_of: int | None = None
     reason: str | None = None
     confidence: float | None = None
     polysemantic: bool | None = None

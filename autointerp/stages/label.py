@@ -1,9 +1,10 @@
 """label: evidence → drafts.parquet (every outcome) and the label table without scores."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
@@ -18,12 +19,14 @@ from autointerp.runs import fingerprint
 from autointerp.stages import model
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.estimate import Estimate, labeling_tokenizer
+from autointerp.stages.triage import saving, triage, twin_draft
 from autointerp.tables.write import read_drafts, write_drafts, write_labels
 from autointerp.vocabulary import Vocabulary
 
 NAME = "label"
 LEXICAL = "lexical"
 AGAIN = ("failed", "over_budget", "pending")  # what the next run takes up
+_NO_LABEL = ("refused", "failed")
 _REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come to
 _TOKENS_OF_MEANINGS = 15  # an empty list of most features, about 60 for one of several meanings
 
@@ -57,6 +60,7 @@ def _inputs(job: Job) -> str:
             "model": model.identity(config),
             "prompt": load_prompt(NAME, Path(config.prompts)).hash,
             "settings": asdict(_settings(job)),
+            "link_twins": config.link_twins,
         }
     else:
         method = {LEXICAL: lexical.VERSION}
@@ -92,9 +96,7 @@ def run(job: Job) -> None:
         if job.config.uses_model():
             prompt = load_prompt(NAME, Path(job.config.prompts))
             keep(job.run, [prompt])
-            drafts, asked = _draft_by_model(job, store, vocabulary)
-            stopped = asked.stopped
-            details["asked"] = asdict(asked.totals)
+            drafts, stopped = _draft_by_model(job, store, vocabulary, details)
             details["prompt_hash"] = prompt.hash
         else:
             drafts = _draft_by_rules(job, store, vocabulary)
@@ -125,7 +127,7 @@ def _are_written(job: Job, drafts: list[Draft]) -> bool:
 def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
     """What became of each feature; numbers, which a file rounds, follow from the same replies."""
     return {
-        (d.feature, d.status, d.label, d.reason, d.rule, d.error, tuple(d.meanings or ()))
+        (d.feature, d.status, d.label, d.label_of, d.reason, d.rule, d.error, *(d.meanings or ()))
         for d in drafts
     }
 
@@ -136,11 +138,11 @@ def _outcomes(drafts: list[Draft]) -> str:
 
 
 def _labelable(
-    job: Job, store: EvidenceStore, on_draft: Callable[[Draft], None]
+    job: Job, store: EvidenceStore, features: Sequence[int], on_draft: Callable[[Draft], None]
 ) -> Iterator[FeatureEvidence]:
     """The evidence of features that can be labeled; the drafts of the others go to `on_draft`."""
     name = labeler_name(job)
-    for evidence in store.read(job.features):
+    for evidence in store.read(features):
         draft = unlabelable(evidence, job.config.min_windows, name)
         if draft is None:
             yield evidence
@@ -157,7 +159,7 @@ def _draft_by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> l
             drafts.append(draft)
             progress.advance()
 
-        for evidence in _labelable(job, store, finish):
+        for evidence in _labelable(job, store, job.features, finish):
             rule = labeler.learn(evidence)
             if rule is None:
                 why = "no firing in the labeling windows"
@@ -178,17 +180,26 @@ def _draft_by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> l
 
 
 def _jobs(
-    job: Job, store: EvidenceStore, vocabulary: Vocabulary, on_draft: Callable[[Draft], None]
+    job: Job,
+    store: EvidenceStore,
+    vocabulary: Vocabulary,
+    features: Sequence[int],
+    on_draft: Callable[[Draft], None],
 ) -> Iterator[LabelJob]:
     prompt = load_prompt(NAME, Path(job.config.prompts))
-    return label_jobs(_labelable(job, store, on_draft), prompt, vocabulary, _settings(job))
+    evidence = _labelable(job, store, features, on_draft)
+    return label_jobs(evidence, prompt, vocabulary, _settings(job))
 
 
 def _draft_by_model(
-    job: Job, store: EvidenceStore, vocabulary: Vocabulary
-) -> tuple[list[Draft], model.Asked]:
-    """One draft for every selected feature; `pending` where asking ended before it."""
+    job: Job, store: EvidenceStore, vocabulary: Vocabulary, details: dict[str, Any]
+) -> tuple[list[Draft], BaseException | None]:
+    """One draft for every selected feature, `pending` where asking ended before it; what ended it.
+
+    What was asked and what was saved is put into `details`.
+    """
     answering = model.check_endpoint(job.config)
+    plan = triage(job, store)
     # By feature: what is unlabelable is found in the thread that reads the evidence.
     drafts: dict[int, Draft] = {}
     skipped: dict[int, Draft] = {}
@@ -201,13 +212,36 @@ def _draft_by_model(
             drafts[draft.feature] = draft
             progress.advance()
 
-        asked = model.ask(
-            job, answering, lambda: _jobs(job, store, vocabulary, skip), finish, progress
-        )
-        progress.advance(len(skipped))
-    name = labeler_name(job)
-    left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}
-    return list((left | skipped | drafts).values()), asked
+        def ask(features: Sequence[int]) -> model.Asked:
+            return model.ask(
+                job,
+                answering,
+                lambda: _jobs(job, store, vocabulary, features, skip),
+                finish,
+                progress,
+            )
+
+        asked = ask(plan.asked)
+        details["asked"] = asdict(asked.totals)
+        name = labeler_name(job)
+        left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}
+        drafts = left | skipped | drafts
+        # Where no label could be had for a feature, its twins are asked about themselves.
+        lost = [f for f, own in plan.twins.items() if drafts[own].status in _NO_LABEL]
+        linked = {
+            feature: twin_draft(feature, drafts[own])
+            for feature, own in plan.twins.items()
+            if drafts[own].status not in _NO_LABEL
+        }
+        if lost and asked.stopped is None:
+            asked = ask(lost)
+            details["asked_for_twins"] = asdict(asked.totals)
+        progress.advance(len(skipped) + len(linked))
+    if taken := sum(draft.label is not None for draft in linked.values()):
+        saved = saving(taken, drafts.values(), job.config)
+        details["saved_by_twins"] = asdict(saved)
+        say(f"label: {taken:,} features take the label of a twin, which {saved.words()}")
+    return list((drafts | linked).values()), asked.stopped
 
 
 def estimate(job: Job) -> Estimate:
@@ -217,7 +251,8 @@ def estimate(job: Job) -> Estimate:
     total = Estimate(labeling_tokenizer(job.config))
     reply = _REPLY_TOKENS_A_FEATURE
     reply += _TOKENS_OF_MEANINGS if job.config.label_meanings > 1 else 0
-    for request in _jobs(job, store, vocabulary, lambda draft: None):
+    features = triage(job, store).asked
+    for request in _jobs(job, store, vocabulary, features, lambda draft: None):
         total.add(request.request(), reply * len(request.group))
     return total
 
@@ -227,7 +262,10 @@ def prompts_shown(job: Job) -> Iterator[list[dict[str, str]] | str]:
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
     skipped: list[Draft] = []
-    for request in _jobs(job, store, vocabulary, skipped.append):
+    plan = triage(job, store)
+    for request in _jobs(job, store, vocabulary, plan.asked, skipped.append):
         yield request.messages()
     for draft in skipped:
         yield f"(feature {draft.feature} is not asked about: {draft.error or draft.status})"
+    for feature, own in plan.twins.items():
+        yield f"(feature {feature} is not asked about: a twin of {own})"

@@ -33,6 +33,8 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             ("label", pa.string()),
             # How many other features of the run have the same label; null unless labeled.
             ("shares_label", pa.int32()),
+            # The feature whose label this one takes, its twin; null where it has its own.
+            ("label_of", pa.int32()),
             ("reason", pa.string()),
             ("confidence", pa.float32()),
             ("polysemantic", pa.bool_()),

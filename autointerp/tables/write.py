@@ -37,6 +37,7 @@ _DRAFTS = pa.schema(
     [
         ("feature", pa.int32()),
         *((name, pa.string()) for name in ("status", "labeler", "label", "reason")),
+        ("label_of", pa.int32()),
         ("confidence", pa.float32()),
         ("polysemantic", pa.bool_()),
         ("meanings", pa.list_(pa.string())),
