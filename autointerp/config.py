@@ -219,6 +219,12 @@ class RunConfig(BaseModel):
         ge=1,
         le=5,
     )
+    tier: Literal["none", "lexical-first"] = _setting(
+        "none",
+        "labeling",
+        "lexical-first: features that a lexical rule explains on unseen windows keep it as their "
+        "label, a model is asked about the others. For collect too, which keeps more windows.",
+    )
     link_twins: float | None = _setting(
         None,
         "labeling",

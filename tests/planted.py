@@ -71,9 +71,15 @@ def plant(
 
 
 def plant_coder(
-    folder: Path, words: list[tuple[str, ...]], decoder: torch.Tensor | None = None
+    folder: Path,
+    words: list[tuple[str, ...]],
+    decoder: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
 ) -> None:
-    """A coder whose features fire on these words; decoder [features, words] is as the encoder."""
+    """A coder whose features fire on these words; decoder [features, words] is as the encoder.
+
+    With a bias [features] below 0 they fire where their words are strong, which no text tells.
+    """
     encoder = torch.zeros(len(WORDS), len(words))
     for feature, fires_on in enumerate(words):
         for word in fires_on:
@@ -85,7 +91,7 @@ def plant_coder(
             "W_dec": encoder.T.clone(memory_format=torch.contiguous_format)
             if decoder is None
             else decoder,
-            "b_enc": torch.zeros(len(words)),
+            "b_enc": torch.zeros(len(words)) if bias is None else bias,
             "b_dec": torch.zeros(len(WORDS)),
         },
         folder / "sae_weights.safetensors",

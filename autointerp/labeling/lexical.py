@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from autointerp.evidence.window import FeatureEvidence, Window
+from autointerp.labeling.labeler import Draft
 from autointerp.labeling.literals import Array, Stream, Tables, lay_out
 from autointerp.labeling.rules import Rule, Term
 from autointerp.labeling.search import UNSEEN, Search
 from autointerp.vocabulary import Vocabulary
 
+NAME = "lexical"
 VERSION = 1  # of the learner: another one makes other rules from the same windows
 # A silent token stands for many more of the corpus than one near a firing; beyond this factor
 # a single chance match would decide the rule.
@@ -70,6 +72,19 @@ class LexicalLabeler:
     def fires(self, rule: Rule, windows: Sequence[Window]) -> list[bool]:
         """Whether each window's `matches` reaches the rule's own threshold."""
         return [score >= rule.threshold for score in self.matches(rule, windows)]
+
+
+def rule_draft(feature: int, rule: Rule) -> Draft:
+    """The draft of a feature whose label is a rule."""
+    return Draft(
+        feature,
+        "labeled",
+        NAME,
+        label=rule.phrase(),
+        reason=rule.reason(),
+        confidence=rule.confidence,
+        rule=rule.to_json(),
+    )
 
 
 def _target(windows: Sequence[Window], maximum: float) -> Array:

@@ -19,12 +19,12 @@ from autointerp.runs import fingerprint
 from autointerp.stages import model
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.estimate import Estimate, labeling_tokenizer
-from autointerp.stages.triage import saving, triage, twin_draft
+from autointerp.stages.triage import LEXICAL_FIRST, check, saving, triage, twin_draft
 from autointerp.tables.write import read_drafts, write_drafts, write_labels
 from autointerp.vocabulary import Vocabulary
 
 NAME = "label"
-LEXICAL = "lexical"
+LEXICAL = lexical.NAME
 AGAIN = ("failed", "over_budget", "pending")  # what the next run takes up
 _NO_LABEL = ("refused", "failed")
 _REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come to
@@ -61,7 +61,10 @@ def _inputs(job: Job) -> str:
             "prompt": load_prompt(NAME, Path(config.prompts)).hash,
             "settings": asdict(_settings(job)),
             "link_twins": config.link_twins,
+            "tier": config.tier,
         }
+        if config.tier == LEXICAL_FIRST:
+            method[LEXICAL] = lexical.VERSION
     else:
         method = {LEXICAL: lexical.VERSION}
     return fingerprint(
@@ -89,7 +92,9 @@ def run(job: Job) -> None:
         return
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
-    if not job.config.uses_model():
+    if job.config.uses_model():
+        check(job)
+    else:
         say("label: no model is named, so labels are lexical rules (--model NAME for a model)")
     stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job)) as details:
@@ -165,17 +170,7 @@ def _draft_by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> l
                 why = "no firing in the labeling windows"
                 finish(Draft(evidence.feature, "failed", LEXICAL, error=why))
                 continue
-            finish(
-                Draft(
-                    evidence.feature,
-                    "labeled",
-                    LEXICAL,
-                    label=rule.phrase(),
-                    reason=rule.reason(),
-                    confidence=rule.confidence,
-                    rule=rule.to_json(),
-                )
-            )
+            finish(lexical.rule_draft(evidence.feature, rule))
     return drafts
 
 
@@ -199,7 +194,7 @@ def _draft_by_model(
     What was asked and what was saved is put into `details`.
     """
     answering = model.check_endpoint(job.config)
-    plan = triage(job, store)
+    plan = triage(job, store, vocabulary)
     # By feature: what is unlabelable is found in the thread that reads the evidence.
     drafts: dict[int, Draft] = {}
     skipped: dict[int, Draft] = {}
@@ -236,12 +231,16 @@ def _draft_by_model(
         if lost and asked.stopped is None:
             asked = ask(lost)
             details["asked_for_twins"] = asdict(asked.totals)
-        progress.advance(len(skipped) + len(linked))
+        progress.advance(len(skipped) + len(linked) + len(plan.rules))
+    if plan.rules:
+        saved = saving(len(plan.rules), drafts.values(), job.config)
+        details["saved_by_rules"] = asdict(saved)
+        say(f"label: {len(plan.rules):,} features are labeled by a rule, which {saved.words()}")
     if taken := sum(draft.label is not None for draft in linked.values()):
         saved = saving(taken, drafts.values(), job.config)
         details["saved_by_twins"] = asdict(saved)
         say(f"label: {taken:,} features take the label of a twin, which {saved.words()}")
-    return list((drafts | linked).values()), asked.stopped
+    return list((drafts | linked | plan.rules).values()), asked.stopped
 
 
 def estimate(job: Job) -> Estimate:
@@ -251,7 +250,7 @@ def estimate(job: Job) -> Estimate:
     total = Estimate(labeling_tokenizer(job.config))
     reply = _REPLY_TOKENS_A_FEATURE
     reply += _TOKENS_OF_MEANINGS if job.config.label_meanings > 1 else 0
-    features = triage(job, store).asked
+    features = triage(job, store, vocabulary).asked
     for request in _jobs(job, store, vocabulary, features, lambda draft: None):
         total.add(request.request(), reply * len(request.group))
     return total
@@ -262,10 +261,12 @@ def prompts_shown(job: Job) -> Iterator[list[dict[str, str]] | str]:
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
     skipped: list[Draft] = []
-    plan = triage(job, store)
+    plan = triage(job, store, vocabulary)
     for request in _jobs(job, store, vocabulary, plan.asked, skipped.append):
         yield request.messages()
     for draft in skipped:
         yield f"(feature {draft.feature} is not asked about: {draft.error or draft.status})"
+    for feature in plan.rules:
+        yield f"(feature {feature} is not asked about: it is labeled by a rule)"
     for feature, own in plan.twins.items():
         yield f"(feature {feature} is not asked about: a twin of {own})"

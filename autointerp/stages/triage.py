@@ -1,38 +1,92 @@
 """Before a model is asked for labels: which features need not be asked about."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from autointerp.config import RunConfig
+from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.job import Job
+from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.twins import alike, find_twins
-from autointerp.progress import say
-from autointerp.stages import model
+from autointerp.progress import say, track
+from autointerp.scoring.statistics import balanced_accuracy
+from autointerp.stages import collect, model
+from autointerp.vocabulary import Vocabulary
+
+LEXICAL_FIRST = "lexical-first"
+_BOUND = 0.95  # of the balanced accuracy of a rule that is kept, at least
 
 
 @dataclass(frozen=True)
 class Triage:
-    """`asked`, ascending, are those a model is asked about: all others but the twins.
+    """`asked`, ascending, are those a model is asked about: all that are in neither of the others.
 
-    `twins` has for each feature that takes another one's label that other feature, which is among
-    the asked. It follows from the evidence alone, so a run that goes on has the same twins.
+    `rules` are the drafts of features that a rule explains; `twins` has for each feature that takes
+    another one's label that other feature, which is among the asked. All follows from the evidence
+    alone, so a run that goes on has the same.
     """
 
     asked: list[int]
+    rules: dict[int, Draft]
     twins: dict[int, int]
 
 
-def triage(job: Job, store: EvidenceStore) -> Triage:
-    twins = {} if job.config.link_twins is None else _twins(job, store, job.config.link_twins)
-    return Triage([f for f in job.features if f not in twins], twins)
+def check(job: Job) -> None:
+    """Raises UserError where the evidence has too few windows to try rules on."""
+    kept = job.run.stage(collect.NAME).get("validate_windows", 0)
+    if job.config.tier == LEXICAL_FIRST and kept < collect.TRIED_WINDOWS:
+        raise UserError(
+            f"the evidence in {job.run.path} was collected without --tier {LEXICAL_FIRST}, and has "
+            "too few windows to try rules on: run `autointerp collect` with it"
+        )
 
 
-def _twins(job: Job, store: EvidenceStore, cosine: float) -> dict[int, int]:
-    rows = {feature: store.statistics[feature] for feature in job.features}
-    if all(row["similar"] is None for row in rows.values()):
+def triage(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> Triage:
+    """What follows from the settings and the evidence. Raises UserError as `check` does."""
+    check(job)
+    config = job.config
+    rules = _by_rules(job, store, vocabulary) if config.tier == LEXICAL_FIRST else {}
+    features = [f for f in job.features if f not in rules]
+    twins = {} if config.link_twins is None else _twins(job, store, features, config.link_twins)
+    return Triage([f for f in features if f not in twins], rules, twins)
+
+
+def _by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> dict[int, Draft]:
+    """The drafts of features that a rule explains, by windows it was not learned from.
+
+    Those are of the validation split: what scores the labels has no say in how they come about.
+    """
+    labeler = lexical.LexicalLabeler(vocabulary)
+    drafts: dict[int, Draft] = {}
+    with track("label: rules", len(job.features), "features") as progress:
+        for evidence in store.read(job.features):
+            progress.advance()
+            if unlabelable(evidence, job.config.min_windows, lexical.NAME) is not None:
+                continue
+            windows = evidence.of("validate", "sample", "negative")
+            fires = np.array([window.fires for window in windows], dtype=bool)
+            # Where not even a faultless rule could show what it is worth none is looked for.
+            if not balanced_accuracy(fires, fires).ci_low >= _BOUND:
+                continue
+            rule = labeler.learn(evidence)
+            if rule is None:
+                continue
+            said = np.array(labeler.fires(rule, windows), dtype=bool)
+            if balanced_accuracy(fires, said).ci_low >= _BOUND:
+                drafts[evidence.feature] = lexical.rule_draft(evidence.feature, rule)
+    return drafts
+
+
+def _twins(
+    job: Job, store: EvidenceStore, features: Sequence[int], cosine: float
+) -> dict[int, int]:
+    rows = {feature: store.statistics[feature] for feature in features}
+    if rows and all(row["similar"] is None for row in rows.values()):
         say("label: no twins can be linked: the evidence does not say which features are similar")
     similar = (
         (feature, other["feature"], other["cosine"])
