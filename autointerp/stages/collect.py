@@ -44,8 +44,8 @@ _SIMILAR = 10
 _SHARE_OF_FREE = 0.8  # of the memory: batches and merges need some too
 _WRITTEN_TO_RESIDUAL = ("residual", "resid_pre", "resid_mid", "attn_out", "mlp_out")
 _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate labels
-# Sampled and silent ones to try rules on. Of 51 each, the interval of a balanced accuracy begins at
-# 0.95 if all are judged right; of so many, three of them may be judged wrong.
+# Sampled and silent ones to try rules on. Of 35 each, the interval of a balanced accuracy begins at
+# 0.95 if all are judged right; of so many, four of them may be judged wrong.
 TRIED_WINDOWS = 100
 
 

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
@@ -14,11 +12,13 @@ from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.twins import alike, find_twins
 from autointerp.progress import say, track
-from autointerp.scoring.statistics import balanced_accuracy
+from autointerp.scoring.scorer import FIRES
+from autointerp.scoring.statistics import Counts, balanced_accuracy
 from autointerp.stages import collect, model
 from autointerp.vocabulary import Vocabulary
 
 LEXICAL_FIRST = "lexical-first"
+_SILENT = "silent"
 _BOUND = 0.95  # of the balanced accuracy of a rule that is kept, at least
 
 
@@ -69,17 +69,24 @@ def _by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> dict[in
             if unlabelable(evidence, job.config.min_windows, lexical.NAME) is not None:
                 continue
             windows = evidence.of("validate", "sample", "negative")
-            fires = np.array([window.fires for window in windows], dtype=bool)
+            fires = [window.fires for window in windows]
             # Where not even a faultless rule could show what it is worth none is looked for.
-            if not balanced_accuracy(fires, fires).ci_low >= _BOUND:
+            if not is_good(fires, fires):
                 continue
             rule = labeler.learn(evidence)
             if rule is None:
                 continue
-            said = np.array(labeler.fires(rule, windows), dtype=bool)
-            if balanced_accuracy(fires, said).ci_low >= _BOUND:
+            if is_good(fires, labeler.fires(rule, windows)):
                 drafts[evidence.feature] = lexical.rule_draft(evidence.feature, rule)
     return drafts
+
+
+def is_good(fires: Sequence[bool], said: Sequence[bool]) -> bool:
+    """Whether what a rule said of windows shows that it explains the feature."""
+    counts = Counts(density=0.5, shares={_SILENT: 1.0})
+    for fired, yes in zip(fires, said, strict=True):
+        counts.add(FIRES if fired else _SILENT, yes)
+    return balanced_accuracy(counts).ci_low >= _BOUND
 
 
 def _twins(

@@ -10,8 +10,8 @@ import torch
 
 import autointerp
 from autointerp.config import RunConfig
-from autointerp.scoring.statistics import balanced_accuracy
 from autointerp.stages.collect import TRIED_WINDOWS
+from autointerp.stages.triage import is_good
 from tests import scripted
 from tests.conftest import run_command
 from tests.fake_server import FakeServer, status
@@ -166,12 +166,10 @@ def test_evidence_with_too_few_windows_is_refused_before_anything_is_sent(
 
 
 def test_as_many_windows_are_kept_as_the_bound_needs():
-    fires = torch.arange(2 * TRIED_WINDOWS).numpy() < TRIED_WINDOWS
-    for wrong, enough in ((3, True), (4, False)):
-        said = fires.copy()
-        said[:wrong] = False
-        assert (balanced_accuracy(fires, said).ci_low >= 0.95) == enough
-    for each, enough in ((50, False), (51, True)):
+    fires = [True] * TRIED_WINDOWS + [False] * TRIED_WINDOWS
+    for wrong, enough in ((4, True), (5, False)):
+        assert is_good(fires, [False] * wrong + fires[wrong:]) == enough
+    for each, enough in ((34, False), (35, True)):
         some = fires[TRIED_WINDOWS - each : TRIED_WINDOWS + each]
-        assert (balanced_accuracy(some, some).ci_low >= 0.95) == enough
+        assert is_good(some, some) == enough
     assert RunConfig().tier == "none"

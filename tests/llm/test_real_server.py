@@ -349,7 +349,7 @@ def test_the_command_line_gives_every_feature_a_row_with_its_reason(server, tmp_
             *("--features", "0-9", "--tokens", "20000", "--min-windows", "1", "--out", str(out)),
             *("--model", MODEL, "--base-url", server.url, "--max-attempts", "2"),
             # Short prompts and replies, which the server makes one after another.
-            *("--features-per-request", "1", "--windows-per-feature", "2"),
+            *("--features-per-request", "1", "--label-top", "1", "--label-quantiles", "1"),
             *("--extra-body", '{"max_completion_tokens": 5}'),
         ],
         check=False,

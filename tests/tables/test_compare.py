@@ -9,7 +9,7 @@ import autointerp
 from autointerp.errors import UserError
 from autointerp.runs import Run
 from autointerp.tables.compare import compare_labels, doubts, metric_comparisons, settings_apart
-from autointerp.tables.schema import LABELS, SCORES
+from autointerp.tables.schema import SCORES, labels_schema
 from autointerp.tables.write import write_table
 from tests import scripted
 from tests.fake_server import FakeServer
@@ -26,7 +26,9 @@ def a_run(folder, labels, scores, *, config=None, stages=STAGES, coder="planted"
     folder.mkdir()
     run = Run(folder)
     run.update(config={"out": str(folder), "seed": 0} | (config or {}), stages=stages)
-    write_table([{"coder": coder, "prompt_tokens": 0} | row for row in labels], LABELS, run.labels)
+    write_table(
+        [{"coder": coder, "prompt_tokens": 0} | row for row in labels], labels_schema(), run.labels
+    )
     plain = {"coder": coder, "scorer": "detection", "metric": "balanced_accuracy", "judge": "m"}
     write_table([plain | row for row in scores], SCORES, run.scores)
     return run
