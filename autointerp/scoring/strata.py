@@ -19,7 +19,7 @@ from autointerp.evidence.window import FeatureEvidence
 SIMILAR, SAME_TOKEN, OTHER = "similar", "same_token", "other"
 STRATA = (SIMILAR, SAME_TOKEN, OTHER)
 _MOST = 0.1  # share of the silent windows a hard stratum may have: one of all would say nothing
-_QUOTA = {SIMILAR: 0.3, SAME_TOKEN: 0.3}  # of the windows to judge; the rest are others
+_QUOTA = {SIMILAR: 0.2, SAME_TOKEN: 0.2}  # of the windows to judge; the rest are others
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,9 @@ def test_silent_windows_come_from_their_strata():
     assert set(by_stratum[SIMILAR]) <= set(range(10, 15))
     assert set(by_stratum[SAME_TOKEN]) <= set(range(15, 19))
     assert set(by_stratum[OTHER]) <= set(range(19, 200))
-    # Three tenths of the fifteen each, where there are so many.
+    # Two tenths of the fifteen each.
     assert {n: len(w) for n, w in by_stratum.items()} == {
-        FIRES: 10, SIMILAR: 4, SAME_TOKEN: 4, OTHER: 7,
+        FIRES: 10, SIMILAR: 3, SAME_TOKEN: 3, OTHER: 9,
     }  # fmt: skip
     assert all(len(set(w)) == len(w) for n, w in by_stratum.items() if n != FIRES)
 
@@ -81,7 +81,7 @@ def test_a_perfect_judge_scores_one_and_an_inverted_one_zero():
         for metric in ("balanced_accuracy", "near_miss_balanced_accuracy"):
             assert found[metric].value == pytest.approx(value)
         assert found["balanced_accuracy"].n == 25
-        assert found["near_miss_balanced_accuracy"].n == 14
+        assert found["near_miss_balanced_accuracy"].n == 13
 
 
 def test_unreadable_judgments_are_missing_never_wrong():
