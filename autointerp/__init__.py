@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autointerp.tables.compare import compare_runs
     from autointerp.tables.read import load_labels, load_scores, load_windows
+    from autointerp.tables.strata import load_strata
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare_runs", "load_labels", "load_scores", "load_windows"]
+__all__ = [
+    "__version__",
+    "compare_runs",
+    "load_labels",
+    "load_scores",
+    "load_strata",
+    "load_windows",
+]
 
 _MODULES = {
     "compare_runs": "autointerp.tables.compare",
     "load_labels": "autointerp.tables.read",
     "load_scores": "autointerp.tables.read",
+    "load_strata": "autointerp.tables.strata",
     "load_windows": "autointerp.tables.read",
 }
 

@@ -323,6 +323,15 @@ def labels(
 
 
 @app.command()
+def scores(run: RunOption = None) -> None:
+    """Print how the scores are spread, beside their null, and by strength of activation."""
+    from autointerp.report.scores import print_scores
+    from autointerp.runs import find_run
+
+    print_scores(find_run(run), Console())
+
+
+@app.command()
 def compare(
     a: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory.")],
     b: Annotated[str, typer.Argument(metavar="RUN", help="Another one's, of the same coder.")],

@@ -156,9 +156,9 @@ def main() -> None:
         if len(activating(e, _DELPHI_WINDOWS)) == _DELPHI_WINDOWS and e.window_density < 1
     ]
     print(f"{len(materials)} features with {_DELPHI_WINDOWS} activating windows to score")
-    print(
-        f"{'':<34}{'judged':>8}{'requests':>10}{'prompt':>10}{'reply':>8}{'BA width':>12}{'F1 width':>12}"
-    )
+    names = ("judged", "requests", "prompt", "reply", "BA width", "F1 width")
+    widths = (8, 10, 10, 8, 12, 12)
+    print(" " * 34 + "".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True)))
     theirs = Side()
     for material in materials:
         delphis(material, module.prompt, theirs)

@@ -219,3 +219,22 @@ def test_config_prints_a_template(cli, tmp_path):
     assert code == 0
     (tmp_path / "run.toml").write_text(printed)
     assert '# features = "all"' in printed
+
+
+def test_scores_are_shown_beside_their_null_and_by_strength(cli, refused, planted, tmp_path):
+    out = tmp_path / "out"
+    assert "has not come so far" in refused("scores", "--run", str(_empty_run(tmp_path)))
+    assert cli("run", *planted.flags(out))[0] == 0
+    code, shown, said = cli("scores", "--run", str(out))
+    assert code == 0, said
+    assert "balanced accuracy" in shown
+    assert "said yes, by strength of activation" in shown
+    assert "90–100 %" in shown
+    assert "similar" in shown
+
+
+def _empty_run(folder):
+    empty = folder / "empty"
+    empty.mkdir()
+    (empty / "run.json").write_text("{}")
+    return empty
