@@ -203,14 +203,17 @@ class Corpus:
     @cached_property
     def _by_token(self) -> _Index:
         values, offsets = self._tokens
-        return _Index.made(values, np.repeat(np.arange(len(self)), np.diff(offsets)))
+        windows = np.repeat(np.arange(len(self)), np.diff(offsets))
+        # A token may stand in a window several times.
+        pairs = np.unique(values.astype(np.int64) * max(len(self), 1) + windows)
+        return _Index.made(*np.divmod(pairs, max(len(self), 1)))
 
     def firing(self, feature: int) -> np.ndarray:
         """The windows in which the feature fires: int64 [windows]."""
         return self._by_feature.of(feature)
 
     def having(self, token_id: int) -> np.ndarray:
-        """The windows in which the token occurs, once for every time it does."""
+        """The windows in which the token occurs: int64 [windows]."""
         return self._by_token.of(token_id)
 
     def silent_window(self, number: int) -> Window:

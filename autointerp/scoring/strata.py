@@ -19,6 +19,7 @@ from autointerp.evidence.window import FeatureEvidence
 SIMILAR, SAME_TOKEN, OTHER = "similar", "same_token", "other"
 STRATA = (SIMILAR, SAME_TOKEN, OTHER)
 _MOST = 0.1  # share of the silent windows a hard stratum may have: one of all would say nothing
+_TOKENS = 20  # that a feature fires on, most often first, of which windows are looked for
 _QUOTA = {SIMILAR: 0.2, SAME_TOKEN: 0.2}  # of the windows to judge; the rest are others
 
 
@@ -57,17 +58,21 @@ def _similar(evidence: FeatureEvidence) -> list[int]:
 def _tokens(evidence: FeatureEvidence) -> list[int]:
     """The tokens on which it fires most, as the labeling windows show them, most often first."""
     peaks = (int(w.token_ids[w.peak]) for w in evidence.of("label", "sample", "top"))
-    return [token for token, _ in Counter(peaks).most_common()]
+    return [token for token, _ in Counter(peaks).most_common(_TOKENS)]
 
 
 def _gather(sources: Iterable[np.ndarray], free: np.ndarray, most: float) -> np.ndarray:
     """Free windows of source after source; one with which there would be too many is passed by."""
-    taken = np.zeros(len(free), dtype=bool)
+    left = free.copy()
+    found: list[np.ndarray] = []
+    total = 0
     for windows in sources:
-        new = windows[free[windows] & ~taken[windows]]
-        if taken.sum() + len(np.unique(new)) <= most:
-            taken[new] = True
-    return np.flatnonzero(taken)
+        new = windows[left[windows]]
+        if total + len(new) <= most:
+            left[new] = False
+            total += len(new)
+            found.append(new)
+    return np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
 
 def draw(strata: Sequence[Stratum], n: int, feature: int, seed: int) -> list[tuple[str, int]]:
