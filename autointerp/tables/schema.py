@@ -14,7 +14,7 @@ def _estimate(name: str) -> list[tuple[str, pa.DataType]]:
 
 
 def _scorer(name: str, metric: str) -> list[tuple[str, pa.DataType]]:
-    numbers = [metric, "ci_low", "ci_high", "null", "p_value", "parse_rate"]
+    numbers = [metric, "ci_low", "ci_high", "null", "lift", "p_value", "parse_rate"]
     columns = [(f"{name}_{number}", pa.float32()) for number in numbers]
     return [*columns, (f"{name}_n", pa.int32())]
 

@@ -80,6 +80,7 @@ def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
                 f"{score.scorer}_ci_low": _number(estimate.ci_low),
                 f"{score.scorer}_ci_high": _number(estimate.ci_high),
                 f"{score.scorer}_null": _number(score.null_value),
+                f"{score.scorer}_lift": _number(score.lift),
                 f"{score.scorer}_p_value": _number(score.p_value),
                 f"{score.scorer}_parse_rate": _number(score.parse_rate),
                 f"{score.scorer}_n": estimate.n,
