@@ -166,7 +166,7 @@ class Collector:
             eligible=eligible,
             masked=batch.masked_counts(self.settings.masks),
         )
-        drawn = seen.drawn(choices.seed)
+        drawn = seen.drawn(choices.seed, self.before)
         self.corpus.add(seen, drawn, every)
         for kind in self._floor:
             if kind == "top":

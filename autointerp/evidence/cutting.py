@@ -35,10 +35,17 @@ class Contexts:
         start = torch.minimum(peak - before, self.high[context] - self.window)
         return self.within(torch.maximum(start, self.low[context]))
 
-    def drawn(self, seed: int) -> Tensor:
-        """Where the one window of each context that its hash draws begins: [contexts]."""
-        room = (self.high - self.low - self.window + 1).clamp(min=1)
-        return self.within(self.low + hash_integers(seed ^ _START_SALT, self.index) % room)
+    def drawn(self, seed: int, before: int) -> Tensor:
+        """Where the one window of each context begins, around a token its hash draws: [contexts].
+
+        Cut as those around a firing are, it lies at a context's beginning or end as often as they
+        do. Were its start drawn, that alone would tell windows in which a feature fires from
+        others wherever a context's ends show.
+        """
+        token = self.low + hash_integers(seed ^ _START_SALT, self.index) % (
+            self.high - self.low
+        ).clamp(min=1)
+        return self.start_around(token, torch.arange(len(token), device=token.device), before)
 
     def within(self, start: Tensor) -> Tensor:
         return start.clamp(0, self.token_ids.shape[1] - self.window)

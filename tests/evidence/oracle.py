@@ -90,8 +90,8 @@ def select(
         low, high = valid[0], valid[-1] + 1
         firing = [p for p in range(context_length) if values[context, p] > 0]
         if kind == "negative":
-            room = max(high - low - length + 1, 1)
-            start = low + hashed(seed ^ 0x57A, context) % room
+            token = low + hashed(seed ^ 0x57A, context) % (high - low)
+            start = max(min(token - before, high - length), low)
             start = min(max(start, 0), context_length - length)
             if any(start <= p < start + length for p in firing):
                 continue
