@@ -11,7 +11,7 @@ from autointerp.activations.masks import MASKS, Mask
 
 DEMO = "demo"
 SPARSE = "sparse"
-SCORER_NAMES = ("detection", "simulation")
+SCORER_NAMES = ("detection", "simulation", "fuzzing", "intruder")
 OUTPUT_TOKENS = 10  # kept of every feature, raised ones and lowered ones
 _MOST_CONCURRENT = 256
 # Parameters of a request on which reading its reply, or its worst cost, depends.
@@ -349,6 +349,20 @@ class RunConfig(BaseModel):
         10, "scoring", "Windows to simulate, half of them activating.", ge=2
     )
 
+    fuzzing_windows: int = _setting(
+        12,
+        "scoring",
+        "Activating windows shown with the right tokens marked, and as many with wrong ones of "
+        "either kind.",
+        ge=2,
+    )
+    intruder_windows: int = _setting(
+        10,
+        "scoring",
+        "Times that a judge looks for the one window of five in which the feature is silent.",
+        ge=1,
+    )
+
     judge_items: int = _setting(50, "scoring", "Judgments asked for in one request.", ge=1)
     precision: float | None = _setting(
         None,
@@ -405,6 +419,15 @@ class RunConfig(BaseModel):
                 f"scorers ask for {most} windows of a kind, score_windows keeps "
                 f"{self.score_windows}"
             )
+        for name, taken, kept in (
+            ("fuzzing", 2 * self.fuzzing_windows, self.score_windows),
+            ("intruder", 5 * self.intruder_windows, 2 * self.score_windows),
+        ):
+            if name in self.scorer_names() and taken > kept:
+                raise ValueError(
+                    f"{name}_windows needs {taken} activating windows for scoring, score_windows "
+                    f"{self.score_windows} keeps {kept} for it"
+                )
         if self.uses_model():
             self._check_shown()
         if self.labeler == "llm" and self.model is None:

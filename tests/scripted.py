@@ -16,6 +16,7 @@ _MARKS = re.compile(
     r"(, each run of them with its strength after the last \|)?\.$",
     re.MULTILINE,
 )
+_MARKED = re.compile(r"^Marked tokens stand between (\S+) and (\S+)\.$", re.MULTILINE)
 _OUTPUT = re.compile(r"It makes these next tokens likelier: (.*); and these less likely: (.*)")
 _SILENT = {
     "It is silent in these, though a similar feature is active:": "near_misses",
@@ -97,17 +98,46 @@ def answer(request: dict[str, Any]) -> str:
     if asks_for_labels(request):
         return json.dumps({"labels": [label(n, f) for n, f in enumerate(asked(request), 1)]})
     system, user = (m["content"] for m in request["messages"])
+    if '"intruder"' in system:
+        return json.dumps({"sets": [intruder(n, t) for n, t in _sets(user)]})
     words = set(re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1]))
     if '"no_match"' in system:
         lines = _LINE.findall(user)
         match = [int(n) for n, text in lines if words & set(text.split())]
         others = [int(n) for n, _ in lines if int(n) not in match]
         return json.dumps({"match": match, "no_match": others})
+    if '"wrong"' in system:
+        marks = _MARKED.search(user).groups()
+        right = [int(n) for n, t in _LINE.findall(user) if words & set(_inside(t, *marks))]
+        wrong = [int(n) for n, _ in _LINE.findall(user) if int(n) not in right]
+        return json.dumps({"right": right, "wrong": wrong})
     windows = [
         {"w": int(n), "activations": [8 if t.strip() in words else 0 for t in json.loads(tokens)]}
         for n, tokens in _TOKENS.findall(user)
     ]
     return json.dumps({"windows": windows})
+
+
+def _inside(text: str, opening: str, closing: str) -> list[str]:
+    """The words between marks."""
+    runs = re.findall(f"{re.escape(opening)}(.*?){re.escape(closing)}", text)
+    return [word for run in runs for word in run.split()]
+
+
+def _sets(user: str) -> list[tuple[int, list[list[str]]]]:
+    """Number and marked words of each window, of every set of an intruder prompt."""
+    marks = _MARKED.search(user).groups()
+    found = re.split(r"^Set (\d+)$", user, flags=re.MULTILINE)[1:]
+    return [
+        (int(number), [_inside(text, *marks) for _, text in _LINE.findall(body)])
+        for number, body in zip(found[::2], found[1::2], strict=True)
+    ]
+
+
+def intruder(number: int, windows: list[list[str]]) -> dict[str, int]:
+    """The window whose marked words are in the fewest others."""
+    shared = [sum(bool(set(w) & set(other)) for other in windows) for w in windows]
+    return {"n": number, "intruder": shared.index(min(shared)) + 1}
 
 
 def _words(excerpt: Excerpt) -> list[str]:

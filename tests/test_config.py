@@ -41,6 +41,11 @@ def test_the_template_holds_every_setting_and_its_default():
         ('labeler = "llm"', "needs a model"),
         ("detection_windows = 26", "score_windows keeps 25"),
         ("simulation_windows = 60", "ask for 30 windows"),
+        (
+            'scorers = "fuzzing"\nfuzzing_windows = 13',
+            "fuzzing_windows needs 26 activating windows",
+        ),
+        ('scorers = "intruder"\nintruder_windows = 11', "intruder_windows needs 55 activating"),
         ('model = "m"\nlabel_top = 21', "label_top shows 21 windows, top_windows keeps 20"),
         ('model = "m"\nsample_windows = 4', "label_quantiles shows 5 windows"),
         (

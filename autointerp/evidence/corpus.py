@@ -212,6 +212,12 @@ class Corpus:
         """The windows in which the feature fires: int64 [windows]."""
         return self._by_feature.of(feature)
 
+    def counts(self, token_ids: np.ndarray) -> np.ndarray:
+        """How often each token occurs in the sample: int64, of the tokens' shape."""
+        every = np.diff(self._by_token.begins)
+        known = (token_ids >= 0) & (token_ids < len(every))
+        return np.where(known, every[np.where(known, token_ids, 0)] if len(every) else 0, 0)
+
     def having(self, token_id: int) -> np.ndarray:
         """The windows in which the token occurs: int64 [windows]."""
         return self._by_token.of(token_id)

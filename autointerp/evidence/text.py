@@ -6,6 +6,8 @@ from functools import lru_cache
 from itertools import accumulate, groupby
 from operator import itemgetter
 
+import numpy as np
+
 from autointerp.evidence.window import Window
 from autointerp.plain_text import acts_between_brackets, without_bars
 from autointerp.plain_text import one_line as one_line  # for all who show windows
@@ -61,6 +63,12 @@ def strength(activation: float, maximum: float) -> int:
     return round(10 * activation / maximum)
 
 
+def is_marked(activations: np.ndarray) -> np.ndarray:
+    """Which tokens count as active in what is shown of their window: bool [length]."""
+    values = activations.astype(np.float64)
+    return np.asarray((values > 0) & (values >= _ACTIVE_SHARE * values.max(initial=0.0)))
+
+
 def _runs(window: Window, vocabulary: Vocabulary) -> list[tuple[str, float | None]]:
     """The window's text, shown on one line, in runs of active and of other tokens.
 
@@ -74,8 +82,7 @@ def _runs(window: Window, vocabulary: Vocabulary) -> list[tuple[str, float | Non
         ends = list(accumulate(map(len, pieces)))
         pieces = [safe[end - len(piece) : end] for end, piece in zip(ends, pieces, strict=True)]
     activations = window.activations.tolist()
-    largest = max(activations, default=0.0)
-    active = [largest > 0 and a >= _ACTIVE_SHARE * largest for a in activations]
+    active = is_marked(window.activations).tolist()
     runs: list[tuple[str, float | None]] = []
     for is_active, group in groupby(zip(active, pieces, activations, strict=True), itemgetter(0)):
         tokens = list(group)

@@ -15,7 +15,7 @@ from autointerp.files import atomic_path
 from autointerp.plain_text import one_line
 from autointerp.runs import Run
 
-TASKS = ("label", "detection", "simulation")
+TASKS = ("label", "detection", "simulation", "fuzzing", "intruder")
 SUFFIX = ".jinja"
 _BLOCKS = ("system", "user")
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -47,6 +47,7 @@ def _label_sample(optional: list[str]) -> dict[str, Any]:
     }
 
 
+_MARKS = {"open_mark": "<<", "close_mark": ">>"}
 # Where settings decide what a template is given, with all of it and with none of it.
 _SAMPLES: dict[str, list[dict[str, Any]]] = {
     "label": [_label_sample(["a"]), _label_sample([])],
@@ -54,6 +55,8 @@ _SAMPLES: dict[str, list[dict[str, Any]]] = {
     "simulation": [
         {"label": "a label", "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}]}
     ],
+    "fuzzing": [{"label": "a label", "windows": [{"number": 1, "text": "<<a>>"}]} | _MARKS],
+    "intruder": [{"windows": [{"number": 1, "texts": ["<<a>>"] * 5}]} | _MARKS],
 }
 _MANY = 12  # entries of each list in the larger sample, so that loops and conditions are reached
 # A template is data of the user, or of whoever wrote it: it sees its variables and nothing else.

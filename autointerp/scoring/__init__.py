@@ -1,6 +1,7 @@
 """Scorers, each in a file of its own."""
 
-from autointerp.scoring import detection, simulation
+from autointerp.scoring import detection, fuzzing, intruder, simulation
 from autointerp.scoring.scorer import Scorer
 
-SCORERS: dict[str, Scorer] = {s.SCORER.name: s.SCORER for s in (detection, simulation)}
+_ALL = (detection, simulation, fuzzing, intruder)
+SCORERS: dict[str, Scorer] = {s.SCORER.name: s.SCORER for s in _ALL}

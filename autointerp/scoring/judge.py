@@ -55,11 +55,10 @@ class JudgeJob:
         return self.todo[: self.chunk or self.settings.items]
 
     def messages(self) -> list[dict[str, str]]:
-        shown = [
-            self.scorer.task.render(number, self.plan.items[i], self.vocabulary)
-            for number, i in enumerate(self._now(), 1)
-        ]
-        return self.prompt.messages(label=self.label, windows=shown)
+        task, items = self.scorer.task, [self.plan.items[i] for i in self._now()]
+        common = task.variables(items, self.vocabulary)
+        shown = [task.render(n, item, self.vocabulary, **common) for n, item in enumerate(items, 1)]
+        return self.prompt.messages(label=self.label, windows=shown, **common)
 
     def request(self) -> ChatRequest:
         task = self.scorer.task

@@ -29,6 +29,7 @@ class Item:
     stratum: str
     truth: np.ndarray
     marks: np.ndarray | None = None  # bool [length]: the tokens that are shown marked
+    part: slice | None = None  # the tokens that are shown, where not all are
     beside: tuple[Window, ...] = ()  # windows that are shown together with it
 
 
@@ -114,6 +115,7 @@ class Material:
     corpus: Corpus
     strata: Sequence[Stratum]
     seed: int
+    special_ids: frozenset[int] = frozenset()  # tokens on which no feature counts as firing
 
     def plan(self, items: Sequence[Item]) -> Plan:
         """The items, shuffled so that their order says nothing of them, the same on every run."""
@@ -128,13 +130,15 @@ class Task:
     """How a language model is asked, and read: the template's name is the scorer's.
 
     `render`: number and item → what the template shows of it. `read`: a reply and the items it is
-    about → predictions by their index, those that can be read.
+    about → predictions by their index, those that can be read. `variables`: what the template shows
+    of a request as a whole, from its items; `render` is given these as well, by name.
     """
 
     schema: ReplySchema
-    render: Callable[[int, Item, Vocabulary], dict[str, Any]]
+    render: Callable[..., dict[str, Any]]
     read: Callable[[str, Sequence[Item]], dict[int, np.ndarray]]
     reply_tokens: Callable[[Item], int]
+    variables: Callable[[Sequence[Item], Vocabulary], dict[str, Any]] = lambda *_: {}
 
 
 RuleJudge = Callable[[LexicalLabeler, Rule, Sequence[Item]], list[Judgment]]

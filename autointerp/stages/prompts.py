@@ -49,5 +49,9 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
         else:
             asked.append(feature)
     for request in score.judge_jobs(inputs, drafts, asked, {}, prompts):
-        yield request.messages()
+        if request.plan.items:
+            yield request.messages()
+        else:
+            feature = request.plan.feature
+            skipped.append(f"(feature {feature} is not judged: it has no windows for {task})")
     yield from skipped

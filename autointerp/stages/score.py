@@ -62,7 +62,8 @@ class Inputs:
         """What the scorers ask of every feature."""
         for evidence in self.store.read(features):
             strata = strata_of(self.corpus, evidence)
-            material = Material(evidence, self.corpus, strata, self.job.config.seed)
+            seed, special = self.job.config.seed, self.vocabulary.special_ids
+            material = Material(evidence, self.corpus, strata, seed, special)
             for name in scorers:
                 yield SCORERS[name], SCORERS[name].plan(material, _windows(self.job, name))
 
@@ -162,10 +163,19 @@ def run(job: Job) -> None:
                 if config.uses_model():
                     answering = model.check_endpoint(config)
 
+                    unasked: dict[tuple[str, int, int], Judged] = {}
+
                     def jobs() -> Iterator[JudgeJob]:
-                        return judge_jobs(inputs, drafts, labeled, nulls, prompts)
+                        for one in judge_jobs(inputs, drafts, labeled, nulls, prompts):
+                            if one.plan.items:
+                                yield one
+                            else:
+                                judged = Judged(one.plan, one.scorer.name, one.label_of, ())
+                                unasked[judged.scorer, judged.feature, judged.label_of] = judged
 
                     asked = model.ask(job, answering, jobs, take, progress)
+                    for judged in unasked.values():
+                        take(judged)
                     stopped = asked.stopped
                     details["asked"] = asdict(asked.totals)
                 else:
