@@ -11,7 +11,7 @@ from autointerp.activations.masks import MASKS, Mask
 
 DEMO = "demo"
 SPARSE = "sparse"
-SCORER_NAMES = ("detection", "simulation", "fuzzing", "intruder")
+SCORER_NAMES = ("detection", "simulation", "fuzzing", "intruder", "embedding", "surprisal")
 OUTPUT_TOKENS = 10  # kept of every feature, raised ones and lowered ones
 _MOST_CONCURRENT = 256
 # Parameters of a request on which reading its reply, or its worst cost, depends.
@@ -348,6 +348,24 @@ class RunConfig(BaseModel):
     simulation_windows: int = _setting(
         10, "scoring", "Windows to simulate, half of them activating.", ge=2
     )
+    embedding_windows: int = _setting(
+        20, "scoring", "Activating windows to embed, and half as many again silent ones.", ge=2
+    )
+    embedding_model: str = _setting(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "scoring",
+        "The model that embeds labels and windows (extra embed): a folder or a Hugging Face id.",
+        min_length=1,
+    )
+    surprisal_windows: int = _setting(
+        20, "scoring", "Activating windows to read, and half as many again silent ones.", ge=2
+    )
+    surprisal_model: str | None = _setting(
+        None,
+        "scoring",
+        "The base language model that is surprised, or not: a folder or a Hugging Face id.",
+        min_length=1,
+    )
 
     fuzzing_windows: int = _setting(
         12,
@@ -413,7 +431,12 @@ class RunConfig(BaseModel):
                 f"window_before ({self.window_before}) must be less than "
                 f"window_length ({self.window_length})"
             )
-        most = max(self.detection_windows, -(-self.simulation_windows // 2))
+        most = max(
+            self.detection_windows,
+            -(-self.simulation_windows // 2),
+            self.embedding_windows,
+            self.surprisal_windows,
+        )
         if most > self.score_windows:
             raise ValueError(
                 f"scorers ask for {most} windows of a kind, score_windows keeps "
@@ -428,6 +451,8 @@ class RunConfig(BaseModel):
                     f"{name}_windows needs {taken} activating windows for scoring, score_windows "
                     f"{self.score_windows} keeps {kept} for it"
                 )
+        if "surprisal" in self.scorer_names() and self.surprisal_model is None:
+            raise ValueError("surprisal needs a base language model: --surprisal-model")
         if self.uses_model():
             self._check_shown()
         if self.labeler == "llm" and self.model is None:

@@ -15,7 +15,7 @@ from autointerp.job import Job
 from autointerp.labeling.prompt_check import stray_files
 from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
-from autointerp.stages import capture, collect, label, model, score, source
+from autointerp.stages import capture, collect, label, local, model, score, source
 from autointerp.stages.prompts import TEMPLATES
 
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
@@ -38,25 +38,31 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     if {capture.NAME, collect.NAME} & set(stages):
         source.check(job)
     job.device()
-    if not job.config.uses_model():
-        if dry_run:
-            raise UserError("--dry-run counts requests to a model: name one with --model")
+    asked = {score.NAME: score.templates(job.config)}
+    if score.NAME in stages:
+        local.check(job.config)
+    if job.config.uses_model():
+        asked[label.NAME] = [label.NAME]
+    elif dry_run:
+        raise UserError("--dry-run counts requests to a model: name one with --model")
+    elif not asked[score.NAME]:
         return
     folder = Path(job.config.prompts)
     if "prompts" in job.config.model_fields_set and not folder.is_dir():
         raise UserError(f"prompts {folder}: there is no such folder")
     for stray in stray_files(folder, TEMPLATES):
         say(f"warning: {stray}")
-    asked = {label.NAME: [label.NAME], score.NAME: job.config.scorer_names()}
     for stage in stages:
         for task in asked.get(stage, []):
             load_prompt(task, folder)
-    if not dry_run and not _nothing_to_send(job, stages):
+    if job.config.uses_model() and not dry_run and not _nothing_to_send(job, stages):
         model.check_endpoint(job.config)
 
 
 def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:
     """Whether the stages that ask a model are done, as far as can be told before running."""
+    if not score.chat_scorers(job.config):
+        stages = tuple(name for name in stages if name != score.NAME)
     if not set(stages) & {label.NAME, score.NAME}:
         return True
     if not job.run.stage(collect.NAME):
@@ -82,5 +88,7 @@ def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> N
             else:
                 estimate = label.estimate if stage == label.NAME else score.estimate
                 say(estimate(job).line(stage, job.config))
+                if stage == score.NAME and (judged_here := local.names(job.config)):
+                    say(f"score: {', '.join(judged_here)} run on this machine and are not counted")
         if dry_run:
             say("dry run: nothing was sent")

@@ -22,6 +22,7 @@ from autointerp.scoring import SCORERS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorer import Material
 from autointerp.scoring.strata import strata_of
+from autointerp.stages.prompts import TEMPLATES
 from autointerp.vocabulary import Vocabulary
 from tests import scripted
 from tests.fake_server import FakeServer, status
@@ -30,6 +31,7 @@ from tests.planted import WORDS, plant
 from tests.samples import evidence, window
 
 TEXTS = list(HOSTILE.values())
+ASKED = [name for name, scorer in SCORERS.items() if scorer.task]
 VOCABULARY = Vocabulary((*(t.encode() for t in TEXTS), b"plain"), frozenset())
 PLAIN = len(TEXTS)
 SETTINGS = LabelSettings("m", 0.0, 4, Shown(100, 0))
@@ -95,7 +97,7 @@ def skeleton(messages):
     return [re.match(r"\d+[. ]|Feature \d+|\w*", line)[0] for line in lines]
 
 
-@pytest.mark.parametrize("task", ["label", *SCORERS])
+@pytest.mark.parametrize("task", ["label", *ASKED])
 def test_a_prompt_has_the_same_lines_whatever_its_windows_hold(task, tmp_path):
     def render(tokens):
         return labeled(tokens, tmp_path) if task == "label" else judged(task, tokens, tmp_path)
@@ -111,7 +113,7 @@ def test_a_prompt_has_the_same_lines_whatever_its_windows_hold(task, tmp_path):
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-@pytest.mark.parametrize("task", SCORERS)
+@pytest.mark.parametrize("task", ASKED)
 def test_a_label_adds_no_line_to_a_judges_prompt(task, name, tmp_path):
     hostile = judged(task, [PLAIN], tmp_path, EVERYTHING[name])[1]["content"]
     plain = judged(task, [PLAIN], tmp_path, "a label")[1]["content"]
@@ -228,7 +230,7 @@ def test_the_terminal_the_log_and_the_tables_stay_calm(cli, hostile_corpus, tmp_
         assert_calm(printed + said)
         assert_calm((out / "run.log").read_text())
         assert "[red]" in "".join(printed.split())
-        for task in ("label", *SCORERS):
+        for task in TEMPLATES:
             assert_calm(cli("prompt", "show", task, *flags)[1])
         server.faults = lambda *_: status(401, words)
         code, _, said = cli("run", *flags, "--temperature", "0.5")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from autointerp.labeling.prompts import BUNDLED, load_prompt
-from autointerp.scoring import SCORERS
+from autointerp.stages.prompts import TEMPLATES
 from tests import scripted
 from tests.fake_server import FakeServer
 
-NAMES = ["label", *SCORERS]
+NAMES = list(TEMPLATES)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from autointerp.files import atomic_path
 from autointerp.plain_text import one_line
 from autointerp.runs import Run
 
-TASKS = ("label", "detection", "simulation", "fuzzing", "intruder")
+TASKS = ("label", "detection", "simulation", "fuzzing", "intruder", "surprisal")
 SUFFIX = ".jinja"
 _BLOCKS = ("system", "user")
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -57,6 +57,7 @@ _SAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "fuzzing": [{"label": "a label", "windows": [{"number": 1, "text": "<<a>>"}]} | _MARKS],
     "intruder": [{"windows": [{"number": 1, "texts": ["<<a>>"] * 5}]} | _MARKS],
+    "surprisal": [{"label": "a label"}],
 }
 _MANY = 12  # entries of each list in the larger sample, so that loops and conditions are reached
 # A template is data of the user, or of whoever wrote it: it sees its variables and nothing else.

@@ -13,6 +13,7 @@ from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
 from autointerp.llm.request import two_lists
 from autointerp.llm.structured import sides
+from autointerp.scoring.ranking import ranking
 from autointerp.scoring.scorer import (
     FIRES,
     Item,
@@ -53,11 +54,17 @@ def counts(judged: Judged) -> Counts:
 
 
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
-    """Metric name → estimate, over the windows with a readable judgment."""
+    """Metric name → estimate, over the windows with a readable judgment.
+
+    Where each of these has a probability, also how well it ranks the windows.
+    """
     found = counts(judged)
     estimates = {METRIC: balanced_accuracy(found)}
     if SIMILAR in judged.plan.shares:
         estimates["near_miss_balanced_accuracy"] = balanced_accuracy(found, only=SIMILAR)
+    graded = [(j.item, j.probability) for j in judged.readable() if j.probability is not None]
+    if graded and len(graded) == len(judged.readable()):
+        estimates |= ranking(judged.plan, graded, seed)
     return estimates
 
 

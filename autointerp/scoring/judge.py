@@ -9,7 +9,7 @@ from autointerp.labeling.prompts import Prompt
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest
-from autointerp.scoring.scorer import Judged, Judgment, Plan, Scorer
+from autointerp.scoring.scorer import Judged, Judgment, Plan, Scorer, Task
 from autointerp.vocabulary import Vocabulary
 
 _TRIES = 2  # times an item is asked about before it counts as missing
@@ -51,24 +51,30 @@ class JudgeJob:
     completion_tokens: int = 0
     cost_usd: float = 0.0
 
+    @property
+    def task(self) -> Task:
+        assert self.scorer.task is not None
+        return self.scorer.task
+
     def _now(self) -> tuple[int, ...]:
         return self.todo[: self.chunk or self.settings.items]
 
     def messages(self) -> list[dict[str, str]]:
-        task, items = self.scorer.task, [self.plan.items[i] for i in self._now()]
-        common = task.variables(items, self.vocabulary)
-        shown = [task.render(n, item, self.vocabulary, **common) for n, item in enumerate(items, 1)]
+        items = [self.plan.items[i] for i in self._now()]
+        common = self.task.variables(items, self.vocabulary)
+        shown = [
+            self.task.render(n, item, self.vocabulary, **common) for n, item in enumerate(items, 1)
+        ]
         return self.prompt.messages(label=self.label, windows=shown, **common)
 
     def request(self) -> ChatRequest:
-        task = self.scorer.task
-        tokens = sum(task.reply_tokens(self.plan.items[i]) for i in self._now())
+        tokens = sum(self.task.reply_tokens(self.plan.items[i]) for i in self._now())
         return ChatRequest(
             model=self.settings.model,
             messages=tuple(self.messages()),
             max_tokens=self.room * (_ENVELOPE_TOKENS + tokens),
             temperature=self.settings.temperature,
-            schema=task.schema,
+            schema=self.task.schema,
             attempt=self.attempt,
         )
 
@@ -88,7 +94,7 @@ class JudgeJob:
         if outcome.refused:
             return job._less(now, "the model refused to answer")
         shown = [self.plan.items[i] for i in now]
-        read = self.scorer.task.read(outcome.text, shown)
+        read = self.task.read(outcome.text, shown)
         new = {now[place]: value for place, value in read.items()}
         if outcome.finish_reason == "length" and not new and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window import FeatureEvidence, Window, spread
 from autointerp.labeling.lexical import LexicalLabeler
+from autointerp.labeling.prompts import Prompt
 from autointerp.labeling.rules import Rule
 from autointerp.llm.request import ReplySchema
 from autointerp.scoring.statistics import Counts, Estimate
@@ -37,7 +39,8 @@ class Item:
 class Judgment:
     """What a judge said of one item; `prediction` is None where it could not be read.
 
-    `probability` is that of the item being a match, for a judge that gives one.
+    `probability` is that of the item being a match, for a judge that gives one. A local judge's
+    prediction is its graded score: the higher, the likelier a match.
     """
 
     item: Item
@@ -141,6 +144,28 @@ class Task:
     variables: Callable[[Sequence[Item], Vocabulary], dict[str, Any]] = lambda *_: {}
 
 
+class LocalJudge(Protocol):
+    """A model on this machine, opened once a run. Missing is None in a judgment, as always."""
+
+    def __call__(self, asked: Sequence[tuple[str, Plan]]) -> list[list[Judgment]]:
+        """Labels, each with a plan → the judgments of each plan's items, in their order."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """A model on this machine that judges in place of a chat endpoint.
+
+    The setting `<scorer>_model` names it. `open`: its name, the device and the scorer's template
+    (None unless `template`) → the judge; raises UserError. `package`: what must be installed for
+    it, with the `extra` that brings it.
+    """
+
+    open: Callable[[str, torch.device, Prompt | None], LocalJudge]
+    package: str
+    extra: str | None = None
+    template: bool = False
+
+
 RuleJudge = Callable[[LexicalLabeler, Rule, Sequence[Item]], list[Judgment]]
 
 
@@ -148,9 +173,10 @@ RuleJudge = Callable[[LexicalLabeler, Rule, Sequence[Item]], list[Judgment]]
 class Scorer:
     """A way to put labels to the test.
 
-    `metric` is its main one, with a place of its own in the label table. `reduce`: metric →
-    estimate. `counts`: yes-or-no answers by stratum, from which the metric follows and asking may
-    stop early. `by_rule`: for a rule in place of a language model, None where a rule cannot.
+    `metric` is its main one, with a place of its own in the label table. `task`: how an endpoint is
+    asked; `local`: a model on this machine in its stead. `reduce`: metric → estimate. `counts`:
+    yes-or-no answers by stratum, from which the metric follows and asking may stop early.
+    `by_rule`: for a rule in place of a language model, None where a rule cannot.
     `per_token`: truths and predictions are of tokens. `chance`: what a judge that knows nothing
     gets, the null of scorers to which another feature's label says nothing.
     """
@@ -159,7 +185,8 @@ class Scorer:
     metric: str
     plan: Callable[[Material, int], Plan]
     reduce: Callable[[Judged, int], dict[str, Estimate]]
-    task: Task
+    task: Task | None = None
+    local: Local | None = None
     counts: Callable[[Judged], Counts] | None = None
     by_rule: RuleJudge | None = None
     per_token: bool = False

@@ -1,20 +1,28 @@
 """Prompts to look at: what would be sent for the selected features, whatever the task."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from autointerp.errors import UserError
 from autointerp.job import Job
+from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import REPLY
-from autointerp.labeling.prompts import load_prompt
+from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.plain_text import line_for_person
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, has_template
+from autointerp.scoring.local import shown
 from autointerp.stages import label, score
 from autointerp.tables.write import read_drafts
 
-_SCHEMAS = {label.NAME: REPLY} | {name: s.task.schema for name, s in SCORERS.items()}
-# Task → the keys of the JSON object that its replies are.
-TEMPLATES = {task: tuple(schema.schema["properties"]) for task, schema in _SCHEMAS.items()}
+_SCHEMAS = {label.NAME: REPLY} | {
+    name: scorer.task and scorer.task.schema
+    for name, scorer in SCORERS.items()
+    if has_template(scorer)
+}
+# Task → the keys of the JSON object that its replies are; none where there are no replies.
+TEMPLATES = {
+    task: tuple(schema.schema["properties"] if schema else ()) for task, schema in _SCHEMAS.items()
+}
 
 
 def show(job: Job, task: str) -> str:
@@ -48,6 +56,8 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
             skipped.append(f"(feature {feature} is not judged: {draft.error or draft.status})")
         else:
             asked.append(feature)
+    if SCORERS[task].task is None:
+        yield from _read_here(inputs, drafts, asked, prompts[task])
     for request in score.judge_jobs(inputs, drafts, asked, {}, prompts):
         if request.plan.items:
             yield request.messages()
@@ -55,3 +65,13 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
             feature = request.plan.feature
             skipped.append(f"(feature {feature} is not judged: it has no windows for {task})")
     yield from skipped
+
+
+def _read_here(
+    inputs: score.Inputs, drafts: Mapping[int, Draft], features: list[int], prompt: Prompt
+) -> Iterator[list[dict[str, str]]]:
+    """What a model on this machine reads: the template's blocks, then each window in its turn."""
+    for _, plan in inputs.plans(features, [prompt.task]):
+        label = score.label_shown(drafts, plan.feature)
+        windows = [{"role": "window", "content": shown(item.window)} for item in plan.items]
+        yield prompt.messages(label=label) + windows

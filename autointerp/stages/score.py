@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
@@ -16,14 +17,14 @@ from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.rules import Rule
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, has_template
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners, null_sample
 from autointerp.scoring.scorebook import Scorebook
-from autointerp.scoring.scorer import Judged, Material, Plan, Scorer
+from autointerp.scoring.scorer import Judged, LocalJudge, Material, Plan, Scorer
 from autointerp.scoring.sequential import anytime_balanced_accuracy
 from autointerp.scoring.strata import strata_of
-from autointerp.stages import label, model
+from autointerp.stages import label, local, model
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.estimate import Estimate, labeling_tokenizer
 from autointerp.stages.label import LEXICAL, labeler_name
@@ -73,23 +74,35 @@ def _windows(job: Job, scorer: str) -> int:
     return number
 
 
+def chat_scorers(config: RunConfig) -> list[str]:
+    """The scorers that ask a model's endpoint; without one, rules judge in its place."""
+    return [name for name in config.scorer_names() if SCORERS[name].task]
+
+
+def templates(config: RunConfig) -> list[str]:
+    """The scorers whose judge is given a template."""
+    judged_here = (name for name in local.names(config) if has_template(SCORERS[name]))
+    return [*(chat_scorers(config) if config.uses_model() else []), *judged_here]
+
+
 def _prompts(job: Job) -> dict[str, Prompt]:
-    if not job.config.uses_model():
-        return {}
     folder = Path(job.config.prompts)
-    return {name: load_prompt(name, folder) for name in job.config.scorer_names()}
+    return {name: load_prompt(name, folder) for name in templates(job.config)}
 
 
 def _inputs(job: Job, drafts: list[Draft]) -> str:
     config = job.config
+    hashes = {name: prompt.hash for name, prompt in _prompts(job).items()}
     judge: dict[str, object] = {"judge": LEXICAL, "version": lexical.VERSION}
     if config.uses_model():
         judge = {
             "judge": model.identity(config),
-            "prompts": {name: prompt.hash for name, prompt in _prompts(job).items()},
+            "prompts": {name: hashes[name] for name in chat_scorers(config)},
             "items": config.judge_items,
             "precision": config.precision,
         }
+    if judged_here := local.identities(config):
+        judge["local"] = {name: (who, hashes.get(name)) for name, who in judged_here.items()}
     return fingerprint(
         evidence=evidence_identity(job.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
@@ -143,6 +156,8 @@ def run(job: Job) -> None:
     _check(job, drafts)
     nulls = _nulls(job, drafts, store)
     prompts = _prompts(job)
+    chat = chat_scorers(config)
+    judges = local.open_judges(job, prompts)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
     book = Scorebook(nulls, config.seed, config.precision)
     stopped: BaseException | None = None
@@ -160,7 +175,7 @@ def run(job: Job) -> None:
                     if book.take(judged):
                         progress.advance()
 
-                if config.uses_model():
+                if config.uses_model() and chat:
                     answering = model.check_endpoint(config)
 
                     unasked: dict[tuple[str, int, int], Judged] = {}
@@ -179,13 +194,20 @@ def run(job: Job) -> None:
                     stopped = asked.stopped
                     details["asked"] = asdict(asked.totals)
                 else:
-                    for judged in _judge_by_rules(inputs, drafts, labeled, nulls):
+                    for judged in _judge_by_rules(inputs, chat, drafts, labeled, nulls):
                         take(judged)
+                if stopped is None and judges:
+                    try:
+                        for judged in _judge_here(inputs, judges, drafts, labeled, nulls):
+                            take(judged)
+                    except KeyboardInterrupt as error:
+                        stopped = error
             writer.close()
         scores = book.scores()
         hashes = {name: prompt.hash for name, prompt in prompts.items()}
         every = (score for of_feature in scores.values() for score in of_feature)
-        write_scores(job.coder_name, every, labeler_name(job), hashes, files.scores)
+        who = dict.fromkeys(chat, labeler_name(job)) | local.identities(config)
+        write_scores(job.coder_name, every, who, hashes, files.scores)
         write_labels(
             job.coder_name,
             drafts.values(),
@@ -196,6 +218,7 @@ def run(job: Job) -> None:
             files.labels,
         )
         details["judge"] = labeler_name(job)
+        details["local_judges"] = local.identities(config)
         details["prompt_hashes"] = hashes
         details["scored"] = len(scores)
         details["evidence"] = evidence_identity(files)
@@ -219,29 +242,47 @@ def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
         raise UserError(
             f"the labels in {files.path} come from other evidence: run `autointerp label` first"
         )
-    if config.uses_model():
+    if config.uses_model() or not chat_scorers(config):
         return
     if any(d.label and not d.rule for d in drafts.values()):
         raise UserError(f"the labels in {files.path} are no rules: name a judge with --model")
-    for name in config.scorer_names():
+    for name in chat_scorers(config):
         if SCORERS[name].by_rule is None:
             raise UserError(f"rules cannot do {name}: name a judge with --model")
 
 
 def _judge_by_rules(
     inputs: Inputs,
+    scorers: list[str],
     drafts: Mapping[int, Draft],
     labeled: list[int],
     nulls: Mapping[int, int],
 ) -> Iterator[Judged]:
     """A lexical label is its own judge: the rule says what it fires on."""
+    if not scorers:
+        return
     labeler = lexical.LexicalLabeler(inputs.vocabulary)
     rules = {f: Rule.from_json(drafts[f].rule or "") for f in labeled}
-    for scorer, plan in inputs.plans(labeled, inputs.job.config.scorer_names()):
+    for scorer, plan in inputs.plans(labeled, scorers):
         assert scorer.by_rule is not None
         for label_of in _labels_for(scorer, plan.feature, nulls):
             judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
             yield Judged(plan, scorer.name, label_of, judgments)
+
+
+def _judge_here(
+    inputs: Inputs,
+    judges: Mapping[str, LocalJudge],
+    drafts: Mapping[int, Draft],
+    labeled: list[int],
+    nulls: Mapping[int, int],
+) -> Iterator[Judged]:
+    """What the models on this machine say, of labels in words whoever wrote them."""
+
+    def labels(scorer: Scorer, feature: int) -> list[tuple[int, str]]:
+        return [(f, drafts[f].label or "") for f in _labels_for(scorer, feature, nulls)]
+
+    return local.judge(judges, inputs.plans(labeled, judges), labels)
 
 
 def _labels_for(scorer: Scorer, feature: int, nulls: Mapping[int, int]) -> list[int]:
@@ -249,6 +290,12 @@ def _labels_for(scorer: Scorer, feature: int, nulls: Mapping[int, int]) -> list[
     if scorer.needs_label and feature in nulls:
         return [feature, nulls[feature]]
     return [feature]
+
+
+def label_shown(drafts: Mapping[int, Draft], feature: int) -> str:
+    """The feature's label, or one that stands in for it before there are labels."""
+    draft = drafts.get(feature)
+    return (draft.label if draft else None) or _PLACEHOLDER_LABEL
 
 
 def judge_jobs(
@@ -260,14 +307,13 @@ def judge_jobs(
 ) -> Iterator[JudgeJob]:
     config = inputs.job.config
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
-    for scorer, plan in inputs.plans(labeled, prompts):
+    for scorer, plan in inputs.plans(labeled, [n for n in prompts if SCORERS[n].task]):
         for label_of in _labels_for(scorer, plan.feature, nulls):
-            draft = drafts.get(label_of)
             yield JudgeJob(
                 scorer=scorer,
                 plan=plan,
                 label_of=label_of,
-                label=(draft.label if draft else None) or _PLACEHOLDER_LABEL,
+                label=label_shown(drafts, label_of),
                 prompt=prompts[scorer.name],
                 vocabulary=inputs.vocabulary,
                 settings=settings,
@@ -297,7 +343,7 @@ def estimate(job: Job) -> Estimate:
     drawn = _null_sample(job, labelable) if len(labelable) > 1 else set()
     nulls = dict.fromkeys(drawn, -1)
     for request in judge_jobs(inputs, {}, labelable, nulls, _prompts(job)):
-        task, items = request.scorer.task, request.plan.items
+        task, items = request.task, request.plan.items
         size = request.settings.items
         for begin in range(0, len(items), size):
             part = range(begin, min(begin + size, len(items)))

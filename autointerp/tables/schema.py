@@ -81,7 +81,9 @@ SCORES = pa.schema(
     metadata={"schema_version": SCHEMA_VERSION},
 )
 
-# Answers to questions fill truth and prediction, simulation token_truth and token_prediction.
+# Answers to questions fill truth and prediction, simulation token_truth and token_prediction. Of
+# embedding the prediction is the cosine, of surprisal the difference of mean log-probabilities, in
+# nats a token; neither is a probability, which stays null.
 PREDICTIONS = pa.schema(
     [
         ("coder", pa.string()),

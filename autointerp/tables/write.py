@@ -143,9 +143,13 @@ def write_labels(
 
 
 def write_scores(
-    coder: str, scores: Iterable[Score], judge: str, prompt_hashes: Mapping[str, str], path: Path
+    coder: str,
+    scores: Iterable[Score],
+    judges: Mapping[str, str],
+    prompt_hashes: Mapping[str, str],
+    path: Path,
 ) -> None:
-    """Write `scores.parquet`, one row a feature, scorer and metric."""
+    """Write `scores.parquet`, one row a feature, scorer and metric; judges: scorer → its judge."""
     rows = [
         {
             "coder": coder,
@@ -160,7 +164,7 @@ def write_scores(
             "lift": _number(score.lift),
             "n": score.estimate.n,
             "parse_rate": _number(score.parse_rate),
-            "judge": judge,
+            "judge": judges[score.scorer],
             "prompt_hash": prompt_hashes.get(score.scorer),
         }
         for score in scores
