@@ -155,7 +155,7 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
         assert cli("run", *flags)[0] == 0
         after = {task: cli("prompt", "show", task, *flags)[1] for task in NAMES}
     sent = {m["content"] for r in server.requests for m in r["messages"]}
-    for task in NAMES:
+    for task in ("label", "detection", "simulation"):
         parts = after[task].split("--- user ---\n")[1:]
         assert len(parts) == (1 if task == "label" else 2)
         for part in parts:
@@ -163,6 +163,9 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
         assert "(feature 12 is not" in before[task]
         assert ("in place of the one to come" in before[task]) == (task != "label")
     assert before["label"] == after["label"]
+    # Nothing is sent of what a model on this machine reads: the template, then each window.
+    assert after["surprisal"].count("--- window ---") == 2 * 50
+    assert "in place of the one to come" in before["surprisal"]
 
 
 def test_show_knows_the_tasks(cli, planted, tmp_path):

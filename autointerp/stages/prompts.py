@@ -8,7 +8,7 @@ from autointerp.job import Job
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import REPLY
 from autointerp.labeling.prompts import Prompt, load_prompt
-from autointerp.plain_text import line_for_person
+from autointerp.plain_text import line_for_person, one_line
 from autointerp.scoring import SCORERS, has_template
 from autointerp.scoring.local import shown
 from autointerp.stages import label, score
@@ -70,8 +70,12 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
 def _read_here(
     inputs: score.Inputs, drafts: Mapping[int, Draft], features: list[int], prompt: Prompt
 ) -> Iterator[list[dict[str, str]]]:
-    """What a model on this machine reads: the template's blocks, then each window in its turn."""
+    """What a model on this machine reads: the template's blocks, then each window in its turn.
+
+    Windows are shown on one line, as a terminal can take them; the model reads their line breaks.
+    """
     for _, plan in inputs.plans(features, [prompt.task]):
         label = score.label_shown(drafts, plan.feature)
-        windows = [{"role": "window", "content": shown(item.window)} for item in plan.items]
+        texts = (one_line(shown(item.window)) for item in plan.items)
+        windows = [{"role": "window", "content": text} for text in texts]
         yield prompt.messages(label=label) + windows
