@@ -21,7 +21,7 @@ from autointerp.scoring import SCORERS, has_template
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners, null_sample
 from autointerp.scoring.scorebook import Scorebook
-from autointerp.scoring.scorer import Judged, LocalJudge, Material, Plan, Scorer
+from autointerp.scoring.scorer import Judged, LocalJudge, Material, Plan, Score, Scorer
 from autointerp.scoring.sequential import anytime_balanced_accuracy
 from autointerp.scoring.strata import strata_of
 from autointerp.stages import label, local, model
@@ -97,6 +97,7 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
     if config.uses_model():
         judge = {
             "judge": model.identity(config),
+            "version": lexical.VERSION if any(d.rule for d in drafts) else None,
             "prompts": {name: hashes[name] for name in chat_scorers(config)},
             "items": config.judge_items,
             "precision": config.precision,
@@ -125,16 +126,23 @@ def is_done(job: Job) -> bool:
 
 
 def _nulls(job: Job, drafts: Mapping[int, Draft], store: EvidenceStore) -> dict[int, int]:
-    """feature → the feature whose label is judged for its null."""
+    """feature → the feature whose label is judged for its null; a rule's is another rule."""
     seed = job.config.seed
-    labeled = [
-        Labeled(d.feature, d.label, store.statistics[d.feature]["n_active"])
-        for d in drafts.values()
-        if d.label is not None
-    ]
-    partners = null_partners(labeled, seed)
+    partners: dict[int, int] = {}
+    for by_rule in (False, True):
+        labeled = [
+            Labeled(d.feature, d.label, store.statistics[d.feature]["n_active"])
+            for d in drafts.values()
+            if d.label is not None and bool(d.rule) == by_rule
+        ]
+        partners |= null_partners(labeled, seed)
     drawn = _null_sample(job, list(partners))
     return {feature: other for feature, other in partners.items() if feature in drawn}
+
+
+def _is_ruled(scorer: Scorer, draft: Draft | None) -> bool:
+    """Whether the label is a rule that judges itself: no model need be asked."""
+    return scorer.by_rule is not None and draft is not None and draft.rule is not None
 
 
 def _null_sample(job: Job, features: list[int]) -> set[int]:
@@ -175,6 +183,8 @@ def run(job: Job) -> None:
                     if book.take(judged):
                         progress.advance()
 
+                for judged in _judge_by_rules(inputs, chat, drafts, labeled, nulls):
+                    take(judged)
                 if config.uses_model() and chat:
                     answering = model.check_endpoint(config)
 
@@ -193,9 +203,6 @@ def run(job: Job) -> None:
                         take(judged)
                     stopped = asked.stopped
                     details["asked"] = asdict(asked.totals)
-                else:
-                    for judged in _judge_by_rules(inputs, chat, drafts, labeled, nulls):
-                        take(judged)
                 if stopped is None and judges:
                     try:
                         for judged in _judge_here(inputs, judges, drafts, labeled, nulls):
@@ -206,8 +213,14 @@ def run(job: Job) -> None:
         scores = book.scores()
         hashes = {name: prompt.hash for name, prompt in prompts.items()}
         every = (score for of_feature in scores.values() for score in of_feature)
-        who = dict.fromkeys(chat, labeler_name(job)) | local.identities(config)
-        write_scores(job.coder_name, every, who, hashes, files.scores)
+        judged_here = local.identities(config)
+
+        def judge_of(score: Score) -> str:
+            if _is_ruled(SCORERS[score.scorer], drafts[score.feature]):
+                return LEXICAL
+            return judged_here.get(score.scorer) or labeler_name(job)
+
+        write_scores(job.coder_name, every, judge_of, hashes, files.scores)
         write_labels(
             job.coder_name,
             drafts.values(),
@@ -218,7 +231,7 @@ def run(job: Job) -> None:
             files.labels,
         )
         details["judge"] = labeler_name(job)
-        details["local_judges"] = local.identities(config)
+        details["local_judges"] = judged_here
         details["prompt_hashes"] = hashes
         details["scored"] = len(scores)
         details["evidence"] = evidence_identity(files)
@@ -259,11 +272,12 @@ def _judge_by_rules(
     nulls: Mapping[int, int],
 ) -> Iterator[Judged]:
     """A lexical label is its own judge: the rule says what it fires on."""
-    if not scorers:
+    rules = {f: Rule.from_json(rule) for f in labeled if (rule := drafts[f].rule)}
+    ruled = [name for name in scorers if SCORERS[name].by_rule]
+    if not rules or not ruled:
         return
     labeler = lexical.LexicalLabeler(inputs.vocabulary)
-    rules = {f: Rule.from_json(drafts[f].rule or "") for f in labeled}
-    for scorer, plan in inputs.plans(labeled, scorers):
+    for scorer, plan in inputs.plans(sorted(rules), ruled):
         assert scorer.by_rule is not None
         for label_of in _labels_for(scorer, plan.feature, nulls):
             judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
@@ -308,6 +322,8 @@ def judge_jobs(
     config = inputs.job.config
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
     for scorer, plan in inputs.plans(labeled, [n for n in prompts if SCORERS[n].task]):
+        if _is_ruled(scorer, drafts.get(plan.feature)):
+            continue
         for label_of in _labels_for(scorer, plan.feature, nulls):
             yield JudgeJob(
                 scorer=scorer,
@@ -339,10 +355,17 @@ def estimate(job: Job) -> Estimate:
     """What the stage would send; labels that are still to come are taken as twelve words."""
     inputs = Inputs(job)
     total = Estimate(labeling_tokenizer(job.config))
-    labelable = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
-    drawn = _null_sample(job, labelable) if len(labelable) > 1 else set()
-    nulls = dict.fromkeys(drawn, -1)
-    for request in judge_jobs(inputs, {}, labelable, nulls, _prompts(job)):
+    drafts: dict[int, Draft] = {}
+    if job.run.stage(label.NAME).get("evidence") == evidence_identity(job.run):
+        drafts = {draft.feature: draft for draft in read_drafts(job.run.drafts)}
+    if drafts:
+        labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
+        nulls = _nulls(job, drafts, inputs.store)
+    else:
+        labeled = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
+        drawn = _null_sample(job, labeled) if len(labeled) > 1 else set()
+        nulls = dict.fromkeys(drawn, -1)
+    for request in judge_jobs(inputs, drafts, labeled, nulls, _prompts(job)):
         task, items = request.task, request.plan.items
         size = request.settings.items
         for begin in range(0, len(items), size):

@@ -1,7 +1,7 @@
 """Building a run's tables from drafts, evidence and scores."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
 from autointerp.labeling.labeler import Draft
+from autointerp.labeling.lexical import NAME as LEXICAL
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Score
 from autointerp.tables.collisions import shares_label
@@ -145,11 +146,11 @@ def write_labels(
 def write_scores(
     coder: str,
     scores: Iterable[Score],
-    judges: Mapping[str, str],
+    judge_of: Callable[[Score], str],
     prompt_hashes: Mapping[str, str],
     path: Path,
 ) -> None:
-    """Write `scores.parquet`, one row a feature, scorer and metric; judges: scorer → its judge."""
+    """Write `scores.parquet`, one row a feature, scorer and metric; a rule is given no prompt."""
     rows = [
         {
             "coder": coder,
@@ -164,8 +165,8 @@ def write_scores(
             "lift": _number(score.lift),
             "n": score.estimate.n,
             "parse_rate": _number(score.parse_rate),
-            "judge": judges[score.scorer],
-            "prompt_hash": prompt_hashes.get(score.scorer),
+            "judge": (judge := judge_of(score)),
+            "prompt_hash": None if judge == LEXICAL else prompt_hashes.get(score.scorer),
         }
         for score in scores
     ]

@@ -173,3 +173,26 @@ def test_as_many_windows_are_kept_as_the_bound_needs():
         some = fires[TRIED_WINDOWS - each : TRIED_WINDOWS + each]
         assert is_good(some, some) == enough
     assert RunConfig().tier == "none"
+
+
+def test_a_rule_judges_its_own_label_and_the_model_those_it_made(cli, flags, tmp_path):
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer) as server:
+        assert cli("run", *flags(server))[0] == 0
+        judged = [r for r in server.requests if '"labels"' not in r["messages"][0]["content"]]
+        # Two scorers, for each feature its own label and that of another one.
+        assert len(judged) == 2 * 2 * len(HIDDEN)
+    scores = autointerp.load_scores(out)
+    judges = scores.groupby("feature")["judge"].agg(set)
+    assert all(judges[f] == {"lexical"} for f in ONE_WORD + TWO_WORDS)
+    assert all(judges[f] == {"test-model"} for f in HIDDEN)
+    assert scores.loc[scores["judge"] == "lexical", "prompt_hash"].isna().all()
+    assert scores.loc[scores["judge"] == "test-model", "prompt_hash"].notna().all()
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    others = predictions[predictions["feature"] != predictions["label_of"]]
+    ruled = set(ONE_WORD + TWO_WORDS)
+    assert set(others["feature"]) == ruled | set(HIDDEN)
+    assert ((others["feature"].isin(ruled)) == (others["label_of"].isin(ruled))).all()
+    labels = table(out)
+    assert labels.loc[sorted(ruled), "detection_balanced_accuracy"].min() > 0.9
+    assert (labels.loc[sorted(ruled), "prompt_tokens"] == 0).all()
