@@ -11,7 +11,10 @@ from autointerp.activations.masks import MASKS, Mask
 
 DEMO = "demo"
 SPARSE = "sparse"
-SCORER_NAMES = ("detection", "simulation", "fuzzing", "intruder", "embedding", "surprisal")
+SCORER_NAMES = (
+    *("detection", "simulation", "fuzzing", "intruder", "discrimination"),
+    *("embedding", "surprisal"),
+)
 OUTPUT_TOKENS = 10  # kept of every feature, raised ones and lowered ones
 _MOST_CONCURRENT = 256
 # Parameters of a request on which reading its reply, or its worst cost, depends.
@@ -380,6 +383,12 @@ class RunConfig(BaseModel):
         "Times that a judge looks for the one window of five in which the feature is silent.",
         ge=1,
     )
+    discrimination_windows: int = _setting(
+        10,
+        "scoring",
+        "Activating windows for which to choose between the label and those of similar features.",
+        ge=1,
+    )
 
     judge_items: int = _setting(50, "scoring", "Judgments asked for in one request.", ge=1)
     precision: float | None = _setting(
@@ -434,6 +443,7 @@ class RunConfig(BaseModel):
         most = max(
             self.detection_windows,
             -(-self.simulation_windows // 2),
+            self.discrimination_windows,
             self.embedding_windows,
             self.surprisal_windows,
         )

@@ -23,6 +23,8 @@ _SILENT = {
     "It is silent in these:": "negatives",
 }
 _EXCERPT = re.compile(r"\d+\. \['(.*?)' (\d+)\] (.*)")
+_CHOICE = re.compile(r"^([A-D])\. (.*)$", re.MULTILINE)
+_RUN = re.compile(r"<<(.*?)>>")
 _LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _TOKENS = re.compile(r"^(\d+) \(\d+ tokens\): (.*)$", re.MULTILINE)
 
@@ -100,6 +102,8 @@ def answer(request: dict[str, Any]) -> str:
     system, user = (m["content"] for m in request["messages"])
     if '"intruder"' in system:
         return json.dumps({"sets": [intruder(n, t) for n, t in _sets(user)]})
+    if '"A": [' in system:
+        return json.dumps(choices(user))
     words = set(re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1]))
     if '"no_match"' in system:
         lines = _LINE.findall(user)
@@ -138,6 +142,20 @@ def intruder(number: int, windows: list[list[str]]) -> dict[str, int]:
     """The window whose marked words are in the fewest others."""
     shared = [sum(bool(set(w) & set(other)) for other in windows) for w in windows]
     return {"n": number, "intruder": shared.index(min(shared)) + 1}
+
+
+def choices(user: str) -> dict[str, list[int]]:
+    """Under each letter the numbers of the windows whose marked words its label names best.
+
+    Of equal ones the first.
+    """
+    labels = {letter: set(text.split()) for letter, text in _CHOICE.findall(user)}
+    found: dict[str, list[int]] = {letter: [] for letter in "ABCD"}
+    for number, text in _LINE.findall(user):
+        marked = {word for run in _RUN.findall(text) for word in run.split()}
+        shared = {letter: len(marked & words) for letter, words in labels.items()}
+        found[max(shared, key=shared.__getitem__)].append(int(number))
+    return found
 
 
 def _words(excerpt: Excerpt) -> list[str]:

@@ -19,7 +19,9 @@ from autointerp.llm.structured import items
 from autointerp.progress import track
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
+from autointerp.scoring.choices import Labels
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
+from autointerp.scoring.null import Labeled
 from autointerp.scoring.scorer import Material
 from autointerp.scoring.strata import strata_of
 from autointerp.stages.prompts import TEMPLATES
@@ -71,7 +73,9 @@ def judged(name, tokens, folder, label="a label"):
     )
     known = evidence(0, shown)
     scorer = SCORERS[name]
-    plan = scorer.plan(Material(known, corpus, strata_of(corpus, known), 0), 2 * len(shown))
+    others = Labels(Labeled(feature, "another label", 10) for feature in (1, 2, 3))
+    material = Material(known, corpus, strata_of(corpus, known), 0, others)
+    plan = scorer.plan(material, 2 * len(shown))
     job = JudgeJob(
         scorer=scorer,
         plan=plan,
@@ -115,10 +119,12 @@ def test_a_prompt_has_the_same_lines_whatever_its_windows_hold(task, tmp_path):
 @pytest.mark.parametrize("name", EVERYTHING)
 @pytest.mark.parametrize("task", ASKED)
 def test_a_label_adds_no_line_to_a_judges_prompt(task, name, tmp_path):
-    hostile = judged(task, [PLAIN], tmp_path, EVERYTHING[name])[1]["content"]
-    plain = judged(task, [PLAIN], tmp_path, "a label")[1]["content"]
-    assert len(hostile.splitlines()) == len(plain.splitlines())
-    assert hostile.splitlines()[1:] == plain.splitlines()[1:]
+    hostile = judged(task, [PLAIN], tmp_path, EVERYTHING[name])[1]["content"].splitlines()
+    plain = judged(task, [PLAIN], tmp_path, "a label")[1]["content"].splitlines()
+    assert len(hostile) == len(plain)
+    changed = [line for line, other in zip(plain, hostile, strict=True) if line != other]
+    assert len(changed) == 1
+    assert changed[0].endswith("a label")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -148,7 +148,8 @@ def test_runs_keep_their_templates_and_an_edit_redoes_only_what_depends_on_it(
 
 def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
     with FakeServer(scripted.answer) as server:
-        flags = [*flags_of(server, planted, tmp_path / "out"), "--features", "3,7,12"]
+        flags = [*flags_of(server, planted, tmp_path / "out"), "--features", "3,4,6,7,12"]
+        flags += ["--scorers", ",".join(SCORERS)]
         assert cli("collect", *flags)[0] == 0
         before = {task: cli("prompt", "show", task, *flags)[1] for task in NAMES}
         assert not server.requests
@@ -157,7 +158,7 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
     sent = {m["content"] for r in server.requests for m in r["messages"]}
     for task in ("label", "detection", "simulation"):
         parts = after[task].split("--- user ---\n")[1:]
-        assert len(parts) == (1 if task == "label" else 2)
+        assert len(parts) == (1 if task == "label" else 4)
         for part in parts:
             assert part.split("\n--- system ---")[0].split("\n(feature")[0] in sent
         assert "(feature 12 is not" in before[task]

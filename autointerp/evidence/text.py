@@ -13,7 +13,8 @@ from autointerp.plain_text import acts_between_brackets, without_bars
 from autointerp.plain_text import one_line as one_line  # for all who show windows
 from autointerp.vocabulary import Vocabulary
 
-_MARKS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "⟫"), ("◀◀", "▶▶"))
+USUAL_MARKS = ("<<", ">>")
+_MARKS = (USUAL_MARKS, ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "⟫"), ("◀◀", "▶▶"))
 _ACTIVE_SHARE = 0.3  # of the window's largest activation, from which a token is marked
 STRENGTH_BAR = "|"  # between a run of active tokens and its strength: the last one before the mark
 

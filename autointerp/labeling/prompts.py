@@ -15,7 +15,10 @@ from autointerp.files import atomic_path
 from autointerp.plain_text import one_line
 from autointerp.runs import Run
 
-TASKS = ("label", "detection", "simulation", "fuzzing", "intruder", "surprisal")
+TASKS = (
+    *("label", "detection", "simulation", "fuzzing", "intruder", "discrimination"),
+    "surprisal",
+)
 SUFFIX = ".jinja"
 _BLOCKS = ("system", "user")
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -58,6 +61,13 @@ _SAMPLES: dict[str, list[dict[str, Any]]] = {
     "fuzzing": [{"label": "a label", "windows": [{"number": 1, "text": "<<a>>"}]} | _MARKS],
     "intruder": [{"windows": [{"number": 1, "texts": ["<<a>>"] * 5}]} | _MARKS],
     "surprisal": [{"label": "a label"}],
+    "discrimination": [
+        {
+            "choices": [{"letter": "A", "label": "a label"}],
+            "windows": [{"number": 1, "marks": marks, "text": "a"}],
+        }
+        for marks in ("", "« »")
+    ],
 }
 _MANY = 12  # entries of each list in the larger sample, so that loops and conditions are reached
 # A template is data of the user, or of whoever wrote it: it sees its variables and nothing else.

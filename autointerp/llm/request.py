@@ -37,8 +37,13 @@ def list_of(key: str, fields: dict[str, Any]) -> ReplySchema:
 
 def two_lists(yes: str, no: str) -> ReplySchema:
     """Numbers of what is, and of what is not: the shortest reply that shows what was left out."""
+    return number_lists(yes, no)
+
+
+def number_lists(*keys: str) -> ReplySchema:
+    """A list of numbers under each key."""
     numbers = {"type": "array", "items": {"type": "integer"}}
-    return ReplySchema("answers", _object({yes: numbers, no: numbers}))
+    return ReplySchema("answers", _object(dict.fromkeys(keys, numbers)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ never repaired.
 
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 # Beyond this many false starts there is no JSON in the text, only braces.
@@ -47,20 +49,25 @@ def items(text: str, key: str) -> list[dict[str, Any]]:
 
 
 def sides(text: str, yes: str, no: str, n: int) -> dict[int, bool]:
-    """Which of the numbers 1 to n stand in the array under `yes`, which in that under `no`.
+    """Which of the numbers 1 to n stand in the array under `yes`, which in that under `no`."""
+    return {i: key == yes for i, key in lists(text, (yes, no), n).items()}
 
-    Numbers in both, or in none, are left out. A reply that begins with the whole object is that
+
+def lists(text: str, keys: Sequence[str], n: int) -> dict[int, str]:
+    """Under which of the keys each of the numbers 1 to n stands, an array under each.
+
+    Numbers in several, or in none, are left out. A reply that begins with the whole object is that
     object; else of several arrays of one name the last counts, and of one that breaks off the last
     number may be but the beginning of one, and is left out.
     """
     answer = _answer(text)
     whole = _whole(answer)
-    if isinstance(whole.get(yes), list) and isinstance(whole.get(no), list):
-        found = {key: {i for v in whole[key] if 1 <= (i := number_of(v)) <= n} for key in (yes, no)}
+    if all(isinstance(whole.get(key), list) for key in keys):
+        found = {key: {i for v in whole[key] if 1 <= (i := number_of(v)) <= n} for key in keys}
     else:
-        found = {key: _numbers(answer, key, n) for key in (yes, no)}
-    both = found[yes] & found[no]
-    return {i: key == yes for key, numbers in found.items() for i in numbers - both}
+        found = {key: _numbers(answer, key, n) for key in keys}
+    times = Counter(i for numbers in found.values() for i in numbers)
+    return {i: key for key, numbers in found.items() for i in numbers if times[i] == 1}
 
 
 def _whole(answer: str) -> dict[str, Any]:

@@ -1,9 +1,17 @@
 """Scorers, each in a file of its own."""
 
-from autointerp.scoring import detection, embedding, fuzzing, intruder, simulation, surprisal
+from autointerp.scoring import (
+    detection,
+    discrimination,
+    embedding,
+    fuzzing,
+    intruder,
+    simulation,
+    surprisal,
+)
 from autointerp.scoring.scorer import Scorer
 
-_ALL = (detection, simulation, fuzzing, intruder, embedding, surprisal)
+_ALL = (detection, simulation, fuzzing, intruder, discrimination, embedding, surprisal)
 SCORERS: dict[str, Scorer] = {s.SCORER.name: s.SCORER for s in _ALL}
 
 

@@ -9,7 +9,7 @@ from autointerp.labeling.prompts import Prompt
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest
-from autointerp.scoring.scorer import Judged, Judgment, Plan, Scorer, Task
+from autointerp.scoring.scorer import Item, Judged, Judgment, Plan, Scorer, Task
 from autointerp.vocabulary import Vocabulary
 
 _TRIES = 2  # times an item is asked about before it counts as missing
@@ -59,8 +59,16 @@ class JudgeJob:
     def _now(self) -> tuple[int, ...]:
         return self.todo[: self.chunk or self.settings.items]
 
-    def messages(self) -> list[dict[str, str]]:
+    def _items(self) -> list[Item]:
+        """What is asked about now; where labels are to choose from, with this one among them."""
         items = [self.plan.items[i] for i in self._now()]
+        return [
+            i if i.choices is None else replace(i, choices=i.choices.with_own(self.label))
+            for i in items
+        ]
+
+    def messages(self) -> list[dict[str, str]]:
+        items = self._items()
         common = self.task.variables(items, self.vocabulary)
         shown = [
             self.task.render(n, item, self.vocabulary, **common) for n, item in enumerate(items, 1)
@@ -93,8 +101,7 @@ class JudgeJob:
             return job._less(now, outcome.message)
         if outcome.refused:
             return job._less(now, "the model refused to answer")
-        shown = [self.plan.items[i] for i in now]
-        read = self.task.read(outcome.text, shown)
+        read = self.task.read(outcome.text, self._items())
         new = {now[place]: value for place, value in read.items()}
         if outcome.finish_reason == "length" and not new and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.

@@ -12,6 +12,7 @@ class Labeled:
     feature: int
     label: str
     n_active: int
+    rule: str | None = None  # the label as a rule, for one that is
 
 
 def null_sample(features: Sequence[int], share: float, fewest: int, seed: int) -> set[int]:

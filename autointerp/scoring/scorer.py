@@ -13,6 +13,7 @@ from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.prompts import Prompt
 from autointerp.labeling.rules import Rule
 from autointerp.llm.request import ReplySchema
+from autointerp.scoring.choices import Choices, Labels
 from autointerp.scoring.statistics import Counts, Estimate
 from autointerp.scoring.strata import Stratum
 from autointerp.vocabulary import Vocabulary
@@ -33,6 +34,7 @@ class Item:
     marks: np.ndarray | None = None  # bool [length]: the tokens that are shown marked
     part: slice | None = None  # the tokens that are shown, where not all are
     beside: tuple[Window, ...] = ()  # windows that are shown together with it
+    choices: Choices | None = None  # other labels that the judge may choose instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Material:
     strata: Sequence[Stratum]
     seed: int
     special_ids: frozenset[int] = frozenset()  # tokens on which no feature counts as firing
+    labels: Labels = field(default_factory=Labels)  # of all features that have one
 
     def plan(self, items: Sequence[Item]) -> Plan:
         """The items, shuffled so that their order says nothing of them, the same on every run."""

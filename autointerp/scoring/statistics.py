@@ -51,7 +51,7 @@ class Counts:
         return {s: (self.yes[s], self.n[s]) for s in self.shares if self.n.get(s)}
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """95 % score interval of a proportion (Wilson 1927); the whole range for n = 0."""
     if n == 0:
         return 0.0, 1.0

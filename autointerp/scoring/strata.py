@@ -39,7 +39,7 @@ def strata_of(corpus: Corpus, evidence: FeatureEvidence) -> list[Stratum]:
     free = silent.copy()
     found = {}
     for name, sources in (
-        (SIMILAR, (corpus.firing(f) for f in _similar(evidence))),
+        (SIMILAR, (corpus.firing(f) for f in similar_features(evidence))),
         (SAME_TOKEN, (corpus.having(t) for t in _tokens(evidence))),
     ):
         found[name] = _gather(sources, free, _MOST * silent.sum())
@@ -49,7 +49,7 @@ def strata_of(corpus: Corpus, evidence: FeatureEvidence) -> list[Stratum]:
     return [Stratum(n, found[n], len(found[n]) / total) for n in STRATA if len(found[n])]
 
 
-def _similar(evidence: FeatureEvidence) -> list[int]:
+def similar_features(evidence: FeatureEvidence) -> list[int]:
     """Features alike in what they write or in where they fire, the most alike first."""
     ranked = sorted([*evidence.similar, *evidence.coactive], key=lambda pair: (-pair[1], pair[0]))
     return list(dict.fromkeys(feature for feature, _ in ranked))

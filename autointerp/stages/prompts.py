@@ -62,8 +62,7 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
         if request.plan.items:
             yield request.messages()
         else:
-            feature = request.plan.feature
-            skipped.append(f"(feature {feature} is not judged: it has no windows for {task})")
+            skipped.append(f"(feature {request.plan.feature} is not judged: {score.NOTHING})")
     yield from skipped
 
 

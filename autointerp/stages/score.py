@@ -18,10 +18,19 @@ from autointerp.labeling.rules import Rule
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
 from autointerp.scoring import SCORERS, has_template
+from autointerp.scoring.choices import Labels
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners, null_sample
 from autointerp.scoring.scorebook import Scorebook
-from autointerp.scoring.scorer import Judged, LocalJudge, Material, Plan, Score, Scorer
+from autointerp.scoring.scorer import (
+    Judged,
+    Judgment,
+    LocalJudge,
+    Material,
+    Plan,
+    Score,
+    Scorer,
+)
 from autointerp.scoring.sequential import anytime_balanced_accuracy
 from autointerp.scoring.strata import strata_of
 from autointerp.stages import label, local, model
@@ -38,6 +47,7 @@ from autointerp.vocabulary import Vocabulary
 
 NAME = "score"
 _FEWEST_NULLS = 50  # features with a null, so that the nulls together say something
+NOTHING = "there are too few windows, or other labels, to judge it by"
 _PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 
 
@@ -59,12 +69,23 @@ class Inputs:
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.load(self.job.run.vocabulary)
 
-    def plans(self, features: list[int], scorers: Iterable[str]) -> Iterator[tuple[Scorer, Plan]]:
+    def labeled(self, drafts: Iterable[Draft]) -> list[Labeled]:
+        """The features that have a label."""
+        seen = self.store.statistics
+        return [
+            Labeled(d.feature, d.label, seen[d.feature]["n_active"], d.rule)
+            for d in drafts
+            if d.label is not None
+        ]
+
+    def plans(
+        self, features: list[int], scorers: Iterable[str], labels: Labels | None = None
+    ) -> Iterator[tuple[Scorer, Plan]]:
         """What the scorers ask of every feature."""
         for evidence in self.store.read(features):
             strata = strata_of(self.corpus, evidence)
             seed, special = self.job.config.seed, self.vocabulary.special_ids
-            material = Material(evidence, self.corpus, strata, seed, special)
+            material = Material(evidence, self.corpus, strata, seed, special, labels or Labels())
             for name in scorers:
                 yield SCORERS[name], SCORERS[name].plan(material, _windows(self.job, name))
 
@@ -125,17 +146,12 @@ def is_done(job: Job) -> bool:
     return record.get("inputs") == _inputs(job, read_drafts(files.drafts))
 
 
-def _nulls(job: Job, drafts: Mapping[int, Draft], store: EvidenceStore) -> dict[int, int]:
+def _nulls(job: Job, labeled: list[Labeled]) -> dict[int, int]:
     """feature → the feature whose label is judged for its null; a rule's is another rule."""
-    seed = job.config.seed
     partners: dict[int, int] = {}
     for by_rule in (False, True):
-        labeled = [
-            Labeled(d.feature, d.label, store.statistics[d.feature]["n_active"])
-            for d in drafts.values()
-            if d.label is not None and bool(d.rule) == by_rule
-        ]
-        partners |= null_partners(labeled, seed)
+        alike = [one for one in labeled if bool(one.rule) == by_rule]
+        partners |= null_partners(alike, job.config.seed)
     drawn = _null_sample(job, list(partners))
     return {feature: other for feature, other in partners.items() if feature in drawn}
 
@@ -162,7 +178,7 @@ def run(job: Job) -> None:
     store = inputs.store
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
     _check(job, drafts)
-    nulls = _nulls(job, drafts, store)
+    nulls = _nulls(job, inputs.labeled(drafts.values()))
     prompts = _prompts(job)
     chat = chat_scorers(config)
     judges = local.open_judges(job, prompts)
@@ -188,18 +204,18 @@ def run(job: Job) -> None:
                 if config.uses_model() and chat:
                     answering = model.check_endpoint(config)
 
-                    unasked: dict[tuple[str, int, int], Judged] = {}
+                    empty: dict[tuple[str, int, int], Judged] = {}
 
                     def jobs() -> Iterator[JudgeJob]:
                         for one in judge_jobs(inputs, drafts, labeled, nulls, prompts):
-                            if one.plan.items:
+                            if one.todo:
                                 yield one
                             else:
-                                judged = Judged(one.plan, one.scorer.name, one.label_of, ())
-                                unasked[judged.scorer, judged.feature, judged.label_of] = judged
+                                key = one.scorer.name, one.plan.feature, one.label_of
+                                empty[key] = _judged_by(one.scorer, one.plan, one.label_of, [])
 
                     asked = model.ask(job, answering, jobs, take, progress)
-                    for judged in unasked.values():
+                    for judged in empty.values():
                         take(judged)
                     stopped = asked.stopped
                     details["asked"] = asdict(asked.totals)
@@ -277,11 +293,18 @@ def _judge_by_rules(
     if not rules or not ruled:
         return
     labeler = lexical.LexicalLabeler(inputs.vocabulary)
-    for scorer, plan in inputs.plans(sorted(rules), ruled):
+    # A rule chooses among rules.
+    labels = Labels(inputs.labeled(drafts[f] for f in rules))
+    for scorer, plan in inputs.plans(sorted(rules), ruled, labels):
         assert scorer.by_rule is not None
         for label_of in _labels_for(scorer, plan.feature, nulls):
             judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
-            yield Judged(plan, scorer.name, label_of, judgments)
+            yield _judged_by(scorer, plan, label_of, judgments)
+
+
+def _judged_by(scorer: Scorer, plan: Plan, label_of: int, judgments: list[Judgment]) -> Judged:
+    error = None if plan.items else NOTHING
+    return Judged(plan, scorer.name, label_of, judgments, error=error)
 
 
 def _judge_here(
@@ -321,7 +344,9 @@ def judge_jobs(
 ) -> Iterator[JudgeJob]:
     config = inputs.job.config
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
-    for scorer, plan in inputs.plans(labeled, [n for n in prompts if SCORERS[n].task]):
+    to_come = [Draft(f, "pending", "", _PLACEHOLDER_LABEL) for f in labeled if f not in drafts]
+    labels = Labels(inputs.labeled([*drafts.values(), *to_come]))
+    for scorer, plan in inputs.plans(labeled, [n for n in prompts if SCORERS[n].task], labels):
         if _is_ruled(scorer, drafts.get(plan.feature)):
             continue
         for label_of in _labels_for(scorer, plan.feature, nulls):
