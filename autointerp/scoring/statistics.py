@@ -36,15 +36,37 @@ class Counts:
     shares: Mapping[str, float]
     yes: dict[str, int] = field(default_factory=dict)
     n: dict[str, int] = field(default_factory=dict)
+    weighted: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # Σw, Σw², Σw of hits
 
-    def add(self, stratum: str, said_yes: bool) -> None:
+    def add(self, stratum: str, said_yes: bool, firings: int = 1) -> None:
+        """One more answer; `firings`: how many there are in the window, where there are any.
+
+        Windows are drawn by their firings, so that one with many is as many times as likely: it
+        weighs so much less.
+        """
         self.yes[stratum] = self.yes.get(stratum, 0) + said_yes
         self.n[stratum] = self.n.get(stratum, 0) + 1
+        if stratum not in self.shares:
+            weight = 1 / firings
+            for i, value in enumerate((weight, weight**2, weight * said_yes)):
+                self.weighted[i] += value
 
     def firing(self) -> tuple[int, int]:
         """Hits, of how many."""
         names = [s for s in self.n if s not in self.shares]
         return sum(self.yes[s] for s in names), sum(self.n[s] for s in names)
+
+    def firing_windows(self) -> tuple[float, float]:
+        """Hits, of how many, of windows drawn uniformly from all in which the feature fires.
+
+        Equal weights would say as much as so many windows (effective sample size: Kish 1965), in
+        quarters, so that few such pairs differ.
+        """
+        total, squares, hits = self.weighted
+        if total == 0:
+            return self.firing()
+        n = round(4 * total**2 / squares) / 4
+        return round(4 * n * hits / total) / 4, n
 
     def silent(self) -> dict[str, tuple[int, int]]:
         """Stratum → false alarms, of how many; those of which something was judged."""

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from autointerp.scoring.population import beta_prior, population
+from autointerp.scoring.population import learned_prior, population
 from autointerp.scoring.sequential import anytime_balanced_accuracy
 from autointerp.scoring.statistics import Counts, balanced_accuracy, correlation, wilson
 
@@ -158,10 +158,35 @@ def test_the_prior_is_that_of_the_rates():
     rng = np.random.default_rng(3)
     rates = rng.beta(2, 8, 3000)
     pairs = np.stack([rng.binomial(20, rates), np.full(3000, 20)], axis=1).astype(float)
-    a, b = beta_prior(pairs)
-    assert a / (a + b) == pytest.approx(0.2, abs=0.02)
-    assert a + b == pytest.approx(10, rel=0.2)
-    assert beta_prior(pairs[:49]) == (0.5, 0.5)
+    a, b, weight = learned_prior(pairs).T
+    mean = a / (a + b)
+    assert weight.sum() == pytest.approx(1)
+    assert weight @ mean == pytest.approx(0.2, abs=0.02)
+    variance = weight @ (mean * (1 - mean) / (a + b + 1) + mean**2) - (weight @ mean) ** 2
+    assert np.sqrt(variance) == pytest.approx(np.sqrt(0.2 * 0.8 / 11), rel=0.1)
+    assert learned_prior(pairs[:49]).tolist() == [[0.5, 0.5, 1.0]]
+
+
+def test_intervals_hold_where_no_beta_fits_the_rates():
+    """A single beta of greatest likelihood as the prior holds 92.6 % of these."""
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(0.6, 1, 9600)
+    found = [counts(0.05, fires=(int(rng.binomial(20, rate)), 20), other=(1, 20)) for rate in rates]
+    estimates = [e["recall"] for e in population(found, 0)]
+    held = [e.ci_low <= rate <= e.ci_high for e, rate in zip(estimates, rates, strict=True)]
+    assert np.mean(held) > 0.935
+
+
+def test_windows_with_many_firings_weigh_less_for_all_windows():
+    found = Counts(0.1, {"other": 1.0})
+    for firings, hit in ((1, False), (1, True), (4, True), (4, True)):
+        found.add("fires", hit, firings)
+    found.add("other", False)
+    hits, n = found.firing_windows()
+    assert n == 3.0  # 2.5² / 2.125 = 2.94
+    assert hits == 1.75  # 1.5 / 2.5 of them, in quarters
+    assert found.firing() == (3, 4)
+    assert counts(fires=(3, 4)).firing_windows() == (3, 4)
 
 
 @pytest.mark.parametrize(("hit_rate", "alarm_rates"), JUDGES)
