@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from autointerp.labeling.prompts import BUNDLED, load_prompt
+from autointerp.scoring import SCORERS
 from autointerp.stages.prompts import TEMPLATES
 from tests import scripted
 from tests.fake_server import FakeServer
@@ -149,14 +150,14 @@ def test_runs_keep_their_templates_and_an_edit_redoes_only_what_depends_on_it(
 def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
     with FakeServer(scripted.answer) as server:
         flags = [*flags_of(server, planted, tmp_path / "out"), "--features", "3,4,6,7,12"]
-        flags += ["--scorers", ",".join(SCORERS)]
+        flags += ["--scorers", ",".join(name for name, s in SCORERS.items() if s.task)]
         assert cli("collect", *flags)[0] == 0
         before = {task: cli("prompt", "show", task, *flags)[1] for task in NAMES}
         assert not server.requests
         assert cli("run", *flags)[0] == 0
         after = {task: cli("prompt", "show", task, *flags)[1] for task in NAMES}
     sent = {m["content"] for r in server.requests for m in r["messages"]}
-    for task in ("label", "detection", "simulation"):
+    for task in ("label", *(name for name, s in SCORERS.items() if s.task)):
         parts = after[task].split("--- user ---\n")[1:]
         assert len(parts) == (1 if task == "label" else 4)
         for part in parts:
@@ -165,7 +166,7 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
         assert ("in place of the one to come" in before[task]) == (task != "label")
     assert before["label"] == after["label"]
     # Nothing is sent of what a model on this machine reads: the template, then each window.
-    assert after["surprisal"].count("--- window ---") == 2 * 50
+    assert after["surprisal"].count("--- window ---") == 4 * 50
     assert "in place of the one to come" in before["surprisal"]
 
 

@@ -385,7 +385,7 @@ def estimate(job: Job) -> Estimate:
         drafts = {draft.feature: draft for draft in read_drafts(job.run.drafts)}
     if drafts:
         labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
-        nulls = _nulls(job, drafts, inputs.store)
+        nulls = _nulls(job, inputs.labeled(drafts.values()))
     else:
         labeled = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
         drawn = _null_sample(job, labeled) if len(labeled) > 1 else set()
