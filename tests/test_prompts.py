@@ -163,7 +163,9 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
         for part in parts:
             assert part.split("\n--- system ---")[0].split("\n(feature")[0] in sent
         assert "(feature 12 is not" in before[task]
-        assert ("in place of the one to come" in before[task]) == (task != "label")
+        assert ("in place of the one to come" in before[task]) == (
+            task not in ("label", "intruder")
+        )
     assert before["label"] == after["label"]
     # Nothing is sent of what a model on this machine reads: the template, then each window.
     assert after["surprisal"].count("--- window ---") == 4 * 50
