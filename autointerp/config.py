@@ -222,6 +222,15 @@ class RunConfig(BaseModel):
         ge=1,
         le=5,
     )
+    candidates: int = _setting(
+        1,
+        "labeling",
+        "Labels proposed for each feature: from the windows usually shown, from firings of all "
+        "strengths, and with 3 also from the largest alone. The best on windows kept for that is "
+        "taken.",
+        ge=1,
+        le=3,
+    )
     tier: Literal["none", "lexical-first"] = _setting(
         "none",
         "labeling",
@@ -489,6 +498,13 @@ class RunConfig(BaseModel):
         """Raises ValueError where labels are to be made from more windows than are kept."""
         if self.label_top + self.label_quantiles < 1:
             raise ValueError("label_top and label_quantiles are 0: there is nothing to label from")
+        if self.candidates > 1 and self.sample_windows == 0:
+            raise ValueError("candidates are made from other windows, sample_windows keeps none")
+        if self.candidates > 2 and 0 in (self.label_top, self.label_quantiles):
+            raise ValueError(
+                "candidates 3 needs label_top and label_quantiles: without either, what is usually "
+                "shown is one of the two other choices of windows"
+            )
         silent = self.near_miss_windows + self.negative_windows
         for asked, kept, keeps in (
             ("label_top", self.top_windows, "top_windows keeps"),

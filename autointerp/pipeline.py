@@ -15,6 +15,7 @@ from autointerp.job import Job
 from autointerp.labeling.prompt_check import stray_files
 from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
+from autointerp.scoring import detection
 from autointerp.stages import capture, collect, label, local, model, score, source
 from autointerp.stages.prompts import TEMPLATES
 
@@ -43,6 +44,8 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
         local.check(job.config)
     if job.config.uses_model():
         asked[label.NAME] = [label.NAME]
+        if job.config.candidates > 1:
+            asked[label.NAME].append(detection.NAME)
     elif dry_run:
         raise UserError("--dry-run counts requests to a model: name one with --model")
     elif not asked[score.NAME]:

@@ -9,12 +9,25 @@ Status = Literal["labeled", "dead", "too_few", "refused", "failed", "over_budget
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of several labels that a feature could have, and how well it did on `n` windows.
+
+    Both numbers are None where it was not judged, the first also where no judgment could be read.
+    """
+
+    label: str
+    balanced_accuracy: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """The label stage's outcome for one feature; `rule` is set for lexical labels.
 
     `meanings` are those of a polysemantic feature, the most common first; of another one there
     are none, and None says that they are not known. `label_of` is the feature that the label was
-    made for, where that is another one.
+    made for, where that is another one. `candidates` are the labels it was chosen from, in the
+    order they were proposed; None where but one was.
     """
 
     feature: int
@@ -26,6 +39,7 @@ class Draft:
     confidence: float | None = None
     polysemantic: bool | None = None
     meanings: list[str] | None = None
+    candidates: list[Candidate] | None = None
     prompt_hash: str | None = None
     rule: str | None = None
     prompt_tokens: int = 0

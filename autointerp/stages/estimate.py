@@ -1,7 +1,7 @@
 """What a stage would send and cost: counted, not sent."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.llm.prices import BATCH_SHARE
 from autointerp.llm.request import ChatRequest
+from autointerp.scoring.judge import JudgeJob
 from autointerp.stages import model
 
+PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 _CHARACTERS_A_TOKEN = 3.5  # of English text and code, where no tokenizer is at hand
 _TOKENS_A_MESSAGE = 4  # what a chat template puts around one
 _TOKENIZED = 200  # requests counted exactly; the others by their share of characters
@@ -64,6 +66,14 @@ class Estimate:
                 len(self.tokenizer.encode(t, add_special_tokens=False)) for t in texts
             )
         self.requests += 1
+
+    def add_judging(self, job: JudgeJob) -> None:
+        """The requests that judging all its items takes, where every reply can be read."""
+        items, size = job.plan.items, job.settings.items
+        for begin in range(0, len(items), size):
+            part = tuple(range(begin, min(begin + size, len(items))))
+            tokens = sum(job.task.reply_tokens(items[i]) for i in part)
+            self.add(replace(job, todo=part).request(), tokens)
 
     @property
     def prompt_tokens(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,22 @@ from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.job import Job
 from autointerp.labeling import lexical
+from autointerp.labeling.candidates import Proposal, Proposed, views
 from autointerp.labeling.labeler import Draft, unlabelable
-from autointerp.labeling.llm import LabelJob, LabelSettings, label_jobs
-from autointerp.labeling.prompts import keep, load_prompt
+from autointerp.labeling.llm import LabelSettings, label_jobs
+from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
+from autointerp.scoring.choice import uncompared
 from autointerp.stages import model
+from autointerp.stages.candidates import (
+    Candidates,
+    add_judging,
+    choose,
+    is_worth_another,
+    judge_prompt,
+)
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.estimate import Estimate, labeling_tokenizer
 from autointerp.stages.triage import LEXICAL_FIRST, check, saving, triage, twin_draft
@@ -52,6 +61,17 @@ def _settings(job: Job) -> LabelSettings:
     )
 
 
+def _views(job: Job) -> list[Shown]:
+    config = job.config
+    return views(_settings(job).shown, config.candidates, config.sample_windows)
+
+
+def _prompts(job: Job) -> list[Prompt]:
+    """The templates of labels and, where there are several to choose from, of judging them."""
+    prompt = load_prompt(NAME, Path(job.config.prompts))
+    return [prompt, judge_prompt(job)] if job.config.candidates > 1 else [prompt]
+
+
 def _inputs(job: Job) -> str:
     config = job.config
     method: dict[str, object]
@@ -65,6 +85,9 @@ def _inputs(job: Job) -> str:
         }
         if config.tier == LEXICAL_FIRST:
             method[LEXICAL] = lexical.VERSION
+        if config.candidates > 1:
+            method["candidates"] = [asdict(shown) for shown in _views(job)]
+            method["judge"] = [judge_prompt(job).hash, config.judge_items, config.seed]
     else:
         method = {LEXICAL: lexical.VERSION}
     return fingerprint(
@@ -80,7 +103,8 @@ def is_done(job: Job) -> bool:
     files = job.run
     if not (files.drafts.is_file() and files.labels.is_file()):
         return False
-    if files.stage(NAME).get("inputs") != _inputs(job):
+    record = files.stage(NAME)
+    if record.get("inputs") != _inputs(job) or record.get("unchosen", 0) > 0:
         return False
     return all(draft.status not in AGAIN for draft in read_drafts(files.drafts))
 
@@ -99,10 +123,10 @@ def run(job: Job) -> None:
     stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job)) as details:
         if job.config.uses_model():
-            prompt = load_prompt(NAME, Path(job.config.prompts))
-            keep(job.run, [prompt])
+            prompts = _prompts(job)
+            keep(job.run, prompts)
             drafts, stopped = _draft_by_model(job, store, vocabulary, details)
-            details["prompt_hash"] = prompt.hash
+            details["prompt_hash"] = prompts[0].hash
         else:
             drafts = _draft_by_rules(job, store, vocabulary)
         if not _are_written(job, drafts):
@@ -132,7 +156,11 @@ def _are_written(job: Job, drafts: list[Draft]) -> bool:
 def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
     """What became of each feature; numbers, which a file rounds, follow from the same replies."""
     return {
-        (d.feature, d.status, d.label, d.label_of, d.reason, d.rule, d.error, *(d.meanings or ()))
+        (
+            *(d.feature, d.status, d.label, d.label_of, d.reason, d.rule, d.error),
+            *(d.meanings or ()),
+            *((c.label, c.n) for c in d.candidates or ()),
+        )
         for d in drafts
     }
 
@@ -180,10 +208,18 @@ def _jobs(
     vocabulary: Vocabulary,
     features: Sequence[int],
     on_draft: Callable[[Draft], None],
-) -> Iterator[LabelJob]:
+) -> Iterator[Proposal]:
+    """Requests for the usual labels of all features, then for further candidates of them."""
     prompt = load_prompt(NAME, Path(job.config.prompts))
-    evidence = _labelable(job, store, features, on_draft)
-    return label_jobs(evidence, prompt, vocabulary, _settings(job))
+    settings, every = _settings(job), _views(job)
+    for view, shown in enumerate(every):
+        evidence = _labelable(job, store, features, on_draft)
+        if view > 0:
+            seen = every[: view + 1]
+            evidence = (e for e in evidence if is_worth_another(job, e, seen))
+        of_view = replace(settings, shown=shown)
+        for one in label_jobs(evidence, prompt, vocabulary, of_view):
+            yield Proposal(one, view)
 
 
 def _draft_by_model(
@@ -195,43 +231,56 @@ def _draft_by_model(
     """
     answering = model.check_endpoint(job.config)
     plan = triage(job, store, vocabulary)
+    name = labeler_name(job)
+    left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}
+    candidates = Candidates()
     # By feature: what is unlabelable is found in the thread that reads the evidence.
-    drafts: dict[int, Draft] = {}
     skipped: dict[int, Draft] = {}
     with track(NAME, len(job.features), "features") as progress:
 
         def skip(draft: Draft) -> None:
             skipped[draft.feature] = draft
 
-        def finish(draft: Draft) -> None:
-            drafts[draft.feature] = draft
-            progress.advance()
+        def take(new: Proposed) -> None:
+            if candidates.take(new):
+                progress.advance()
 
         def ask(features: Sequence[int]) -> model.Asked:
             return model.ask(
                 job,
                 answering,
                 lambda: _jobs(job, store, vocabulary, features, skip),
-                finish,
+                take,
                 progress,
             )
 
         asked = ask(plan.asked)
         details["asked"] = asdict(asked.totals)
-        name = labeler_name(job)
-        left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}
-        drafts = left | skipped | drafts
         # Where no label could be had for a feature, its twins are asked about themselves.
+        drafts = left | skipped | candidates.drafts(left)
         lost = [f for f, own in plan.twins.items() if drafts[own].status in _NO_LABEL]
-        linked = {
-            feature: twin_draft(feature, drafts[own])
-            for feature, own in plan.twins.items()
-            if drafts[own].status not in _NO_LABEL
-        }
         if lost and asked.stopped is None:
             asked = ask(lost)
             details["asked_for_twins"] = asdict(asked.totals)
-        progress.advance(len(skipped) + len(linked) + len(plan.rules))
+            drafts = left | skipped | candidates.drafts(left)
+        progress.advance(len(skipped) + len(plan.twins) - len(lost) + len(plan.rules))
+    stopped = asked.stopped
+    if job.config.candidates > 1:
+        choices = candidates.open()
+        firsts = {f: drafts[f] for f in choices}
+        drafts |= {f: uncompared(draft, "the run was stopped") for f, draft in firsts.items()}
+        details["unchosen"] = candidates.unfinished()
+        if choices and stopped is None:
+            found = choose(job, answering, store, vocabulary, firsts, choices)
+            drafts |= found.drafts
+            stopped = found.asked.stopped
+            details["asked_for_candidates"] = asdict(found.asked.totals)
+            details["unchosen"] += found.unanswered
+    linked = {
+        feature: twin_draft(feature, drafts[own])
+        for feature, own in plan.twins.items()
+        if feature not in lost
+    }
     if plan.rules:
         saved = saving(len(plan.rules), drafts.values(), job.config)
         details["saved_by_rules"] = asdict(saved)
@@ -240,7 +289,7 @@ def _draft_by_model(
         saved = saving(taken, drafts.values(), job.config)
         details["saved_by_twins"] = asdict(saved)
         say(f"label: {taken:,} features take the label of a twin, which {saved.words()}")
-    return list((drafts | linked | plan.rules).values()), asked.stopped
+    return list((drafts | linked | plan.rules).values()), stopped
 
 
 def estimate(job: Job) -> Estimate:
@@ -251,8 +300,11 @@ def estimate(job: Job) -> Estimate:
     reply = _REPLY_TOKENS_A_FEATURE
     reply += _TOKENS_OF_MEANINGS if job.config.label_meanings > 1 else 0
     features = triage(job, store, vocabulary).asked
-    for request in _jobs(job, store, vocabulary, features, lambda draft: None):
-        total.add(request.request(), reply * len(request.group))
+    candidates: Counter[int] = Counter()
+    for one in _jobs(job, store, vocabulary, features, lambda draft: None):
+        total.add(one.request(), reply * len(one.job.group))
+        candidates.update(e.feature for e in one.job.group)
+    add_judging(total, job, store, vocabulary, candidates)
     return total
 
 
@@ -260,11 +312,11 @@ def prompts_shown(job: Job) -> Iterator[list[dict[str, str]] | str]:
     """The messages of each labeling request, as sent, then whom none is sent for, and why."""
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
-    skipped: list[Draft] = []
+    skipped: dict[int, Draft] = {}
     plan = triage(job, store, vocabulary)
-    for request in _jobs(job, store, vocabulary, plan.asked, skipped.append):
-        yield request.messages()
-    for draft in skipped:
+    for one in _jobs(job, store, vocabulary, plan.asked, lambda d: skipped.update({d.feature: d})):
+        yield one.job.messages()
+    for draft in skipped.values():
         yield f"(feature {draft.feature} is not asked about: {draft.error or draft.status})"
     for feature in plan.rules:
         yield f"(feature {feature} is not asked about: it is labeled by a rule)"

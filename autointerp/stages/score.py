@@ -1,7 +1,7 @@
 """score: labels + unseen windows → predictions.parquet, scores.parquet and the label table."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from autointerp.scoring.sequential import anytime_balanced_accuracy
 from autointerp.scoring.strata import strata_of
 from autointerp.stages import label, local, model
 from autointerp.stages.collect import evidence_identity
-from autointerp.stages.estimate import Estimate, labeling_tokenizer
+from autointerp.stages.estimate import PLACEHOLDER_LABEL, Estimate, labeling_tokenizer
 from autointerp.stages.label import LEXICAL, labeler_name
 from autointerp.tables.write import (
     PredictionWriter,
@@ -48,7 +48,6 @@ from autointerp.vocabulary import Vocabulary
 NAME = "score"
 _FEWEST_NULLS = 50  # features with a null, so that the nulls together say something
 NOTHING = "there are too few windows, or other labels, to judge it by"
-_PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 
 
 @dataclass(frozen=True)
@@ -332,7 +331,7 @@ def _labels_for(scorer: Scorer, feature: int, nulls: Mapping[int, int]) -> list[
 def label_shown(drafts: Mapping[int, Draft], feature: int) -> str:
     """The feature's label, or one that stands in for it before there are labels."""
     draft = drafts.get(feature)
-    return (draft.label if draft else None) or _PLACEHOLDER_LABEL
+    return (draft.label if draft else None) or PLACEHOLDER_LABEL
 
 
 def judge_jobs(
@@ -344,7 +343,7 @@ def judge_jobs(
 ) -> Iterator[JudgeJob]:
     config = inputs.job.config
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
-    to_come = [Draft(f, "pending", "", _PLACEHOLDER_LABEL) for f in labeled if f not in drafts]
+    to_come = [Draft(f, "pending", "", PLACEHOLDER_LABEL) for f in labeled if f not in drafts]
     labels = Labels(inputs.labeled([*drafts.values(), *to_come]))
     for scorer, plan in inputs.plans(labeled, [n for n in prompts if SCORERS[n].task], labels):
         if _is_ruled(scorer, drafts.get(plan.feature)):
@@ -391,10 +390,5 @@ def estimate(job: Job) -> Estimate:
         drawn = _null_sample(job, labeled) if len(labeled) > 1 else set()
         nulls = dict.fromkeys(drawn, -1)
     for request in judge_jobs(inputs, drafts, labeled, nulls, _prompts(job)):
-        task, items = request.task, request.plan.items
-        size = request.settings.items
-        for begin in range(0, len(items), size):
-            part = range(begin, min(begin + size, len(items)))
-            tokens = sum(task.reply_tokens(items[i]) for i in part)
-            total.add(replace(request, todo=tuple(part)).request(), tokens)
+        total.add_judging(request)
     return total

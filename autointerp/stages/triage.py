@@ -122,6 +122,7 @@ def twin_draft(feature: int, own: Draft) -> Draft:
         own,
         feature=feature,
         label_of=own.feature,
+        candidates=None,
         prompt_tokens=0,
         completion_tokens=0,
         cost_usd=0.0,
@@ -153,9 +154,12 @@ def saving(features: int, drafts: Iterable[Draft], config: RunConfig) -> Saving:
     tokens = sum(draft.prompt_tokens + draft.completion_tokens for draft in asked)
     cost = sum(draft.cost_usd for draft in asked)
     share = features / max(1, len(asked))
+    requests = config.candidates * math.ceil(features / config.features_per_request)
+    if config.candidates > 1:  # each is judged by itself
+        requests += config.candidates * features
     return Saving(
         features=features,
-        requests=math.ceil(features / config.features_per_request),
+        requests=requests,
         tokens=round(share * tokens) if asked else None,
         cost_usd=share * cost if asked and model.is_priced(config) else None,
     )

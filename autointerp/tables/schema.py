@@ -9,6 +9,12 @@ from autointerp.scoring import SCORERS
 SCHEMA_VERSION = "2"
 
 
+# Labels that were proposed, and what they got on the windows kept for choosing between them.
+CANDIDATES = pa.list_(
+    pa.struct([("label", pa.string()), ("balanced_accuracy", pa.float32()), ("n", pa.int32())])
+)
+
+
 def _estimate(name: str) -> list[tuple[str, pa.DataType]]:
     return [(f"{name}{suffix}", pa.float32()) for suffix in ("", "_ci_low", "_ci_high")]
 
@@ -39,6 +45,7 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             ("confidence", pa.float32()),
             ("polysemantic", pa.bool_()),
             ("meanings", pa.list_(pa.string())),
+            ("candidates", CANDIDATES),
             ("labeler", pa.string()),
             ("prompt_hash", pa.string()),
             ("density", pa.float32()),

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
-from autointerp.labeling.labeler import Draft
+from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.labeling.lexical import NAME as LEXICAL
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Score
 from autointerp.tables.collisions import shares_label
-from autointerp.tables.schema import PREDICTIONS, SCORES, labels_schema
+from autointerp.tables.schema import CANDIDATES, PREDICTIONS, SCORES, labels_schema
 
 _ROW_GROUP = 65_536
 _FLUSH_ROWS = 20_000
@@ -42,6 +42,7 @@ _DRAFTS = pa.schema(
         ("confidence", pa.float32()),
         ("polysemantic", pa.bool_()),
         ("meanings", pa.list_(pa.string())),
+        ("candidates", CANDIDATES),
         *((name, pa.string()) for name in ("prompt_hash", "rule")),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
@@ -63,6 +64,9 @@ def read_drafts(path: Path) -> list[Draft]:
     names = [f.name for f in fields(Draft)]
     # By the schema, so that columns that an earlier version did not write are null.
     rows = pq.read_table(path, schema=_DRAFTS).to_pylist()
+    for row in rows:
+        if row["candidates"] is not None:
+            row["candidates"] = [Candidate(**candidate) for candidate in row["candidates"]]
     return [Draft(**{name: row[name] for name in names}) for row in rows]
 
 

@@ -1,0 +1,147 @@
+"""Between candidate labels: the judging of each on windows kept for that, and the better one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.window import FeatureEvidence
+from autointerp.job import Job
+from autointerp.labeling.candidates import Proposed, adds_windows, distinct, settled, unfinished
+from autointerp.labeling.labeler import Draft
+from autointerp.labeling.prompts import Prompt, load_prompt
+from autointerp.labeling.shown import Shown
+from autointerp.progress import track
+from autointerp.scoring import detection
+from autointerp.scoring.choice import Choice, ChoiceJob, choice_plan, chosen
+from autointerp.scoring.judge import JudgeJob, JudgeSettings
+from autointerp.stages import model
+from autointerp.stages.estimate import PLACEHOLDER_LABEL, Estimate
+from autointerp.vocabulary import Vocabulary
+
+
+def judge_prompt(job: Job) -> Prompt:
+    return load_prompt(detection.NAME, Path(job.config.prompts))
+
+
+def is_worth_another(job: Job, evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
+    """Whether a candidate from the last view could differ, and be compared with the others."""
+    return adds_windows(evidence, views) and choice_plan(evidence, job.config.seed) is not None
+
+
+@dataclass
+class Candidates:
+    """The drafts that were proposed, by feature and view."""
+
+    proposed: dict[int, dict[int, Draft]] = field(default_factory=dict)
+
+    def take(self, new: Proposed) -> bool:
+        """Take one in; True where it is its feature's first."""
+        self.proposed.setdefault(new.draft.feature, {})[new.view] = new.draft
+        return new.view == 0
+
+    def drafts(self, missing: Mapping[int, Draft]) -> dict[int, Draft]:
+        """feature → its draft before any choice; `missing` is for those without a first view."""
+        return {f: settled(views, missing[f]) for f, views in self.proposed.items()}
+
+    def open(self) -> dict[int, list[Draft]]:
+        """feature → what is to be chosen from, where there are several different labels."""
+        every = {feature: distinct(views) for feature, views in self.proposed.items()}
+        return {feature: drafts for feature, drafts in every.items() if len(drafts) > 1}
+
+    def unfinished(self) -> int:
+        """Features that lack a candidate which another run may have."""
+        return sum(unfinished(views) for views in self.proposed.values())
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The drafts of features that had a choice, as far as it was made.
+
+    `unanswered` is for how many no judge could be had, which another run may mend.
+    """
+
+    drafts: dict[int, Draft]
+    unanswered: int
+    asked: model.Asked
+
+
+def choose(
+    job: Job,
+    answering: list[tuple[str, str]],
+    store: EvidenceStore,
+    vocabulary: Vocabulary,
+    firsts: Mapping[int, Draft],
+    choices: Mapping[int, Sequence[Draft]],
+) -> Chosen:
+    """Have each feature's candidates judged, and take the best. firsts: the drafts so far."""
+    found: dict[int, Draft] = {}
+    unanswered = 0
+    with track("label: candidates", len(choices), "features") as progress:
+
+        def take(choice: Choice) -> None:
+            nonlocal unanswered
+            unanswered += choice.judged[-1].unanswered
+            feature = choice.feature
+            found[feature] = chosen(firsts[feature], choices[feature], choice)
+            progress.advance()
+
+        labels = {f: [draft.label or "" for draft in drafts] for f, drafts in choices.items()}
+        asked = model.ask(
+            job, answering, lambda: _jobs(job, store, vocabulary, labels), take, progress
+        )
+    return Chosen(found, unanswered, asked)
+
+
+def _jobs(
+    job: Job, store: EvidenceStore, vocabulary: Vocabulary, labels: Mapping[int, Sequence[str]]
+) -> Iterator[ChoiceJob]:
+    prompt = judge_prompt(job)
+    for evidence in store.read(list(labels)):
+        judging = _judge_jobs(job, prompt, vocabulary, evidence, labels[evidence.feature])
+        if judging:
+            yield ChoiceJob(judging[0], tuple(judging[1:]))
+
+
+def _judge_jobs(
+    job: Job,
+    prompt: Prompt,
+    vocabulary: Vocabulary,
+    evidence: FeatureEvidence,
+    labels: Sequence[str],
+) -> list[JudgeJob]:
+    """A job for each label, all of one plan; none where there are too few windows."""
+    config = job.config
+    plan = choice_plan(evidence, config.seed)
+    if plan is None:
+        return []
+    settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
+    return [
+        JudgeJob(
+            scorer=detection.SCORER,
+            plan=plan,
+            label_of=evidence.feature,
+            label=label,
+            prompt=prompt,
+            vocabulary=vocabulary,
+            settings=settings,
+            todo=tuple(range(len(plan.items))),
+        )
+        for label in labels
+    ]
+
+
+def add_judging(
+    total: Estimate,
+    job: Job,
+    store: EvidenceStore,
+    vocabulary: Vocabulary,
+    candidates: Mapping[int, int],
+) -> None:
+    """Count what judging would take, if every candidate is judged. candidates: by feature."""
+    prompt = judge_prompt(job)
+    several = {f: n for f, n in candidates.items() if n > 1}
+    for evidence in store.read(list(several)):
+        labels = [PLACEHOLDER_LABEL] * several[evidence.feature]
+        for judging in _judge_jobs(job, prompt, vocabulary, evidence, labels):
+            total.add_judging(judging)
