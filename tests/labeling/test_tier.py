@@ -102,6 +102,21 @@ def test_twins_are_linked_among_those_that_a_model_is_asked_about(cli, flags, tm
     assert stage(tmp_path / "out")["saved_by_rules"]["features"] == 3
 
 
+def test_rules_have_no_candidates_and_the_others_do(cli, flags, tmp_path):
+    with FakeServer(scripted.answer) as server:
+        assert cli("label", *flags(server), "--candidates", "2")[0] == 0
+    labels = table(tmp_path / "out")
+    assert labels.loc[ONE_WORD + TWO_WORDS + DEAD, "candidates"].isna().all()
+    assert (labels.loc[ONE_WORD + TWO_WORDS, "labeler"] == "lexical").all()
+    for feature in HIDDEN:
+        judged = [c["n"] for c in labels.loc[feature, "candidates"] if c["n"] is not None]
+        # No more than are kept without the tier, so that a choice costs the same.
+        assert all(n <= 24 for n in judged)
+        assert labels.loc[feature, "label"] in [
+            c["label"] for c in labels.loc[feature, "candidates"]
+        ]
+
+
 def test_where_no_feature_is_left_no_model_is_asked(cli, flags, tmp_path):
     with FakeServer(scripted.answer) as server:
         code, _, said = cli("label", *flags(server), "--features", "0-2,6")
