@@ -13,8 +13,8 @@ from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import track
 from autointerp.scoring import detection
-from autointerp.scoring.choice import Choice, ChoiceJob, choice_plan, chosen
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
+from autointerp.scoring.validation import Choice, ChoiceJob, choice_plan, chosen
 from autointerp.stages import model
 from autointerp.stages.estimate import PLACEHOLDER_LABEL, Estimate
 from autointerp.vocabulary import Vocabulary

@@ -17,7 +17,7 @@ from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
-from autointerp.scoring.choice import uncompared
+from autointerp.scoring.validation import uncompared
 from autointerp.stages import model
 from autointerp.stages.candidates import (
     Candidates,

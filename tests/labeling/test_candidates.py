@@ -22,8 +22,8 @@ from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.labeling.shown import Shown
 from autointerp.llm.journal import Journal
 from autointerp.llm.request import request_key
-from autointerp.scoring.choice import SILENT, Choice, choice_plan, chosen
 from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Plan, answer
+from autointerp.scoring.validation import SILENT, Choice, choice_plan, chosen
 from tests import scripted
 from tests.conftest import run_command
 from tests.fake_server import FakeServer, Fault, status
