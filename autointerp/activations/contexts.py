@@ -1,6 +1,6 @@
 """Documents cut into contexts of equal length, as the subject model will see them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -96,8 +96,33 @@ class ContextReader:
             valid[i, :n], document[i, :n] = True, row.document
         return Contexts(token_ids, valid, counted, document)
 
+    def alone(self, texts: Sequence[np.ndarray]) -> Contexts:
+        """Texts that are no part of what is read: each a context, begun as contexts here begin.
+
+        texts: int32 [tokens] each, cut where they are longer than a context → as many columns as
+        the longest of them takes.
+        """
+        rows = []
+        for ids in texts:
+            whole = np.concatenate([self._lead, ids.astype(np.int32)])[: self.settings.length]
+            n = len(whole)
+            rows.append(_Row(whole, np.ones(n, dtype=bool), np.full(n, -1, dtype=np.int32)))
+        longest = max((len(row.ids) for row in rows), default=0)
+        full = self._stacked(rows)
+        return Contexts(
+            full.token_ids[:, :longest],
+            full.valid[:, :longest],
+            full.counted[:, :longest],
+            full.document[:, :longest],
+        )
+
+    @property
+    def _lead(self) -> np.ndarray:
+        """The beginning-of-text token, where there is to be one: int32 [0 or 1]."""
+        return np.array([self.tokenizer.bos_token_id] if self.bos != "none" else [], dtype=np.int32)
+
     def _rows(self) -> Iterator[_Row]:
-        bos = np.array([self.tokenizer.bos_token_id] if self.bos != "none" else [], dtype=np.int32)
+        bos = self._lead
         packed = self.settings.packing == "concatenated"
         room = self.settings.length - (len(bos) if self.bos == "context" else 0)
         held = [_empty()]

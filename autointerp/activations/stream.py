@@ -190,24 +190,32 @@ class SubjectStream:
         while head:
             yield head.pop(0)
 
-    def _captured(self, skip: int) -> Iterator[Captured]:
-        settings, device = self.settings, self.subject.device
+    @cached_property
+    def _special(self) -> Tensor:
         ids = sorted(self.words().special_ids)
-        special = torch.tensor(ids, dtype=torch.int32, device=device)
+        return torch.tensor(ids, dtype=torch.int32, device=self.subject.device)
+
+    def run(self, contexts: Contexts, first: int) -> Captured:
+        """One forward pass over any contexts; `first` is the number of the first of them."""
+        device = self.subject.device
+        token_ids = torch.from_numpy(contexts.token_ids).to(device)
+        valid = torch.from_numpy(contexts.valid).to(device)
+        counted = torch.from_numpy(contexts.counted).to(device)
+        found = activations_at(self.subject.model, self.hooks, token_ids, valid)
+        mask = (
+            valid * VALID
+            + (valid & torch.isin(token_ids, self._special)) * SPECIAL
+            + (valid & ~counted) * UNCOUNTED
+        )
+        rounded = [a.to(self.device, DTYPES[self.settings.dtype]) for a in found]
+        return Captured(
+            first, contexts, token_ids.to(self.device), mask.byte().to(self.device), rounded
+        )
+
+    def _captured(self, skip: int) -> Iterator[Captured]:
+        settings = self.settings
         first = skip
         for contexts in self.reader.batches(settings.batch_contexts, settings.contexts, skip):
-            token_ids = torch.from_numpy(contexts.token_ids).to(device)
-            valid = torch.from_numpy(contexts.valid).to(device)
-            counted = torch.from_numpy(contexts.counted).to(device)
-            found = activations_at(self.subject.model, self.hooks, token_ids, valid)
-            mask = (
-                valid * VALID
-                + (valid & torch.isin(token_ids, special)) * SPECIAL
-                + (valid & ~counted) * UNCOUNTED
-            )
-            rounded = [a.to(self.device, DTYPES[settings.dtype]) for a in found]
-            yield Captured(
-                first, contexts, token_ids.to(self.device), mask.byte().to(self.device), rounded
-            )
+            yield self.run(contexts, first)
             first += len(contexts)
         self._read_whole = True

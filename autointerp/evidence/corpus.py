@@ -222,10 +222,14 @@ class Corpus:
         """The windows in which the token occurs: int64 [windows]."""
         return self._by_token.of(token_id)
 
+    def token_ids(self, number: int) -> np.ndarray:
+        """Of a window of the sample: int32 [length]."""
+        values, offsets = self._tokens
+        return values[offsets[number] : offsets[number + 1]]
+
     def silent_window(self, number: int) -> Window:
         """A window of the sample, for a feature that is silent in it."""
-        values, offsets = self._tokens
-        ids = values[offsets[number] : offsets[number + 1]]
+        ids = self.token_ids(number)
         return Window(
             kind="corpus",
             split="score",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-Kind = Literal["top", "sample", "negative", "near_miss", "corpus"]
+Kind = Literal["top", "sample", "negative", "near_miss", "corpus", "generated"]
 Split = Literal["label", "validate", "score"]
 
 
@@ -16,9 +16,9 @@ class Window:
 
     `kind` says how it was selected: `top` by activation, `sample` uniformly among firings,
     `negative` uniformly among windows in which the feature is silent, `corpus` among all windows,
-    for all features together. `start` is the position of its first token in the context, `peak` the
-    index in the window of its largest activation, `quantile` the share of the feature's firings
-    that are weaker; None where it is silent.
+    for all features together; `generated` ones the subject model wrote. `start` is the position of
+    its first token in the context, `peak` the index in the window of its largest activation,
+    `quantile` the share of the feature's firings that are weaker; None where it is silent.
     """
 
     kind: Kind
