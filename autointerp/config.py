@@ -1,6 +1,7 @@
 """RunConfig: every setting of a run."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from autointerp.activations.masks import MASKS, Mask
 DEMO = "demo"
 SPARSE = "sparse"
 SCORER_NAMES = (
-    *("detection", "simulation", "fuzzing", "intruder", "discrimination"),
+    *("detection", "simulation", "fuzzing", "intruder", "discrimination", "fade"),
     *("embedding", "surprisal"),
 )
 OUTPUT_TOKENS = 10  # kept of every feature, raised ones and lowered ones
@@ -398,6 +399,24 @@ class RunConfig(BaseModel):
         "Activating windows for which to choose between the label and those of similar features.",
         ge=1,
     )
+    fade_windows: int = _setting(
+        20,
+        "scoring",
+        "For FADE: activating windows to rate, and half as many again silent ones.",
+        ge=2,
+    )
+    fade_texts: int = _setting(
+        15, "scoring", "For FADE: texts that the model writes for a label's concept.", ge=2
+    )
+    fade_factors: str = _setting(
+        "-50,-10,-1,1,10,50",
+        "scoring",
+        "For FADE: by how many times its largest activation a feature is turned up while the "
+        "subject model writes; without it, too.",
+    )
+    fade_continuations: int = _setting(
+        10, "scoring", "For FADE: texts that the subject model writes at each factor.", ge=2
+    )
 
     judge_items: int = _setting(50, "scoring", "Judgments asked for in one request.", ge=1)
     precision: float | None = _setting(
@@ -434,6 +453,17 @@ class RunConfig(BaseModel):
                 raise ValueError(f"{name!r} is no scorer; known: {', '.join(SCORER_NAMES)}")
         return value
 
+    @field_validator("fade_factors")
+    @classmethod
+    def _are_factors(cls, value: str) -> str:
+        try:
+            factors = [float(name) for name in _names(value)]
+        except ValueError:
+            factors = []
+        if not factors or not all(isfinite(factor) and factor != 0 for factor in factors):
+            raise ValueError(f"{value!r}: give numbers other than 0, with commas")
+        return value
+
     @field_validator("masks")
     @classmethod
     def _known_masks(cls, value: str) -> str:
@@ -453,6 +483,7 @@ class RunConfig(BaseModel):
             self.detection_windows,
             -(-self.simulation_windows // 2),
             self.discrimination_windows,
+            self.fade_windows,
             self.embedding_windows,
             self.surprisal_windows,
         )
@@ -564,6 +595,9 @@ class RunConfig(BaseModel):
 
     def scorer_names(self) -> list[str]:
         return _names(self.scorers)
+
+    def steering_factors(self) -> list[float]:
+        return list(dict.fromkeys(float(name) for name in _names(self.fade_factors)))
 
     def mask_names(self) -> tuple[Mask, ...]:
         """In the order of MASKS."""

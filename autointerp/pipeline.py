@@ -39,7 +39,7 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     if {capture.NAME, collect.NAME} & set(stages):
         source.check(job)
     job.device()
-    asked = {score.NAME: score.templates(job.config)}
+    asked = {score.NAME: score.templates(job)}
     if score.NAME in stages:
         local.check(job.config)
     if job.config.uses_model():

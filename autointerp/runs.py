@@ -33,6 +33,7 @@ class Run:
         self.journal = path / "journal.sqlite"
         self.log = path / "run.log"
         self.prompts = path / "prompts"
+        self.fade = path / "fade"
 
     def record(self) -> dict[str, Any]:
         """What `run.json` says; empty for a new run."""

@@ -115,6 +115,14 @@ def answer(request: dict[str, Any]) -> str:
         right = [int(n) for n, t in _LINE.findall(user) if words & set(_inside(t, *marks))]
         wrong = [int(n) for n, _ in _LINE.findall(user) if int(n) not in right]
         return json.dumps({"right": right, "wrong": wrong})
+    if '"partly"' in system:
+        lines = _LINE.findall(user)
+        clear = [int(n) for n, text in lines if words & set(text.split())]
+        others = [int(n) for n, _ in lines if int(n) not in clear]
+        return json.dumps({"clear": clear, "partly": [], "none": others})
+    if '"texts"' in system:
+        number = int(re.search(r"^Texts to write: (\d+)$", user, re.MULTILINE)[1])
+        return json.dumps({"texts": [{"text": f"{i} is {' '.join(words)}"} for i in range(number)]})
     windows = [
         {"w": int(n), "activations": [8 if t.strip() in words else 0 for t in json.loads(tokens)]}
         for n, tokens in _TOKENS.findall(user)

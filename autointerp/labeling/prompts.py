@@ -17,7 +17,7 @@ from autointerp.runs import Run
 
 TASKS = (
     *("label", "detection", "simulation", "fuzzing", "intruder", "discrimination"),
-    "surprisal",
+    *("fade", "fade_texts", "surprisal"),
 )
 SUFFIX = ".jinja"
 _BLOCKS = ("system", "user")
@@ -68,6 +68,8 @@ _SAMPLES: dict[str, list[dict[str, Any]]] = {
         }
         for marks in ("", "« »")
     ],
+    "fade": [{"label": "a label", "windows": [{"number": 1, "text": "a"}]}],
+    "fade_texts": [{"label": "a label", "number": 2}],
 }
 _MANY = 12  # entries of each list in the larger sample, so that loops and conditions are reached
 # A template is data of the user, or of whoever wrote it: it sees its variables and nothing else.

@@ -37,7 +37,6 @@ def list_of(key: str, fields: dict[str, Any]) -> ReplySchema:
 
 def two_lists(yes: str, no: str) -> ReplySchema:
     """Numbers of what is, and of what is not: the shortest reply that shows what was left out."""
-<<<<<<< HEAD
     return number_lists(yes, no)
 
 
@@ -45,15 +44,6 @@ def number_lists(*keys: str) -> ReplySchema:
     """A list of numbers under each key."""
     numbers = {"type": "array", "items": {"type": "integer"}}
     return ReplySchema("answers", _object(dict.fromkeys(keys, numbers)))
-=======
-    return number_lists("answers", yes, no)
-
-
-def number_lists(name: str, *keys: str) -> ReplySchema:
-    """A list of numbers under each key."""
-    numbers = {"type": "array", "items": {"type": "integer"}}
-    return ReplySchema(name, _object(dict.fromkeys(keys, numbers)))
->>>>>>> ea391ba (Any text can be run and steered: activations of texts of one's own, and generation with a direction added)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,6 @@ def items(text: str, key: str) -> list[dict[str, Any]]:
 
 def sides(text: str, yes: str, no: str, n: int) -> dict[int, bool]:
     """Which of the numbers 1 to n stand in the array under `yes`, which in that under `no`."""
-<<<<<<< HEAD
     return {i: key == yes for i, key in lists(text, (yes, no), n).items()}
 
 
@@ -60,17 +59,6 @@ def lists(text: str, keys: Sequence[str], n: int) -> dict[int, str]:
     Numbers in several, or in none, are left out. A reply that begins with the whole object is that
     object; else of several arrays of one name the last counts, and of one that breaks off the last
     number may be but the beginning of one, and is left out.
-=======
-    return {i: key == yes for i, key in sorted_numbers(text, [yes, no], n).items()}
-
-
-def sorted_numbers(text: str, keys: Sequence[str], n: int) -> dict[int, str]:
-    """Under which of the keys each of the numbers 1 to n stands in an array.
-
-    Numbers under several, or under none, are left out. A reply that begins with the whole object is
-    that object; else of several arrays of one name the last counts, and of one that breaks off the
-    last number may be but the beginning of one, and is left out.
->>>>>>> ea391ba (Any text can be run and steered: activations of texts of one's own, and generation with a direction added)
     """
     answer = _answer(text)
     whole = _whole(answer)

@@ -4,6 +4,7 @@ from autointerp.scoring import (
     detection,
     discrimination,
     embedding,
+    fade,
     fuzzing,
     intruder,
     simulation,
@@ -11,7 +12,7 @@ from autointerp.scoring import (
 )
 from autointerp.scoring.scorer import Scorer
 
-_ALL = (detection, simulation, fuzzing, intruder, discrimination, embedding, surprisal)
+_ALL = (detection, simulation, fuzzing, intruder, discrimination, fade, embedding, surprisal)
 SCORERS: dict[str, Scorer] = {s.SCORER.name: s.SCORER for s in _ALL}
 
 

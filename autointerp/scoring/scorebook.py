@@ -1,7 +1,7 @@
 """From judgments to scores: each beside its null, and what they say of the whole corpus."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,19 +64,14 @@ class Scorebook:
             own_values, null_values = self._with_population(scorer, parts, nulls)
             metrics = list(dict.fromkeys(m for values in own_values.values() for m in values))
             for metric in metrics:
+                own = {
+                    f: (v[metric], parts[f].parse_rate)
+                    for f, v in own_values.items()
+                    if metric in v
+                }
                 null = {f: v[metric].value for f, v in null_values.items() if metric in v}
-                against = np.sort([v for v in null.values() if not np.isnan(v)])
-                for feature, values in own_values.items():
-                    if metric in values:
-                        found[feature].append(
-                            _score(
-                                (feature, scorer, metric),
-                                values[metric],
-                                null.get(feature),
-                                against,
-                                parts[feature].parse_rate,
-                            )
-                        )
+                for score in beside_nulls(scorer, metric, own, null):
+                    found[score.feature].append(score)
         return found
 
     def _with_population(
@@ -92,6 +87,19 @@ class Scorebook:
                     values[feature] |= {f"population_{m}": e for m, e in found.items()}
             both.append(values)
         return both[0], both[1]
+
+
+def beside_nulls(
+    scorer: str,
+    metric: str,
+    own: Mapping[int, tuple[Estimate, float]],
+    nulls: Mapping[int, float],
+) -> Iterator[Score]:
+    """Scores of one metric; own: feature → estimate and parse rate, nulls: feature → value."""
+    against = np.sort([v for v in nulls.values() if not np.isnan(v)])
+    for feature, (estimate, parse_rate) in own.items():
+        key = (feature, scorer, metric)
+        yield _score(key, estimate, nulls.get(feature), against, parse_rate)
 
 
 def _score(

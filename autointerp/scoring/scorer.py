@@ -25,7 +25,8 @@ FIRES = "fires"  # the stratum of windows in which the feature fires
 class Item:
     """One thing to judge, nearly always a window; `stratum` says what kind of one it is.
 
-    `truth` is what a perfect judge would say: float32 [1] (1: yes), or [length], one a token.
+    `truth` is what a perfect judge would say: float32 [1] (1: yes), or [length], one a token. Of
+    FADE's it is the activation, or the factor of steering, that ratings are compared by.
     """
 
     window: Window

@@ -9,15 +9,15 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import REPLY
 from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.plain_text import line_for_person, one_line
-from autointerp.scoring import SCORERS, has_template
+from autointerp.scoring import SCORERS, concept_texts, has_template
 from autointerp.scoring.local import shown
-from autointerp.stages import label, score
+from autointerp.stages import fade, label, score
 from autointerp.tables.write import read_drafts
 
-_SCHEMAS = {label.NAME: REPLY} | {
-    name: scorer.task and scorer.task.schema
-    for name, scorer in SCORERS.items()
-    if has_template(scorer)
+_SCHEMAS = {
+    label.NAME: REPLY,
+    **{n: s.task and s.task.schema for n, s in SCORERS.items() if has_template(s)},
+    concept_texts.TASK: concept_texts.SCHEMA,
 }
 # Task → the keys of the JSON object that its replies are; none where there are no replies.
 TEMPLATES = {
@@ -56,7 +56,11 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
             skipped.append(f"(feature {feature} is not judged: {draft.error or draft.status})")
         else:
             asked.append(feature)
-    if SCORERS[task].task is None:
+    if task == concept_texts.TASK:
+        labels = {f: score.label_shown(drafts, f) for f in asked}
+        for texts in fade.text_jobs(job, labels, prompts[task]):
+            yield texts.messages()
+    elif SCORERS[task].task is None:
         yield from _read_here(inputs, drafts, asked, prompts[task])
     for request in score.judge_jobs(inputs, drafts, asked, {}, prompts):
         if request.plan.items:

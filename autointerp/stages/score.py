@@ -19,6 +19,7 @@ from autointerp.progress import say, track
 from autointerp.runs import fingerprint
 from autointerp.scoring import SCORERS, has_template
 from autointerp.scoring.choices import Labels
+from autointerp.scoring.concept_texts import TASK as TEXTS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners, null_sample
 from autointerp.scoring.scorebook import Scorebook
@@ -33,7 +34,7 @@ from autointerp.scoring.scorer import (
 )
 from autointerp.scoring.sequential import anytime_balanced_accuracy
 from autointerp.scoring.strata import strata_of
-from autointerp.stages import label, local, model
+from autointerp.stages import fade, label, local, model
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.estimate import PLACEHOLDER_LABEL, Estimate, labeling_tokenizer
 from autointerp.stages.label import LEXICAL, labeler_name
@@ -99,15 +100,17 @@ def chat_scorers(config: RunConfig) -> list[str]:
     return [name for name in config.scorer_names() if SCORERS[name].task]
 
 
-def templates(config: RunConfig) -> list[str]:
-    """The scorers whose judge is given a template."""
+def templates(job: Job) -> list[str]:
+    """The tasks for which a judge is given a template."""
+    config = job.config
     judged_here = (name for name in local.names(config) if has_template(SCORERS[name]))
-    return [*(chat_scorers(config) if config.uses_model() else []), *judged_here]
+    texts = [TEXTS] if fade.asks(job) else []
+    return [*(chat_scorers(config) if config.uses_model() else []), *texts, *judged_here]
 
 
 def _prompts(job: Job) -> dict[str, Prompt]:
     folder = Path(job.config.prompts)
-    return {name: load_prompt(name, folder) for name in templates(job.config)}
+    return {name: load_prompt(name, folder) for name in templates(job)}
 
 
 def _inputs(job: Job, drafts: list[Draft]) -> str:
@@ -124,6 +127,8 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
         }
     if judged_here := local.identities(config):
         judge["local"] = {name: (who, hashes.get(name)) for name, who in judged_here.items()}
+    if fade.NAME in config.scorer_names():
+        judge["fade"] = fade.identity(job)
     return fingerprint(
         evidence=evidence_identity(job.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
@@ -184,16 +189,23 @@ def run(job: Job) -> None:
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
     book = Scorebook(nulls, config.seed, config.precision)
     stopped: BaseException | None = None
+    # What cannot be had is said, and a subject model that cannot be loaded, before any is spent.
+    prepared = fade.prepare(job) if fade.NAME in config.scorer_names() else None
+    answering = model.check_endpoint(config) if config.uses_model() else []
     with job.recorded(NAME, _inputs(job, list(drafts.values()))) as details:
         keep(files, prompts.values())
+
+        def note(judged: Judged) -> None:
+            details["unanswered"] = details.get("unanswered", 0) + judged.unanswered
+            if judged.unanswered:
+                details["unanswered_for"] = judged.error
+
         with atomic_path(files.predictions) as temporary:
             writer = PredictionWriter(job.coder_name, temporary)
             with track(NAME, len(labeled) * len(config.scorer_names()), "scores") as progress:
 
                 def take(judged: Judged) -> None:
-                    details["unanswered"] = details.get("unanswered", 0) + judged.unanswered
-                    if judged.unanswered:
-                        details["unanswered_for"] = judged.error
+                    note(judged)
                     writer.add(judged)
                     if book.take(judged):
                         progress.advance()
@@ -201,8 +213,6 @@ def run(job: Job) -> None:
                 for judged in _judge_by_rules(inputs, chat, drafts, labeled, nulls):
                     take(judged)
                 if config.uses_model() and chat:
-                    answering = model.check_endpoint(config)
-
                     empty: dict[tuple[str, int, int], Judged] = {}
 
                     def jobs() -> Iterator[JudgeJob]:
@@ -224,8 +234,23 @@ def run(job: Job) -> None:
                             take(judged)
                     except KeyboardInterrupt as error:
                         stopped = error
+            measured = None
+            if prepared is not None and prepared.live is not None and stopped is None:
+                words = {f: str(drafts[f].label) for f in labeled}
+                chosen = _fade_inputs(inputs, words, nulls, prompts)
+                measured = fade.measure(chosen, prepared, answering, writer)
+                stopped = measured.stopped
+                for spent in measured.spent:
+                    note(spent)
+                    book.spent[spent.feature].append(spent)
             writer.close()
         scores = book.scores()
+        if prepared is not None:
+            details["fade"] = {"missing": prepared.missing}
+        if measured is not None:
+            details["fade"]["asked"] = measured.asked
+            for score in measured.scores():
+                scores[score.feature].append(score)
         hashes = {name: prompt.hash for name, prompt in prompts.items()}
         every = (score for of_feature in scores.values() for score in of_feature)
         judged_here = local.identities(config)
@@ -258,6 +283,17 @@ def run(job: Job) -> None:
         if stopped is not None:
             say(f"score: {len(scores):,} of {len(labeled):,} scored; the same command goes on")
             raise stopped
+
+
+def _fade_inputs(
+    inputs: Inputs,
+    labels: Mapping[int, str],
+    nulls: Mapping[int, int],
+    prompts: Mapping[str, Prompt],
+) -> fade.Inputs:
+    statistics = inputs.store.statistics
+    maxima = {f: float(statistics[f]["max_activation"]) for f in labels}
+    return fade.Inputs(inputs.job, inputs.corpus, inputs.vocabulary, labels, nulls, maxima, prompts)
 
 
 def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
@@ -345,7 +381,8 @@ def judge_jobs(
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
     to_come = [Draft(f, "pending", "", PLACEHOLDER_LABEL) for f in labeled if f not in drafts]
     labels = Labels(inputs.labeled([*drafts.values(), *to_come]))
-    for scorer, plan in inputs.plans(labeled, [n for n in prompts if SCORERS[n].task], labels):
+    asked = [name for name in prompts if name in SCORERS and SCORERS[name].task]
+    for scorer, plan in inputs.plans(labeled, asked, labels):
         if _is_ruled(scorer, drafts.get(plan.feature)):
             continue
         for label_of in _labels_for(scorer, plan.feature, nulls):
@@ -389,6 +426,11 @@ def estimate(job: Job) -> Estimate:
         labeled = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
         drawn = _null_sample(job, labeled) if len(labeled) > 1 else set()
         nulls = dict.fromkeys(drawn, -1)
-    for request in judge_jobs(inputs, drafts, labeled, nulls, _prompts(job)):
+    prompts = _prompts(job)
+    for request in judge_jobs(inputs, drafts, labeled, nulls, prompts):
         total.add_judging(request)
+    if fade.asks(job):
+        words = {feature: label_shown(drafts, feature) for feature in labeled}
+        own = {feature: feature for feature in nulls}  # any label does
+        fade.estimate(_fade_inputs(inputs, words, own, prompts), total)
     return total

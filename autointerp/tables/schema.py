@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, fade
 
 SCHEMA_VERSION = "2"
 
@@ -25,6 +25,8 @@ def _scorer(name: str, metric: str) -> list[tuple[str, pa.DataType]]:
     return [*columns, (f"{name}_n", pa.int32())]
 
 
+# Metrics of a scorer beside its main one.
+_MORE = {fade.NAME: (fade.CLARITY, fade.RESPONSIVENESS, fade.FAITHFULNESS)}
 _ALWAYS = ("detection", "simulation")  # have columns whether they were asked for or not
 
 
@@ -58,6 +60,7 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             *_estimate("population_precision"),
             *_estimate("population_recall"),
             *_estimate("population_mcc"),
+            *(column for n in names for m in _MORE.get(n, ()) for column in _estimate(m)),
             ("flags", pa.list_(pa.string())),
             ("prompt_tokens", pa.int64()),
             ("completion_tokens", pa.int64()),

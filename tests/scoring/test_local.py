@@ -237,7 +237,7 @@ def test_a_model_learns_which_words_go_with_which_label(absolute, tmp_path):
         for w in words
     ]  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(40):
+    for _ in range(150):
         for ids in examples:
             batch = torch.tensor([ids])
             loss = model(batch, labels=batch).loss

@@ -1,0 +1,115 @@
+"""Texts with a label's concept that a language model writes; what is missing asked again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from autointerp.labeling.prompts import Prompt
+from autointerp.llm.pool import Step
+from autointerp.llm.reply import CallFailure, ChatReply
+from autointerp.llm.request import ChatRequest, list_of
+from autointerp.llm.structured import items
+
+TASK = "fade_texts"
+SCHEMA = list_of("texts", {"text": {"type": "string"}})
+TOKENS_A_TEXT = 80
+_ENVELOPE_TOKENS = 50
+_TRIES = 2
+_MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The texts for one feature's label, all different; `unanswered`: another time may mend it."""
+
+    feature: int
+    texts: tuple[str, ...]
+    wanted: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    error: str | None = None
+    unanswered: bool = False
+
+    def parse_rate(self) -> float:
+        """The share of the texts asked for that were had."""
+        return len(self.texts) / self.wanted
+
+
+@dataclass(frozen=True)
+class TextJob:
+    """Ask for `wanted` texts with the concept of a label."""
+
+    feature: int
+    label: str
+    wanted: int
+    prompt: Prompt
+    model: str
+    temperature: float
+    texts: tuple[str, ...] = ()
+    attempt: int = 0
+    tries: int = 0
+    room: int = 1
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def _missing(self) -> int:
+        return self.wanted - len(self.texts)
+
+    def messages(self) -> list[dict[str, str]]:
+        return self.prompt.messages(label=self.label, number=self._missing())
+
+    def request(self) -> ChatRequest:
+        messages: tuple[Mapping[str, str], ...] = tuple(self.messages())
+        return ChatRequest(
+            model=self.model,
+            messages=messages,
+            max_tokens=self.room * (_ENVELOPE_TOKENS + TOKENS_A_TEXT * self._missing()),
+            temperature=self.temperature,
+            schema=SCHEMA,
+            attempt=self.attempt,
+        )
+
+    def reduce(self, outcome: ChatReply | CallFailure) -> Step[Written]:
+        """New texts are kept; the rest are asked for once more, then missing."""
+        job = replace(
+            self,
+            prompt_tokens=self.prompt_tokens + outcome.usage.prompt_tokens,
+            completion_tokens=self.completion_tokens + outcome.usage.completion_tokens,
+            cost_usd=self.cost_usd + outcome.cost_usd,
+        )
+        if isinstance(outcome, CallFailure):
+            final = outcome.kind in ("too_long", "content_filter", "bad_request")
+            return Step(results=[job._written(outcome.message, unanswered=not final)])
+        if outcome.refused:
+            return Step(results=[job._written("the model refused to write texts")])
+        read = read_texts(outcome.text)
+        if outcome.finish_reason == "length" and not read and self.room == 1:
+            # Thoughts, most likely, which some models write before they answer.
+            return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
+        texts = tuple(dict.fromkeys([*self.texts, *read]))[: self.wanted]
+        # What is asked again must not find the same reply in the journal.
+        job = replace(job, texts=texts, tries=self.tries + 1, attempt=self.attempt + 1)
+        if job._missing() and job.tries < _TRIES:
+            return Step(follow_ups=[job])
+        missing = job._missing()
+        error = f"{missing} of {self.wanted} texts were not written" if missing else None
+        return Step(results=[job._written(error)])
+
+    def _written(self, error: str | None, *, unanswered: bool = False) -> Written:
+        return Written(
+            feature=self.feature,
+            texts=self.texts,
+            wanted=self.wanted,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost_usd=self.cost_usd,
+            error=error,
+            unanswered=unanswered,
+        )
+
+
+def read_texts(reply: str) -> list[str]:
+    """The texts of a reply that are not blank."""
+    found = (item.get("text") for item in items(reply, "texts"))
+    return [text for text in found if isinstance(text, str) and text.strip()]
