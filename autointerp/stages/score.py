@@ -191,7 +191,7 @@ def run(job: Job) -> None:
     stopped: BaseException | None = None
     # What cannot be had is said, and a subject model that cannot be loaded, before any is spent.
     prepared = fade.prepare(job) if fade.NAME in config.scorer_names() else None
-    answering = model.check_endpoint(config) if config.uses_model() else []
+    answering = model.check_endpoint(config) if config.uses_model() and chat else []
     with job.recorded(NAME, _inputs(job, list(drafts.values()))) as details:
         keep(files, prompts.values())
 

@@ -257,7 +257,8 @@ def test_a_model_learns_which_words_go_with_which_label(absolute, tmp_path):
         others = [other for other in words if other != label]
         wrong = reader([(other, plan) for other in others])
         assert area(plan, right) > 0.95
-        assert np.mean([area(plan, judgments) for judgments in wrong]) < 0.5
+        # Under a wrong label its own windows, a third of the others, gain on these.
+        assert all(area(plan, judgments) <= 2 / 3 + 1e-6 for judgments in wrong)
 
 
 def without_examples(folder):
