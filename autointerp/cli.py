@@ -344,6 +344,8 @@ def compare(
 ) -> None:
     """Print how the second run differs from the first: scores by feature, labels, cost, settings.
 
+    A run and its control (--control random-coder) are compared without pairing features.
+
     `autointerp.compare_runs` gives the paired scores as a pandas table.
     """
     from autointerp.report.compare import print_comparison

@@ -12,6 +12,7 @@ from autointerp.activations.masks import MASKS, Mask
 
 DEMO = "demo"
 SPARSE = "sparse"
+RANDOM_CODER, RANDOM_LABEL = "random-coder", "random-label"
 SCORER_NAMES = (
     *("detection", "simulation", "fuzzing", "intruder", "discrimination", "fade"),
     *("embedding", "surprisal"),
@@ -38,7 +39,8 @@ class RunConfig(BaseModel):
     out: str | None = _setting(
         None,
         "run",
-        "The run's directory (default: outputs/<coder>, outputs/demo for the demo).",
+        "The run's directory (default: outputs/<coder>, outputs/demo for the demo; of a control "
+        "outputs/<coder>-random-coder).",
         min_length=1,
     )
     features: str = _setting(
@@ -46,6 +48,13 @@ class RunConfig(BaseModel):
     )
     seed: int = _setting(0, "run", "Seed of samples, splits and nulls.", ge=0)
     device: str = _setting("auto", "run", "auto, cpu, cuda or cuda:N.")
+    control: Literal["none", "random-coder", "random-label"] = _setting(
+        "none",
+        "run",
+        "What scores are held against. random-coder: a run of its own in which random directions, "
+        "as dense as the coder's features, take their place; random-label: every feature is also "
+        "judged by another's label.",
+    )
 
     coder: str | None = _setting(
         None,
@@ -503,6 +512,8 @@ class RunConfig(BaseModel):
                 )
         if "surprisal" in self.scorer_names() and self.surprisal_model is None:
             raise ValueError("surprisal needs a base language model: --surprisal-model")
+        if self.is_random() and self.store == SPARSE:
+            raise ValueError("control random-coder needs activations, store sparse keeps none")
         if self.uses_model():
             self._check_shown()
         if self.labeler == "llm" and self.model is None:
@@ -612,6 +623,14 @@ class RunConfig(BaseModel):
             self.coder is None and self.cache is None and self.subject in (None, DEMO)
         )
 
+    def is_random(self) -> bool:
+        """A random coder takes the real one's place."""
+        return self.control == RANDOM_CODER
+
+    def share_with_null(self) -> float:
+        """Share of features that a model also judges by another feature's label."""
+        return 1.0 if self.control == RANDOM_LABEL else self.null_share
+
     def tokens_file(self) -> Path | None:
         return Path(self.tokens) if isinstance(self.tokens, str) else None
 
@@ -620,7 +639,7 @@ class RunConfig(BaseModel):
         return self.tokens
 
     def name(self) -> str:
-        """What the coder is called in tables and folders; without one, the cache or model."""
+        """What the real coder is called; without one, the cache or model."""
         if self.is_demo():
             return DEMO
         for prefix in ("hf:", "saelens:"):
@@ -629,8 +648,14 @@ class RunConfig(BaseModel):
         path = Path(self.coder or self.cache or self.subject or "")
         return path.name if path.name not in ("", "..") else path.resolve().name
 
+    def coder_name(self) -> str:
+        """What the coder is called in tables."""
+        return f"{self.name()}+random" if self.is_random() else self.name()
+
     def run_path(self) -> Path:
-        return Path(self.out) if self.out is not None else Path("outputs") / self.name()
+        if self.out is not None:
+            return Path(self.out)
+        return Path("outputs") / (self.name() + (f"-{RANDOM_CODER}" if self.is_random() else ""))
 
     def cache_path(self) -> Path:
         return Path(self.cache) if self.cache is not None else self.run_path() / "cache"

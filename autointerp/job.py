@@ -12,11 +12,11 @@ import torch
 from autointerp import demo
 from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
-from autointerp.coders import SparseCoder, coder_identity, load_coder
+from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.features import select_features
-from autointerp.runs import Run
+from autointerp.runs import Run, fingerprint
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,22 @@ class Job:
 
     @property
     def coder_name(self) -> str:
-        return self.config.name()
+        return self.config.coder_name()
 
     @functools.cached_property
-    def coder_identity(self) -> str:
+    def real_coder_identity(self) -> str:
         """Changes when the coder's files, or how they are read, do: gigabytes, hashed once."""
         spec = _coder_spec(self.config)
         assert spec is not None
         return coder_identity(spec, self.config.coder_format, self.config.k)
+
+    @property
+    def coder_identity(self) -> str:
+        """Of the coder that encodes: the real one, or the random one in its place."""
+        real = self.real_coder_identity
+        if not self.config.is_random():
+            return real
+        return fingerprint(real=real, control=randomised.VERSION, seed=self.config.seed)
 
     def device(self) -> torch.device:
         wanted = self.config.device

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from autointerp import __version__
-from autointerp.config import RunConfig
+from autointerp.config import RANDOM_CODER, RunConfig
 from autointerp.errors import UserError
 from autointerp.job import Job
 from autointerp.labeling.prompt_check import stray_files
@@ -36,6 +36,7 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
 
 def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     """Refuse what is bound to fail before a file is touched or a cent spent. Raises UserError."""
+    _check_control(job)
     if {capture.NAME, collect.NAME} & set(stages):
         source.check(job)
     job.device()
@@ -60,6 +61,17 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
             load_prompt(task, folder)
     if job.config.uses_model() and not dry_run and not _nothing_to_send(job, stages):
         model.check_endpoint(job.config)
+
+
+def _check_control(job: Job) -> None:
+    """Raises UserError where a control would overwrite a run, or a run a control."""
+    there = job.run.record().get("config", {}).get("control")
+    if job.run.stage(collect.NAME) and (there == RANDOM_CODER) != job.config.is_random():
+        if job.config.is_random():
+            what = "a run of the coder itself: name another --out for its control"
+        else:
+            what = f"a control: give --control {RANDOM_CODER}, or name another --out"
+        raise UserError(f"{job.run.path} holds {what}")
 
 
 def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:

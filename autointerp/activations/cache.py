@@ -5,7 +5,7 @@ Tokens are in memory, activations stay on disk until a batch asks for them. The 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from autointerp.activations.batch import (
     norm_sample,
     sampled_contexts,
 )
+from autointerp.activations.masks import Mask
 from autointerp.errors import UserError
 from autointerp.firings import Firings
 from autointerp.prefetch import prefetched
@@ -122,6 +123,11 @@ class DenseCache(Cache):
         """The first contexts, for checks."""
         end = min(sampled_contexts(self.context_length), self.contexts)
         return next(self.batches(end, torch.device("cpu")))
+
+    def sample(self, masks: Collection[Mask]) -> Tensor:
+        """The activations of the first contexts, of tokens that count: [tokens, d_in]."""
+        batch = self.first_batch()
+        return batch.activations[batch.eligible(masks)]
 
     def batches(
         self, contexts: int, device: torch.device, skip: int = 0

@@ -1,6 +1,6 @@
 """Activations straight from the subject model: computed as they are asked for, stored nowhere."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -20,6 +20,7 @@ from autointerp.activations.batch import (
 )
 from autointerp.activations.contexts import ContextReader, Contexts, TextSettings
 from autointerp.activations.hooks import Hook, activations_at, resolve_hook
+from autointerp.activations.masks import Mask
 from autointerp.activations.subject import Subject, load_subject
 from autointerp.errors import UserError
 from autointerp.vocabulary import Vocabulary, vocabulary_of
@@ -171,6 +172,16 @@ class SubjectStream:
     def first_batch(self) -> ActivationBatch:
         """The first batch of the first hook, which `batches` gives again."""
         return self._head[0].batch(0, self.norms.median)
+
+    def sample(self, masks: Collection[Mask]) -> Tensor:
+        """What the first hook saw in the contexts that `norms` is of: [tokens, d_in].
+
+        Of tokens that count; before any batch is read.
+        """
+        batches = [captured.batch(0, self.norms.median) for captured in self._head]
+        rows = sampled_contexts(self.context_length)
+        counted = torch.cat([batch.eligible(masks) for batch in batches])[:rows]
+        return torch.cat([batch.activations for batch in batches])[:rows][counted]
 
     def batches(self, skip: int = 0) -> Iterator[ActivationBatch]:
         """The batches of the first hook, from context `skip` on."""

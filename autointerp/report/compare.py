@@ -8,6 +8,7 @@ from rich.text import Text
 
 from autointerp.errors import UserError
 from autointerp.evidence.text import one_line
+from autointerp.report.control import print_control
 from autointerp.report.sources import print_facts
 from autointerp.report.terminal import collision_line
 from autointerp.runs import Run
@@ -22,10 +23,19 @@ from autointerp.tables.compare import (
     paired_scores,
     settings_apart,
 )
+from autointerp.tables.control import control_pair
 
 
 def print_comparison(a: Run, b: Run, metric: str | None, top: int, console: Console) -> None:
-    """Print how run `b` differs from run `a`. Raises UserError where they cannot be compared."""
+    """Print how run `b` differs from run `a`. Raises UserError where they cannot be compared.
+
+    Where one is the other's control, they are A and B whichever is named first, and features are
+    not paired.
+    """
+    if (pair := control_pair(a, b)) is not None:
+        print_control(*pair, metric, console)
+        _print_settings(*pair, console)
+        return
     warnings = doubts(a, b)
     pairs = paired_scores(a, b)
     if metric is not None:
@@ -43,6 +53,10 @@ def print_comparison(a: Run, b: Run, metric: str | None, top: int, console: Cons
     labels = compare_labels(a, b)
     console.print()
     print_facts(console, _facts(labels))
+    _print_settings(a, b, console)
+
+
+def _print_settings(a: Run, b: Run, console: Console) -> None:
     apart = settings_apart(a, b)
     if apart:
         console.print(_settings_table(apart))

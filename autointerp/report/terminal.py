@@ -17,9 +17,11 @@ from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.text import marked, marks_for, one_line, quoted
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.plain_text import line_for_person
+from autointerp.report.control import metric_name, other_labels_line
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.tables.collisions import Collisions, collisions
+from autointerp.tables.control import against_other_labels
 from autointerp.tables.read import load_labels
 from autointerp.vocabulary import Vocabulary
 
@@ -223,6 +225,8 @@ def summary(run: Run) -> Table:
                 column.replace("_", " "),
                 f"median {scored.median():.3f}{beside}, {len(scored):,} features",
             )
+    for name, against in against_other_labels(run).items():
+        row(metric_name(*name), other_labels_line(against))
     f1 = labels["population_f1"].dropna()
     if len(f1):
         row("population F1", f"median {f1.median():.3f} at the corpus's density")

@@ -34,13 +34,24 @@ def mean_difference(differences: np.ndarray, seed: int = 0) -> MeanDifference:
     value = float(differences.mean())
     if n < FEWEST:
         return MeanDifference(value, np.nan, np.nan, n)
-    rng = np.random.default_rng(seed)
+    return widened(value, resampled_means(differences, np.random.default_rng(seed)), n)
+
+
+def resampled_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Means of values [n], which are drawn again and again with replacement: float [draws]."""
+    n = len(values)
     bunches = min(n, _BUNCHES)
     begins = np.arange(bunches) * n // bunches
-    sums = np.add.reduceat(rng.permutation(differences.astype(np.float64)), begins)
+    sums = np.add.reduceat(rng.permutation(values.astype(np.float64)), begins)
     sizes = np.diff(begins, append=n)
     drawn = rng.integers(0, bunches, (_DRAWS, bunches), dtype=np.int32)
-    low, high = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), (0.025, 0.975))
+    means: np.ndarray = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    return means
+
+
+def widened(value: float, draws: np.ndarray, n: int) -> MeanDifference:
+    """The value with the expanded percentile interval of what resampling n features gives."""
+    low, high = np.quantile(draws, (0.025, 0.975))
     wider = _expansion(n)
     return MeanDifference(
         value, value - wider * (value - float(low)), value + wider * (float(high) - value), n

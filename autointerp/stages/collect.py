@@ -14,6 +14,7 @@ from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.hooks import canonical_place
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
+from autointerp.coders.randomised import randomised
 from autointerp.config import OUTPUT_TOKENS, RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
@@ -178,10 +179,15 @@ def run(job: Job) -> None:
         features = coder.features
         for said in (*coder.notes, *check.warnings):
             say(f"collect: {said}")
-    read_decoder = job.coder.read_decoder if job.coder else None
+    known, control = job.coder, None
+    if coder is not None and config.is_random():
+        assert not isinstance(source, SparseCache)
+        known = coder = _random_coder(job, source, coder)
+        control = {"kind": config.control, "of": job.real_coder_identity}
+    read_decoder = known.read_decoder if known else None
     decoder = read_decoder().weight.to(device) if read_decoder and features > 1 else None
     if decoder is None and config.near_miss_windows > 0:
-        lacks = "--coder would tell" if job.coder is None else "the coder has no decoder to tell"
+        lacks = "--coder would tell" if known is None else "the coder has no decoder to tell"
         say(f"collect: keeps no near misses: {lacks} which features are similar")
         settings = without_near_misses(settings)
     length = source.context_length
@@ -233,10 +239,28 @@ def run(job: Job) -> None:
         details["remarks"] = source.remarks()
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes
+        details["control"] = control
         details["validate_windows"] = _validate_windows(config)
         details["evidence"] = fingerprint(inputs=inputs, features=job.features)
     for left in _checkpoints(files):
         left.unlink()
+
+
+def _random_coder(job: Job, source: DenseCache | SubjectStream, coder: SparseCoder) -> SparseCoder:
+    """A random coder for the real one, made on the first contexts. Raises UserError."""
+    x = source.sample(job.config.mask_names()).to(job.device())
+    if len(x) == 0:
+        raise UserError(
+            "no token of the first contexts counts: there is nothing to match a random "
+            "coder's densities on"
+        )
+    made = randomised(coder, x, job.config.seed)
+    real, random = (len(c.encode(x).token) / len(x) for c in (coder, made))
+    say(
+        f"collect: random directions take the place of the coder's features: {random:.3g} of them "
+        f"are active on each of the first {len(x):,} tokens, {real:.3g} of the coder's"
+    )
+    return made
 
 
 def _tiles(job: Job, length: int, settings: CollectSettings) -> list[list[int]]:

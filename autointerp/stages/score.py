@@ -133,7 +133,7 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
         evidence=evidence_identity(job.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
         scorers={name: _windows(job, name) for name in config.scorer_names()},
-        null_share=config.null_share,
+        null_share=config.share_with_null(),
         seed=config.seed,
         **judge,
     )
@@ -167,7 +167,7 @@ def _is_ruled(scorer: Scorer, draft: Draft | None) -> bool:
 
 def _null_sample(job: Job, features: list[int]) -> set[int]:
     # Rules judge for nothing: all features get a null.
-    share = job.config.null_share if job.config.uses_model() else 1.0
+    share = job.config.share_with_null() if job.config.uses_model() else 1.0
     fewest = _FEWEST_NULLS if share > 0 else 0
     return null_sample(features, share, fewest, job.config.seed)
 

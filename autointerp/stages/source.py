@@ -172,6 +172,11 @@ def check_width(job: Job, width: int, what: str) -> SparseCoder:
 
 
 def _check_cache(job: Job, cache: DenseCache | SparseCache) -> DenseCache | SparseCache:
+    if isinstance(cache, SparseCache) and job.config.is_random():
+        raise UserError(
+            f"the cache {cache.path} holds feature activations: --control random-coder needs the "
+            "activations that a coder reads"
+        )
     if isinstance(cache, DenseCache):
         check_width(job, cache.d_in, f"the cache {cache.path}")
     elif job.coder is not None:

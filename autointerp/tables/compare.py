@@ -82,10 +82,15 @@ def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
     return paired_scores(*runs)
 
 
-def _check(a: Run, b: Run) -> None:
-    for run in (a, b):
+def check_scored(*runs: Run) -> None:
+    """Raises UserError where one is not."""
+    for run in runs:
         if not run.stage("score") or not run.scores.is_file():
             raise UserError(f"{run.path} is not scored: run `autointerp score` on it first")
+
+
+def _check(a: Run, b: Run) -> None:
+    check_scored(a, b)
     hashes = [run.stage("collect").get("hashes", {}).get("coder") for run in (a, b)]
     names = [str(load_labels(run.path)["coder"].iloc[0]) for run in (a, b)]
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
@@ -105,6 +110,12 @@ def doubts(a: Run, b: Run) -> list[str]:
             "the runs have other windows: features are paired, the windows they are judged on are "
             "not"
         )
+    return found + judging_doubts(a, b)
+
+
+def judging_doubts(a: Run, b: Run) -> list[str]:
+    """Where the runs' judges or their prompts are not the same."""
+    found = []
     judged = [
         {
             str(scorer): (set(rows["judge"].dropna()), set(rows["prompt_hash"].dropna()))
@@ -125,7 +136,7 @@ def doubts(a: Run, b: Run) -> list[str]:
 def paired_scores(a: Run, b: Run) -> pd.DataFrame:
     """The table that `compare_runs` gives."""
     _check(a, b)
-    first, second = (_scored(run) for run in (a, b))
+    first, second = (scored(run) for run in (a, b))
     pairs = first.merge(second, on=_KEY, suffixes=("_a", "_b")).sort_values(_KEY)
     if pairs.empty:
         raise UserError(f"no feature is scored by the same metric in both {a.path} and {b.path}")
@@ -137,7 +148,8 @@ def paired_scores(a: Run, b: Run) -> pd.DataFrame:
     return pairs.reset_index(drop=True)
 
 
-def _scored(run: Run) -> pd.DataFrame:
+def scored(run: Run) -> pd.DataFrame:
+    """Feature, scorer, metric, value and interval of every score that a run has."""
     scores = load_scores(run.path).astype(dict.fromkeys(_VALUES, np.float64))
     found: pd.DataFrame = scores.loc[scores["value"].notna(), [*_KEY, *_VALUES]]
     return found.astype({"scorer": str, "metric": str})
@@ -154,7 +166,7 @@ def _outcomes(pairs: pd.DataFrame) -> pd.Series:
 
 def metric_comparisons(a: Run, b: Run, pairs: pd.DataFrame) -> list[MetricComparison]:
     """One for every scorer and metric in `pairs`, which `paired_scores` made."""
-    scored = [Counter(_names(_scored(run))) for run in (a, b)]
+    having = [Counter(_names(scored(run))) for run in (a, b)]
     found = []
     for (scorer, metric), n in sorted(Counter(_names(pairs)).items()):
         rows = pairs[(pairs["scorer"] == scorer) & (pairs["metric"] == metric)]
@@ -170,8 +182,8 @@ def metric_comparisons(a: Run, b: Run, pairs: pd.DataFrame) -> list[MetricCompar
                 ties=int(outcomes["tie"]),
                 losses=int(outcomes["loss"]),
                 p=sign_test(differences),
-                only_first=scored[0][scorer, metric] - n,
-                only_second=scored[1][scorer, metric] - n,
+                only_first=having[0][scorer, metric] - n,
+                only_second=having[1][scorer, metric] - n,
             )
         )
     return found
