@@ -13,7 +13,7 @@ from autointerp.coders.coder import Decoder, SparseCoder
 
 VERSION = 1
 _SALT = 0x7A4D
-_ROUNDS = 2  # of matching densities and competition in turns
+_ROUNDS = 5  # of matching densities and competition in turns
 _FEATURES_AT_ONCE, _TOKENS_AT_ONCE = 512, 1024
 _SHORT = 0.01  # of the tokens may have fewer active features than the real coder gives them
 
@@ -25,8 +25,8 @@ def randomised(coder: SparseCoder, x: Tensor, seed: int) -> SparseCoder:
     coder: calibrated; x: [tokens, d_in], activations of tokens that count. Encoder rows are drawn
     isotropically with the real rows' lengths; decoder rows are their directions, so that features
     that are similar there fire alike. k and thresholds are kept, and biases are such that on `x`
-    each feature fires on as many tokens as the real one: on none where that fires on none. Its
-    activations are the pre-activations themselves.
+    each feature fires on as many tokens as the real one, within a few per cent where features
+    compete. Its activations are the pre-activations themselves.
 
     Depends on the coder, `x` and the seed alone. A coder without a decoder gives one without.
     """
