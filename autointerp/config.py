@@ -427,6 +427,14 @@ class RunConfig(BaseModel):
         10, "scoring", "For FADE: texts that the subject model writes at each factor.", ge=2
     )
 
+    simulation_mode: Literal["auto", "prompt_logprobs", "top_logprobs", "json"] = _setting(
+        "auto",
+        "scoring",
+        "How activations are predicted: expected values from the probabilities of the prompt's "
+        "tokens or of the reply's, or a JSON list of integers; auto: the first of these that the "
+        "endpoint allows. Scores of different modes do not compare.",
+    )
+
     judge_items: int = _setting(50, "scoring", "Judgments asked for in one request.", ge=1)
     precision: float | None = _setting(
         None,

@@ -9,7 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Respond = Callable[[dict[str, Any]], str]
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply's text, and what stands beside it in its choice and in the whole."""
+
+    content: str
+    choice: dict[str, Any] = field(default_factory=dict)
+    whole: dict[str, Any] = field(default_factory=dict)
+
+
+Respond = Callable[[dict[str, Any]], str | Reply]
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,9 @@ class FakeServer:
             return True
         if fault is not None and fault.kind == "slow":
             await asyncio.to_thread(self.release.wait)
-        content = self.respond(request)
+        answer = self.respond(request)
+        reply = Reply(answer) if isinstance(answer, str) else answer
+        content = reply.content
         message: dict[str, Any] = {"role": "assistant", "content": content}
         finish = "stop"
         if fault is not None:
@@ -166,12 +178,15 @@ class FakeServer:
                 "id": "x",
                 "object": "chat.completion",
                 "model": request["model"],
-                "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+                "choices": [
+                    {"index": 0, "message": message, "finish_reason": finish} | reply.choice
+                ],
                 "usage": {
                     "prompt_tokens": len(raw) // 4,
                     "completion_tokens": len(content) // 4,
                 },
             }
+            | reply.whole
         ).encode()
         if fault is not None and fault.kind == "truncate":
             await send(writer, 200, body[: len(body) // 2])

@@ -114,6 +114,11 @@ def peak_text(window: Window, vocabulary: Vocabulary) -> str:
     return quoted(vocabulary.token_text(int(window.token_ids[window.peak])))
 
 
+def shown_tokens(token_ids: Sequence[int], vocabulary: Vocabulary) -> list[str]:
+    """The tokens, each on one line and without tabs."""
+    return [_shown(piece) for piece in vocabulary.pieces(token_ids)]
+
+
 def token_list(token_ids: Sequence[int], vocabulary: Vocabulary) -> str:
     """The tokens as a JSON list of strings."""
-    return json.dumps([_shown(p) for p in vocabulary.pieces(token_ids)], ensure_ascii=False)
+    return json.dumps(shown_tokens(token_ids, vocabulary), ensure_ascii=False)

@@ -16,17 +16,22 @@ from autointerp.plain_text import one_line
 from autointerp.runs import Run
 
 TASKS = (
-    *("label", "detection", "simulation", "fuzzing", "intruder", "discrimination"),
+    *("label", "detection", "fuzzing", "intruder", "discrimination"),
+    *("simulation_prompt_logprobs", "simulation_top_logprobs", "simulation"),
     *("fade", "fade_texts", "surprisal"),
 )
 SUFFIX = ".jinja"
 _BLOCKS = ("system", "user")
+_BEGUN = "assistant"  # a block that need not be there: how the model's own turn begins
 _PACKAGE = Path(__file__).resolve().parent.parent
 # In a wheel the templates lie inside the package, in a checkout beside it.
 BUNDLED = next(
     (p for p in (_PACKAGE / "prompts", _PACKAGE.parent / "prompts") if p.is_dir()),
     _PACKAGE / "prompts",
 )
+
+
+_TOKENS = {"label": "a label", "windows": [{"number": 1, "tokens": ["a"]}]}
 
 
 def _label_sample(optional: list[str]) -> dict[str, Any]:
@@ -55,6 +60,8 @@ _MARKS = {"open_mark": "<<", "close_mark": ">>"}
 _SAMPLES: dict[str, list[dict[str, Any]]] = {
     "label": [_label_sample(["a"]), _label_sample([])],
     "detection": [{"label": "a label", "windows": [{"number": 1, "text": "a"}]}],
+    "simulation_prompt_logprobs": [_TOKENS],
+    "simulation_top_logprobs": [_TOKENS],
     "simulation": [
         {"label": "a label", "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}]}
     ],
@@ -95,7 +102,11 @@ class Prompt:
         shown = {k: one_line(v) if isinstance(v, str) else v for k, v in variables.items()}
         context = self.template.new_context(shown)
         try:
-            texts = {name: "".join(self.template.blocks[name](context)) for name in _BLOCKS}
+            texts = {
+                name: "".join(self.template.blocks[name](context))
+                for name in (*_BLOCKS, _BEGUN)
+                if name in self.template.blocks
+            }
         except Exception as error:
             # A template can do anything wrong that code can.
             words = error.message if isinstance(error, TemplateError) else str(error)
@@ -103,7 +114,7 @@ class Prompt:
             raise UserError(
                 f"template {self.path}{where}: {one_line(words or type(error).__name__)}"
             ) from None
-        return [{"role": name, "content": texts[name].strip()} for name in _BLOCKS]
+        return [{"role": name, "content": text.strip()} for name, text in texts.items()]
 
 
 def template_path(task: str, folder: Path) -> Path:

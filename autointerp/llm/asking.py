@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from autointerp.llm.endpoint import Turn
 from autointerp.llm.errors import Decision
 from autointerp.llm.exchange import Exchange, OverBudget, Stopping
 from autointerp.llm.journal import Journal
+from autointerp.llm.logprobs import NO_LOGPROBS, Logprobs
 from autointerp.llm.prices import Price
 from autointerp.llm.recall import Recall, Recalled
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
@@ -64,6 +66,9 @@ class Asker:
         self._recall = recall
         self._on_their_way: dict[str, asyncio.Future[Outcome]] = {}
         self._refused = 0  # bad requests since the last reply
+        # The first request for log probabilities finds out whether they are to be had.
+        self._finding_out: dict[Logprobs, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._given: set[Logprobs] = set()
         self._random = random.Random()
 
     async def outcome(self, request: ChatRequest, turn: Turn) -> Outcome:
@@ -73,23 +78,26 @@ class Asker:
             try:
                 return await self._answer(request, dialect, turn)
             except Failed as failed:
-                if not self._adapt(dialect, request.model, failed.decision):
+                if not self._adapt(dialect, request, failed.decision):
                     key, _ = self._recall.put(request)
                     return self._given_up(key, "bad_request", failed.decision.message)
 
-    def _adapt(self, refused: Dialect, model: str, decision: Decision) -> bool:
+    def _adapt(self, refused: Dialect, request: ChatRequest, decision: Decision) -> bool:
         """Give up what was refused; False where it is this request alone that is refused."""
         # Others may have met the same refusal meanwhile.
-        if self._recall.dialect(model) is not refused:
+        if self._recall.dialect(request.model) is not refused:
             return True
-        weaker = refused.without(decision.message)
+        weaker = refused.without(decision.message, request.logprobs)
         if weaker is None:
             if self._anything_taken():
                 return False
             raise RunStopped(f"endpoint {self._endpoint}: {decision.message}")
+        self._lose(request.model, weaker)
+        return True
+
+    def _lose(self, model: str, weaker: Dialect) -> None:
         self._recall.lose(model, weaker.lost)
         self._on_event(f"{self._endpoint} does not take {weaker.lost[-1]}: it is left out")
-        return True
 
     def _anything_taken(self) -> bool:
         """Whether the endpoints have answered any request at all."""
@@ -100,6 +108,40 @@ class Asker:
         if known is not None:
             self._totals.from_journal += 1
             return self._booked(known.key, self._priced(known))
+        if request.logprobs is None:
+            return await self._take(request, dialect, turn)
+        return await self._take_with(request.logprobs, request, turn)
+
+    async def _take_with(self, logprobs: Logprobs, request: ChatRequest, turn: Turn) -> Outcome:
+        """The reply with log probabilities; the first request finds out if they are to be had."""
+        if logprobs not in self._given:
+            # Those who wait for what it finds out do so without holding a turn.
+            turn.give()
+            async with self._finding_out[logprobs]:
+                if logprobs not in self._given:
+                    return await self._try_with(logprobs, request, turn)
+        return await self._try_with(logprobs, request, turn)
+
+    async def _try_with(self, logprobs: Logprobs, request: ChatRequest, turn: Turn) -> Outcome:
+        dialect = self._recall.dialect(request.model)
+        if not dialect.takes(logprobs):
+            return CallFailure(NO_LOGPROBS, f"endpoint {self._endpoint} gives no {logprobs}")
+        outcome = await self._take(request, dialect, turn)
+        if isinstance(outcome, ChatReply) and not outcome.ignores(logprobs):
+            self._given.add(logprobs)
+        elif isinstance(outcome, ChatReply) or (
+            # Refused without saying why, and nothing that asks for them was taken so far.
+            outcome.kind == "bad_request" and logprobs not in self._given
+        ):
+            weaker = self._recall.dialect(request.model).without(logprobs, logprobs)
+            if weaker is not None:
+                self._lose(request.model, weaker)
+            if isinstance(outcome, CallFailure):
+                outcome = replace(outcome, kind=NO_LOGPROBS)
+        return outcome
+
+    async def _take(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
+        """The reply to a request that the journal does not answer. Raises as `_ask` does."""
         key, body = self._recall.put(request)
         if key in self._on_their_way:
             turn.give()
@@ -144,6 +186,7 @@ class Asker:
                 raise
             # One that has taken none so far will not take the next.
             refused_first = decision.kind == "bad_request" and not self._anything_taken()
+            refused_first &= request.logprobs is None
             if decision.action == "stop" or decision.kind == "unreachable" or refused_first:
                 raise RunStopped(f"endpoint {self._endpoint}: {decision.message}") from None
             self._totals.failures += 1

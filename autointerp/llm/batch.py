@@ -29,10 +29,11 @@ from autointerp.llm.errors import (
     server_message,
 )
 from autointerp.llm.journal import Journal, Received
+from autointerp.llm.logprobs import NO_LOGPROBS
 from autointerp.llm.pool import Drained, Job
 from autointerp.llm.prices import Price
 from autointerp.llm.recall import Recall
-from autointerp.llm.reply import read_reply, usage_of
+from autointerp.llm.reply import CallFailure, read_reply, usage_of
 from autointerp.llm.request import PATH, ChatRequest
 
 R = TypeVar("R")
@@ -121,6 +122,8 @@ class BatchRun:
                 key, body = self._recall.put(request)
                 if found is not None:
                     todo.extend(one.reduce(found.reply).follow_ups)
+                elif not self._recall.dialect(request.model).takes(request.logprobs):
+                    todo.extend(one.reduce(CallFailure(NO_LOGPROBS, "not given")).follow_ups)
                 elif key not in seen and self._tries.get(key, 0) < _TRIES:
                     seen.add(key)
                     most = self._recall.dialect(request.model).most_tokens(request)

@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from autointerp.llm.logprobs import PARAMETERS, Logprobs
 from autointerp.llm.request import ChatRequest
 
 Structured = Literal["json_schema", "json_object", "none"]
@@ -22,6 +23,7 @@ _OTHER_NAME = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
 }
+_LOGPROBS_WORDS = ("logprob", "return_token_ids", "requested parameters")
 _STRUCTURED_WORDS = (
     "response_format",
     "response format",
@@ -59,6 +61,8 @@ class Dialect:
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         elif request.schema is not None and self.structured == "json_object":
             body["response_format"] = {"type": "json_object"}
+        if request.logprobs is not None:
+            body |= PARAMETERS[request.logprobs]
         text = json.dumps(
             body | dict(self.optional) | dict(self.extra),
             sort_keys=True,
@@ -73,9 +77,18 @@ class Dialect:
         own = [self.extra[name] for name in _OTHER_NAME if isinstance(self.extra.get(name), int)]
         return max(own, default=request.max_tokens)
 
-    def without(self, complaint: str) -> "Dialect | None":
-        """The dialect less what an endpoint's refusal names; None where it names nothing known."""
+    def takes(self, logprobs: Logprobs | None) -> bool:
+        """Whether they may be asked for: nobody has refused them, or answered without them."""
+        return logprobs is None or logprobs not in self.lost
+
+    def without(self, complaint: str, logprobs: Logprobs | None = None) -> "Dialect | None":
+        """The dialect less what an endpoint's refusal names; None where it names nothing known.
+
+        `logprobs` are those that the refused request asked for.
+        """
         said = complaint.lower()
+        if logprobs is not None and any(word in said for word in _LOGPROBS_WORDS):
+            return self._less(logprobs)
         for name in self.optional:
             if name in said:
                 return self._less(name)
@@ -92,6 +105,8 @@ class Dialect:
 
     def _less(self, name: str) -> "Dialect | None":
         lost = (*self.lost, name)
+        if name in PARAMETERS:
+            return None if name in self.lost else replace(self, lost=lost)
         if name in self.optional:
             kept = {k: v for k, v in self.optional.items() if k != name}
             return replace(self, optional=kept, lost=lost)
@@ -142,5 +157,6 @@ def dialect_for(
         structured=known["structured"] if structured == "auto" else structured,
         limit_name=known["limit_name"],
         optional={} if think else known["no_thinking"],
+        lost=tuple(known["lacks"]),
         extra=extra or {},
     )

@@ -90,6 +90,7 @@ _UNSUPPORTED = (
     "unexpected",
     "literal_error",
     "extra_forbidden",
+    "logprobs",
 )
 _FORMATS = ("response_format", "json_object", "json_schema")
 # How the names of errors begin, in httpx, httpx2 and aiohttp, before anything was sent.
@@ -210,6 +211,9 @@ def classify_status(status: int, message: str, code: str, headers: Mapping[str, 
         return Decision("retry", "unreadable", f"status {status}: {message}")
     refused = message.lower()
     if status in (400, 422) and any(word in refused for word in _UNSUPPORTED):
+        return Decision("adapt", f"status_{status}", f"status {status}: {message}")
+    if status == 403 and "logprobs" in refused:
+        # OpenAI's, of models that keep theirs.
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")
     if status == 404 and "requested parameters" in refused:
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")

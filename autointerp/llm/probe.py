@@ -1,13 +1,14 @@
 """What an endpoint can do, found out with a few short requests."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from autointerp.errors import UserError
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
+from autointerp.llm.logprobs import PARAMETERS, PROMPT_LOGPROBS, Logprobs
 from autointerp.llm.reply import ChatReply, read_reply
 from autointerp.llm.request import ChatRequest, ReplySchema
 from autointerp.llm.structured import items
@@ -40,6 +41,9 @@ _ASK = (
 )
 
 
+_TABS = "Say how warm these are, from 0 to 9:\nfire\t9\nice\t0\nsun\t?"
+
+
 @dataclass(frozen=True)
 class Probe:
     """What was found. `dialect` is what the endpoint takes of the one it was tried with."""
@@ -49,7 +53,7 @@ class Probe:
     items_read: int  # of the three it was asked for
     thinks: bool
     reports_usage: bool
-    logprobs: bool
+    logprobs: tuple[Logprobs, ...]  # those that it gives
     limits: dict[str, str]  # what its headers say of rate limits
 
     @property
@@ -71,16 +75,19 @@ async def probe(client: ChatClient, dialect: Dialect, model: str) -> Probe:
             raise UserError(f"endpoint {client.base_url}: {outcome.message}")
         dialect = weaker
     reply, raw, headers = outcome
-    wanted = {"logprobs": True, "top_logprobs": 5}
-    with_logprobs = replace(dialect, extra={**dialect.extra, **wanted})
-    logprobs = await _ask(client, with_logprobs.body(replace(request, max_tokens=1)))
+    given: list[Logprobs] = []
+    for logprobs in PARAMETERS:
+        if dialect.takes(logprobs) and await _gives(client, dialect, model, logprobs):
+            given.append(logprobs)
+        else:
+            dialect = dialect.without(logprobs, logprobs) or dialect
     return Probe(
         dialect=dialect,
         model=reply.model,
         items_read=len(_read(reply.text)),
         thinks=_thinks(reply.text, raw),
         reports_usage=reply.usage.prompt_tokens > 0,
-        logprobs=not isinstance(logprobs, Decision) and _has_logprobs(logprobs[1]),
+        logprobs=tuple(given),
         limits={k: v for k, v in headers.items() if k.startswith("x-ratelimit-limit")},
     )
 
@@ -113,6 +120,17 @@ def _thinks(text: str, raw: dict[str, Any]) -> bool:
     return bool(thoughts or "</think>" in text or details.get("reasoning_tokens"))
 
 
-def _has_logprobs(raw: dict[str, Any]) -> bool:
-    content = (_choice(raw).get("logprobs") or {}).get("content") or []
-    return bool(content and content[0].get("top_logprobs"))
+async def _gives(client: ChatClient, dialect: Dialect, model: str, logprobs: Logprobs) -> bool:
+    """Whether it answers with log probabilities. Raises UserError where it does not answer."""
+    request = ChatRequest(model, ({"role": "user", "content": _TABS},), 1, 0.0, logprobs=logprobs)
+    outcome = await _ask(client, dialect.body(request))
+    if isinstance(outcome, Decision):
+        if outcome.action in ("adapt", "fail"):
+            return False
+        raise UserError(f"endpoint {client.base_url}: {outcome.message}")
+    reply = outcome[0]
+    if not any(position.given for position in reply.positions(logprobs)):
+        return False
+    # Some tokenizers make spaces of tabs, by which simulation finds its tokens.
+    text = "".join(position.text for position in reply.prompt)
+    return logprobs != PROMPT_LOGPROBS or "\t?" in text

@@ -2,10 +2,18 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from autointerp.llm.errors import UnreadableReply, server_message
+from autointerp.llm.logprobs import (
+    PROMPT_LOGPROBS,
+    Logprobs,
+    Position,
+    prompt_positions,
+    reply_positions,
+)
 
 # No reply uses more; a server that says so would spoil the sums and overflow the tables.
 _MOST_TOKENS = 1_000_000_000
@@ -31,7 +39,8 @@ class Usage:
 class ChatReply:
     """A reply whose envelope could be read; what its text holds is the caller's business.
 
-    `usage` and `cost_usd` include unreadable replies to the same request before it.
+    `usage` and `cost_usd` include unreadable replies to the same request before it. `prompt` and
+    `tokens` have the tokens of the prompt and of the text, where they were asked for and given.
     """
 
     text: str
@@ -40,6 +49,18 @@ class ChatReply:
     usage: Usage
     model: str = ""  # as the server names it
     cost_usd: float = 0.0
+    prompt: Sequence[Position] = ()
+    tokens: Sequence[Position] = ()
+
+    def positions(self, logprobs: Logprobs) -> Sequence[Position]:
+        """Of the tokens whose alternatives were asked for."""
+        return self.prompt if logprobs == PROMPT_LOGPROBS else self.tokens
+
+    def ignores(self, logprobs: Logprobs) -> bool:
+        """Whether the endpoint has answered as if they had not been asked for."""
+        if self.refused or (logprobs != PROMPT_LOGPROBS and not self.text):
+            return False
+        return not any(position.given for position in self.positions(logprobs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +97,9 @@ def read_reply(raw: bytes) -> ChatReply:
         refused=bool(message.get("refusal")) or finish_reason == "content_filter",
         usage=_usage(envelope.get("usage")),
         model=str(envelope.get("model") or ""),
+        # Some servers put them beside the choice, some into it.
+        prompt=prompt_positions(envelope) or prompt_positions(choice),
+        tokens=reply_positions(choice),
     )
 
 

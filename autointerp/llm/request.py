@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autointerp.llm.logprobs import Logprobs
+
 PATH = "/chat/completions"
 
 
@@ -51,7 +53,8 @@ class ChatRequest:
     """`max_tokens` bounds the reply, thoughts included.
 
     `attempt` is not sent: it tells apart asking the same thing once more, after a reply that was
-    received but could not be used, from finding that reply in the journal.
+    received but could not be used, from finding that reply in the journal. `logprobs` are what the
+    reply is of no use without: it is not sent where they are not to be had.
     """
 
     model: str
@@ -60,6 +63,7 @@ class ChatRequest:
     temperature: float | None = None
     schema: ReplySchema | None = None
     attempt: int = 0
+    logprobs: Logprobs | None = None
 
 
 def request_key(endpoint: str, body: bytes, attempt: int = 0) -> str:

@@ -32,7 +32,8 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
                 if found.thinks
                 else "no",
                 "usage": "reported" if found.reports_usage else "not reported: costs are guesses",
-                "logprobs": "yes" if found.logprobs else "no",
+                "logprobs": ", ".join(found.logprobs) or "none",
+                "simulation": f"by {found.logprobs[0]}" if found.logprobs else "as JSON",
                 "rate limits": limits or "not told",
             },
         )

@@ -49,8 +49,15 @@ def bootstrap(
             for start in range(0, _DRAWS, step)
         ]
     )
+    return interval(value, draws, windows)
+
+
+def interval(value: float, draws: np.ndarray, windows: int) -> Estimate:
+    """A value with its interval from draws of windows [draws], as `bootstrap` has it."""
+    if np.isnan(value):
+        return MISSING
     defined = draws[~np.isnan(draws)]
-    if len(defined) < 0.95 * _DRAWS:
+    if windows < 2 or len(defined) < 0.95 * len(draws):
         return Estimate(value, np.nan, np.nan, windows)
     tail = expanded_tail(windows)
     low, high = np.quantile(defined, (tail, 1 - tail)).tolist()

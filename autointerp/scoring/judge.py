@@ -1,15 +1,17 @@
 """A language model as judge: one label, many items a request, what is missing asked again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from autointerp.errors import UserError
 from autointerp.labeling.prompts import Prompt
+from autointerp.llm.logprobs import NO_LOGPROBS, PROMPT_LOGPROBS, Logprobs
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest
-from autointerp.scoring.scorer import Item, Judged, Judgment, Plan, Scorer, Task
+from autointerp.scoring.scorer import Item, Judged, Judgment, Plan, Scorer, Task, TokenTask
 from autointerp.vocabulary import Vocabulary
 
 _TRIES = 2  # times an item is asked about before it counts as missing
@@ -30,7 +32,9 @@ class JudgeSettings:
 class JudgeJob:
     """Judge a plan's items by one label, the feature's own or, for the null, another's.
 
-    `enough` says, between requests, whether what was judged suffices: the rest is not asked.
+    `enough` says, between requests, whether what was judged suffices: the rest is not asked. `way`
+    is how it is asked, `weaker` what is left where the endpoint does not allow that: then all items
+    are asked about anew, so that no two ways are mixed.
     """
 
     scorer: Scorer
@@ -42,6 +46,8 @@ class JudgeJob:
     settings: JudgeSettings
     todo: tuple[int, ...]  # indices of items still to ask about
     enough: Callable[[Judged], bool] | None = None
+    way: Task | TokenTask | None = None  # the scorer's task where none is named
+    weaker: tuple[tuple[Task | TokenTask, Prompt], ...] = ()
     answers: Mapping[int, np.ndarray] = field(default_factory=dict)
     asked: Mapping[int, int] = field(default_factory=dict)  # times asked in vain, by index
     chunk: int | None = None  # items a request, where fewer than the settings allow
@@ -52,12 +58,17 @@ class JudgeJob:
     cost_usd: float = 0.0
 
     @property
-    def task(self) -> Task:
-        assert self.scorer.task is not None
-        return self.scorer.task
+    def task(self) -> Task | TokenTask:
+        task = self.way or self.scorer.task
+        assert task is not None, "a scorer that asks no endpoint"
+        return task
 
     def _now(self) -> tuple[int, ...]:
         return self.todo[: self.chunk or self.settings.items]
+
+    def logprobs(self) -> Logprobs | None:
+        """The probabilities that the reply is of no use without."""
+        return self.task.mode if isinstance(self.task, TokenTask) else None
 
     def _items(self) -> list[Item]:
         """What is asked about now; where labels are to choose from, with this one among them."""
@@ -76,14 +87,18 @@ class JudgeJob:
         return self.prompt.messages(label=self.label, windows=shown, **common)
 
     def request(self) -> ChatRequest:
-        tokens = sum(self.task.reply_tokens(self.plan.items[i]) for i in self._now())
+        task = self.task
+        tokens = sum(task.reply_tokens(self.plan.items[i]) for i in self._now())
+        # Where it is the prompt that is read, the reply is not.
+        of_prompt = task.mode == PROMPT_LOGPROBS
         return ChatRequest(
             model=self.settings.model,
             messages=tuple(self.messages()),
-            max_tokens=self.room * (_ENVELOPE_TOKENS + tokens),
+            max_tokens=1 if of_prompt else self.room * (_ENVELOPE_TOKENS + tokens),
             temperature=self.settings.temperature,
-            schema=self.task.schema,
+            schema=task.schema if isinstance(task, Task) else None,
             attempt=self.attempt,
+            logprobs=self.logprobs(),
         )
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Judged]:
@@ -95,15 +110,18 @@ class JudgeJob:
             completion_tokens=self.completion_tokens + outcome.usage.completion_tokens,
             cost_usd=self.cost_usd + outcome.cost_usd,
         )
+        if isinstance(self.task, TokenTask) and _not_given(self.task, outcome):
+            return Step(follow_ups=[job.otherwise()])
         if isinstance(outcome, CallFailure):
             if outcome.kind not in ("too_long", "content_filter", "bad_request"):
                 return Step(results=[replace(job._judged(outcome.message), unanswered=True)])
             return job._less(now, outcome.message)
         if outcome.refused:
             return job._less(now, "the model refused to answer")
-        read = self.task.read(outcome.text, self._items())
+        read = self._read(outcome, self._items())
         new = {now[place]: value for place, value in read.items()}
-        if outcome.finish_reason == "length" and not new and self.room == 1:
+        cut = outcome.finish_reason == "length" and self.task.mode != PROMPT_LOGPROBS
+        if cut and not new and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.
             return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
         asked = dict(self.asked) | {i: self.asked.get(i, 0) + 1 for i in now if i not in new}
@@ -119,6 +137,32 @@ class JudgeJob:
         if job.todo and not (self.enough is not None and self.enough(job._judged(None))):
             return Step(follow_ups=[job])
         return Step(results=[job._judged(None)])
+
+    def _read(self, reply: ChatReply, shown: Sequence[Item]) -> dict[int, np.ndarray]:
+        if isinstance(self.task, Task):
+            return self.task.read(reply.text, shown)
+        sent = self.messages()[-1]["content"]
+        return self.task.read(reply.positions(self.task.mode), sent, shown)
+
+    def otherwise(self) -> "JudgeJob":
+        """All items anew, in the next way. Raises UserError where there is none."""
+        if not self.weaker:
+            raise UserError(
+                f"the endpoint gives no {self.task.mode}: choose another --{self.scorer.name}-mode"
+            )
+        way, prompt = self.weaker[0]
+        return replace(
+            self,
+            way=way,
+            prompt=prompt,
+            weaker=self.weaker[1:],
+            todo=tuple(range(len(self.plan.items))),
+            answers={},
+            asked={},
+            chunk=None,
+            attempt=0,
+            room=1,
+        )
 
     def _less(self, now: tuple[int, ...], why: str) -> Step[Judged]:
         """Ask about fewer items at once; one that cannot be asked about by itself is missing."""
@@ -139,8 +183,11 @@ class JudgeJob:
             if i not in left
         ]
         missing = len(judgments) - len(self.answers)
+        unknown = sum(int(np.isnan(values).sum()) for values in self.answers.values())
         if error is None and missing:
             error = f"{missing} of {len(judgments)} windows without a readable judgment"
+        elif error is None and unknown:
+            error = f"{unknown} tokens without a readable judgment"
         return Judged(
             plan=self.plan,
             scorer=self.scorer.name,
@@ -150,4 +197,12 @@ class JudgeJob:
             completion_tokens=self.completion_tokens,
             cost_usd=self.cost_usd,
             error=error,
+            mode=self.task.mode,
         )
+
+
+def _not_given(task: TokenTask, outcome: ChatReply | CallFailure) -> bool:
+    """Whether the endpoint does not give the probabilities that are to be read."""
+    if isinstance(outcome, CallFailure):
+        return outcome.kind == NO_LOGPROBS
+    return outcome.ignores(task.mode)

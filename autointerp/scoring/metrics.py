@@ -60,7 +60,7 @@ def spearman(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | No
     broken at random would make it lower by chance.
     """
     truth, prediction, weights = checked_rows(truth, prediction, weights)
-    a, b = _middle_ranks(truth, weights), _middle_ranks(prediction, weights)
+    a, b = middle_ranks(truth, weights), middle_ranks(prediction, weights)
     spreads = (weights * a**2).sum(-1), (weights * b**2).sum(-1)
     flat = np.minimum(*spreads) <= _FLAT * weights.sum(-1) ** 3
     norms = np.sqrt(spreads[0]) * np.sqrt(spreads[1])
@@ -227,8 +227,8 @@ def _by_score(
     return positive, np.add.reduceat(weights * (1 - truth), starts, axis=-1)
 
 
-def _middle_ranks(values: Array, weights: Array) -> Array:
-    """Weighted middle ranks of values [n] about their mean, [..., n].
+def middle_ranks(values: Array, weights: Array) -> Array:
+    """Middle ranks of values [n] about their mean, by weights [..., n]: [..., n].
 
     A rank is the weight below plus half the weight equal; their weighted mean is half of it all.
     """

@@ -22,6 +22,7 @@ class _Part:
     estimates: dict[str, Estimate]
     counts: Counts | None
     parse_rate: float
+    mode: str | None
 
 
 class Scorebook:
@@ -45,7 +46,7 @@ class Scorebook:
         counts = scorer.counts(judged) if scorer.counts else None
         if counts is not None and self._precision is not None:
             estimates[scorer.metric] = anytime_balanced_accuracy(counts)
-        part = _Part(estimates, counts, judged.parse_rate())
+        part = _Part(estimates, counts, judged.parse_rate(), judged.mode)
         own = judged.label_of == judged.feature
         (self._parts if own else self._null_parts)[judged.scorer][judged.feature] = part
         error = judged.error if own else None
@@ -64,14 +65,19 @@ class Scorebook:
             own_values, null_values = self._with_population(scorer, parts, nulls)
             metrics = list(dict.fromkeys(m for values in own_values.values() for m in values))
             for metric in metrics:
-                own = {
-                    f: (v[metric], parts[f].parse_rate)
-                    for f, v in own_values.items()
-                    if metric in v
-                }
-                null = {f: v[metric].value for f, v in null_values.items() if metric in v}
-                for score in beside_nulls(scorer, metric, own, null):
-                    found[score.feature].append(score)
+                # Ways of asking are different measurements: a score stands beside its own kind.
+                own: dict[str | None, dict[int, tuple[Estimate, float]]] = defaultdict(dict)
+                for feature, values in own_values.items():
+                    if metric in values:
+                        part = parts[feature]
+                        own[part.mode][feature] = values[metric], part.parse_rate
+                null: dict[str | None, dict[int, float]] = defaultdict(dict)
+                for feature, values in null_values.items():
+                    if metric in values:
+                        null[nulls[feature].mode][feature] = values[metric].value
+                for mode, of_mode in own.items():
+                    for score in beside_nulls(scorer, metric, of_mode, null[mode]):
+                        found[score.feature].append(replace(score, mode=mode))
         return found
 
     def _with_population(

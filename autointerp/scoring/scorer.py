@@ -12,6 +12,7 @@ from autointerp.evidence.window import FeatureEvidence, Window, spread
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.prompts import Prompt
 from autointerp.labeling.rules import Rule
+from autointerp.llm.logprobs import Logprobs, Position
 from autointerp.llm.request import ReplySchema
 from autointerp.scoring.choices import Choices, Labels
 from autointerp.scoring.statistics import Counts, Estimate
@@ -47,7 +48,7 @@ class Judgment:
     """
 
     item: Item
-    prediction: np.ndarray | None  # float32, shape of the truth
+    prediction: np.ndarray | None  # float32, shape of the truth; NaN for tokens that have none
     probability: float | None = None
 
 
@@ -69,7 +70,8 @@ class Plan:
 class Judged:
     """All judgments of one scorer on one feature's items, by the label of `label_of`.
 
-    `unanswered` says that the judge could not be had, which another time may mend.
+    `unanswered` says that the judge could not be had, which another time may mend; `mode` by which
+    of a scorer's ways it was asked.
     """
 
     plan: Plan
@@ -81,6 +83,7 @@ class Judged:
     cost_usd: float = 0.0
     error: str | None = None
     unanswered: bool = False
+    mode: str | None = None
 
     @property
     def feature(self) -> int:
@@ -90,8 +93,11 @@ class Judged:
         return [j for j in self.judgments if j.prediction is not None]
 
     def parse_rate(self) -> float:
-        """The share of judgments that could be read; NaN where nothing was asked."""
-        return len(self.readable()) / len(self.judgments) if self.judgments else float("nan")
+        """The share of judgments, or of tokens, that could be read; NaN where nothing was asked."""
+        asked = sum(j.item.truth.size for j in self.judgments)
+        read = [j.prediction for j in self.judgments if j.prediction is not None]
+        known = int((~np.isnan(np.concatenate(read))).sum()) if read else 0
+        return known / asked if asked else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class Score:
     parse_rate: float
     p_value: float | None = None
     lift: float | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +145,29 @@ class Task:
 
     `render`: number and item → what the template shows of it. `read`: a reply and the items it is
     about → predictions by their index, those that can be read. `variables`: what the template shows
-    of a request as a whole, from its items; `render` is given these as well, by name.
+    of a request as a whole, from its items; `render` is given these as well, by name. `mode` names
+    it among a scorer's ways of asking, where there are several.
     """
 
     schema: ReplySchema
     render: Callable[..., dict[str, Any]]
     read: Callable[[str, Sequence[Item]], dict[int, np.ndarray]]
+    reply_tokens: Callable[[Item], int]
+    variables: Callable[[Sequence[Item], Vocabulary], dict[str, Any]] = lambda *_: {}
+    mode: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenTask:
+    """As `Task`, read from the probabilities of tokens: `mode` says of which.
+
+    `read`: positions, the last message that was sent, and the items. The template's name is the
+    scorer's and the mode's, with a `_` between.
+    """
+
+    mode: Logprobs
+    render: Callable[[int, Item, Vocabulary], dict[str, Any]]
+    read: Callable[[Sequence[Position], str, Sequence[Item]], dict[int, np.ndarray]]
     reply_tokens: Callable[[Item], int]
     variables: Callable[[Sequence[Item], Vocabulary], dict[str, Any]] = lambda *_: {}
 
@@ -182,7 +206,8 @@ class Scorer:
     yes-or-no answers by stratum, from which the metric follows and asking may stop early.
     `by_rule`: for a rule in place of a language model, None where a rule cannot.
     `per_token`: truths and predictions are of tokens. `chance`: what a judge that knows nothing
-    gets, the null of scorers to which another feature's label says nothing.
+    gets, the null of scorers to which another feature's label says nothing. `better`: ways to ask
+    that not every endpoint allows, the best first, each a measurement of its own.
     """
 
     name: str
@@ -196,6 +221,16 @@ class Scorer:
     per_token: bool = False
     needs_label: bool = True
     chance: float | None = None
+    better: tuple[TokenTask, ...] = ()
+
+    def templates(self) -> dict[str, Task | TokenTask]:
+        """Template → the way of asking an endpoint that it is for, the best first."""
+        ways: dict[str, Task | TokenTask] = {self.template(way.mode): way for way in self.better}
+        return ways if self.task is None else ways | {self.name: self.task}
+
+    def template(self, mode: str | None) -> str:
+        usual = None if self.task is None else self.task.mode
+        return self.name if mode in (None, usual) else f"{self.name}_{mode}"
 
 
 def activating(evidence: FeatureEvidence, n: int) -> list[Window]:

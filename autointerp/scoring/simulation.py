@@ -1,17 +1,26 @@
-"""Simulation: predict the activation on every token from the label (Bills et al. 2023)."""
+"""Simulation: predict the activation on every token from the label (Bills et al. 2023).
+
+There are three ways to ask, the first of them the paper's: expected values from the probabilities
+of a prompt in which every token's digit is unknown, all windows at once; expected values from the
+probabilities of the digits that the model writes; or a JSON list of integers. In the second and the
+third the model has its own earlier predictions before it. Scores of different ways do not compare.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from autointerp.evidence.text import token_list
+from autointerp.evidence.text import shown_tokens, token_list
 from autointerp.evidence.window import Window
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
+from autointerp.llm.logprobs import PROMPT_LOGPROBS, TOP_LOGPROBS, Position
 from autointerp.llm.request import ReplySchema, list_of
 from autointerp.llm.structured import items as replied
 from autointerp.llm.structured import number_of
+from autointerp.scoring.expectations import of_prompt, of_reply
+from autointerp.scoring.graded import graded
 from autointerp.scoring.scorer import (
     FIRES,
     Item,
@@ -21,9 +30,10 @@ from autointerp.scoring.scorer import (
     Plan,
     Scorer,
     Task,
+    TokenTask,
     activating,
 )
-from autointerp.scoring.statistics import Estimate, correlation
+from autointerp.scoring.statistics import Estimate
 from autointerp.scoring.strata import draw_uniform
 from autointerp.vocabulary import Vocabulary
 
@@ -52,16 +62,40 @@ def plan(material: Material, windows: int) -> Plan:
 
 
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
-    """Metric name → estimate, over all tokens of the windows with a readable simulation."""
-    readable = judged.readable()
-    truths = [j.item.truth for j in readable]
-    predictions = [j.prediction for j in readable if j.prediction is not None]
-    return {METRIC: correlation(truths, predictions, seed)}
+    """Metric name → estimate, over all tokens of all windows that have a readable prediction."""
+    truths, predictions = [], []
+    for judgment in judged.readable():
+        assert judgment.prediction is not None
+        known = ~np.isnan(judgment.prediction)
+        if known.any():
+            truths.append(judgment.item.truth[known])
+            predictions.append(judgment.prediction[known])
+    return graded(truths, predictions, seed)
 
 
 def _render(number: int, item: Item, vocabulary: Vocabulary) -> dict[str, Any]:
     ids = item.window.token_ids.tolist()
     return {"number": number, "length": len(ids), "tokens": token_list(ids, vocabulary)}
+
+
+def _render_lines(number: int, item: Item, vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"number": number, "tokens": shown_tokens(item.window.token_ids.tolist(), vocabulary)}
+
+
+def _lengths(items: Sequence[Item]) -> list[int]:
+    return [len(item.truth) for item in items]
+
+
+def _read_prompt(
+    positions: Sequence[Position], sent: str, items: Sequence[Item]
+) -> dict[int, np.ndarray]:
+    return of_prompt(positions, sent, _lengths(items))
+
+
+def _read_reply(
+    positions: Sequence[Position], _sent: str, items: Sequence[Item]
+) -> dict[int, np.ndarray]:
+    return of_reply(positions, _lengths(items))
 
 
 def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
@@ -100,7 +134,12 @@ SCORER = Scorer(
     metric=METRIC,
     plan=plan,
     reduce=reduce,
-    task=Task(_SCHEMA, _render, _read, lambda item: 20 + 3 * len(item.truth)),
+    task=Task(_SCHEMA, _render, _read, lambda item: 20 + 3 * len(item.truth), mode="json"),
+    better=(
+        TokenTask(PROMPT_LOGPROBS, _render_lines, _read_prompt, lambda _: 0),
+        # A number of up to two tokens, a tab, a digit and a line break.
+        TokenTask(TOP_LOGPROBS, _render_lines, _read_reply, lambda item: 10 + 5 * len(item.truth)),
+    ),
     by_rule=_by_rule,
     per_token=True,
 )

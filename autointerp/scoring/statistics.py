@@ -7,7 +7,6 @@ import numpy as np
 from scipy.special import betaincinv, ndtr, stdtrit
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
-_DRAWS = 1000
 _TAIL = 0.025
 
 
@@ -132,44 +131,3 @@ def expanded_tail(windows: int) -> float:
     expanded percentile interval: Hesterberg 2015, section 5.3).
     """
     return float(ndtr(np.sqrt(windows / (windows - 1)) * stdtrit(windows - 1, _TAIL)))
-
-
-def _moments(truth: np.ndarray, prediction: np.ndarray) -> list[float]:
-    t, p = truth.astype(np.float64), prediction.astype(np.float64)
-    return [len(t), t.sum(), p.sum(), (t * t).sum(), (p * p).sum(), (t * p).sum()]
-
-
-def _correlations(moments: np.ndarray) -> np.ndarray:
-    """Pearson correlations from moments [draws, 6]; NaN where a side does not vary."""
-    n, t, p, tt, pp, tp = moments.T
-    spread_t, spread_p = n * tt - t * t, n * pp - p * p
-    varies = (spread_t > 1e-9 * n * tt) & (spread_p > 1e-9 * n * pp)
-    scale = np.sqrt(np.where(varies, spread_t * spread_p, 1.0))
-    return np.where(varies, (n * tp - t * p) / scale, np.nan)
-
-
-def correlation(truths: list[np.ndarray], predictions: list[np.ndarray], seed: int) -> Estimate:
-    """Pearson correlation over all tokens of all windows (Bills et al. 2023).
-
-    truths, predictions: one array [length] a window. Predicting the same value everywhere says
-    nothing of where the feature fires and scores 0. The interval is a bootstrap over windows, since
-    tokens of one window are not independent; from one window there is none. Missing where the truth
-    is constant.
-    """
-    if not truths:
-        return MISSING
-    moments = np.array([_moments(t, p) for t, p in zip(truths, predictions, strict=True)])
-    total = moments.sum(0, keepdims=True)
-    n, t, tt = total[0, 0], total[0, 1], total[0, 3]
-    if n * tt - t * t <= 1e-9 * n * tt:
-        return MISSING
-    value = float(np.nan_to_num(_correlations(total), nan=0.0)[0])
-    rng = np.random.default_rng(seed)
-    windows = len(truths)
-    if windows == 1:
-        return Estimate(value, float("nan"), float("nan"), 1)
-    weights = rng.multinomial(windows, np.full(windows, 1 / windows), size=_DRAWS)
-    draws = np.nan_to_num(_correlations(weights @ moments), nan=0.0)
-    tail = expanded_tail(windows)
-    low, high = np.quantile(draws, (tail, 1 - tail))
-    return Estimate(value, min(float(low), value), max(float(high), value), windows)

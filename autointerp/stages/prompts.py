@@ -11,15 +11,18 @@ from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.plain_text import line_for_person, one_line
 from autointerp.scoring import SCORERS, concept_texts, has_template
 from autointerp.scoring.local import shown
+from autointerp.scoring.scorer import Task
 from autointerp.stages import fade, label, score
 from autointerp.tables.write import read_drafts
 
+_ASKED = {name: task for s in SCORERS.values() for name, task in s.templates().items()}
 _SCHEMAS = {
     label.NAME: REPLY,
-    **{n: s.task and s.task.schema for n, s in SCORERS.items() if has_template(s)},
+    **{name: task.schema if isinstance(task, Task) else None for name, task in _ASKED.items()},
+    **{name: None for name, s in SCORERS.items() if s.task is None and has_template(s)},
     concept_texts.TASK: concept_texts.SCHEMA,
 }
-# Task → the keys of the JSON object that its replies are; none where there are no replies.
+# Task → the keys of the JSON object that its replies are; none where they are no JSON.
 TEMPLATES = {
     task: tuple(schema.schema["properties"] if schema else ()) for task, schema in _SCHEMAS.items()
 }

@@ -1,5 +1,6 @@
 """score: labels + unseen windows → predictions.parquet, scores.parquet and the label table."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -31,6 +32,8 @@ from autointerp.scoring.scorer import (
     Plan,
     Score,
     Scorer,
+    Task,
+    TokenTask,
 )
 from autointerp.scoring.sequential import anytime_balanced_accuracy
 from autointerp.scoring.strata import strata_of
@@ -105,12 +108,24 @@ def templates(job: Job) -> list[str]:
     config = job.config
     judged_here = (name for name in local.names(config) if has_template(SCORERS[name]))
     texts = [TEXTS] if fade.asks(job) else []
-    return [*(chat_scorers(config) if config.uses_model() else []), *texts, *judged_here]
+    return [*(_chat_templates(config) if config.uses_model() else []), *texts, *judged_here]
 
 
 def _prompts(job: Job) -> dict[str, Prompt]:
     folder = Path(job.config.prompts)
     return {name: load_prompt(name, folder) for name in templates(job)}
+
+
+def _ways(config: RunConfig, scorer: Scorer) -> list[str]:
+    """The templates of the ways in which the scorer may ask, the best first."""
+    if not scorer.better:
+        return [scorer.name]
+    mode = getattr(config, f"{scorer.name}_mode")
+    return list(scorer.templates()) if mode == "auto" else [scorer.template(mode)]
+
+
+def _chat_templates(config: RunConfig) -> list[str]:
+    return [name for scorer in chat_scorers(config) for name in _ways(config, SCORERS[scorer])]
 
 
 def _inputs(job: Job, drafts: list[Draft]) -> str:
@@ -121,7 +136,7 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
         judge = {
             "judge": model.identity(config),
             "version": lexical.VERSION if any(d.rule for d in drafts) else None,
-            "prompts": {name: hashes[name] for name in chat_scorers(config)},
+            "prompts": {name: hashes[name] for name in _chat_templates(config)},
             "items": config.judge_items,
             "precision": config.precision,
         }
@@ -381,21 +396,28 @@ def judge_jobs(
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
     to_come = [Draft(f, "pending", "", PLACEHOLDER_LABEL) for f in labeled if f not in drafts]
     labels = Labels(inputs.labeled([*drafts.values(), *to_come]))
-    asked = [name for name in prompts if name in SCORERS and SCORERS[name].task]
-    for scorer, plan in inputs.plans(labeled, asked, labels):
+    ways: dict[str, list[tuple[Task | TokenTask, Prompt]]] = defaultdict(list)
+    for scorer in SCORERS.values():
+        for template, task in scorer.templates().items():
+            if template in prompts:
+                ways[scorer.name].append((task, prompts[template]))
+    for scorer, plan in inputs.plans(labeled, ways, labels):
         if _is_ruled(scorer, drafts.get(plan.feature)):
             continue
+        (way, prompt), *weaker = ways[scorer.name]
         for label_of in _labels_for(scorer, plan.feature, nulls):
             yield JudgeJob(
                 scorer=scorer,
                 plan=plan,
                 label_of=label_of,
                 label=label_shown(drafts, label_of),
-                prompt=prompts[scorer.name],
+                prompt=prompt,
                 vocabulary=inputs.vocabulary,
                 settings=settings,
                 todo=tuple(range(len(plan.items))),
                 enough=_enough(scorer, config.precision),
+                way=way,
+                weaker=tuple(weaker),
             )
 
 
@@ -427,7 +449,10 @@ def estimate(job: Job) -> Estimate:
         drawn = _null_sample(job, labeled) if len(labeled) > 1 else set()
         nulls = dict.fromkeys(drawn, -1)
     prompts = _prompts(job)
+    endpoint = model.dialect(job.config)
     for request in judge_jobs(inputs, drafts, labeled, nulls, prompts):
+        while request.weaker and not endpoint.takes(request.logprobs()):
+            request = request.otherwise()
         total.add_judging(request)
     if fade.asks(job):
         words = {feature: label_shown(drafts, feature) for feature in labeled}

@@ -22,7 +22,9 @@ def _estimate(name: str) -> list[tuple[str, pa.DataType]]:
 def _scorer(name: str, metric: str) -> list[tuple[str, pa.DataType]]:
     numbers = [metric, "ci_low", "ci_high", "null", "lift", "p_value", "parse_rate"]
     columns = [(f"{name}_{number}", pa.float32()) for number in numbers]
-    return [*columns, (f"{name}_n", pa.int32())]
+    # Which of its ways of asking was used: each is a measurement of its own.
+    mode = [(f"{name}_mode", pa.string())] if SCORERS[name].better else []
+    return [*columns, (f"{name}_n", pa.int32()), *mode]
 
 
 # Metrics of a scorer beside its main one.
@@ -77,6 +79,7 @@ SCORES = pa.schema(
         ("feature", pa.int32()),
         ("scorer", pa.string()),
         ("metric", pa.string()),
+        ("mode", pa.string()),
         ("value", pa.float32()),
         ("ci_low", pa.float32()),
         ("ci_high", pa.float32()),
@@ -91,9 +94,10 @@ SCORES = pa.schema(
     metadata={"schema_version": SCHEMA_VERSION},
 )
 
-# Answers to questions fill truth and prediction, simulation token_truth and token_prediction. Of
-# embedding the prediction is the cosine, of surprisal the difference of mean log-probabilities, in
-# nats a token; neither is a probability, which stays null.
+# Answers to questions fill truth and prediction, simulation token_truth and token_prediction, in
+# which a token that could not be read is null. Of embedding the prediction is the cosine, of
+# surprisal the difference of mean log-probabilities, in nats a token; neither is a probability,
+# which stays null.
 PREDICTIONS = pa.schema(
     [
         ("coder", pa.string()),
@@ -104,6 +108,7 @@ PREDICTIONS = pa.schema(
         ("quantile", pa.float32()),  # of the window's peak among the feature's firings
         ("marks", pa.list_(pa.int16())),  # places of the tokens that were shown marked
         ("label_of", pa.int32()),
+        ("mode", pa.string()),
         ("truth", pa.float32()),
         ("prediction", pa.float32()),
         ("token_truth", pa.list_(pa.float32())),

@@ -75,6 +75,13 @@ def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
+def _nullable(values: np.ndarray | None) -> Any:
+    """The values with null in the place of NaN."""
+    if values is None or not np.isnan(values).any():
+        return values
+    return [_number(value) for value in values.tolist()]
+
+
 def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
     columns: dict[str, Any] = {"flags": []}
     for score in scores:
@@ -89,6 +96,7 @@ def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
                 f"{score.scorer}_p_value": _number(score.p_value),
                 f"{score.scorer}_parse_rate": _number(score.parse_rate),
                 f"{score.scorer}_n": estimate.n,
+                f"{score.scorer}_mode": score.mode,
             }
             if score.parse_rate < _PARSED:
                 columns["flags"].append(f"{score.scorer}_parse_rate")
@@ -161,6 +169,7 @@ def write_scores(
             "feature": score.feature,
             "scorer": score.scorer,
             "metric": score.metric,
+            "mode": score.mode,
             "value": _number(score.estimate.value),
             "ci_low": _number(score.estimate.ci_low),
             "ci_high": _number(score.estimate.ci_high),
@@ -170,7 +179,9 @@ def write_scores(
             "n": score.estimate.n,
             "parse_rate": _number(score.parse_rate),
             "judge": (judge := judge_of(score)),
-            "prompt_hash": None if judge == LEXICAL else prompt_hashes.get(score.scorer),
+            "prompt_hash": None
+            if judge == LEXICAL
+            else prompt_hashes.get(SCORERS[score.scorer].template(score.mode)),
         }
         for score in scores
     ]
@@ -199,12 +210,13 @@ class PredictionWriter:
                 "quantile": window.quantile,
                 "marks": None if marks is None else np.flatnonzero(marks),
                 "label_of": judged.label_of,
+                "mode": judged.mode,
                 "probability": j.probability,
                 "parsed": j.prediction is not None,
             }
             if per_token:
                 row["token_truth"] = j.item.truth
-                row["token_prediction"] = j.prediction
+                row["token_prediction"] = _nullable(j.prediction)
             else:
                 row["truth"] = float(j.item.truth[0])
                 row["prediction"] = None if j.prediction is None else float(j.prediction[0])

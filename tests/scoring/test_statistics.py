@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from autointerp.scoring.graded import graded
 from autointerp.scoring.population import learned_prior, population
 from autointerp.scoring.sequential import anytime_balanced_accuracy
-from autointerp.scoring.statistics import Counts, balanced_accuracy, correlation, wilson
+from autointerp.scoring.statistics import Counts, balanced_accuracy, wilson
 
 
 def test_wilson_matches_published_values():
@@ -237,7 +238,7 @@ windows = st.lists(
 @given(windows)
 def test_correlation_equals_numpy_over_all_tokens(pairs):
     truths, predictions = [list(side) for side in zip(*pairs, strict=True)]
-    estimate = correlation(truths, predictions, 0)
+    estimate = graded(truths, predictions, 0)["correlation"]
     t, p = np.concatenate(truths).astype(float), np.concatenate(predictions).astype(float)
     if t.std() < 1e-3:
         return
@@ -252,6 +253,6 @@ def test_correlation_equals_numpy_over_all_tokens(pairs):
 def test_a_constant_prediction_scores_zero_and_a_constant_truth_is_missing():
     varied = [np.arange(4, dtype=np.float32)]
     constant = [np.full(4, 3, dtype=np.float32)]
-    assert correlation(varied, constant, 0).value == 0
-    assert np.isnan(correlation(constant, varied, 0).value)
-    assert np.isnan(correlation([], [], 0).value)
+    assert graded(varied, constant, 0)["correlation"].value == 0
+    assert np.isnan(graded(constant, varied, 0)["correlation"].value)
+    assert np.isnan(graded([], [], 0)["correlation"].value)
