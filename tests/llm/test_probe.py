@@ -46,8 +46,10 @@ def test_what_an_endpoint_takes_is_found_out():
         "json_schema",
         "max_tokens",
         "temperature",
+        "prompt_logprobs",
+        "top_logprobs",
     )
-    assert (found.thinks, found.reports_usage, found.logprobs) == (False, True, False)
+    assert (found.thinks, found.reports_usage, found.logprobs) == (False, True, ())
 
 
 def test_thoughts_and_logprobs_are_seen():
@@ -56,7 +58,7 @@ def test_thoughts_and_logprobs_are_seen():
     body = {"model": "m-2026", "choices": [{"message": message, "logprobs": logprobs}]}
     with FakeServer(str, faults=lambda *_: Fault("raw", body=body)) as server:
         found = find_out(server, Dialect())
-    assert (found.thinks, found.reports_usage, found.logprobs) == (True, False, True)
+    assert (found.thinks, found.reports_usage, found.logprobs) == (True, False, ("top_logprobs",))
     assert found.model == "m-2026"
 
 
