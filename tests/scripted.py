@@ -99,7 +99,7 @@ def asks_for_labels(request: dict[str, Any]) -> bool:
 def answer(request: dict[str, Any]) -> str:
     if asks_for_labels(request):
         return json.dumps({"labels": [label(n, f) for n, f in enumerate(asked(request), 1)]})
-    system, user = (m["content"] for m in request["messages"])
+    system, user = (m["content"] for m in request["messages"][:2])
     if '"intruder"' in system:
         return json.dumps({"sets": [intruder(n, t) for n, t in _sets(user)]})
     if '"A": [' in system:

@@ -185,7 +185,7 @@ def test_labels_are_cleaned_and_bounded(name):
 
 def hostile_answer(request):
     """Labels from the corpus; judgments right for half of the windows, with an echo after them."""
-    system, user = (m["content"] for m in request["messages"])
+    system, user = (m["content"] for m in request["messages"][:2])
     if '"labels"' not in system:
         return scripted.answer(request) + "\n" + HOSTILE["answers"]
     start = sum(map(ord, user)) % len(EVERYTHING)
