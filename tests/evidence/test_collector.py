@@ -129,8 +129,9 @@ def test_the_sample_of_the_corpus_equals_brute_force(seed, contexts, length, win
     assert found.context.tolist() == chosen
     for i, context in enumerate(chosen):
         valid = np.flatnonzero(tokens[context] >= 0)
-        room = max(valid[-1] + 1 - valid[0] - window + 1, 1)
-        start = valid[0] + oracle.hashed(seed ^ 0x57A, context) % room
+        low, high = valid[0], valid[-1] + 1
+        token = low + oracle.hashed(seed ^ 0x57A, context) % (high - low)
+        start = max(min(token, high - window), low)
         start = min(max(start, 0), length - window)
         assert found.start[i] == start
         assert found.token_ids[i].tolist() == tokens[context, start : start + window].tolist()
@@ -255,7 +256,8 @@ def test_window_density_is_the_share_of_drawn_windows_that_fire():
     for feature in range(3):
         fires = 0
         for context in range(50):
-            start = oracle.hashed(11 ^ 0x57A, context) % 5
+            token = oracle.hashed(11 ^ 0x57A, context) % 8
+            start = max(min(token - 2, 4), 0)
             fires += bool((values[context, start : start + 4, feature] > 0).any())
         assert float(collector.window_density()[feature]) == pytest.approx(fires / 50)
 

@@ -195,7 +195,7 @@ def test_anytime_intervals_cover_at_every_look(hit_rate, alarm_rates):
     rng = np.random.default_rng(4)
     truth = (hit_rate + 1 - sum(SHARES[s] * alarm_rates[s] for s in SHARES)) / 2
     missed = fixed_missed = 0
-    runs = 300
+    runs = 120
     for _ in range(runs):
         growing = counts(0.05, SHARES)
         outside = fixed_outside = False
