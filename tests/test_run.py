@@ -455,7 +455,7 @@ def test_labeling_again_in_vain_leaves_the_scores(planted, tmp_path, cli):
     word = planted.words[0][0]
 
     def answer(request):
-        system, user = (message["content"] for message in request["messages"])
+        system, user = (m["content"] for m in request["messages"][:2])
         of_first = '"labels"' in system and f"<<{word}>>" in user.replace("<< ", "<<")
         return "no JSON" if of_first else scripted.answer(request)
 
