@@ -12,7 +12,7 @@ from tests.fake_server import FakeServer
 from tests.planted import WORDS
 
 RANDOM = ["--control", "random-coder"]
-DEMO = ["--subject", "demo", "--text", "demo", "--coder", "demo", "--tokens", "24_576"]
+DEMO = ["--subject", "demo", "--text", "demo", "--coder", "demo", "--tokens", "16_384"]
 
 
 def words(printed):
@@ -21,7 +21,7 @@ def words(printed):
 
 def test_real_features_score_above_random_ones(cli, tmp_path):
     real, control = tmp_path / "real", tmp_path / "control"
-    chosen = [*DEMO, "--features", "random:60", "--scorers", "detection"]
+    chosen = [*DEMO, "--features", "random:40", "--scorers", "detection"]
     assert cli("run", *chosen, "--out", str(real))[0] == 0
     code, _, said = cli("run", *chosen, *RANDOM, "--out", str(control))
     assert code == 0, said

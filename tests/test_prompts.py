@@ -116,7 +116,8 @@ def test_runs_keep_their_templates_and_an_edit_redoes_only_what_depends_on_it(
         assert cli("run", *flags)[0] == 0
         for run, where in ((one, tmp_path), (two, folder)):
             record = json.loads((run / "run.json").read_text())["prompts"]
-            assert list(record) == ["label", "detection", "simulation"]
+            ways = ["simulation_prompt_logprobs", "simulation_top_logprobs", "simulation"]
+            assert list(record) == ["label", "detection", *ways]
             for task, digest in record.items():
                 kept = (run / "prompts" / f"{task}-{digest[:12]}.jinja").read_bytes()
                 assert hashlib.sha256(kept).hexdigest() == digest

@@ -63,7 +63,7 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
         labels = {f: score.label_shown(drafts, f) for f in asked}
         for texts in fade.text_jobs(job, labels, prompts[task]):
             yield texts.messages()
-    elif SCORERS[task].task is None:
+    elif task in SCORERS and SCORERS[task].task is None:
         yield from _read_here(inputs, drafts, asked, prompts[task])
     for request in score.judge_jobs(inputs, drafts, asked, {}, prompts):
         if request.plan.items:

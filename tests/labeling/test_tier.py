@@ -193,7 +193,7 @@ def test_as_many_windows_are_kept_as_the_bound_needs():
 def test_a_rule_judges_its_own_label_and_the_model_those_it_made(cli, flags, tmp_path):
     out = tmp_path / "out"
     with FakeServer(scripted.answer) as server:
-        assert cli("run", *flags(server))[0] == 0
+        assert cli("run", *flags(server), "--simulation-mode", "json")[0] == 0
         judged = [r for r in server.requests if '"labels"' not in r["messages"][0]["content"]]
         # Two scorers, for each feature its own label and that of another one.
         assert len(judged) == 2 * 2 * len(HIDDEN)
