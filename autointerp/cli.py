@@ -396,6 +396,22 @@ def export(
     print(line_for_person(written))
 
 
+@app.command("import")
+def import_(
+    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="neuronpedia or delphi.")],
+    path: Annotated[Path, typer.Argument(help="The file or folder with the explanations.")],
+    run: RunOption = None,
+    only: Annotated[
+        str | None, typer.Option(help="Whose labels, where there are several labelers'.")
+    ] = None,
+) -> None:
+    """Take another tool's labels into a run with evidence and no labels, for `score` to score."""
+    from autointerp.runs import find_run
+    from autointerp.stages.import_labels import import_labels
+
+    import_labels(find_run(run), format_name, path, only)
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
