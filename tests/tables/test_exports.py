@@ -122,6 +122,7 @@ def done(planted, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("exports") / "run"
     with FakeServer(scripted.answer) as server:
         model = ["--model", "test-model", "--base-url", server.url]
+        model += ["--scorers", "detection,simulation,fuzzing"]
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("OPENAI_API_KEY", "k")
             code, _, said = run_command("run", *model, *planted.flags(out))
@@ -350,7 +351,11 @@ def test_delphi(done, tmp_path):
     # The planted cache says that its hook is "none".
     told = {f.name: json.loads(f.read_text()) for f in (out / "explanations").iterdir()}
     assert told == {f"none_latent{i}.txt": text for i, text in labels["label"].items()}
-    assert [p.name for p in (out / "scores").iterdir()] == ["detection"]
+    assert sorted(p.name for p in (out / "scores").iterdir()) == ["detection", "fuzz"]
+    for file in (out / "scores" / "fuzz").iterdir():
+        judged = json.loads(file.read_text())
+        assert all(sorted(j) == FIELDS["delphi"]["ClassifierOutput"] for j in judged)
+        assert {j["activating"] for j in judged} == {True, False}
     for file in (out / "scores" / "detection").iterdir():
         judged = json.loads(file.read_text())
         assert all(sorted(j) == FIELDS["delphi"]["ClassifierOutput"] for j in judged)

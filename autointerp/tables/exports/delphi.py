@@ -46,7 +46,7 @@ def _judged(source: Source, record: Record, scorer: str) -> list[dict[str, Any]]
             {
                 "str_tokens": tokens_of(window, source.vocabulary),
                 "activations": numbers(window.activations),
-                "distance": _decile(judged["quantile"]),
+                "distance": _decile(judged["quantile"] if fires else None),
                 "activating": fires,
                 "prediction": yes,
                 "probability": number(judged["probability"]),
