@@ -354,6 +354,64 @@ def compare(
     print_comparison(find_run(a), find_run(b), metric, top, Console())
 
 
+@app.command()
+def export(
+    format_name: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="neuronpedia, neuronpedia-upload, saedashboard, openai, delphi, jsonl or csv.",
+        ),
+    ],
+    run: RunOption = None,
+    features: Annotated[
+        str, typer.Option(help="Which: all, 0-99,512, @ids.txt, random:9.")
+    ] = "all",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to (default: exports/ in the run's directory).")
+    ] = None,
+    model_id: Annotated[
+        str | None, typer.Option(help="What Neuronpedia calls the subject model.")
+    ] = None,
+    source_id: Annotated[
+        str | None, typer.Option(help="And the coder: LAYER-NAME, such as 6-res-jb.")
+    ] = None,
+    creator_id: Annotated[
+        str, typer.Option(help="The id of the user there to whom rows belong.")
+    ] = "autointerp",
+) -> None:
+    """Write labels, scores and evidence in another tool's format."""
+    from autointerp.runs import find_run
+    from autointerp.tables.exports import export as write
+
+    written = write(
+        find_run(run),
+        format_name,
+        features,
+        out,
+        model=model_id,
+        source_id=source_id,
+        creator=creator_id,
+    )
+    print(line_for_person(written))
+
+
+@app.command("import")
+def import_(
+    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="neuronpedia or delphi.")],
+    path: Annotated[Path, typer.Argument(help="The file or folder with the explanations.")],
+    run: RunOption = None,
+    only: Annotated[
+        str | None, typer.Option(help="Whose labels, where there are several labelers'.")
+    ] = None,
+) -> None:
+    """Take another tool's labels into a run with evidence and no labels, for `score` to score."""
+    from autointerp.runs import find_run
+    from autointerp.stages.import_labels import import_labels
+
+    import_labels(find_run(run), format_name, path, only)
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -1,8 +1,10 @@
 """Files that are either whole or not there."""
 
+import gzip
 import json
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +34,36 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes it when the block ends well.
+
+    `path` must not be there yet. When the block raises, nothing is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.sync()  # at once: there may be a million small files
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def gzip_lines(path: Path) -> Iterator[Callable[[str], None]]:
+    """Write lines to a gzip file that is the same for the same lines: no name or time in it."""
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
+    ):
+
+        def write(line: str) -> None:
+            packed.write(line.encode() + b"\n")
+
+        yield write
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

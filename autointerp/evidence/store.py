@@ -344,14 +344,19 @@ class EvidenceStore:
                 f"feature {missing[0]} was not collected in this run (its features: "
                 f"{self.features[0]} to {self.features[-1]})"
             )
+        for feature, windows in self.windows(wanted):
+            yield self._evidence(statistics[feature], windows)
+
+    def windows(self, features: Sequence[int]) -> Iterator[tuple[int, list[Window]]]:
+        """Of ascending features each one's windows; nothing else is read."""
         groups = range(self._windows.metadata.num_row_groups)
         read = -1  # the last group that was read
         held = WINDOWS_SCHEMA.empty_table()
-        for feature in wanted:
+        for feature in features:
             group = bisect_left(groups, feature, key=lambda g: self._bounds(g)[1])
             if group in groups and group != read and self._bounds(group)[0] <= feature:
                 held, read = self._windows.read_row_group(group).combine_chunks(), group
-            yield self._evidence(statistics[feature], _windows_of(held, feature))
+            yield feature, _windows_of(held, feature)
 
     def _evidence(self, row: dict[str, Any], windows: list[Window]) -> FeatureEvidence:
         return FeatureEvidence(

@@ -240,6 +240,7 @@ def run(job: Job) -> None:
         details["corpus"] = corpus_summary(files.features)
         details["hashes"] = hashes
         details["control"] = control
+        details["hook"] = hook_of(source) or (job.coder.hook if job.coder else None)
         details["validate_windows"] = _validate_windows(config)
         details["evidence"] = fingerprint(inputs=inputs, features=job.features)
     for left in _checkpoints(files):

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.job import Job
@@ -114,6 +115,11 @@ def run(job: Job) -> None:
     if is_done(job):
         say(f"label: done already, {job.run.labels}")
         return
+    if imported := job.run.stage(NAME).get("imported"):
+        raise UserError(
+            f"the labels in {job.run.path} were imported from {imported['from']}: score them with "
+            "`autointerp score`; to label its features anew, name another --out"
+        )
     store = EvidenceStore(job.run.windows, job.run.features)
     vocabulary = Vocabulary.load(job.run.vocabulary)
     if job.config.uses_model():

@@ -1,0 +1,73 @@
+"""Export formats. Each writes what a Source has into an empty folder, or into one file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autointerp.errors import UserError
+from autointerp.files import atomic_path, new_folder
+from autointerp.progress import say
+from autointerp.runs import Run
+from autointerp.tables.exports import (
+    delphi,
+    flat,
+    neuronpedia,
+    neuronpedia_upload,
+    openai,
+    saedashboard,
+)
+from autointerp.tables.exports.source import Source
+
+
+@dataclass(frozen=True)
+class Format:
+    """`file` is the name of the one file it writes, None for a folder."""
+
+    write: Callable[[Source, Path], None]
+    file: str | None = None
+
+
+FORMATS = {
+    "neuronpedia": Format(neuronpedia.write),
+    "neuronpedia-upload": Format(neuronpedia_upload.write),
+    "saedashboard": Format(saedashboard.write),
+    "openai": Format(openai.write),
+    "delphi": Format(delphi.write),
+    "jsonl": Format(flat.write_jsonl, "labels.jsonl"),
+    "csv": Format(flat.write_csv, "labels.csv"),
+}
+
+
+def export(
+    run: Run,
+    format_name: str,
+    features: str = "all",
+    out: Path | None = None,
+    *,
+    model: str | None = None,
+    source_id: str | None = None,
+    creator: str = "autointerp",
+) -> Path:
+    """Write the run's features in another tool's format; returns where. Raises UserError.
+
+    What is written is whole or not there: a folder appears when all its files are in it.
+    """
+    if format_name not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise UserError(f"there is no export format {format_name!r}; there are {known}")
+    chosen = FORMATS[format_name]
+    if out is None:
+        out = run.path / "exports" / (chosen.file or format_name)
+    if out.exists():
+        raise UserError(f"{out} is there already: remove it, or name another --out")
+    source = Source(run, features, model, source_id, creator)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with (atomic_path if chosen.file else new_folder)(out) as temporary:
+            chosen.write(source, temporary)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+    for reason, count in source.left_out.items():
+        if count:
+            say(f"export: left out {count:,} {reason}")
+    return out
