@@ -16,7 +16,7 @@ from autointerp.labeling.prompt_check import stray_files
 from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
 from autointerp.scoring import detection
-from autointerp.stages import capture, collect, label, local, model, score, source
+from autointerp.stages import capture, collect, judging, label, local, model, score, source
 from autointerp.stages.prompts import TEMPLATES
 
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
@@ -40,7 +40,7 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     if {capture.NAME, collect.NAME} & set(stages):
         source.check(job)
     job.device()
-    asked = {score.NAME: score.templates(job)}
+    asked = {score.NAME: judging.templates(job)}
     if score.NAME in stages:
         local.check(job.config)
     if job.config.uses_model():
@@ -76,7 +76,7 @@ def _check_control(job: Job) -> None:
 
 def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:
     """Whether the stages that ask a model are done, as far as can be told before running."""
-    if not score.chat_scorers(job.config):
+    if not judging.chat_scorers(job.config):
         stages = tuple(name for name in stages if name != score.NAME)
     if not set(stages) & {label.NAME, score.NAME}:
         return True

@@ -12,7 +12,7 @@ from autointerp.plain_text import line_for_person, one_line
 from autointerp.scoring import SCORERS, concept_texts, has_template
 from autointerp.scoring.local import shown
 from autointerp.scoring.scorer import Task
-from autointerp.stages import fade, label, score
+from autointerp.stages import fade, judging, label
 from autointerp.tables.write import read_drafts
 
 _ASKED = {name: task for s in SCORERS.values() for name, task in s.templates().items()}
@@ -46,7 +46,7 @@ def show(job: Job, task: str) -> str:
 
 def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
     """What a judge is sent for each feature's own label, then whom nothing is sent for."""
-    inputs = score.Inputs(job)
+    inputs = judging.Inputs(job)
     prompts = {task: load_prompt(task, Path(job.config.prompts))}
     read = read_drafts(job.run.drafts) if job.run.drafts.is_file() else []
     drafts = {draft.feature: draft for draft in read}
@@ -60,28 +60,28 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
         else:
             asked.append(feature)
     if task == concept_texts.TASK:
-        labels = {f: score.label_shown(drafts, f) for f in asked}
+        labels = {f: judging.label_shown(drafts, f) for f in asked}
         for texts in fade.text_jobs(job, labels, prompts[task]):
             yield texts.messages()
     elif task in SCORERS and SCORERS[task].task is None:
         yield from _read_here(inputs, drafts, asked, prompts[task])
-    for request in score.judge_jobs(inputs, drafts, asked, {}, prompts):
+    for request in judging.judge_jobs(inputs, drafts, asked, {}, prompts):
         if request.plan.items:
             yield request.messages()
         else:
-            skipped.append(f"(feature {request.plan.feature} is not judged: {score.NOTHING})")
+            skipped.append(f"(feature {request.plan.feature} is not judged: {judging.NOTHING})")
     yield from skipped
 
 
 def _read_here(
-    inputs: score.Inputs, drafts: Mapping[int, Draft], features: list[int], prompt: Prompt
+    inputs: judging.Inputs, drafts: Mapping[int, Draft], features: list[int], prompt: Prompt
 ) -> Iterator[list[dict[str, str]]]:
     """What a model on this machine reads: the template's blocks, then each window in its turn.
 
     Windows are shown on one line, as a terminal can take them; the model reads their line breaks.
     """
     for _, plan in inputs.plans(features, [prompt.task]):
-        label = score.label_shown(drafts, plan.feature)
+        label = judging.label_shown(drafts, plan.feature)
         texts = (one_line(shown(item.window)) for item in plan.items)
         windows = [{"role": "window", "content": text} for text in texts]
         yield prompt.messages(label=label) + windows

@@ -1,45 +1,41 @@
 """score: labels + unseen windows → predictions.parquet, scores.parquet and the label table."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
-from autointerp.config import RunConfig
 from autointerp.errors import UserError
-from autointerp.evidence.corpus import Corpus
-from autointerp.evidence.store import EvidenceStore
 from autointerp.files import atomic_path
 from autointerp.job import Job
 from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft
-from autointerp.labeling.prompts import Prompt, keep, load_prompt
-from autointerp.labeling.rules import Rule
+from autointerp.labeling.prompts import Prompt, keep
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
-from autointerp.scoring import SCORERS, has_template
-from autointerp.scoring.choices import Labels
-from autointerp.scoring.concept_texts import TASK as TEXTS
-from autointerp.scoring.judge import JudgeJob, JudgeSettings
-from autointerp.scoring.null import Labeled, null_partners, null_sample
+from autointerp.scoring import SCORERS
+from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorebook import Scorebook
 from autointerp.scoring.scorer import (
     Judged,
-    Judgment,
-    LocalJudge,
-    Material,
-    Plan,
     Score,
-    Scorer,
-    Task,
-    TokenTask,
 )
-from autointerp.scoring.sequential import anytime_balanced_accuracy
-from autointerp.scoring.strata import strata_of
 from autointerp.stages import fade, label, local, model
 from autointerp.stages.collect import evidence_identity
-from autointerp.stages.estimate import PLACEHOLDER_LABEL, Estimate, labeling_tokenizer
+from autointerp.stages.estimate import Estimate, labeling_tokenizer
+from autointerp.stages.judging import (
+    Inputs,
+    chat_scorers,
+    chat_templates,
+    draw_nulls,
+    is_ruled,
+    judge_by_rules,
+    judge_here,
+    judge_jobs,
+    judged_by,
+    label_shown,
+    load_prompts,
+    null_sample_of,
+    windows_of,
+)
 from autointerp.stages.label import LEXICAL, labeler_name
 from autointerp.tables.write import (
     PredictionWriter,
@@ -47,96 +43,19 @@ from autointerp.tables.write import (
     write_labels,
     write_scores,
 )
-from autointerp.vocabulary import Vocabulary
 
 NAME = "score"
-_FEWEST_NULLS = 50  # features with a null, so that the nulls together say something
-NOTHING = "there are too few windows, or other labels, to judge it by"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What is read to score a run."""
-
-    job: Job
-
-    @cached_property
-    def store(self) -> EvidenceStore:
-        return EvidenceStore(self.job.run.windows, self.job.run.features)
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return Corpus.read(self.job.run.corpus)
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary.load(self.job.run.vocabulary)
-
-    def labeled(self, drafts: Iterable[Draft]) -> list[Labeled]:
-        """The features that have a label."""
-        seen = self.store.statistics
-        return [
-            Labeled(d.feature, d.label, seen[d.feature]["n_active"], d.rule)
-            for d in drafts
-            if d.label is not None
-        ]
-
-    def plans(
-        self, features: list[int], scorers: Iterable[str], labels: Labels | None = None
-    ) -> Iterator[tuple[Scorer, Plan]]:
-        """What the scorers ask of every feature."""
-        for evidence in self.store.read(features):
-            strata = strata_of(self.corpus, evidence)
-            seed, special = self.job.config.seed, self.vocabulary.special_ids
-            material = Material(evidence, self.corpus, strata, seed, special, labels or Labels())
-            for name in scorers:
-                yield SCORERS[name], SCORERS[name].plan(material, _windows(self.job, name))
-
-
-def _windows(job: Job, scorer: str) -> int:
-    number: int = getattr(job.config, f"{scorer}_windows")
-    return number
-
-
-def chat_scorers(config: RunConfig) -> list[str]:
-    """The scorers that ask a model's endpoint; without one, rules judge in its place."""
-    return [name for name in config.scorer_names() if SCORERS[name].task]
-
-
-def templates(job: Job) -> list[str]:
-    """The tasks for which a judge is given a template."""
-    config = job.config
-    judged_here = (name for name in local.names(config) if has_template(SCORERS[name]))
-    texts = [TEXTS] if fade.asks(job) else []
-    return [*(_chat_templates(config) if config.uses_model() else []), *texts, *judged_here]
-
-
-def _prompts(job: Job) -> dict[str, Prompt]:
-    folder = Path(job.config.prompts)
-    return {name: load_prompt(name, folder) for name in templates(job)}
-
-
-def _ways(config: RunConfig, scorer: Scorer) -> list[str]:
-    """The templates of the ways in which the scorer may ask, the best first."""
-    if not scorer.better:
-        return [scorer.name]
-    mode = getattr(config, f"{scorer.name}_mode")
-    return list(scorer.templates()) if mode == "auto" else [scorer.template(mode)]
-
-
-def _chat_templates(config: RunConfig) -> list[str]:
-    return [name for scorer in chat_scorers(config) for name in _ways(config, SCORERS[scorer])]
 
 
 def _inputs(job: Job, drafts: list[Draft]) -> str:
     config = job.config
-    hashes = {name: prompt.hash for name, prompt in _prompts(job).items()}
+    hashes = {name: prompt.hash for name, prompt in load_prompts(job).items()}
     judge: dict[str, object] = {"judge": LEXICAL, "version": lexical.VERSION}
     if config.uses_model():
         judge = {
             "judge": model.identity(config),
             "version": lexical.VERSION if any(d.rule for d in drafts) else None,
-            "prompts": {name: hashes[name] for name in _chat_templates(config)},
+            "prompts": {name: hashes[name] for name in chat_templates(config)},
             "items": config.judge_items,
             "precision": config.precision,
         }
@@ -147,7 +66,7 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
     return fingerprint(
         evidence=evidence_identity(job.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
-        scorers={name: _windows(job, name) for name in config.scorer_names()},
+        scorers={name: windows_of(job, name) for name in config.scorer_names()},
         null_share=config.share_with_null(),
         seed=config.seed,
         **judge,
@@ -165,28 +84,6 @@ def is_done(job: Job) -> bool:
     return record.get("inputs") == _inputs(job, read_drafts(files.drafts))
 
 
-def _nulls(job: Job, labeled: list[Labeled]) -> dict[int, int]:
-    """feature → the feature whose label is judged for its null; a rule's is another rule."""
-    partners: dict[int, int] = {}
-    for by_rule in (False, True):
-        alike = [one for one in labeled if bool(one.rule) == by_rule]
-        partners |= null_partners(alike, job.config.seed)
-    drawn = _null_sample(job, list(partners))
-    return {feature: other for feature, other in partners.items() if feature in drawn}
-
-
-def _is_ruled(scorer: Scorer, draft: Draft | None) -> bool:
-    """Whether the label is a rule that judges itself: no model need be asked."""
-    return scorer.by_rule is not None and draft is not None and draft.rule is not None
-
-
-def _null_sample(job: Job, features: list[int]) -> set[int]:
-    # Rules judge for nothing: all features get a null.
-    share = job.config.share_with_null() if job.config.uses_model() else 1.0
-    fewest = _FEWEST_NULLS if share > 0 else 0
-    return null_sample(features, share, fewest, job.config.seed)
-
-
 def run(job: Job) -> None:
     """Score every label on unseen windows, unless that is done from the same inputs."""
     files, config = job.run, job.config
@@ -197,8 +94,8 @@ def run(job: Job) -> None:
     store = inputs.store
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
     _check(job, drafts)
-    nulls = _nulls(job, inputs.labeled(drafts.values()))
-    prompts = _prompts(job)
+    nulls = draw_nulls(job, inputs.labeled(drafts.values()))
+    prompts = load_prompts(job)
     chat = chat_scorers(config)
     judges = local.open_judges(job, prompts)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
@@ -225,7 +122,7 @@ def run(job: Job) -> None:
                     if book.take(judged):
                         progress.advance()
 
-                for judged in _judge_by_rules(inputs, chat, drafts, labeled, nulls):
+                for judged in judge_by_rules(inputs, chat, drafts, labeled, nulls):
                     take(judged)
                 if config.uses_model() and chat:
                     empty: dict[tuple[str, int, int], Judged] = {}
@@ -236,7 +133,7 @@ def run(job: Job) -> None:
                                 yield one
                             else:
                                 key = one.scorer.name, one.plan.feature, one.label_of
-                                empty[key] = _judged_by(one.scorer, one.plan, one.label_of, [])
+                                empty[key] = judged_by(one.scorer, one.plan, one.label_of, [])
 
                     asked = model.ask(job, answering, jobs, take, progress)
                     for judged in empty.values():
@@ -245,7 +142,7 @@ def run(job: Job) -> None:
                     details["asked"] = asdict(asked.totals)
                 if stopped is None and judges:
                     try:
-                        for judged in _judge_here(inputs, judges, drafts, labeled, nulls):
+                        for judged in judge_here(inputs, judges, drafts, labeled, nulls):
                             take(judged)
                     except KeyboardInterrupt as error:
                         stopped = error
@@ -271,7 +168,7 @@ def run(job: Job) -> None:
         judged_here = local.identities(config)
 
         def judge_of(score: Score) -> str:
-            if _is_ruled(SCORERS[score.scorer], drafts[score.feature]):
+            if is_ruled(SCORERS[score.scorer], drafts[score.feature]):
                 return LEXICAL
             return judged_here.get(score.scorer) or labeler_name(job)
 
@@ -330,110 +227,6 @@ def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
             raise UserError(f"rules cannot do {name}: name a judge with --model")
 
 
-def _judge_by_rules(
-    inputs: Inputs,
-    scorers: list[str],
-    drafts: Mapping[int, Draft],
-    labeled: list[int],
-    nulls: Mapping[int, int],
-) -> Iterator[Judged]:
-    """A lexical label is its own judge: the rule says what it fires on."""
-    rules = {f: Rule.from_json(rule) for f in labeled if (rule := drafts[f].rule)}
-    ruled = [name for name in scorers if SCORERS[name].by_rule]
-    if not rules or not ruled:
-        return
-    labeler = lexical.LexicalLabeler(inputs.vocabulary)
-    # A rule chooses among rules.
-    labels = Labels(inputs.labeled(drafts[f] for f in rules))
-    for scorer, plan in inputs.plans(sorted(rules), ruled, labels):
-        assert scorer.by_rule is not None
-        for label_of in _labels_for(scorer, plan.feature, nulls):
-            judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
-            yield _judged_by(scorer, plan, label_of, judgments)
-
-
-def _judged_by(scorer: Scorer, plan: Plan, label_of: int, judgments: list[Judgment]) -> Judged:
-    error = None if plan.items else NOTHING
-    return Judged(plan, scorer.name, label_of, judgments, error=error)
-
-
-def _judge_here(
-    inputs: Inputs,
-    judges: Mapping[str, LocalJudge],
-    drafts: Mapping[int, Draft],
-    labeled: list[int],
-    nulls: Mapping[int, int],
-) -> Iterator[Judged]:
-    """What the models on this machine say, of labels in words whoever wrote them."""
-
-    def labels(scorer: Scorer, feature: int) -> list[tuple[int, str]]:
-        return [(f, drafts[f].label or "") for f in _labels_for(scorer, feature, nulls)]
-
-    return local.judge(judges, inputs.plans(labeled, judges), labels)
-
-
-def _labels_for(scorer: Scorer, feature: int, nulls: Mapping[int, int]) -> list[int]:
-    """Whose labels are judged on a feature's windows: its own and, for the null, another's."""
-    if scorer.needs_label and feature in nulls:
-        return [feature, nulls[feature]]
-    return [feature]
-
-
-def label_shown(drafts: Mapping[int, Draft], feature: int) -> str:
-    """The feature's label, or one that stands in for it before there are labels."""
-    draft = drafts.get(feature)
-    return (draft.label if draft else None) or PLACEHOLDER_LABEL
-
-
-def judge_jobs(
-    inputs: Inputs,
-    drafts: Mapping[int, Draft],
-    labeled: list[int],
-    nulls: Mapping[int, int],
-    prompts: Mapping[str, Prompt],
-) -> Iterator[JudgeJob]:
-    config = inputs.job.config
-    settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
-    to_come = [Draft(f, "pending", "", PLACEHOLDER_LABEL) for f in labeled if f not in drafts]
-    labels = Labels(inputs.labeled([*drafts.values(), *to_come]))
-    ways: dict[str, list[tuple[Task | TokenTask, Prompt]]] = defaultdict(list)
-    for scorer in SCORERS.values():
-        for template, task in scorer.templates().items():
-            if template in prompts:
-                ways[scorer.name].append((task, prompts[template]))
-    for scorer, plan in inputs.plans(labeled, ways, labels):
-        if _is_ruled(scorer, drafts.get(plan.feature)):
-            continue
-        (way, prompt), *weaker = ways[scorer.name]
-        for label_of in _labels_for(scorer, plan.feature, nulls):
-            yield JudgeJob(
-                scorer=scorer,
-                plan=plan,
-                label_of=label_of,
-                label=label_shown(drafts, label_of),
-                prompt=prompt,
-                vocabulary=inputs.vocabulary,
-                settings=settings,
-                todo=tuple(range(len(plan.items))),
-                enough=_enough(scorer, config.precision),
-                way=way,
-                weaker=tuple(weaker),
-            )
-
-
-def _enough(scorer: Scorer, precision: float | None) -> Callable[[Judged], bool] | None:
-    """Whether the interval is as narrow as is asked for; None where all is to be judged."""
-    counts = scorer.counts
-    if counts is None or precision is None:
-        return None
-
-    def narrow(judged: Judged) -> bool:
-        found = anytime_balanced_accuracy(counts(judged))
-        return found.n > 0 and (found.ci_high - found.ci_low) / 2 <= precision
-
-    return narrow
-
-
 def estimate(job: Job) -> Estimate:
     """What the stage would send; labels that are still to come are taken as twelve words."""
     inputs = Inputs(job)
@@ -443,12 +236,12 @@ def estimate(job: Job) -> Estimate:
         drafts = {draft.feature: draft for draft in read_drafts(job.run.drafts)}
     if drafts:
         labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
-        nulls = _nulls(job, inputs.labeled(drafts.values()))
+        nulls = draw_nulls(job, inputs.labeled(drafts.values()))
     else:
         labeled = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
-        drawn = _null_sample(job, labeled) if len(labeled) > 1 else set()
+        drawn = null_sample_of(job, labeled) if len(labeled) > 1 else set()
         nulls = dict.fromkeys(drawn, -1)
-    prompts = _prompts(job)
+    prompts = load_prompts(job)
     endpoint = model.dialect(job.config)
     for request in judge_jobs(inputs, drafts, labeled, nulls, prompts):
         while request.weaker and not endpoint.takes(request.logprobs()):
