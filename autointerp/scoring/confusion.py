@@ -82,7 +82,8 @@ class Confusion:
         npv = ratio(self.true_negatives, negative_predictions)
         agreement = self.precision * self.recall * self.specificity * npv
         disagreement = (1 - self.precision) * (1 - self.recall) * (1 - self.specificity) * (1 - npv)
-        return np.sqrt(agreement) - np.sqrt(disagreement)
+        # Shares may come out beyond 0 by the last digit.
+        return np.sqrt(np.maximum(agreement, 0)) - np.sqrt(np.maximum(disagreement, 0))
 
 
 def confusion(

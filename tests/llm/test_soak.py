@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
+
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.journal import Journal
@@ -67,6 +69,7 @@ def open_files():
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.soak
 def test_58_a_soak_with_mixed_faults(tmp_path):
     path = tmp_path / "journal.sqlite"
     seen = bytearray(REQUESTS)  # how many results each job has
