@@ -22,7 +22,8 @@ _ALPHA = 0.05
 def print_scores(run: Run, console: Console) -> None:
     """Print the distribution of every score, then the curves. Raises UserError."""
     scores, labels = load_scores(run.path), load_labels(run.path)
-    console.print(_distributions(scores))
+    for scorer in scores["scorer"].unique():
+        console.print(_distributions(str(scorer), scores[scores["scorer"] == scorer]))
     flagged = labels["flags"].dropna()
     for flag, n in flagged[flagged.map(len) > 0].explode().value_counts().items():
         scorer = str(flag).removesuffix("_parse_rate")
@@ -32,18 +33,16 @@ def print_scores(run: Run, console: Console) -> None:
         console.print(_curve(scorer, curves[curves["scorer"] == scorer]))
 
 
-def _distributions(scores: pd.DataFrame) -> Table:
-    table = Table(title="scores", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("scorer", "metric"):
-        table.add_column(name, no_wrap=True)
+def _distributions(scorer: str, scores: pd.DataFrame) -> Table:
+    table = _table(f"{scorer}: its scores over all features")
+    table.add_column("metric")
     # Labels of other features say what a number means.
     for name in ("median", "middle half", "null", f"p < {_ALPHA}", "features"):
         table.add_column(name, justify="right", no_wrap=True)
-    for (scorer, metric), rows in scores.groupby(["scorer", "metric"], observed=True):
+    for metric, rows in scores.groupby("metric", observed=True):
         value = rows["value"].dropna()
         null, p = rows["null_value"].dropna(), rows["p_value"].dropna()
         table.add_row(
-            str(scorer),
             str(metric).replace("_", " "),
             _number(value.median()),
             f"{_number(value.quantile(0.25))} to {_number(value.quantile(0.75))}",
@@ -54,14 +53,15 @@ def _distributions(scores: pd.DataFrame) -> Table:
     return table
 
 
+def _table(title: str) -> Table:
+    # Titles and six columns fit into eighty characters.
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
 def _curve(scorer: str, rows: pd.DataFrame) -> Table:
     """By decile of activation, the strongest first, and by kind of silent window."""
     figure = "correlation" if SCORERS[scorer].per_token else "said_yes"
-    table = Table(
-        title=f"{scorer}: {figure.replace('_', ' ')}, by strength of activation and kind of window",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = _table(f"{scorer}: {figure.replace('_', ' ')}, by strength of activation")
     table.add_column("windows")
     for name in ("own label", ""):
         table.add_column(name, justify="right" if name else "left")
