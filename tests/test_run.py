@@ -301,6 +301,8 @@ def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
     out = tmp_path / "out"
     with FakeServer(scripted.answer) as server:
         flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "4"]
+        # Who pays for finding out how simulation may ask depends on when the run is killed.
+        flags += ["--simulation-mode", "json"]
         process = subprocess.Popen(
             [sys.executable, "-m", "autointerp", "run", *flags],
             stderr=subprocess.DEVNULL,

@@ -255,7 +255,8 @@ def test_23_an_outage_opens_the_circuit_and_burns_no_attempts(journal, fault):
         if index < 50:
             return None
         began = began or time.monotonic()
-        return fault if time.monotonic() < began + 0.4 else None
+        # However slow the machine, so many fail that the circuit opens.
+        return fault if index < 90 or time.monotonic() < began + 0.4 else None
 
     jobs = echoes(300)
     with FakeServer(say_back, faults=outage) as server:
