@@ -30,16 +30,12 @@ def quoted(text: str) -> str:
     return f"'{one_line(text)}'"
 
 
-def free_marks(texts: Iterable[str]) -> tuple[str, str]:
-    """A pair of marks of whose characters none occurs in the texts.
-
-    Were a text to end with `<`, nobody could tell where the mark `<<` after it begins.
-    """
-    return _free(texts, _MARKS)
-
-
 def marks_for(windows: Sequence[Window], vocabulary: Vocabulary) -> tuple[str, str]:
-    """Marks that are free in the windows and make no control mark of a marked run, as `<<s>>`."""
+    """A pair of marks of whose characters none occurs in the windows.
+
+    Were a text to end with `<`, nobody could tell where the mark `<<` after it begins. Nor do they
+    make a control mark of a marked run, as `<<s>>` would.
+    """
     texts = [window.text for window in windows]
     marks = _free(texts, _MARKS)
     if marks != _MARKS[0]:

@@ -15,11 +15,6 @@ from autointerp.files import atomic_path
 from autointerp.plain_text import one_line
 from autointerp.runs import Run
 
-TASKS = (
-    *("label", "detection", "fuzzing", "intruder", "discrimination"),
-    *("simulation_prompt_logprobs", "simulation_top_logprobs", "simulation"),
-    *("fade", "fade_texts", "surprisal"),
-)
 SUFFIX = ".jinja"
 _BLOCKS = ("system", "user")
 _BEGUN = "assistant"  # a block that need not be there: how the model's own turn begins

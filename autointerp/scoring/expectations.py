@@ -18,7 +18,6 @@ import numpy as np
 from autointerp.llm.logprobs import Position
 from autointerp.llm.structured import THINK_END
 
-UNKNOWN = "?"  # stands in the prompt where a digit is to be predicted
 _DIGITS = {str(digit): digit for digit in range(10)}
 _SCALE = 10 / 9
 

@@ -3,13 +3,14 @@ import hashlib
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.evidence.text import free_marks, marked, one_line, quoted, token_list
-from autointerp.labeling.prompts import BUNDLED, TASKS, load_prompt
+from autointerp.evidence.text import marked, marks_for, one_line, quoted, token_list
+from autointerp.labeling.prompts import BUNDLED, load_prompt
+from autointerp.stages.prompts import TEMPLATES
 from autointerp.vocabulary import Vocabulary
 from tests.samples import window
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TEMPLATES)
 def test_bundled_templates_render(task, tmp_path):
     prompt = load_prompt(task, tmp_path)
     assert prompt.path.parent == BUNDLED
@@ -98,14 +99,17 @@ def test_the_source_is_the_hashed_text(tmp_path):
 
 
 def test_marks_occur_in_no_text():
-    assert free_marks(["plain"]) == ("<<", ">>")
-    assert free_marks(["1 << 2", "⟦"]) == ("{{{", "}}}")
+    def marks(*texts):
+        return marks_for([window([0], [0], text=text) for text in texts], Vocabulary((b"a",), ()))
+
+    assert marks("plain") == ("<<", ">>")
+    assert marks("1 << 2", "⟦") == ("{{{", "}}}")
     # After a text that ends with "<" nobody can tell where "<<" begins.
-    assert free_marks(["a <"]) == ("⟦", "⟧")
-    everything = ["<< >> ⟦ ⟧ {{{ }}} « » ⟪ ⟫ ◀◀ ▶▶ [on0]"]
-    opening, closing = free_marks(everything)
-    assert opening not in everything[0]
-    assert closing not in everything[0]
+    assert marks("a <") == ("⟦", "⟧")
+    everything = "<< >> ⟦ ⟧ {{{ }}} « » ⟪ ⟫ ◀◀ ▶▶ [on0]"
+    opening, closing = marks(everything)
+    assert opening not in everything
+    assert closing not in everything
 
 
 def test_runs_of_active_tokens_are_marked_together():
