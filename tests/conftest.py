@@ -11,6 +11,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from autointerp.cli import main
+from autointerp.runs import Run
 from tests.planted import Planted, plant
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -40,3 +41,12 @@ def run_command(*arguments: str) -> tuple[int, str, str]:
 @pytest.fixture
 def cli() -> Cli:
     return run_command
+
+
+@pytest.fixture(scope="session")
+def finished(planted, tmp_path_factory) -> Run:
+    """A whole run by rules on the planted corpus, to be read only."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    code, _, err = run_command("run", *planted.flags(out), "--features", "all")
+    assert code == 0, err
+    return Run(out)

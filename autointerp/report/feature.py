@@ -1,0 +1,227 @@
+"""Everything there is to see of one feature, read from a run's files."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from autointerp.errors import UserError
+from autointerp.evidence.corpus import Corpus
+from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.text import one_line, shown_tokens
+from autointerp.evidence.window import Window
+from autointerp.files import open_parquet
+from autointerp.report.shown import (
+    Decile,
+    FeaturePage,
+    Related,
+    ShownJudgment,
+    ShownLogit,
+    ShownScore,
+    ShownStatistics,
+    ShownToken,
+    ShownWindow,
+)
+from autointerp.runs import Run
+from autointerp.scoring import SCORERS
+from autointerp.scoring.scorer import FIRES
+from autointerp.vocabulary import Vocabulary
+
+_DIGITS = 4  # significant ones of activations: a page is no place for more
+
+
+def feature_page(run: Run, feature: int) -> FeaturePage:
+    """Raises UserError where the run has no such feature, or no evidence."""
+    return FeaturePages(run).page(feature)
+
+
+class FeaturePages:
+    """Pages of one run's features; what all of them need is read once."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._store = EvidenceStore(run.windows, run.features)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary.load(self._run.vocabulary)
+
+    @cached_property
+    def _corpus(self) -> Corpus | None:
+        return Corpus.read(self._run.corpus) if self._run.corpus.is_file() else None
+
+    @cached_property
+    def _labels(self) -> tuple[np.ndarray, pa.ChunkedArray]:
+        """Features, ascending, and their labels."""
+        table = open_parquet(self._run.labels).read(columns=["feature", "label"])
+        return table["feature"].to_numpy(), table["label"]
+
+    def page(self, feature: int) -> FeaturePage:
+        statistics = self._statistics(feature)
+        judgments = _rows(self._run.predictions, feature)
+        windows = {_key(w.kind, w.split, w.rank): w for w in self.windows(feature)}
+        windows |= self._of_corpus(judgments)
+        return FeaturePage(
+            feature=feature,
+            row={k: _finite(v) for row in _rows(self._run.labels, feature) for k, v in row.items()},
+            statistics=statistics,
+            scores=[_score(row) for row in _rows(self._run.scores, feature)],
+            deciles=_deciles(feature, judgments),
+            windows=windows,
+            judged=[_judgment(row, windows) for row in judgments],
+        )
+
+    def windows(
+        self, feature: int, kind: str | None = None, split: str | None = None
+    ) -> list[ShownWindow]:
+        """The feature's own windows, of one kind or split where these are given."""
+        return [
+            self._shown(window)
+            for _, windows in self._store.windows([feature])
+            for window in windows
+            if kind in (None, window.kind) and split in (None, window.split)
+        ]
+
+    def _shown(self, window: Window) -> ShownWindow:
+        return ShownWindow(
+            kind=window.kind,
+            split=window.split,
+            rank=window.rank,
+            context=window.context,
+            start=window.start,
+            peak=window.peak,
+            quantile=_finite(window.quantile),
+            tokens=shown_tokens(window.token_ids.tolist(), self._vocabulary),
+            activations=[_rounded(a) for a in window.activations.tolist()],
+        )
+
+    def _of_corpus(self, judgments: Iterable[Mapping[str, Any]]) -> dict[str, ShownWindow]:
+        """The silent windows that were judged, from the sample that all features share."""
+        wanted = {j["window"]["rank"] for j in judgments if j["window"]["kind"] == "corpus"}
+        if not wanted or self._corpus is None:
+            return {}
+        known = (rank for rank in sorted(wanted) if rank < len(self._corpus))
+        found = (self._corpus.silent_window(rank) for rank in known)
+        return {_key(w.kind, w.split, w.rank): self._shown(w) for w in found}
+
+    def _statistics(self, feature: int) -> ShownStatistics:
+        rows = _rows(self._run.features, feature)
+        if not rows:
+            raise UserError(f"feature {feature} was not collected in the run {self._run.path}")
+        row = rows[0]
+        return ShownStatistics(
+            n_active=row["n_active"],
+            density=row["density"],
+            mean_activation=row["mean_activation"],
+            max_activation=row["max_activation"],
+            edges=self._edges,
+            histogram=row["histogram"],
+            top_tokens=[
+                ShownToken(one_line(t["token"]), t["count"], _rounded(t["mean_activation"]))
+                for t in row["top_tokens"]
+            ],
+            raised_tokens=_logits(row["raised_tokens"]),
+            lowered_tokens=_logits(row["lowered_tokens"]),
+            similar=self._related(row["similar"], "cosine"),
+            coactive=self._related(row["coactive"], "jaccard"),
+        )
+
+    @cached_property
+    def _edges(self) -> list[float]:
+        metadata = open_parquet(self._run.features).schema_arrow.metadata
+        edges: list[float] = json.loads(metadata[b"histogram_edges"])
+        return edges
+
+    def _related(self, found: Sequence[Mapping[str, Any]] | None, share: str) -> list[Related]:
+        return [
+            Related(one["feature"], _rounded(one[share]), self._label(one["feature"]))
+            for one in found or []
+        ]
+
+    def _label(self, feature: int) -> str | None:
+        if not self._run.labels.is_file():
+            return None
+        features, labels = self._labels
+        place = int(np.searchsorted(features, feature))
+        known = place < len(features) and features[place] == feature
+        return labels[place].as_py() if known else None
+
+
+def _rows(path: Path, feature: int) -> list[dict[str, Any]]:
+    """A feature's rows of a table that is about sorted by feature; none before it is written."""
+    if not path.is_file():
+        return []
+    table = pq.read_table(path, filters=[("feature", "==", feature)])
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _key(kind: str, split: str, rank: int) -> str:
+    return f"{kind}-{split}-{rank}"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they are missing."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _logits(found: Sequence[Mapping[str, Any]] | None) -> list[ShownLogit]:
+    return [ShownLogit(one_line(t["token"]), _rounded(t["logit"])) for t in found or []]
+
+
+def _score(row: Mapping[str, Any]) -> ShownScore:
+    return ShownScore(**{f.name: _finite(row.get(f.name)) for f in fields(ShownScore)})
+
+
+def _is_answer(row: Mapping[str, Any]) -> bool:
+    """Whether the scorer's judge says yes or no of the window, and said so."""
+    chat = SCORERS[row["scorer"]].local is None
+    return chat and row["truth"] in (0.0, 1.0) and row["prediction"] in (0.0, 1.0)
+
+
+def _judgment(row: Mapping[str, Any], windows: Mapping[str, ShownWindow]) -> ShownJudgment:
+    key = _key(row["window"]["kind"], "score", row["window"]["rank"])
+    tokens = row["token_prediction"]
+    return ShownJudgment(
+        scorer=row["scorer"],
+        mode=row["mode"],
+        label_of=row["label_of"],
+        window=key if key in windows else None,
+        stratum=row["stratum"],
+        truth=_finite(row["truth"]),
+        prediction=_finite(row["prediction"]),
+        probability=_finite(row["probability"]),
+        right=row["truth"] == row["prediction"] if _is_answer(row) else None,
+        token_prediction=None if tokens is None else [_known(t) for t in tokens],
+        marks=row["marks"],
+    )
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else _rounded(value)
+
+
+def _deciles(feature: int, judgments: Iterable[Mapping[str, Any]]) -> list[Decile]:
+    """How the feature's own label does on its firings, by strength; missing answers left out."""
+    counts: Counter[tuple[str, int]] = Counter()
+    found: Counter[tuple[str, int]] = Counter()
+    for row in judgments:
+        if row["label_of"] != feature or row["stratum"] != FIRES or row["quantile"] is None:
+            continue
+        if _is_answer(row):
+            tenth = row["scorer"], min(int(10 * row["quantile"]), 9)
+            counts[tenth] += 1
+            found[tenth] += row["prediction"] == 1.0
+    return [Decile(scorer, d, n, found[scorer, d]) for (scorer, d), n in sorted(counts.items())]
