@@ -193,7 +193,7 @@ def _names(scores: pd.DataFrame) -> Iterator[tuple[str, str]]:
     return zip(scores["scorer"], scores["metric"], strict=True)
 
 
-def _spent(labels: pd.DataFrame) -> Spent:
+def spent(labels: pd.DataFrame) -> Spent:
     asked = labels["prompt_tokens"] > 0
     known = labels.loc[asked, "cost_usd"].notna().all()
     return Spent(
@@ -218,7 +218,7 @@ def compare_labels(a: Run, b: Run) -> LabelComparison:
         alike=alike,
         statuses={pair: n for pair, n in moved.most_common() if pair[0] != pair[1]},
         collisions=(collisions(first["label"].tolist()), collisions(second["label"].tolist())),
-        spent=(_spent(first), _spent(second)),
+        spent=(spent(first), spent(second)),
     )
 
 

@@ -1,0 +1,257 @@
+"""How a run's scores are spread: beside their null, against density, by strength of activation."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from autointerp.report.control import metric_name
+from autointerp.scoring import SCORERS
+
+ALPHA = 0.05
+BINS = 40
+_BINS_PER_DECADE = 4
+_DIGITS = 6  # float32 resolves no more; a score of 0.7 goes into the bin that begins there
+_TAIL = 0.01
+MOST_POINTS = 4000
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """One metric over the `n` features that have it, beside the null: another feature's label.
+
+    `edges` [bins + 1] go up in equal steps; the first and the last bin also take what lies beyond
+    them, down to `lowest` and up to `highest`. `counts` and `null_counts` [bins] are of features.
+    `p_below` is the share of features with a p-value whose p is under 0.05. What has no value is
+    counted nowhere.
+    """
+
+    scorer: str
+    metric: str
+    title: str
+    main: bool  # whether it is its scorer's main metric
+    n: int
+    median: float
+    quartiles: tuple[float, float]
+    lowest: float
+    highest: float
+    null_n: int
+    null_median: float | None
+    edges: list[float]
+    counts: list[int]
+    null_counts: list[int]
+    p_below: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """A scorer's main metric against density: a uniform sample of the `of` scored features.
+
+    `feature`, `density` (share of tokens) and `value` have one entry a point, by feature.
+    """
+
+    scorer: str
+    metric: str
+    title: str
+    feature: list[int]
+    density: list[float]
+    value: list[float]
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Features by density: `edges` [bins + 1] in equal steps of the logarithm, `counts` [bins].
+
+    Both are empty where no feature fires; `zero` features never do.
+    """
+
+    edges: list[float]
+    counts: list[int]
+    zero: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """What judges said of one kind of window by the own label, and by another feature's.
+
+    `low` and `high` are the 95 % interval of `own`; `n` the readable judgments by the own label.
+    """
+
+    name: str
+    own: float | None
+    low: float | None
+    high: float | None
+    another: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A scorer's judgments by stratum: deciles of activation, weakest first, then silent windows.
+
+    `figure` is said_yes, a share, or correlation.
+    """
+
+    scorer: str
+    figure: str
+    rows: list[Stratum]
+
+    def deciles(self) -> list[Stratum]:
+        return [row for row in self.rows if row.name.endswith("%")]
+
+    def silent(self) -> list[Stratum]:
+        return [row for row in self.rows if not row.name.endswith("%")]
+
+
+def distributions(scores: pd.DataFrame) -> list[Distribution]:
+    """One of every metric that has a value, main metrics first.
+
+    `scores` has the columns scorer, metric, value, null_value and p_value of `scores.parquet`.
+    """
+    found = [
+        _distribution(scorer, metric, rows)
+        for (scorer, metric), rows in _by_metric(scores)
+        if rows["value"].notna().any()
+    ]
+    return sorted(found, key=lambda d: (not d.main, _order(d.scorer), d.metric))
+
+
+def _by_metric(scores: pd.DataFrame) -> Iterable[tuple[tuple[str, str], pd.DataFrame]]:
+    for (scorer, metric), rows in scores.groupby(["scorer", "metric"], observed=True):
+        yield (str(scorer), str(metric)), rows
+
+
+def _order(scorer: str) -> tuple[int, str]:
+    names = list(SCORERS)
+    return (names.index(scorer) if scorer in SCORERS else len(names)), scorer
+
+
+def is_main(scorer: str, metric: str) -> bool:
+    return scorer in SCORERS and SCORERS[scorer].metric == metric
+
+
+def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
+    value, null, p = (_known(rows[name]) for name in ("value", "null_value", "p_value"))
+    edges = _edges(np.concatenate([value, null]))
+    low, median, high = np.quantile(value, [0.25, 0.5, 0.75]).tolist()
+    return Distribution(
+        scorer=scorer,
+        metric=metric,
+        title=metric_name(scorer, metric),
+        main=is_main(scorer, metric),
+        n=len(value),
+        median=median,
+        quartiles=(low, high),
+        lowest=float(value.min()),
+        highest=float(value.max()),
+        null_n=len(null),
+        null_median=float(np.median(null)) if len(null) else None,
+        edges=edges.tolist(),
+        counts=_counts(np.round(value, _DIGITS), edges),
+        null_counts=_counts(np.round(null, _DIGITS), edges),
+        p_below=float((p < ALPHA).mean()) if len(p) else None,
+    )
+
+
+def _known(column: pd.Series) -> np.ndarray:
+    """The values that are there: float64, any number."""
+    values = column.to_numpy(np.float64)
+    known: np.ndarray = values[np.isfinite(values)]
+    return known
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """From 0, or -1, to 1, where nearly all values lie there, else as far as 98 % of them do."""
+    low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
+    first = 0.0 if values.min() >= 0 else -1.0 if low >= -1 else float(low)
+    last = 1.0 if high <= 1 else float(high)
+    return np.round(np.linspace(first, last, BINS + 1), 10)
+
+
+def _counts(values: np.ndarray, edges: np.ndarray) -> list[int]:
+    """How many values lie in each bin, those beyond in the first and last: [bins]."""
+    places = np.searchsorted(edges, values, side="right") - 1
+    bins = len(edges) - 1
+    counts: list[int] = np.bincount(places.clip(0, bins - 1), minlength=bins).tolist()
+    return counts
+
+
+def scatters(scores: pd.DataFrame, features: np.ndarray, density: np.ndarray) -> list[Scatter]:
+    """Every scorer's main metric against density. features, density: [features], by feature."""
+    found = []
+    for (scorer, metric), rows in _by_metric(scores):
+        rows = rows[rows["value"].notna()]
+        if not is_main(scorer, metric) or rows.empty:
+            continue
+        chosen = _sample(len(rows))
+        points = rows.sort_values("feature").iloc[chosen]
+        place = np.searchsorted(features, points["feature"].to_numpy())
+        found.append(
+            Scatter(
+                scorer=scorer,
+                metric=metric,
+                title=metric_name(scorer, metric),
+                feature=points["feature"].tolist(),
+                density=_short(density[place]),
+                value=_short(points["value"].to_numpy()),
+                of=len(rows),
+            )
+        )
+    return sorted(found, key=lambda s: _order(s.scorer))
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """float32 values with the digits that they have, not those of a float64: for small JSON."""
+    shortest: list[float] = values.astype(np.float32).astype(str).astype(np.float64).tolist()
+    return shortest
+
+
+def _sample(n: int) -> np.ndarray:
+    """Places of at most `MOST_POINTS` of n, ascending, each equally likely."""
+    if n <= MOST_POINTS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(_SEED).choice(n, MOST_POINTS, replace=False))
+
+
+def density_histogram(density: np.ndarray) -> Histogram:
+    """density: [features], shares of tokens."""
+    fires = density[density > 0].astype(np.float64)
+    zero = len(density) - len(fires)
+    if not len(fires):
+        return Histogram([], [], zero)
+    lowest = min(-1, math.floor(math.log10(fires.min())))
+    powers = np.linspace(lowest, 0, -lowest * _BINS_PER_DECADE + 1)
+    edges = np.array([float(f"{10**power:.6g}") for power in powers])
+    return Histogram(edges.tolist(), _counts(fires, edges), zero)
+
+
+def curves(strata: pd.DataFrame) -> list[Curve]:
+    """What `load_strata` found, by scorer. Silent windows come with yes-or-no scorers alone."""
+    found = []
+    for scorer in strata["scorer"].unique() if len(strata) else []:
+        rows = strata[strata["scorer"] == scorer]
+        figure = "correlation" if SCORERS[scorer].per_token else "said_yes"
+        another = rows[rows["label"] == "another"].set_index("stratum")
+        of_null = another[figure].to_dict()
+        made = [
+            Stratum(
+                name=row["stratum"],
+                own=_finite(row[figure]),
+                low=_finite(row.get("ci_low")),
+                high=_finite(row.get("ci_high")),
+                another=_finite(of_null.get(row["stratum"])),
+                n=int(row["n"]),
+            )
+            for row in rows[rows["label"] == "own"].to_dict("records")
+        ]
+        curve = Curve(str(scorer), figure, made)
+        found.append(Curve(str(scorer), figure, [*curve.deciles(), *curve.silent()]))
+    return found
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,232 @@
+"""What a run came to, in numbers to draw: one source for pages and plots.
+
+All of it is of the run as it was made: what persons edited later changes nothing here.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from autointerp.config import RunConfig
+from autointerp.files import files_identity, open_parquet
+from autointerp.report.distributions import (
+    Curve,
+    Distribution,
+    Histogram,
+    Scatter,
+    curves,
+    density_histogram,
+    distributions,
+    scatters,
+)
+from autointerp.runs import Run
+from autointerp.scoring import SCORERS
+from autointerp.tables.collisions import Collisions, collisions
+from autointerp.tables.compare import spent
+from autointerp.tables.strata import load_strata
+
+_MOST_FAILURES = 20
+_LABEL_COLUMNS = [
+    *("coder", "feature", "status", "label", "density", "flags", "error"),
+    *("prompt_tokens", "completion_tokens", "cost_usd"),
+]
+_SCORE_COLUMNS = ["feature", "scorer", "metric", "value", "null_value", "p_value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    name: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`n` features of this status gave this reason; a labeled one's is why judging it failed."""
+
+    status: str
+    reason: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What labels and scores took; `cost_usd` is None where a price is not known.
+
+    `per_feature_usd` is of the features that a model was asked about. `requests` went to the
+    model, `from_journal` were answered by replies that had been paid for before: None where no
+    stage that finished asked one.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    per_feature_usd: float | None
+    requests: int | None
+    from_journal: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """How long a finished stage took, in seconds, the last time that it was run."""
+
+    stage: str
+    seconds: float
+    features_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A run in numbers, all of them finite; what it has not come to is empty or None.
+
+    `settings` are those that differ from the defaults, `counts` the features by status, commonest
+    first. `failures` are the 20 most frequent reasons, and the rest as one, "other". `corpus` is
+    what `collect` recorded of the tokens it saw.
+    """
+
+    name: str
+    coder: str
+    model: str | None
+    judge: str | None
+    settings: dict[str, Any]
+    counts: list[Count]
+    failures: list[Failure]
+    flags: list[Count]
+    scores: list[Distribution]
+    scatter: list[Scatter]
+    density: Histogram | None
+    strata: list[Curve]
+    corpus: dict[str, Any] | None
+    cost: Cost | None
+    time: list[StageTime]
+    labels: Collisions | None
+
+
+def overview(run: Run) -> Overview:
+    """The run in numbers; a run that has not come so far gives the parts that are there.
+
+    The first call reads all predictions; later ones take what it found while they stay the same.
+    Raises UserError where a file is damaged.
+    """
+    record = run.record()
+    stages: dict[str, Any] = record.get("stages", {})
+    labels = _read(run.labels, [*_LABEL_COLUMNS, *(f"{name}_n" for name in SCORERS)])
+    evidence = _read(run.features, ["coder", "density"])
+    scores = _scores(run, labels)
+    scored = not scores.empty and run.predictions.is_file()
+    coders = [*evidence["coder"].head(1), *labels["coder"].head(1)]
+    return Overview(
+        name=run.path.resolve().name,
+        coder=str(coders[0]) if coders else "",
+        model=stages.get("label", {}).get("labeler"),
+        judge=stages.get("score", {}).get("judge"),
+        settings=_settings(record.get("config", {})),
+        counts=status_counts(labels),
+        failures=failures(labels),
+        flags=flag_counts(labels),
+        scores=distributions(scores),
+        scatter=scatters(scores, labels["feature"].to_numpy(), labels["density"].to_numpy()),
+        density=density_histogram(evidence["density"].to_numpy()) if len(evidence) else None,
+        strata=_curves(run.path, files_identity([run.predictions])) if scored else [],
+        corpus=stages.get("collect", {}).get("corpus"),
+        cost=_cost(labels, stages) if len(labels) else None,
+        time=[_time(name, stage) for name, stage in stages.items()],
+        labels=collisions(labels["label"].tolist()),
+    )
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    """The columns, null where the file lacks one; no rows where there is no file."""
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    file = open_parquet(path)
+    there = set(file.schema_arrow.names)
+    table = file.read(columns=[name for name in columns if name in there])
+    for name in columns:
+        if name not in there:
+            table = table.append_column(name, pa.nulls(len(table)))
+    categories = [n for n in ("coder", "status", "scorer", "metric") if n in there]
+    frame: pd.DataFrame = table.to_pandas(categories=categories)
+    return frame
+
+
+def _scores(run: Run, labels: pd.DataFrame) -> pd.DataFrame:
+    """The scores of the labels that the run has; a file left from labels before is not read.
+
+    When features are labeled anew the label table loses its scores until `score` has run.
+    """
+    scored = [name for name in SCORERS if labels[f"{name}_n"].notna().any()]
+    scores = _read(run.scores if scored else run.path / "none", _SCORE_COLUMNS)
+    return scores[scores["scorer"].isin(scored)]
+
+
+def status_counts(labels: pd.DataFrame) -> list[Count]:
+    """Features by status, commonest first. `labels`: the label table."""
+    return _counted(labels["status"])
+
+
+def flag_counts(labels: pd.DataFrame) -> list[Count]:
+    """Features by flag, commonest first."""
+    return _counted(labels["flags"].explode())
+
+
+def _counted(column: pd.Series) -> list[Count]:
+    return [Count(str(name), int(n)) for name, n in column.value_counts().items() if n]
+
+
+def failures(labels: pd.DataFrame, most: int = _MOST_FAILURES) -> list[Failure]:
+    """Why features have no label or were not judged: the `most` frequent reasons, then the rest."""
+    known = labels.loc[labels["error"].notna(), ["status", "error"]].astype(str)
+    counts = Counter(zip(known["status"], known["error"], strict=True)).most_common()
+    found = [Failure(status, reason, n) for (status, reason), n in counts[:most]]
+    rest = sum(n for _, n in counts[most:])
+    return [*found, Failure("", "other", rest)] if rest else found
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    fields = RunConfig.model_fields
+    return {n: v for n, v in config.items() if n not in fields or v != fields[n].default}
+
+
+@lru_cache(maxsize=4)
+def _curves(path: Path, identity: str) -> list[Curve]:
+    """Of the predictions that were there when they had this identity."""
+    return curves(load_strata(path))
+
+
+def _cost(labels: pd.DataFrame, stages: Mapping[str, Any]) -> Cost:
+    used = spent(labels)
+    asked = int((labels["prompt_tokens"] > 0).sum())
+    totals = list(_totals(stages))
+    return Cost(
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        cost_usd=used.cost_usd,
+        per_feature_usd=None if used.cost_usd is None or not asked else used.cost_usd / asked,
+        requests=sum(t["requests"] for t in totals) if totals else None,
+        from_journal=sum(t["from_journal"] for t in totals) if totals else None,
+    )
+
+
+def _totals(entry: Mapping[str, Any]) -> Iterator[Mapping[str, int]]:
+    """What pools recorded (`llm.totals.PoolTotals`), at whatever depth of the stages' details."""
+    if {"requests", "from_journal"} <= entry.keys():
+        yield entry
+    for inner in entry.values():
+        if isinstance(inner, dict):
+            yield from _totals(inner)
+
+
+def _time(name: str, stage: Mapping[str, Any]) -> StageTime:
+    done = {
+        "collect": stage.get("corpus", {}).get("features"),
+        "label": sum(stage.get("outcomes", {}).values()),
+        "score": stage.get("scored"),
+    }.get(name)
+    seconds = float(stage["seconds"])
+    return StageTime(name, seconds, done / seconds if done and seconds > 0 else None)
