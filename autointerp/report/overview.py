@@ -117,7 +117,7 @@ def overview(run: Run) -> Overview:
     stages: dict[str, Any] = record.get("stages", {})
     labels = _read(run.labels, [*_LABEL_COLUMNS, *(f"{name}_n" for name in SCORERS)])
     evidence = _read(run.features, ["coder", "density"])
-    scores = _scores(run, labels)
+    scores = scores_of(run, labels)
     scored = not scores.empty and run.predictions.is_file()
     coders = [*evidence["coder"].head(1), *labels["coder"].head(1)]
     return Overview(
@@ -155,13 +155,13 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     return frame
 
 
-def _scores(run: Run, labels: pd.DataFrame) -> pd.DataFrame:
+def scores_of(run: Run, labels: pd.DataFrame) -> pd.DataFrame:
     """The scores of the labels that the run has; a file left from labels before is not read.
 
     When features are labeled anew the label table loses its scores until `score` has run.
     """
-    scored = [name for name in SCORERS if labels[f"{name}_n"].notna().any()]
-    scores = _read(run.scores if scored else run.path / "none", _SCORE_COLUMNS)
+    scored = [n for n in SCORERS if f"{n}_n" in labels and labels[f"{n}_n"].notna().any()]
+    scores = _read(run.scores, _SCORE_COLUMNS)
     return scores[scores["scorer"].isin(scored)]
 
 

@@ -18,15 +18,19 @@ from autointerp.evidence.text import marked, marks_for, one_line, quoted
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.plain_text import line_for_person
 from autointerp.report.control import metric_name, other_labels_line
+from autointerp.report.distributions import distributions
+from autointerp.report.overview import failures, scores_of, status_counts
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.tables.collisions import Collisions, collisions
+from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels
 from autointerp.tables.read import load_labels
 from autointerp.vocabulary import Vocabulary
 
 _SHOWN_WINDOWS = 5
 _SHOWN_FEATURES, _SHOWN_TOKENS = 5, 8
+_SHOWN_REASONS = 3
 _HEADLINES = {name: f"{name}_{scorer.metric}" for name, scorer in SCORERS.items()}
 SORTS = {
     **_HEADLINES,
@@ -200,11 +204,9 @@ def summary(run: Run) -> Table:
         # What a server or a path says is no markup.
         table.add_row(name, Text(line_for_person(value)))
 
-    counts = labels["status"].value_counts()
-    row("features", ", ".join(f"{n:,} {status}" for status, n in counts.items() if n))
-    failed = labels.loc[labels["status"] == "failed", "error"].value_counts().head(3)
-    for reason, n in failed.items():
-        row("failed", f"{n:,}: {reason}")
+    row("features", ", ".join(f"{c.n:,} {c.name}" for c in status_counts(labels)))
+    for failed in failures(labels[labels["status"] == "failed"], _SHOWN_REASONS):
+        row("failed", f"{failed.n:,}: {failed.reason}")
     if found := collisions(labels["label"].tolist()):
         row("labels", collision_line(found))
     collect = run.stage("collect").get("corpus", {})
@@ -217,24 +219,22 @@ def summary(run: Run) -> Table:
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)
         row("masked", masked or "nothing")
-    for scorer, column in _HEADLINES.items():
-        if column in labels and len(scored := labels[column].dropna()):
-            null = labels[f"{scorer}_null"].dropna()
-            beside = f" (of another feature's label {null.median():.3f})" if len(null) else ""
-            row(
-                column.replace("_", " "),
-                f"median {scored.median():.3f}{beside}, {len(scored):,} features",
-            )
+    scores = {d.title: d for d in distributions(scores_of(run, labels))}
+    for title, d in scores.items():
+        if d.main:
+            beside = ""
+            if d.null_median is not None:
+                beside = f" (of another feature's label {d.null_median:.3f})"
+            row(title, f"median {d.median:.3f}{beside}, {d.n:,} features")
     for name, against in against_other_labels(run).items():
         row(metric_name(*name), other_labels_line(against))
-    f1 = labels["population_f1"].dropna()
-    if len(f1):
-        row("population F1", f"median {f1.median():.3f} at the corpus's density")
-    tokens = int(labels["prompt_tokens"].sum()), int(labels["completion_tokens"].sum())
-    if any(tokens):
-        known = labels.loc[labels["prompt_tokens"] > 0, "cost_usd"].notna().all()
-        spend = f"${labels['cost_usd'].sum():,.4f}" if known else "price unknown"
-        row("model", f"{tokens[0]:,} prompt and {tokens[1]:,} completion tokens, {spend}")
+    if f1 := scores.get("detection population f1"):
+        row("population F1", f"median {f1.median:.3f} at the corpus's density")
+    used = spent(labels)
+    if used.prompt_tokens or used.completion_tokens:
+        cost = "price unknown" if used.cost_usd is None else f"${used.cost_usd:,.4f}"
+        tokens = f"{used.prompt_tokens:,} prompt and {used.completion_tokens:,} completion tokens"
+        row("model", f"{tokens}, {cost}")
     stages = run.record().get("stages", {})
     row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))
     row("table", str(run.labels))
