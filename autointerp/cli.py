@@ -354,6 +354,33 @@ def compare(
     print_comparison(find_run(a), find_run(b), metric, top, Console())
 
 
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="The run's directory (default: the latest one).")
+]
+
+
+@app.command()
+def report(
+    run: RunArgument = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Which have a page: all, 0-99,512, @ids.txt (default: random:200)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file (default: report.html in the run's directory).")
+    ] = None,
+) -> None:
+    """Write one HTML file, which opens from disk: the run's overview and pages of features."""
+    from autointerp.report.file import write_report
+    from autointerp.runs import find_run
+
+    found = find_run(run)
+    path = out or found.path / "report.html"
+    written = write_report(found, features, path)
+    size = path.stat().st_size / 1e6
+    print(line_for_person(f"{written:,} features in {path} ({size:,.1f} MB)"))
+
+
 @app.command()
 def export(
     format_name: Annotated[

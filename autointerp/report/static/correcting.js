@@ -1,0 +1,112 @@
+// What a person says of a label. It is kept beside the run; the run's own tables stay as they are.
+
+function author() {
+  return localStorage.getItem("autointerp-author") || "";
+}
+
+function correcting(page) {
+  const said = h("p", { class: "dim", role: "status" });
+  const name = h("input", {
+    id: "author",
+    value: author(),
+    maxlength: 100,
+    autocomplete: "name",
+    onchange: (event) => localStorage.setItem("autointerp-author", event.target.value.trim()),
+  });
+  const send = async (edit) => {
+    if (!author()) {
+      said.textContent = "Say who you are first.";
+      return name.focus();
+    }
+    return kept(said, () => source.edit(page.feature, { ...edit, author: author() }));
+  };
+  const label = h("input", { id: "new-label", value: page.row.label || "", maxlength: 300, dir: "auto" });
+  const note = h("textarea", { id: "new-note", rows: 2, maxlength: 2000, dir: "auto" });
+  const vote = (value, sign, title) =>
+    h("button", { type: "button", "aria-label": title, title, onclick: () => send({ kind: "vote", vote: value }) }, sign);
+  const votes = page.row.votes;
+  return h(
+    "details",
+    { class: "correcting", open: sessionStorage.getItem("correcting") === "open" },
+    h("summary", { onclick: rememberOpen }, "Correct or comment"),
+    h("p", {}, h("label", { for: "author" }, "Your name "), name),
+    h(
+      "form",
+      {
+        onsubmit: (event) => {
+          event.preventDefault();
+          send({ kind: "label", label: label.value });
+        },
+      },
+      h("label", { for: "new-label" }, "A better label"),
+      label,
+      h("button", { type: "submit" }, "Save label"),
+    ),
+    h("p", {}, "Is the label right? ", vote(1, "▲", "Yes, the label is right"), " ", known(votes) ? number(votes) : "0", " ", vote(-1, "▼", "No, the label is wrong")),
+    h(
+      "form",
+      {
+        onsubmit: (event) => {
+          event.preventDefault();
+          send({ kind: "note", text: note.value });
+        },
+      },
+      h("label", { for: "new-note" }, "A note"),
+      note,
+      h("button", { type: "submit" }, "Save note"),
+    ),
+    run.can_label &&
+      h(
+        "p",
+        {},
+        h(
+          "button",
+          {
+            type: "button",
+            id: "relabel",
+            onclick: (event) => {
+              event.target.disabled = true;
+              said.textContent = "The model is asked …";
+              return kept(said, () => source.relabel(page.feature)).finally(() => (event.target.disabled = false));
+            },
+          },
+          "Ask the model for a new label",
+        ),
+        h("span", { class: "dim" }, " from other windows than before; it costs one request"),
+      ),
+    said,
+    history_(page.edits || []),
+  );
+}
+
+function rememberOpen(event) {
+  const open = !event.target.closest("details").open;
+  sessionStorage.setItem("correcting", open ? "open" : "closed");
+}
+
+async function kept(said, call) {
+  try {
+    await call();
+  } catch (error) {
+    said.textContent = error.message;
+    return;
+  }
+  rows = null; // the list shows the old label
+  announce("saved");
+  await route();
+}
+
+function history_(edits) {
+  if (!edits.length) return null;
+  const what = {
+    label: (edit) => `label: ${edit.label}`,
+    model_label: (edit) => `new label: ${edit.label}`,
+    vote: (edit) => ({ 1: "right", "-1": "wrong", 0: "took the vote back" })[edit.vote],
+    note: (edit) => edit.text,
+  };
+  return h(
+    "ol",
+    { class: "edits" },
+    [...edits].reverse().map((edit) => h("li", { dir: "auto" }, h("strong", {}, edit.author), ` ${what[edit.kind](edit)} `, h("time", { class: "dim", datetime: edit.time }, new Date(edit.time).toLocaleString()))),
+  );
+}
