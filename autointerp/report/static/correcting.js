@@ -99,8 +99,8 @@ async function kept(said, call) {
 function history_(edits) {
   if (!edits.length) return null;
   const what = {
-    label: (edit) => `label: ${edit.label}`,
-    model_label: (edit) => `new label: ${edit.label}`,
+    label: (edit) => `label: ${readable(edit.label)}`,
+    model_label: (edit) => `new label: ${readable(edit.label)}`,
     vote: (edit) => ({ 1: "right", "-1": "wrong", 0: "took the vote back" })[edit.vote],
     note: (edit) => edit.text,
   };

@@ -46,6 +46,12 @@ function percent(value) {
   return known(value) ? `${number(100 * value)} %` : "–";
 }
 
+// Text by a model, or a person: what is not seen, turns lines around or is piled up becomes a dot.
+function readable(text) {
+  const seen = String(text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "·");
+  return seen.replace(/(\p{M}{6})\p{M}+/gu, "$1·");
+}
+
 function words(name) {
   return String(name).replaceAll("_", " ");
 }

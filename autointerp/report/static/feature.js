@@ -1,7 +1,7 @@
 // One feature.
 
 function featureLink(feature, label) {
-  return h("a", { href: `#/feature/${feature}` }, label ? `${feature} ${label}` : String(feature));
+  return h("a", { href: `#/feature/${feature}` }, label ? `${feature} ${readable(label)}` : String(feature));
 }
 
 async function featureView(feature) {
@@ -21,7 +21,7 @@ async function featureView(feature) {
         h("button", { type: "button", id: "next", onclick: () => step(1), title: "j" }, "next →"),
       ),
     ),
-    h("h1", { dir: "auto" }, labeled ? row.label : `(${words(row.status || "no label yet")})`),
+    h("h1", { dir: "auto" }, labeled ? readable(row.label) : `(${words(row.status || "no label yet")})`),
     h(
       "div",
       { class: "columns" },
@@ -36,18 +36,18 @@ function about(page) {
   return h(
     "div",
     { class: "card" },
-    known(row.reason) && h("p", { dir: "auto" }, row.reason),
-    known(row.error) && h("p", { class: "wrong", dir: "auto" }, row.error),
+    known(row.reason) && h("p", { dir: "auto" }, readable(row.reason)),
+    known(row.error) && h("p", { class: "wrong", dir: "auto" }, readable(row.error)),
     facts([
       ["status", row.status ? words(row.status) : null],
       ["confidence", known(row.confidence) ? fixed(row.confidence) : null],
       ["labeler", row.labeler],
-      ["was labeled", row.edited ? row.original_label || "–" : null],
-      ["meanings", row.meanings && row.meanings.length ? row.meanings.join(" · ") : null],
+      ["was labeled", row.edited ? readable(row.original_label || "–") : null],
+      ["meanings", row.meanings && row.meanings.length ? row.meanings.map(readable).join(" · ") : null],
       [
         "candidates",
         row.candidates && row.candidates.length
-          ? row.candidates.map((c) => `${c.label} (${fixed(c.balanced_accuracy)}, ${c.n})`).join(" · ")
+          ? row.candidates.map((c) => `${readable(c.label)} (${fixed(c.balanced_accuracy)}, ${c.n})`).join(" · ")
           : null,
       ],
       ["label of its twin", known(row.label_of) ? featureLink(row.label_of) : null],

@@ -103,7 +103,7 @@ function outcomes(seen) {
     seen.failures.length > 0 && h("h3", {}, "Why not"),
     seen.failures.length > 0 &&
       counted(
-        seen.failures.map((f) => ({ name: `${words(f.status)}: ${f.reason}`, n: f.n, title: f.reason })),
+        seen.failures.map((f) => ({ name: `${words(f.status)}: ${readable(f.reason)}`, n: f.n, title: readable(f.reason) })),
         total,
       ),
     seen.flags.length > 0 && h("h3", {}, "Flags"),
@@ -117,10 +117,10 @@ function labelsCard(labels) {
     facts([
       ["labeled", number(labels.labeled)],
       ["distinct", number(labels.distinct)],
-      ["features that share theirs", number(labels.shared)],
+      ["features that share theirs", percent(labels.shared)],
       [
         "most common",
-        labels.most_common_count > 1 ? `${labels.most_common} ×${number(labels.most_common_count)}` : null,
+        labels.most_common_count > 1 ? `${readable(labels.most_common)} ×${number(labels.most_common_count)}` : null,
       ],
     ]),
   );
@@ -179,7 +179,7 @@ function curve(one) {
       h("td", { class: "figure dim" }, number(row.n)),
     ),
   );
-  const names = ["windows", words(one.figure), "", "another's", "n"];
+  const names = ["windows", words(one.figure), "share", "another's", "n"];
   return figure(
     words(one.scorer),
     "by decile of activation, then by kind of silent window",

@@ -119,12 +119,12 @@ function columnTitle(name) {
 
 function cell(column, value) {
   if (!known(value)) return h("span", { class: "dim" }, "–");
+  if (column.name === "feature" || column.name === "label_of") return String(value); // a name
   if (column.name === "density") return percent(value);
-  if (column.type === "list") return value.map(String).join(", ");
+  if (column.type === "list") return value.map(readable).join(", ");
   // As many places in a column: digits stand under one another.
   if (column.type === "number" && (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 100))) return fixed(value, 3);
-  if (NUMBERS.includes(column.type)) return number(value);
-  return String(value);
+  return NUMBERS.includes(column.type) ? number(value) : readable(value);
 }
 
 async function tableView(parameters) {
@@ -173,7 +173,7 @@ function heading(column, query) {
   const input = h("input", {
     class: "filter",
     "aria-label": `Filter ${words(column.name)}`,
-    placeholder: NUMBERS.includes(column.type) ? "> 0.8" : "has …",
+    placeholder: { integer: "> 10", number: "> 0.8" }[column.type] || "has …",
     title: NUMBERS.includes(column.type) ? "> 0.8, <= 3, 0.2..0.5, - for none, * for any" : "words; - for none, * for any",
     value: filterText(query, column.name),
     onchange: (event) => {
@@ -266,7 +266,7 @@ function drawRow(row, place, columns) {
     const shown = column.name === "label" && !known(value) ? h("span", { class: "dim" }, `(${words(row.status || "no label")})`) : cell(column, value);
     const linked = column.name === "feature" || column.name === "label";
     const content = linked ? h("a", { href: `#/feature/${row.feature}`, tabindex: column.name === "label" ? -1 : 0 }, shown) : shown;
-    const long = typeof value === "string" && value.length > 12 ? value : null;
+    const long = typeof value === "string" && value.length > 12 ? readable(value) : null;
     return h("div", { role: "cell", class: `c-${column.type} n-${column.name}`, title: long }, content);
   });
   return h(
