@@ -1,6 +1,7 @@
 # Sourced by the other scripts: a virtual environment in .venv with this package, made once.
 #
 #   prepare EXTRA   installs autointerp[EXTRA] (EXTRA may be empty), unless that is done already
+#   browser         installs Chromium, for the tests of pages, where Debian's packages can be had
 #
 # PYTHON names the interpreter to make the environment with (default python3, 3.11 or newer).
 
@@ -19,4 +20,13 @@ prepare() {
     echo "installing autointerp${extra:+[$extra]} into .venv (once)" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}"
     touch "$stamp"
+}
+
+browser() {
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing Chromium (once)" >&2
+        { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 && return
+    fi
+    echo "there is no Chromium: the tests of pages in a browser are skipped" >&2
 }
