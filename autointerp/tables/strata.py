@@ -3,7 +3,7 @@
 Read from `predictions.parquet` a batch after another: what is kept is a few numbers a feature.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from autointerp.scoring.scorer import FIRES
 
 _DECILES = [f"{10 * i}–{10 * i + 10} %" for i in range(10)]
 _Z = 1.959963984540054
+_WINDOWS = 6  # place of their number among the moments
 _BATCH = 1 << 16
 _COLUMNS = [
     *("feature", "label_of", "scorer", "stratum", "quantile", "parsed"),
@@ -34,7 +35,8 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     yes-or-no scorers `said_yes` is the share of windows that the judge says match, with a 95 %
     interval for which the windows of a feature go together (a ratio estimate over clusters: Cochran
     1977, section 6.3); of those that predict activations `correlation` is that over the tokens of
-    the decile's windows and of all silent ones. `n` is the number of readable judgments.
+    the decile's windows and of all silent ones. `n` is the number of readable judgments. Scorers
+    whose judgments are neither, such as the place of an intruder, have no rows.
 
     Raises UserError where the run has no scores yet.
     """
@@ -42,48 +44,51 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} is missing: the run has not come so far")
     file = open_parquet(path)
-    features = np.unique(file.read(columns=["feature"])["feature"].to_numpy())
-    sums: dict[tuple[str, str, str], np.ndarray] = {}
+    keys = file.read(columns=["feature", "stratum"])
+    features = np.unique(keys["feature"].to_numpy())
+    strata = [*_DECILES, *sorted(set(pc.unique(keys["stratum"]).to_pylist()) - {FIRES})]
+    cells = [(label, stratum) for label in ("own", "another") for stratum in strata]
+    sums: dict[str, np.ndarray] = {}  # scorer → [cells, …]
     for batch in file.iter_batches(_BATCH, columns=_COLUMNS):
-        for key, part in _parts(batch):
-            if SCORERS[key[0]].per_token:
-                found = _moments(part)
-            else:
-                place = np.searchsorted(features, part["feature"].to_numpy())
-                yes = part["prediction"].to_numpy() > 0
-                found = np.stack([np.bincount(place, w, len(features)) for w in (yes, None)])
-            sums[key] = sums[key] + found if key in sums else found
+        table = pa.table(batch).filter(pc.field("parsed"))
+        for scorer in pc.unique(table["scorer"]).to_pylist():
+            if not (per_token := SCORERS[scorer].per_token) and SCORERS[scorer].counts is None:
+                continue  # neither activations nor a yes or no
+            part = table.filter(pc.field("scorer") == scorer)
+            cell = _cells(part, strata)
+            if per_token:
+                sums[scorer] = sums.get(scorer, 0) + _moments(part, cell, len(cells))
+                continue
+            if scorer not in sums:
+                sums[scorer] = np.zeros((len(cells), 2, len(features)), np.int32)
+            place = np.searchsorted(features, part["feature"].to_numpy())
+            yes, n = sums[scorer].swapaxes(0, 1)
+            np.add.at(yes, (cell, place), part["prediction"].to_numpy() > 0)
+            np.add.at(n, (cell, place), 1)
     rows = []
-    for scorer, label, stratum in sorted(sums, key=lambda key: (key[0], key[1] != "own", key[2])):
-        row: dict[str, object] = {"scorer": scorer, "label": label, "stratum": stratum}
-        found = sums[scorer, label, stratum]
-        if not SCORERS[scorer].per_token:
-            rows.append(row | _ratio(*found))
-        elif stratum in _DECILES:
-            same = [k for k in sums if k[:2] == (scorer, label) and k[2] not in _DECILES]
-            together = found + sum(sums[k] for k in same)
-            rows.append(row | {"correlation": _correlation(together), "n": int(together[6])})
+    for scorer in sorted(sums):
+        for (label, stratum), found in zip(cells, sums[scorer], strict=True):
+            row: dict[str, object] = {"scorer": scorer, "label": label, "stratum": stratum}
+            if not SCORERS[scorer].per_token:
+                if found[1].any():
+                    rows.append(row | _ratio(*found))
+            elif stratum in _DECILES and found[_WINDOWS]:
+                silent = [c[0] == label and c[1] not in _DECILES for c in cells]
+                together = found + sums[scorer][silent].sum(0)
+                n = int(together[_WINDOWS])
+                rows.append(row | {"correlation": _correlation(together), "n": n})
     return pd.DataFrame(rows)
 
 
-def _parts(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, str, str], pa.Table]]:
-    """The readable judgments of a batch by scorer, label and stratum."""
-    table = pa.table(batch).filter(pc.field("parsed"))
-    own = pc.equal(table["feature"], table["label_of"])
-    quantile = table["quantile"].to_numpy(zero_copy_only=False)
+def _cells(part: pa.Table, strata: Sequence[str]) -> np.ndarray:
+    """The place of each row's label, own or another, and stratum: int64 [rows]."""
+    quantile = part["quantile"].to_numpy()
     decile = np.minimum((10 * np.nan_to_num(quantile)).astype(int), 9)
-    fires = pc.equal(table["stratum"], FIRES)
-    stratum = pc.if_else(fires, pa.array(_DECILES).take(pa.array(decile)), table["stratum"])
-    label = pc.if_else(own, "own", "another")
-    table = table.append_column("label", label).set_column(
-        table.schema.get_field_index("stratum"), "stratum", stratum
-    )
-    keys = ["scorer", "label", "stratum"]
-    for key in table.group_by(keys).aggregate([]).to_pylist():
-        chosen = pc.field("scorer") == key["scorer"]
-        for name in keys[1:]:
-            chosen &= pc.field(name) == key[name]
-        yield (key["scorer"], key["label"], key["stratum"]), table.filter(chosen)
+    stratum = pc.index_in(part["stratum"], value_set=pa.array(strata))  # null where it fires
+    place = np.where(stratum.is_null().to_numpy(), decile, stratum.fill_null(0).to_numpy())
+    another = part["feature"].to_numpy() != part["label_of"].to_numpy()
+    cells: np.ndarray = another * len(strata) + place
+    return cells
 
 
 def _ratio(yes: np.ndarray, n: np.ndarray) -> dict[str, object]:
@@ -102,14 +107,20 @@ def _ratio(yes: np.ndarray, n: np.ndarray) -> dict[str, object]:
     }
 
 
-def _moments(part: pa.Table) -> np.ndarray:
-    """Of tokens: how many, t, p, tt, pp, tp; and of how many windows."""
+def _moments(part: pa.Table, cell: np.ndarray, cells: int) -> np.ndarray:
+    """By cell, of the tokens that could be read: how many, t, p, tt, pp, tp; and of how many rows.
+
+    [cells, 7].
+    """
     t, p = (
         pc.list_flatten(part[name]).to_numpy().astype(np.float64)
         for name in ("token_truth", "token_prediction")
     )
-    sums = [len(t), t.sum(), p.sum(), (t * t).sum(), (p * p).sum(), (t * p).sum()]
-    return np.array([*sums, len(part)])
+    read = ~np.isnan(p)
+    of_token = np.repeat(cell, pc.list_value_length(part["token_truth"]).to_numpy())[read]
+    t, p = t[read], p[read]
+    sums = [np.bincount(of_token, w, cells) for w in (None, t, p, t * t, p * p, t * p)]
+    return np.stack([*sums, np.bincount(cell, minlength=cells)], axis=1)
 
 
 def _correlation(moments: np.ndarray) -> float:

@@ -28,12 +28,16 @@ def rows(rng, n):
             "parsed": bool(rng.random() < 0.9),
             "window": {"kind": "sample", "rank": 0},
         }
-        if rng.random() < 0.5:
+        scorer = rng.choice(["detection", "simulation", "intruder"])
+        if scorer == "detection":
             row |= {"scorer": "detection", "truth": float(stratum == "fires")}
             row["prediction"] = float(rng.integers(2)) if row["parsed"] else None
+        elif scorer == "intruder":
+            row |= {"scorer": "intruder", "truth": 3.0, "prediction": float(rng.integers(1, 6))}
         else:
             row |= {"scorer": "simulation", "token_truth": rng.random(3).tolist()}
-            row["token_prediction"] = rng.random(3).tolist() if row["parsed"] else None
+            said = [None if rng.random() < 0.05 else x for x in rng.random(3).tolist()]
+            row["token_prediction"] = said if row["parsed"] else None
         made.append(row)
     return made
 
@@ -47,7 +51,7 @@ def place(row):
 
 @pytest.fixture
 def run(tmp_path):
-    made = rows(np.random.default_rng(0), 3000)
+    made = rows(np.random.default_rng(0), 4000)
     table = pa.Table.from_pylist(made, schema=PREDICTIONS)
     pq.write_table(table, tmp_path / "predictions.parquet", row_group_size=700)
     return tmp_path, made
@@ -60,6 +64,8 @@ def test_shares_and_correlations_are_those_of_the_readable_rows(run):
     for row in made:
         label = "own" if row["feature"] == row["label_of"] else "another"
         seen.add((row["scorer"], label, place(row)))
+    # The place of an intruder is neither a yes nor an activation.
+    seen = {key for key in seen if key[0] != "intruder"}
     assert set(found.index) == {k for k in seen if k[0] == "detection" or k[2].endswith("%")}
 
     def these(scorer, label):
@@ -80,9 +86,12 @@ def test_shares_and_correlations_are_those_of_the_readable_rows(run):
         else:
             used = [r for r in all_of if place(r) == stratum or r["stratum"] != "fires"]
             t, p = (
-                np.concatenate([r[f"token_{s}"] for r in used]) for s in ("truth", "prediction")
+                np.concatenate([r[f"token_{s}"] for r in used]).astype(float)
+                for s in ("truth", "prediction")
             )
-            assert row["correlation"] == pytest.approx(np.corrcoef(t, p)[0, 1], abs=1e-6)
+            read = ~np.isnan(p)
+            correlation = np.corrcoef(t[read], p[read])[0, 1]
+            assert row["correlation"] == pytest.approx(correlation, abs=1e-6)
             assert row["n"] == len(used)
 
 
