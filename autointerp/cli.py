@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -421,6 +421,29 @@ def export(
         creator=creator_id,
     )
     print(line_for_person(written))
+
+
+@app.command()
+def plot(
+    run: Annotated[
+        str | None, typer.Argument(help="The run's directory (default: the latest one).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder (default: plots/ in the run's directory).")
+    ] = None,
+    format_name: Annotated[
+        Literal["png", "svg", "pdf"], typer.Option("--format", help="Of the files.")
+    ] = "png",
+) -> None:
+    """Write the run's figures for a paper, a file each: scores, deciles, density, cost, time."""
+    from autointerp.report.plots import write_plots
+    from autointerp.runs import find_run
+
+    written, left_out = write_plots(find_run(run), out, format_name)
+    for path in written:
+        print(line_for_person(path))
+    for why in left_out:
+        print(line_for_person(f"left out: {why}"), file=sys.stderr)
 
 
 @app.command("import")

@@ -24,7 +24,8 @@ class Distribution:
     """One metric over the `n` features that have it, beside the null: another feature's label.
 
     `edges` [bins + 1] go up in equal steps; the first and the last bin also take what lies beyond
-    them, down to `lowest` and up to `highest`. `counts` and `null_counts` [bins] are of features.
+    them, down to `lowest` and up to `highest` of both. `counts` and `null_counts` [bins] are of
+    features.
     `p_below` is the share of features with a p-value whose p is under 0.05. What has no value is
     counted nowhere.
     """
@@ -91,9 +92,10 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A scorer's judgments by stratum: deciles of activation, weakest first, then silent windows.
+    """A scorer's judgments by stratum: deciles of activation, weakest first, then others by kind.
 
-    `figure` is said_yes, a share, or correlation.
+    `figure` is said_yes, a share, or correlation. The others should get a no: silent windows, or
+    for fuzzing wrongly marked ones.
     """
 
     scorer: str
@@ -103,7 +105,7 @@ class Curve:
     def deciles(self) -> list[Stratum]:
         return [row for row in self.rows if row.name.endswith("%")]
 
-    def silent(self) -> list[Stratum]:
+    def others(self) -> list[Stratum]:
         return [row for row in self.rows if not row.name.endswith("%")]
 
 
@@ -136,7 +138,8 @@ def is_main(scorer: str, metric: str) -> bool:
 
 def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
     value, null, p = (_known(rows[name]) for name in ("value", "null_value", "p_value"))
-    edges = _edges(np.concatenate([value, null]))
+    both = np.concatenate([value, null])
+    edges = _edges(both)
     low, median, high = np.quantile(value, [0.25, 0.5, 0.75]).tolist()
     return Distribution(
         scorer=scorer,
@@ -146,8 +149,8 @@ def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
         n=len(value),
         median=median,
         quartiles=(low, high),
-        lowest=float(value.min()),
-        highest=float(value.max()),
+        lowest=float(both.min()),
+        highest=float(both.max()),
         null_n=len(null),
         null_median=float(np.median(null)) if len(null) else None,
         edges=edges.tolist(),
@@ -230,7 +233,7 @@ def density_histogram(density: np.ndarray) -> Histogram:
 
 
 def curves(strata: pd.DataFrame) -> list[Curve]:
-    """What `load_strata` found, by scorer. Silent windows come with yes-or-no scorers alone."""
+    """What `load_strata` found, by scorer; those that predict activations have deciles alone."""
     found = []
     for scorer in strata["scorer"].unique() if len(strata) else []:
         rows = strata[strata["scorer"] == scorer]
@@ -249,7 +252,7 @@ def curves(strata: pd.DataFrame) -> list[Curve]:
             for row in rows[rows["label"] == "own"].to_dict("records")
         ]
         curve = Curve(str(scorer), figure, made)
-        found.append(Curve(str(scorer), figure, [*curve.deciles(), *curve.silent()]))
+        found.append(Curve(str(scorer), figure, [*curve.deciles(), *curve.others()]))
     return found
 
 

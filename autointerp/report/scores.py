@@ -55,14 +55,14 @@ def _table(title: str) -> Table:
 
 
 def _curve(curve: Curve) -> Table:
-    """By decile of activation, the strongest first, and by kind of silent window."""
+    """By decile of activation, the strongest first, and by kind of other window."""
     figure = curve.figure.replace("_", " ")
     table = _table(f"{curve.scorer}: {figure}, by strength of activation")
     table.add_column("windows")
     for name in ("own label", ""):
         table.add_column(name, justify="right" if name else "left")
     table.add_column("another's", justify="right")
-    for row in (*reversed(curve.deciles()), *curve.silent()):
+    for row in (*reversed(curve.deciles()), *curve.others()):
         bar = "█" * round(_BAR * max(0.0, row.own)) if row.own is not None else ""
         name = row.name.replace("_", " ")
         table.add_row(name, _number(row.own), Text(bar), _number(row.another))
