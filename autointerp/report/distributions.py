@@ -1,7 +1,6 @@
 """How a run's scores are spread: beside their null, against density, by strength of activation."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,25 +114,16 @@ def distributions(scores: pd.DataFrame) -> list[Distribution]:
     `scores` has the columns scorer, metric, value, null_value and p_value of `scores.parquet`.
     """
     found = [
-        _distribution(scorer, metric, rows)
-        for (scorer, metric), rows in _by_metric(scores)
+        _distribution(str(scorer), str(metric), rows)
+        for (scorer, metric), rows in scores.groupby(["scorer", "metric"], observed=True)
         if rows["value"].notna().any()
     ]
     return sorted(found, key=lambda d: (not d.main, _order(d.scorer), d.metric))
 
 
-def _by_metric(scores: pd.DataFrame) -> Iterable[tuple[tuple[str, str], pd.DataFrame]]:
-    for (scorer, metric), rows in scores.groupby(["scorer", "metric"], observed=True):
-        yield (str(scorer), str(metric)), rows
-
-
 def _order(scorer: str) -> tuple[int, str]:
     names = list(SCORERS)
     return (names.index(scorer) if scorer in SCORERS else len(names)), scorer
-
-
-def is_main(scorer: str, metric: str) -> bool:
-    return scorer in SCORERS and SCORERS[scorer].metric == metric
 
 
 def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
@@ -145,7 +135,7 @@ def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
         scorer=scorer,
         metric=metric,
         title=metric_name(scorer, metric),
-        main=is_main(scorer, metric),
+        main=scorer in SCORERS and SCORERS[scorer].metric == metric,
         n=len(value),
         median=median,
         quartiles=(low, high),
@@ -186,9 +176,10 @@ def _counts(values: np.ndarray, edges: np.ndarray) -> list[int]:
 def scatters(scores: pd.DataFrame, features: np.ndarray, density: np.ndarray) -> list[Scatter]:
     """Every scorer's main metric against density. features, density: [features], by feature."""
     found = []
-    for (scorer, metric), rows in _by_metric(scores):
+    for scorer, kind in SCORERS.items():
+        rows = scores[(scores["scorer"] == scorer) & (scores["metric"] == kind.metric)]
         rows = rows[rows["value"].notna()]
-        if not is_main(scorer, metric) or rows.empty:
+        if rows.empty:
             continue
         chosen = _sample(len(rows))
         points = rows.sort_values("feature").iloc[chosen]
@@ -196,15 +187,15 @@ def scatters(scores: pd.DataFrame, features: np.ndarray, density: np.ndarray) ->
         found.append(
             Scatter(
                 scorer=scorer,
-                metric=metric,
-                title=metric_name(scorer, metric),
+                metric=kind.metric,
+                title=metric_name(scorer, kind.metric),
                 feature=points["feature"].tolist(),
                 density=_short(density[place]),
                 value=_short(points["value"].to_numpy()),
                 of=len(rows),
             )
         )
-    return sorted(found, key=lambda s: _order(s.scorer))
+    return found
 
 
 def _short(values: np.ndarray) -> list[float]:
