@@ -425,9 +425,7 @@ def export(
 
 @app.command()
 def plot(
-    run: Annotated[
-        str | None, typer.Argument(help="The run's directory (default: the latest one).")
-    ] = None,
+    run: RunArgument = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder (default: plots/ in the run's directory).")
     ] = None,
