@@ -472,7 +472,7 @@ def _main(
 def main() -> None:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
     try:
-        app()
+        app(prog_name="autointerp")
     except UserError as error:
         print(line_for_person(f"autointerp: {error}"), file=sys.stderr)
         raise SystemExit(2) from None
