@@ -21,7 +21,8 @@ async function overviewView() {
           { class: "dim" },
           "Bars: the features' own labels. Line: labels of other features on the same windows.",
         ),
-        h("div", { class: "figures" }, seen.scores.map(distribution)),
+        h("div", { class: "figures" }, seen.scores.filter(isChief).map(distribution)),
+        lesser(seen.scores.filter((one) => !isChief(one))),
       ),
     seen.strata.length > 0 &&
       section("By strength of the activation", h("div", { class: "figures" }, seen.strata.map(curve))),
@@ -34,12 +35,12 @@ async function overviewView() {
           seen.density &&
             figure(
               "Features by density",
-              "share of tokens on which a feature fires",
+              `share of tokens on which a feature fires${seen.density.zero ? `; ${number(seen.density.zero)} never do` : ""}`,
               logHistogram("features by density", seen.density.edges, seen.density.counts, false),
             ),
           seen.scatter.map((one) =>
             figure(
-              words(one.metric),
+              one.title,
               one.of > one.feature.length
                 ? `against density; ${number(one.feature.length)} of ${number(one.of)} features, drawn`
                 : "against density",
@@ -158,6 +159,17 @@ function corpusCard(corpus) {
       ...masked.map(([why, n]) => [`masked: ${words(why)}`, number(n)]),
     ]),
   );
+}
+
+// What a label is worth on the corpus is asked for as often as scorers' main metrics.
+function isChief(one) {
+  return one.main || one.metric === "population_f1";
+}
+
+function lesser(scores) {
+  if (!scores.length) return null;
+  const figures = h("div", { class: "figures" }, scores.map(distribution));
+  return h("details", {}, h("summary", {}, `${scores.length} more metrics`), figures);
 }
 
 function distribution(one) {
