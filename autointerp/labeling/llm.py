@@ -132,6 +132,7 @@ class LabelJob:
             temperature=self.settings.temperature,
             schema=REPLY_WITH_MEANINGS if several else REPLY,
             attempt=self.attempt,
+            about=tuple(f"label:{evidence.feature}" for evidence in self.group),
         )
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Draft]:

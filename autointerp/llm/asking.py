@@ -107,6 +107,8 @@ class Asker:
         known = self._recall.find(request)
         if known is not None:
             self._totals.from_journal += 1
+            # It may be from before prompts were kept, or have been asked for something else.
+            await self._journal.note(known.key, request)
             return self._booked(known.key, self._priced(known))
         if request.logprobs is None:
             return await self._take(request, dialect, turn)
@@ -146,6 +148,8 @@ class Asker:
         if key in self._on_their_way:
             turn.give()
             outcome = await asyncio.shield(self._on_their_way[key])
+            if isinstance(outcome, ChatReply):
+                await self._journal.note(key, request)
             return replace(outcome, usage=Usage(), cost_usd=0.0)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._on_their_way[key] = future

@@ -134,6 +134,7 @@ class BatchRun:
         left = self._left_usd()
         path = urlsplit(self._client.base_url).path + PATH
         files: list[_File] = []
+        asked: list[tuple[str, ChatRequest]] = []
         for key, request, body in self._unanswered(make_jobs()):
             worst = worst_usd(self._price, body, len(request.messages), request.max_tokens)
             if left is not None:
@@ -151,6 +152,12 @@ class BatchRun:
                 files.append(_File(folder / f"{len(files)}.jsonl", request.model))
             files[-1].add(line, worst)
             self._tries[key] = self._tries.get(key, 0) + 1
+            # Before it is handed in: the process that collects the reply may not be this one.
+            asked.append((key, request))
+            if len(asked) == _KEPT_AT_ONCE:
+                self._journal.note_all(asked)
+                asked.clear()
+        self._journal.note_all(asked)
         return files
 
     def _left_usd(self) -> float | None:

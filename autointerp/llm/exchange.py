@@ -87,7 +87,7 @@ class Exchange:
                 self._totals.limit = self._endpoints.limit()
                 # The next request may leave while this reply is written down.
                 turn.give()
-                reply, spent = await self._written(request.model, raw, reply, send)
+                reply, spent = await self._written(request, raw, reply, send)
             finally:
                 self.sending.discard(task)
             if isinstance(reply, Decision):
@@ -158,13 +158,14 @@ class Exchange:
         return reply
 
     async def _written(
-        self, model: str, raw: bytes, reply: ChatReply | Decision, send: Send
+        self, request: ChatRequest, raw: bytes, reply: ChatReply | Decision, send: Send
     ) -> tuple[ChatReply | Decision, float]:
         """The reply once it is in the journal, readable or not, and what it cost."""
         readable = isinstance(reply, ChatReply)
         usage = reply.usage if isinstance(reply, ChatReply) else usage_of(raw)
         cost = cost_usd(self._price, raw, send.worst_usd, readable=readable)
-        await self._journal.put(Received(send.key, model, raw, usage, cost, readable))
+        received = Received(send.key, request.model, raw, usage, cost, readable, request)
+        await self._journal.put(received)
         self._journal.settle(send, answered=True)
         if isinstance(reply, ChatReply):
             self._totals.requests += 1

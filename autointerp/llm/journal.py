@@ -1,8 +1,9 @@
 """Every paid reply, on disk before anything is made of it.
 
-Replies are kept in SQLite by the key of their request; what is on its way is in a file beside it
-(sends.py). One thread writes, and commits together all that came in while it was committing: a
-reply survives a power cut once `put` has returned, at the price of one sync for many.
+Replies are kept in SQLite by the key of their request, with what was asked (journal_prompts.py);
+what is on its way is in a file beside it (sends.py). One thread writes, and commits together all
+that came in while it was committing: a reply survives a power cut once `put` has returned, at the
+price of one sync for many.
 """
 
 import asyncio
@@ -11,13 +12,16 @@ import sqlite3
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autointerp.errors import UserError
 from autointerp.llm.journal_file import connect, set_up, unusable
+from autointerp.llm.journal_prompts import PromptRows, is_kept
 from autointerp.llm.reply import Usage
+from autointerp.llm.request import ChatRequest
 from autointerp.llm.sends import Send, SendLog
 
 _MOST_AT_ONCE = 256  # replies in one commit: bounds the memory and what one failure touches
@@ -27,7 +31,10 @@ _PUT = "INSERT OR REPLACE INTO {} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A reply as it came. `cost_usd` is None where the price is not known."""
+    """A reply as it came, and what was `asked` where that is known and not kept already.
+
+    `cost_usd` is None where the price is not known.
+    """
 
     key: str
     model: str
@@ -35,11 +42,14 @@ class Received:
     usage: Usage
     cost_usd: float | None
     readable: bool = True
+    asked: ChatRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    received: Received
+    """A reply, or only what was asked, by whose key it is."""
+
+    kept: Received | tuple[str, ChatRequest]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
 
@@ -57,8 +67,8 @@ def _end(batch: list[_Write], error: Exception | None) -> None:
 class Journal:
     """Replies by request key. A reply that was put is never bought again.
 
-    Bodies of requests and keys of endpoints are not stored. Raises UserError for a file that
-    cannot be used; such a file is left as it is.
+    The messages of requests are stored beside their replies, keys of endpoints are not. Raises
+    UserError for a file that cannot be used; such a file is left as it is.
     """
 
     def __init__(self, path: Path, reader: sqlite3.Connection, sends: SendLog) -> None:
@@ -165,9 +175,35 @@ class Journal:
         """Store a reply; when this returns it is on disk. Raises UserError."""
         if not received.readable:
             self._spoiled.add(received.key)
+        await self._written(received)
+
+    async def note(self, key: str, asked: ChatRequest) -> None:
+        """Have the reply to this request, which is here, found by what it is about."""
+        try:
+            if not asked.about or is_kept(self._reader, key, asked.about):
+                return
+        except sqlite3.Error as error:
+            raise unusable(self._path, error) from None
+        await self._written((key, asked))
+
+    def note_all(self, asked: Iterable[tuple[str, ChatRequest]]) -> None:
+        """Store what is asked before there is a reply, each with its key; on disk after this."""
+        rows = PromptRows()
+        for key, request in asked:
+            rows.add(key, request)
+        try:
+            self._reader.execute("BEGIN IMMEDIATE")
+            rows.insert(self._reader)
+            self._reader.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._reader.in_transaction:
+                self._reader.rollback()
+            raise self._unwritable(error) from None
+
+    async def _written(self, kept: Received | tuple[str, ChatRequest]) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._writes.put(_Write(received, loop, done))
+        self._writes.put(_Write(kept, loop, done))
         await done
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -198,17 +234,14 @@ class Journal:
         connection: sqlite3.Connection | None = None
         ended = False
         while not ended:
-            writes = [self._writes.get()]
-            if writes[0] is not None:
-                time.sleep(_GATHER_S)
-            while len(writes) < _MOST_AT_ONCE and not self._writes.empty():
-                writes.append(self._writes.get())
-            ended = None in writes
-            batch = [write for write in writes if write is not None]
+            batch: list[_Write] = []
             error: Exception | None = None
             try:
-                connection = connection or connect(self._path)
-                _commit(connection, batch)
+                rows = _Rows()
+                ended = self._gather(batch, rows)
+                if batch:
+                    connection = connection or connect(self._path)
+                    rows.commit(connection)
             except Exception as failure:
                 # Whatever it is, somebody waits for it.
                 error = self._unwritable(failure)
@@ -218,30 +251,64 @@ class Journal:
         if connection is not None:
             connection.close()
 
+    def _gather(self, batch: list[_Write], rows: "_Rows") -> bool:
+        """Take the next write and those soon after it; whether the end came among them.
 
-def _commit(connection: sqlite3.Connection, batch: list[_Write]) -> None:
-    if not batch:
-        return
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        for write in batch:
-            one = write.received
-            table = "replies" if one.readable else "spoiled"
-            usage = one.usage
-            row = (
-                one.key,
-                one.model,
-                zlib.compress(one.raw),
-                time.time(),
-                usage.prompt_tokens,
-                usage.completion_tokens,
-                usage.cached_tokens,
-                one.cost_usd,
-            )
-            connection.execute(_PUT.format(table), row)
-        connection.execute("COMMIT")
-    except Exception:
-        # A full disk may have rolled it back already.
-        if connection.in_transaction:
-            connection.rollback()
-        raise
+        Their rows are made while others come in, which costs no time of its own.
+        """
+        until = 0.0
+        while len(batch) < _MOST_AT_ONCE:
+            if batch and self._writes.empty():
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                time.sleep(left)
+                continue
+            write = self._writes.get()
+            if write is None:
+                return True
+            until = until or time.monotonic() + _GATHER_S
+            batch.append(write)
+            rows.add(write.kept)
+        return False
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows for one commit, by table."""
+
+    replies: list[tuple[object, ...]] = field(default_factory=list)
+    spoiled: list[tuple[object, ...]] = field(default_factory=list)
+    prompts: PromptRows = field(default_factory=PromptRows)
+
+    def add(self, kept: Received | tuple[str, ChatRequest]) -> None:
+        if isinstance(kept, tuple):
+            self.prompts.add(*kept)
+            return
+        usage = kept.usage
+        row = (
+            kept.key,
+            kept.model,
+            zlib.compress(kept.raw),
+            time.time(),
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            kept.cost_usd,
+        )
+        (self.replies if kept.readable else self.spoiled).append(row)
+        if kept.asked is not None:
+            self.prompts.add(kept.key, kept.asked)
+
+    def commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_PUT.format("replies"), self.replies)
+            connection.executemany(_PUT.format("spoiled"), self.spoiled)
+            self.prompts.insert(connection)
+            connection.execute("COMMIT")
+        except Exception:
+            # A full disk may have rolled it back already.
+            if connection.in_transaction:
+                connection.rollback()
+            raise

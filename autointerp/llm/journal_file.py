@@ -1,12 +1,19 @@
 """The journal's file: its tables, opening it, and looking at it from outside a run."""
 
+import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autointerp.errors import UserError
+from autointerp.llm import journal_prompts
+from autointerp.llm.errors import UnreadableReply
+from autointerp.llm.journal_prompts import prompts_about, read_messages
+from autointerp.llm.reply import read_reply
 from autointerp.llm.sends import count_unsettled
 
 VERSION = 2  # of the tables, in SQLite's user_version
@@ -61,6 +68,28 @@ class JournalInfo:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and a reply to it.
+
+    `reply` is the body as it came, with replacement characters where it is no UTF-8, and `text`
+    what the model said in it, None where that cannot be read. Tokens and dollars are those of the
+    whole request, whatever else it is about. A damaged journal has empty messages or replies.
+    """
+
+    about: str
+    model: str
+    messages: list[dict[str, str]]
+    reply: str
+    text: str | None
+    received_at: float  # seconds since 1970
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_usd: float | None
+    readable: bool
+
+
 def unusable(path: Path, error: Exception) -> UserError:
     """The error in words that say what to do."""
     said = str(error)
@@ -99,7 +128,7 @@ def set_up(path: Path, connection: sqlite3.Connection) -> None:
             f"journal {path} was written by another version of autointerp (its tables are version "
             f"{version or 1}, this one's {VERSION}): finish with that version, or move it away"
         )
-    connection.executescript(_SCHEMA)
+    connection.executescript(_SCHEMA + journal_prompts.SCHEMA)
     connection.execute(f"PRAGMA user_version={VERSION}")
 
 
@@ -109,6 +138,13 @@ def _read_only(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if (
+            connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone()
+            is None
+        ):
+            # Of an earlier program: tables of this connection's own are as empty as they would be.
+            own = journal_prompts.SCHEMA.replace("CREATE TABLE", "CREATE TEMP TABLE")
+            connection.executescript(own)
     except sqlite3.Error as error:
         raise unusable(path, error) from None
     if version != VERSION:
@@ -152,20 +188,25 @@ def info(path: Path) -> JournalInfo:
 
 
 def export(path: Path) -> Iterator[dict[str, object]]:
-    """Every reply, oldest first, with what it used; damaged ones with a null reply."""
+    """Every reply, oldest first, with what it used, what it is about and what was asked.
+
+    Damaged replies are null, messages that were not kept are empty.
+    """
     connection = _read_only(path)
-    rows = connection.execute(
-        "SELECT key, model, reply, received_at, prompt_tokens, completion_tokens, cached_tokens, "
-        "cost_usd FROM replies ORDER BY rowid"
-    )
-    names = [column[0] for column in rows.description]
     try:
+        rows = connection.execute(
+            "SELECT key, model, reply, received_at, prompt_tokens, completion_tokens, "
+            "cached_tokens, cost_usd, asked.about, asked.prompt FROM replies LEFT JOIN "
+            "(SELECT key, json_group_array(about) AS about, MAX(id) AS prompt "
+            "FROM about JOIN prompts ON prompts.id = about.prompt GROUP BY key) AS asked "
+            "USING (key) ORDER BY replies.rowid"
+        )
+        names = [column[0] for column in rows.description]
         for row in rows:
             entry = dict(zip(names, row, strict=True))
-            try:
-                entry["reply"] = zlib.decompress(entry["reply"]).decode("utf-8", "replace")
-            except zlib.error:
-                entry["reply"] = None
+            entry["reply"] = _decompressed(entry["reply"])
+            entry["about"] = sorted(set(json.loads(entry["about"] or "[]")))
+            entry["messages"] = read_messages(connection, entry.pop("prompt"))
             yield entry
     except sqlite3.Error as error:
         raise unusable(path, error) from None
@@ -173,14 +214,73 @@ def export(path: Path) -> Iterator[dict[str, object]]:
         connection.close()
 
 
+def _decompressed(reply: bytes) -> str | None:
+    try:
+        return zlib.decompress(reply).decode("utf-8", "replace")
+    except zlib.error:
+        return None
+
+
+def exchanges(path: Path, about: Sequence[str]) -> list[Exchange]:
+    """The requests that are about any of these, and their replies, oldest first.
+
+    `detection:12` finds `detection:12:of:40` as well. Replies that could not be read are among
+    them, those from before prompts were kept are not, nor those that were pruned. Reads only, also
+    while a run writes. Raises UserError.
+    """
+    found = []
+    try:
+        with closing(_read_only(path)) as connection:
+            for name in about:
+                for (own, key), prompt in prompts_about(connection, name).items():
+                    messages = read_messages(connection, prompt)
+                    rows = connection.execute(_REPLIES_TO, {"key": key})
+                    found += [_exchange(own, messages, row) for row in rows]
+    except sqlite3.Error as error:
+        raise unusable(path, error) from None
+    return sorted(found, key=lambda exchange: exchange.received_at)
+
+
+_USED = "model, reply, received_at, prompt_tokens, completion_tokens, cached_tokens, cost_usd"
+# What was pruned is counted as a spoiled reply of no bytes at all.
+_REPLIES_TO = (
+    f"SELECT 1, {_USED} FROM replies WHERE key = :key UNION ALL "
+    f"SELECT 0, {_USED} FROM spoiled WHERE key = :key AND reply != x''"
+)
+
+
+def _exchange(about: str, messages: list[dict[str, str]], row: tuple[Any, ...]) -> Exchange:
+    readable, model, packed, received_at, prompt, completion, cached, cost = row
+    reply = _decompressed(packed) or ""
+    try:
+        text = read_reply(reply.encode()).text
+    except UnreadableReply:
+        text = None
+    return Exchange(
+        about=about,
+        model=model,
+        messages=messages,
+        reply=reply,
+        text=text,
+        received_at=received_at,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=cached,
+        cost_usd=cost,
+        readable=bool(readable),
+    )
+
+
 def prune(path: Path, before: float) -> int:
     """Forget replies received before a time (seconds since 1970); how many. Raises UserError.
 
-    What they cost stays in the sums. A run that needs them again asks, and pays, again.
+    What they cost stays in the sums, what was asked is forgotten with them. A run that needs them
+    again asks, and pays, again.
     """
     _read_only(path).close()
     connection = connect(path)
     try:
+        set_up(path, connection)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "INSERT INTO spoiled SELECT key, model, x'', received_at, prompt_tokens, "
@@ -188,6 +288,7 @@ def prune(path: Path, before: float) -> int:
             (before,),
         )
         removed = connection.execute("DELETE FROM replies WHERE received_at < ?", (before,))
+        journal_prompts.forget_unneeded(connection)
         connection.execute("COMMIT")
         connection.execute("VACUUM")
         return removed.rowcount

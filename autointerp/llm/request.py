@@ -54,7 +54,8 @@ class ChatRequest:
 
     `attempt` is not sent: it tells apart asking the same thing once more, after a reply that was
     received but could not be used, from finding that reply in the journal. `logprobs` are what the
-    reply is of no use without: it is not sent where they are not to be had.
+    reply is of no use without: it is not sent where they are not to be had. `about` is not sent
+    either and is no part of the request's identity: the journal finds requests by it.
     """
 
     model: str
@@ -64,6 +65,7 @@ class ChatRequest:
     schema: ReplySchema | None = None
     attempt: int = 0
     logprobs: Logprobs | None = None
+    about: tuple[str, ...] = ()
 
 
 def request_key(endpoint: str, body: bytes, attempt: int = 0) -> str:

@@ -68,6 +68,7 @@ class TextJob:
             temperature=self.temperature,
             schema=SCHEMA,
             attempt=self.attempt,
+            about=(f"{TASK}:{self.feature}",),
         )
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Written]:

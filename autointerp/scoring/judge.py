@@ -48,6 +48,7 @@ class JudgeJob:
     enough: Callable[[Judged], bool] | None = None
     way: Task | TokenTask | None = None  # the scorer's task where none is named
     weaker: tuple[tuple[Task | TokenTask, Prompt], ...] = ()
+    purpose: str | None = None  # what the journal calls it, where it is not for the score
     answers: Mapping[int, np.ndarray] = field(default_factory=dict)
     asked: Mapping[int, int] = field(default_factory=dict)  # times asked in vain, by index
     chunk: int | None = None  # items a request, where fewer than the settings allow
@@ -99,7 +100,13 @@ class JudgeJob:
             schema=task.schema if isinstance(task, Task) else None,
             attempt=self.attempt,
             logprobs=self.logprobs(),
+            about=(self._about(),),
         )
+
+    def _about(self) -> str:
+        """What is judged: by whose label the windows are, where it is not their feature's own."""
+        own = f"{self.purpose or self.scorer.name}:{self.plan.feature}"
+        return own if self.label_of == self.plan.feature else f"{own}:of:{self.label_of}"
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Judged]:
         """Readable answers are kept; the rest are asked for once more, then missing."""

@@ -19,6 +19,8 @@ from autointerp.stages import model
 from autointerp.stages.estimate import PLACEHOLDER_LABEL, Estimate
 from autointerp.vocabulary import Vocabulary
 
+PURPOSE = "candidate"
+
 
 def judge_prompt(job: Job) -> Prompt:
     return load_prompt(detection.NAME, Path(job.config.prompts))
@@ -126,6 +128,7 @@ def _judge_jobs(
             vocabulary=vocabulary,
             settings=settings,
             todo=tuple(range(len(plan.items))),
+            purpose=PURPOSE,
         )
         for label in labels
     ]
