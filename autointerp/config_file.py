@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> RunConfig:
     settings = _from_file(file) if file is not None else {}
     settings |= _from_environment()
     settings |= {name: value for name, value in flags.items() if value is not None}
+    return validated(settings)
+
+
+def validated(settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration of these settings. Raises UserError as `load_config` does."""
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:

@@ -45,7 +45,7 @@ def labeler_name(job: Job) -> str:
     return model.model_name(job.config) if job.config.uses_model() else LEXICAL
 
 
-def _settings(job: Job) -> LabelSettings:
+def settings_of(job: Job) -> LabelSettings:
     config = job.config
     return LabelSettings(
         model=model.model_name(config),
@@ -62,9 +62,9 @@ def _settings(job: Job) -> LabelSettings:
     )
 
 
-def _views(job: Job) -> list[Shown]:
+def views_of(job: Job) -> list[Shown]:
     config = job.config
-    return views(_settings(job).shown, config.candidates, config.sample_windows)
+    return views(settings_of(job).shown, config.candidates, config.sample_windows)
 
 
 def _prompts(job: Job) -> list[Prompt]:
@@ -80,14 +80,14 @@ def _inputs(job: Job) -> str:
         method = {
             "model": model.identity(config),
             "prompt": load_prompt(NAME, Path(config.prompts)).hash,
-            "settings": asdict(_settings(job)),
+            "settings": asdict(settings_of(job)),
             "link_twins": config.link_twins,
             "tier": config.tier,
         }
         if config.tier == LEXICAL_FIRST:
             method[LEXICAL] = lexical.VERSION
         if config.candidates > 1:
-            method["candidates"] = [asdict(shown) for shown in _views(job)]
+            method["candidates"] = [asdict(shown) for shown in views_of(job)]
             method["judge"] = [judge_prompt(job).hash, config.judge_items, config.seed]
     else:
         method = {LEXICAL: lexical.VERSION}
@@ -217,7 +217,7 @@ def _jobs(
 ) -> Iterator[Proposal]:
     """Requests for the usual labels of all features, then for further candidates of them."""
     prompt = load_prompt(NAME, Path(job.config.prompts))
-    settings, every = _settings(job), _views(job)
+    settings, every = settings_of(job), views_of(job)
     for view, shown in enumerate(every):
         evidence = _labelable(job, store, features, on_draft)
         if view > 0:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -199,7 +200,7 @@ def ask(
     """Send the jobs to the endpoints that are `answering`, through the pool and the run's journal.
 
     Where asking ends early, by Ctrl-C or because the endpoint refuses, what came is kept and the
-    reason is in the result.
+    reason is in the result. May be called in any thread that has no event loop running.
     """
     config = job.config
     totals = PoolTotals()
@@ -280,7 +281,10 @@ def stoppable(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
 
 
 def _stop_at_signals(drain_s: float) -> asyncio.Event:
-    """Set at the first Ctrl-C or SIGTERM; the second one cancels the task that called this."""
+    """Set at the first Ctrl-C or SIGTERM; the second one cancels the task that called this.
+
+    Signals reach the main thread alone: in another one it is never set.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     main = asyncio.current_task()
@@ -296,6 +300,8 @@ def _stop_at_signals(drain_s: float) -> asyncio.Event:
         )
         stop.set()
 
+    if threading.current_thread() is not threading.main_thread():
+        return stop
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, hear)
     return stop

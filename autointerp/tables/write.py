@@ -57,13 +57,14 @@ def write_drafts(drafts: Iterable[Draft], path: Path) -> None:
     write_table(rows, _DRAFTS, path)
 
 
-def read_drafts(path: Path) -> list[Draft]:
-    """Raises UserError where nothing has been labeled."""
+def read_drafts(path: Path, feature: int | None = None) -> list[Draft]:
+    """Of all features, or of one. Raises UserError where nothing has been labeled."""
     if not path.is_file():
         raise UserError(f"no labels: {path} is missing; run `autointerp label` first")
     names = [f.name for f in fields(Draft)]
     # By the schema, so that columns that an earlier version did not write are null.
-    rows = pq.read_table(path, schema=_DRAFTS).to_pylist()
+    only = None if feature is None else [("feature", "=", feature)]
+    rows = pq.read_table(path, schema=_DRAFTS, filters=only).to_pylist()
     for row in rows:
         if row["candidates"] is not None:
             row["candidates"] = [Candidate(**candidate) for candidate in row["candidates"]]
