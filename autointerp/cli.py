@@ -272,7 +272,7 @@ def journal_info(run: RunOption = None) -> None:
 
 @journal_app.command("export")
 def journal_export(run: RunOption = None) -> None:
-    """Print every reply as a line of JSON, oldest first."""
+    """Print every reply, with what was asked, as a line of JSON, oldest first."""
     from autointerp.llm.journal_file import export
     from autointerp.runs import find_run
 
@@ -285,7 +285,10 @@ def journal_prune(
     days: Annotated[float, typer.Option(min=0, help="Forget replies older than so many days.")],
     run: RunOption = None,
 ) -> None:
-    """Forget old replies. What they cost stays counted; a run that needs them pays again."""
+    """Forget old replies and their prompts. What they cost stays counted.
+
+    A run that needs them pays again.
+    """
     from autointerp.llm.journal_file import prune
     from autointerp.runs import find_run
 
