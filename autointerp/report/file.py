@@ -11,6 +11,7 @@ from autointerp.errors import UserError
 from autointerp.files import atomic_path, open_parquet
 from autointerp.progress import track
 from autointerp.report.columns import columns_of
+from autointerp.report.exchanges import feature_exchanges
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import overview
 from autointerp.report.page import page_html
@@ -44,13 +45,15 @@ def _data(run: Run, chosen: list[int]) -> dict[str, Any]:
     """What the script's FileSource reads: of each feature its page, packed, and its row."""
     seen = overview(run)
     source = FeaturePages(run)
-    rows, pages = [], {}
+    rows, pages, asked = [], {}, {}
     with track("report", len(chosen), "features") as progress:
         for feature in chosen:
             page = source.page(feature)
             pages[feature] = _packed(asdict(page))
             if page.row:
                 rows.append(page.row)
+            if exchanges := feature_exchanges(run, feature):
+                asked[feature] = _packed([asdict(one) for one in exchanges])
             progress.advance()
     columns = columns_of(open_parquet(run.labels).schema_arrow) if run.labels.is_file() else []
     return {
@@ -58,7 +61,7 @@ def _data(run: Run, chosen: list[int]) -> dict[str, Any]:
         "overview": asdict(seen),
         "rows": rows,
         "pages": pages,
-        "exchanges": {},
+        "exchanges": asked,
     }
 
 
