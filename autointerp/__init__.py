@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autointerp.tables.compare import compare_runs
+    from autointerp.tables.differences import label_differences
     from autointerp.tables.read import load_labels, load_scores, load_windows
     from autointerp.tables.strata import load_strata
 
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "compare_runs",
+    "label_differences",
     "load_labels",
     "load_scores",
     "load_strata",
@@ -20,6 +22,7 @@ __all__ = [
 
 _MODULES = {
     "compare_runs": "autointerp.tables.compare",
+    "label_differences": "autointerp.tables.differences",
     "load_labels": "autointerp.tables.read",
     "load_scores": "autointerp.tables.read",
     "load_strata": "autointerp.tables.strata",

@@ -311,17 +311,23 @@ def show(feature: Annotated[int, typer.Argument(min=0)], run: RunOption = None) 
 def labels(
     run: RunOption = None,
     sort: Annotated[
-        str, typer.Option(help="detection, simulation, f1, density, confidence or feature.")
+        str, typer.Option(help="A scorer, f1, density, confidence or feature.")
     ] = "feature",
     limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
     grep: Annotated[
         str | None, typer.Option(help="Only labels that match this regular expression.")
     ] = None,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Print what each column holds instead.")
+    ] = False,
 ) -> None:
     """Print the label table."""
-    from autointerp.report.terminal import print_labels
+    from autointerp.report.terminal import print_columns, print_labels
     from autointerp.runs import find_run
 
+    if columns:
+        print_columns(Console())
+        return
     print_labels(find_run(run), sort, limit, grep, Console())
 
 

@@ -15,13 +15,14 @@ from autointerp.errors import UserError
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, leftover: str = "tmp") -> Iterator[Path]:
     """A temporary path in the same folder that becomes `path` when the block ends well.
 
     The file is synced before it is renamed, so that a reader never sees half of it, not even
-    after a power cut. When the block raises, `path` is left as it was.
+    after a power cut. When the block raises, `path` is left as it was. Temporary names end in
+    `leftover`: a run that starts clears away those in `tmp`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{leftover}")
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -30,6 +30,7 @@ class Run:
         self.labels = path / "labels.parquet"
         self.predictions = path / "predictions.parquet"
         self.scores = path / "scores.parquet"
+        self.edits = path / "edits.parquet"
         self.journal = path / "journal.sqlite"
         self.log = path / "run.log"
         self.prompts = path / "prompts"

@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from autointerp.columns import conform, version_of
 from autointerp.errors import UserError
 from autointerp.evidence.coactive import coactive_features
 from autointerp.evidence.collector import Collector
 from autointerp.evidence.directions import Directions, Ranked
+from autointerp.evidence.schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.evidence.selection import NONE, Selection
 from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
@@ -39,64 +41,7 @@ _FEW = 64  # features whose statistics are looked up rather than all read
 _TOP_TOKENS = 10
 _COACTIVE = 10  # features that fire on the same tokens
 _DENSE = 0.1  # share of tokens
-
-WINDOWS_SCHEMA = pa.schema(
-    [
-        ("coder", pa.string()),
-        ("feature", pa.int32()),
-        ("kind", pa.string()),
-        ("split", pa.string()),
-        ("rank", pa.int32()),
-        ("context", pa.int64()),
-        ("start", pa.int32()),
-        ("peak", pa.int16()),
-        ("token_ids", pa.list_(pa.int32())),
-        ("activations", pa.list_(pa.float32())),
-        ("text", pa.string()),
-        # The share of the feature's firings that are weaker than this window's peak, by a sample of
-        # them; null where it is silent.
-        ("quantile", pa.float32()),
-    ]
-)
-_TOKEN_LOGIT = pa.struct([("token", pa.string()), ("logit", pa.float32())])
-FEATURES_SCHEMA = pa.schema(
-    [
-        ("coder", pa.string()),
-        ("feature", pa.int32()),
-        ("n_active", pa.int64()),
-        ("density", pa.float32()),
-        ("window_density", pa.float32()),
-        ("mean_activation", pa.float32()),
-        ("max_activation", pa.float32()),
-        ("histogram", pa.list_(pa.int64())),
-        (
-            "top_tokens",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("token", pa.string()),
-                        ("count", pa.int64()),
-                        ("mean_activation", pa.float32()),
-                    ]
-                )
-            ),
-        ),
-        # The directions of the decoder: null where it, or the subject model, is not at hand.
-        (
-            "similar",
-            pa.list_(pa.struct([("feature", pa.int32()), ("cosine", pa.float32())])),
-        ),
-        ("raised_tokens", pa.list_(_TOKEN_LOGIT)),
-        ("lowered_tokens", pa.list_(_TOKEN_LOGIT)),
-        # Features that fire on the same tokens, among those collected; by sketch where both fire on
-        # many.
-        (
-            "coactive",
-            pa.list_(pa.struct([("feature", pa.int32()), ("jaccard", pa.float32())])),
-        ),
-    ]
-)
-
+_STATISTICS = FEATURES_SCHEMA.remove(FEATURES_SCHEMA.get_field_index("histogram"))
 
 WriteWindows = Callable[[Collector], int]  # writes what a collector kept, returns the windows
 
@@ -292,9 +237,13 @@ def write_features(
     table = pa.concat_tables(tables).append_column(
         FEATURES_SCHEMA.field("coactive"), _coactive(tables, sketches)
     )
-    table = table.replace_schema_metadata(metadata)
+    table = table.replace_schema_metadata(FEATURES_SCHEMA.metadata | _encoded(metadata))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=_FEATURE_ROWS_A_GROUP)
+
+
+def _encoded(metadata: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {name.encode(): value.encode() for name, value in metadata.items()}
 
 
 def _quantiles(counts: np.ndarray) -> dict[str, int]:
@@ -312,6 +261,7 @@ class EvidenceStore:
             if not path.is_file():
                 raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
         self._windows = open_parquet(windows)
+        version_of(self._windows.schema_arrow, windows)
         self._features = features
 
     @cached_property
@@ -321,9 +271,11 @@ class EvidenceStore:
 
     def _statistics_of(self, features: Sequence[int] | None) -> dict[int, dict[str, Any]]:
         chosen = None if features is None else [("feature", "in", list(features))]
-        columns = [n for n in FEATURES_SCHEMA.names if n != "histogram"]
+        written = pq.read_schema(self._features)
+        version_of(written, self._features)
+        columns = [n for n in _STATISTICS.names if n in written.names]
         table = pq.read_table(self._features, columns=columns, filters=chosen)
-        return {row["feature"]: row for row in table.to_pylist()}
+        return {row["feature"]: row for row in conform(table, _STATISTICS).to_pylist()}
 
     @property
     def features(self) -> list[int]:
@@ -340,23 +292,48 @@ class EvidenceStore:
         statistics = self._statistics_of(wanted) if len(wanted) <= _FEW else self.statistics
         missing = [f for f in wanted if f not in statistics]
         if missing:
-            raise UserError(
-                f"feature {missing[0]} was not collected in this run (its features: "
-                f"{self.features[0]} to {self.features[-1]})"
-            )
+            raise self._not_collected(missing[0])
         for feature, windows in self.windows(wanted):
             yield self._evidence(statistics[feature], windows)
 
     def windows(self, features: Sequence[int]) -> Iterator[tuple[int, list[Window]]]:
         """Of ascending features each one's windows; nothing else is read."""
-        groups = range(self._windows.metadata.num_row_groups)
         read = -1  # the last group that was read
         held = WINDOWS_SCHEMA.empty_table()
         for feature in features:
-            group = bisect_left(groups, feature, key=lambda g: self._bounds(g)[1])
-            if group in groups and group != read and self._bounds(group)[0] <= feature:
-                held, read = self._windows.read_row_group(group).combine_chunks(), group
+            group = self._group_of(feature)
+            if group is not None and group != read:
+                held, read = self._read_group(group), group
             yield feature, _windows_of(held, feature)
+
+    def window_table(self, feature: int) -> pa.Table:
+        """The rows of `windows.parquet` of one feature.
+
+        Raises UserError where it was not collected.
+        """
+        group = self._group_of(feature)
+        held = WINDOWS_SCHEMA.empty_table() if group is None else self._read_group(group)
+        rows = _rows_of(held, feature)
+        found = held.slice(rows.start, len(rows))
+        if len(found) == 0 and feature not in collected_features(self._features):
+            raise self._not_collected(feature)
+        return found
+
+    def _group_of(self, feature: int) -> int | None:
+        """The row group that may have its windows."""
+        groups = range(self._windows.metadata.num_row_groups)
+        group = bisect_left(groups, feature, key=lambda g: self._bounds(g)[1])
+        return group if group in groups and self._bounds(group)[0] <= feature else None
+
+    def _read_group(self, group: int) -> pa.Table:
+        return conform(self._windows.read_row_group(group).combine_chunks(), WINDOWS_SCHEMA)
+
+    def _not_collected(self, feature: int) -> UserError:
+        features = self.features
+        return UserError(
+            f"feature {feature} was not collected in this run (its features: "
+            f"{features[0]} to {features[-1]})"
+        )
 
     def _evidence(self, row: dict[str, Any], windows: list[Window]) -> FeatureEvidence:
         return FeatureEvidence(
@@ -368,16 +345,22 @@ class EvidenceStore:
             max_activation=row["max_activation"],
             top_tokens=[TokenCount(**t) for t in row["top_tokens"]],
             similar=[(s["feature"], s["cosine"]) for s in row["similar"] or []],
-            coactive=[(c["feature"], c["jaccard"]) for c in row["coactive"]],
+            coactive=[(c["feature"], c["jaccard"]) for c in row["coactive"] or []],
             raised_tokens=[t["token"] for t in row["raised_tokens"] or []],
             lowered_tokens=[t["token"] for t in row["lowered_tokens"] or []],
             windows=windows,
         )
 
 
+def _rows_of(table: pa.Table, feature: int) -> range:
+    """The places of one feature's rows in a table that is sorted by feature."""
+    return range(*np.searchsorted(table["feature"].to_numpy(), [feature, feature + 1]).tolist())
+
+
 def _windows_of(table: pa.Table, feature: int) -> list[Window]:
     """The windows of one feature of a table that is sorted by feature."""
-    begin, end = np.searchsorted(table["feature"].to_numpy(), [feature, feature + 1])
+    found = _rows_of(table, feature)
+    begin, end = found.start, found.stop
     rows = table.slice(begin, end - begin)
     # In the order of the fields of a window: there are millions of them to make.
     columns = [

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from rich import box
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from autointerp.columns import description
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.text import marked, marks_for, one_line, quoted
@@ -26,6 +28,7 @@ from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels
 from autointerp.tables.read import load_labels
+from autointerp.tables.schema import EDITED, RUN, labels_schema
 from autointerp.vocabulary import Vocabulary
 
 _SHOWN_WINDOWS = 5
@@ -245,11 +248,28 @@ def _spread(quantiles: dict[str, int] | None) -> str:
     return f" (90 % have {quantiles['p5']} to {quantiles['p95']})" if quantiles else ""
 
 
+def print_columns(console: Console) -> None:
+    """Print every column that a label table can have, a line each: name, type, what it holds."""
+    fields = [*labels_schema(SCORERS), *EDITED, RUN]
+    rows = [(field.name, _kind(field.type), description(field)) for field in fields]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    for name, kind, about in rows:
+        line = f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {about}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"list of {_kind(kind.value_type)}"
+    return "struct" if pa.types.is_struct(kind) else str(kind)
+
+
 def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Console) -> None:
     """Print the table's first rows; scores sort from best to worst. Raises UserError."""
-    if sort not in SORTS:
-        raise UserError(f"--sort {sort}: choose one of {', '.join(SORTS)}")
     frame = load_labels(run.path)
+    known = [name for name, column in SORTS.items() if column in frame]
+    if sort not in known:
+        raise UserError(f"--sort {sort}: this run can be sorted by {', '.join(known)}")
     if grep is not None:
         try:
             pattern = re.compile(grep)

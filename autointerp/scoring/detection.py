@@ -90,6 +90,7 @@ SCHEMA = two_lists(*_SIDES)
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
+    about="balanced accuracy of telling windows in which the feature fires from silent ones",
     plan=plan,
     reduce=reduce,
     task=Task(SCHEMA, _render, read_sides, lambda _: 4),

@@ -122,6 +122,7 @@ def _worth(value: float) -> np.ndarray:
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
+    about="accuracy of choosing the label among those of similar features",
     plan=plan,
     reduce=reduce,
     task=Task(number_lists(*LETTERS), _render, _read, lambda _: 4, _variables),

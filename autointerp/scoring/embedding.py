@@ -65,6 +65,7 @@ def _open(name: str, device: torch.device, _prompt: Prompt | None) -> LocalJudge
 SCORER = Scorer(
     name=NAME,
     metric=AUROC,
+    about="AUROC of the cosine between label and window, firing windows against silent ones",
     plan=detection.plan,
     reduce=reduce_graded,
     local=Local(_open, package="sentence_transformers", extra="embed"),

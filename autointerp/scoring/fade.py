@@ -201,6 +201,7 @@ _RATINGS: Mapping[str, int] = {"clear": SHOWN, "partly": 1, "none": ABSENT}
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
+    about="FADE's purity: average precision of the activation for windows rated to show the label",
     plan=plan,
     reduce=reduce,
     task=Task(number_lists(*_RATINGS), _render, _read, lambda _: 4),

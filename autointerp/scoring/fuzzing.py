@@ -141,6 +141,7 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
+    about="balanced accuracy of telling windows marked where the feature fires from others",
     plan=plan,
     reduce=reduce,
     task=Task(two_lists(*_SIDES), _render, _read, lambda _: 4, _variables),

@@ -131,6 +131,7 @@ _SCHEMA: ReplySchema = list_of("sets", {"n": {"type": "integer"}, "intruder": {"
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
+    about="accuracy of finding the one window of five in which the feature is silent",
     plan=plan,
     reduce=reduce,
     task=Task(_SCHEMA, _render, _read, lambda _: 14, _variables),

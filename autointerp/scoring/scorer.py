@@ -201,7 +201,8 @@ RuleJudge = Callable[[LexicalLabeler, Rule, Sequence[Item]], list[Judgment]]
 class Scorer:
     """A way to put labels to the test.
 
-    `metric` is its main one, with a place of its own in the label table. `task`: how an endpoint is
+    `metric` is its main one, with a place of its own in the label table; `about` says there what
+    it is. `task`: how an endpoint is
     asked; `local`: a model on this machine in its stead. `reduce`: metric → estimate. `counts`:
     yes-or-no answers by stratum, from which the metric follows and asking may stop early.
     `by_rule`: for a rule in place of a language model, None where a rule cannot.
@@ -212,6 +213,7 @@ class Scorer:
 
     name: str
     metric: str
+    about: str
     plan: Callable[[Material, int], Plan]
     reduce: Callable[[Judged, int], dict[str, Estimate]]
     task: Task | None = None

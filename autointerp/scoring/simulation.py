@@ -132,6 +132,7 @@ _SCHEMA: ReplySchema = list_of(
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
+    about="Pearson correlation of predicted with true activations, over all tokens",
     plan=plan,
     reduce=reduce,
     task=Task(_SCHEMA, _render, _read, lambda item: 20 + 3 * len(item.truth), mode="json"),

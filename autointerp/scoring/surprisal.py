@@ -131,6 +131,7 @@ def _open(name: str, device: torch.device, prompt: Prompt | None) -> LocalJudge:
 SCORER = Scorer(
     name=NAME,
     metric=AUROC,
+    about="AUROC of how much likelier the label makes a window, firing against silent ones",
     plan=detection.plan,
     reduce=reduce_graded,
     local=Local(_open, package="transformers", template=True),

@@ -91,6 +91,11 @@ def check_scored(*runs: Run) -> None:
 
 def _check(a: Run, b: Run) -> None:
     check_scored(a, b)
+    check_coders(a, b)
+
+
+def check_coders(a: Run, b: Run) -> None:
+    """Raises UserError where the runs are not of the same coder."""
     hashes = [run.stage("collect").get("hashes", {}).get("coder") for run in (a, b)]
     names = [str(load_labels(run.path)["coder"].iloc[0]) for run in (a, b)]
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]

@@ -1,120 +1,208 @@
-"""The columns of the tables a run writes."""
+"""The columns of the tables a run writes, and what each holds."""
 
 from collections.abc import Iterable
 
 import pyarrow as pa
 
+from autointerp.columns import column, schema_of
 from autointerp.scoring import SCORERS, fade
-
-SCHEMA_VERSION = "2"
-
 
 # Labels that were proposed, and what they got on the windows kept for choosing between them.
 CANDIDATES = pa.list_(
     pa.struct([("label", pa.string()), ("balanced_accuracy", pa.float32()), ("n", pa.int32())])
 )
+_CODER = column("coder", pa.string(), "the coder's name")
+_FEATURE = column("feature", pa.int32(), "the feature's index in the coder")
 
 
-def _estimate(name: str) -> list[tuple[str, pa.DataType]]:
-    return [(f"{name}{suffix}", pa.float32()) for suffix in ("", "_ci_low", "_ci_high")]
+def _estimate(name: str, about: str) -> list[pa.Field]:
+    return [
+        column(name, pa.float32(), about),
+        column(f"{name}_ci_low", pa.float32(), f"{name}: lower end of its 95 % interval"),
+        column(f"{name}_ci_high", pa.float32(), f"{name}: upper end of its 95 % interval"),
+    ]
 
 
-def _scorer(name: str, metric: str) -> list[tuple[str, pa.DataType]]:
-    numbers = [metric, "ci_low", "ci_high", "null", "lift", "p_value", "parse_rate"]
-    columns = [(f"{name}_{number}", pa.float32()) for number in numbers]
-    # Which of its ways of asking was used: each is a measurement of its own.
-    mode = [(f"{name}_mode", pa.string())] if SCORERS[name].better else []
-    return [*columns, (f"{name}_n", pa.int32()), *mode]
+def _scorer(name: str) -> list[pa.Field]:
+    scorer = SCORERS[name]
+    main = f"{name}_{scorer.metric}"
+    numbers = {
+        scorer.metric: scorer.about,
+        "ci_low": f"{main}: lower end of its 95 % interval",
+        "ci_high": f"{main}: upper end of its 95 % interval",
+        "null": f"{main} of another feature's label on the same windows; null where none was tried",
+        "lift": f"how much of the way from the median of {name}_null to 1 {main} goes",
+        "p_value": f"the share of other features' labels, over the run, that do as well as {main}",
+        "parse_rate": f"the share of {name}'s judgments that could be read",
+    }
+    columns = [column(f"{name}_{n}", pa.float32(), about) for n, about in numbers.items()]
+    columns.append(column(f"{name}_n", pa.int32(), f"the judgments that {main} rests on"))
+    if scorer.better:
+        about = f"which way {name} was asked: each is a measurement of its own"
+        columns.append(column(f"{name}_mode", pa.string(), about))
+    return columns
 
 
 # Metrics of a scorer beside its main one.
-_MORE = {fade.NAME: (fade.CLARITY, fade.RESPONSIVENESS, fade.FAITHFULNESS)}
+_MORE = {
+    fade.NAME: {
+        fade.CLARITY: "FADE: how far activations on texts written for the label lie apart from "
+        "those on the corpus, |2 AUROC - 1|",
+        fade.RESPONSIVENESS: "FADE: how far activations on windows rated to show the label lie "
+        "apart from those that do not, |2 AUROC - 1|",
+        fade.FAITHFULNESS: "FADE: how much more often the label is in what the subject model "
+        "writes with the feature turned up",
+    }
+}
+_CORPUS = "over the whole corpus's windows, by detection's judgments"
+_POPULATION = {
+    "near_miss_balanced_accuracy": "detection's balanced accuracy with near misses alone as the "
+    "silent windows",
+    "population_f1": f"F1 {_CORPUS}",
+    "population_precision": f"precision {_CORPUS}",
+    "population_recall": f"recall {_CORPUS}",
+    "population_mcc": f"Matthews correlation {_CORPUS}",
+}
 _ALWAYS = ("detection", "simulation")  # have columns whether they were asked for or not
+
+
+def score_columns(scorers: Iterable[str] = ()) -> list[pa.Field]:
+    """The columns of `labels.parquet` that say what a label's scores are."""
+    names = list(dict.fromkeys([*_ALWAYS, *scorers]))
+    near_miss, *population = _POPULATION.items()
+    return [
+        *(one for name in names for one in _scorer(name)),
+        column(near_miss[0], pa.float32(), near_miss[1]),
+        *(one for metric, about in population for one in _estimate(metric, about)),
+        *(
+            one
+            for name in names
+            for metric, about in _MORE.get(name, {}).items()
+            for one in _estimate(metric, about)
+        ),
+        column(
+            "flags",
+            pa.list_(pa.string()),
+            "what is to be known of its scores: SCORER_parse_rate where under 90 % could be read",
+        ),
+    ]
 
 
 def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
     """The columns of `labels.parquet` where these scorers, besides the usual ones, have scored."""
-    names = dict.fromkeys([*_ALWAYS, *scorers])
-    return pa.schema(
+    return schema_of(
         [
-            ("coder", pa.string()),
-            ("feature", pa.int32()),
-            ("status", pa.string()),
-            ("label", pa.string()),
-            # How many other features of the run have the same label; null unless labeled.
-            ("shares_label", pa.int32()),
-            # The feature whose label this one takes, its twin; null where it has its own.
-            ("label_of", pa.int32()),
-            ("reason", pa.string()),
-            ("confidence", pa.float32()),
-            ("polysemantic", pa.bool_()),
-            ("meanings", pa.list_(pa.string())),
-            ("candidates", CANDIDATES),
-            ("labeler", pa.string()),
-            ("prompt_hash", pa.string()),
-            ("density", pa.float32()),
-            ("max_activation", pa.float32()),
-            ("n_active", pa.int64()),
-            ("top_tokens", pa.list_(pa.string())),
-            *(column for n in names for column in _scorer(n, SCORERS[n].metric)),
-            ("near_miss_balanced_accuracy", pa.float32()),
-            *_estimate("population_f1"),
-            *_estimate("population_precision"),
-            *_estimate("population_recall"),
-            *_estimate("population_mcc"),
-            *(column for n in names for m in _MORE.get(n, ()) for column in _estimate(m)),
-            ("flags", pa.list_(pa.string())),
-            ("prompt_tokens", pa.int64()),
-            ("completion_tokens", pa.int64()),
-            ("cost_usd", pa.float64()),
-            ("error", pa.string()),
-        ],
-        metadata={"schema_version": SCHEMA_VERSION},
+            _CODER,
+            _FEATURE,
+            column(
+                "status",
+                pa.string(),
+                "labeled, dead, too_few, refused, failed, over_budget or pending",
+            ),
+            column("label", pa.string(), "what it responds to; null unless labeled"),
+            column(
+                "shares_label",
+                pa.int32(),
+                "how many other features of the run have the same label; null unless labeled",
+            ),
+            column(
+                "label_of",
+                pa.int32(),
+                "the feature whose label it takes, its twin; null where it has its own",
+            ),
+            column("reason", pa.string(), "the labeler's reason"),
+            column("confidence", pa.float32(), "0 to 1, as the labeler states it"),
+            column(
+                "polysemantic",
+                pa.bool_(),
+                "whether it has several meanings; null where that is not known",
+            ),
+            column(
+                "meanings",
+                pa.list_(pa.string()),
+                "its meanings where it has several, the most common first",
+            ),
+            column(
+                "candidates",
+                CANDIDATES,
+                "the labels it was chosen from, and how each did; null where there was but one",
+            ),
+            column("labeler", pa.string(), "the model's name, lexical for a rule, or a person's"),
+            column("prompt_hash", pa.string(), "of the template that the label was asked by"),
+            column("density", pa.float32(), "the share of the corpus's tokens on which it fires"),
+            column("max_activation", pa.float32(), "its largest activation in the corpus"),
+            column("n_active", pa.int64(), "tokens of the corpus on which it fires"),
+            column("top_tokens", pa.list_(pa.string()), "the tokens on which it fires most often"),
+            *score_columns(scorers),
+            column("prompt_tokens", pa.int64(), "tokens sent for its label and its scores"),
+            column("completion_tokens", pa.int64(), "tokens received for its label and its scores"),
+            column(
+                "cost_usd",
+                pa.float64(),
+                "what its label and its scores cost, in dollars; null where no price is known",
+            ),
+            column("error", pa.string(), "why there is no label, or no score"),
+        ]
     )
 
 
-SCORES = pa.schema(
+# What `load_labels` adds where it is asked to.
+RUN = column("run", pa.string(), "the run that the row is of")
+EDITED = [
+    column("edited", pa.bool_(), "whether the label was replaced by an edit"),
+    column("original_label", pa.string(), "the run's own label, where an edit replaced it"),
+    column("votes", pa.int32(), "the sum of all authors' last votes; null where none stands"),
+    column("notes", pa.list_(pa.string()), "what people wrote of it, the oldest first"),
+]
+
+SCORES = schema_of(
     [
-        ("coder", pa.string()),
-        ("feature", pa.int32()),
-        ("scorer", pa.string()),
-        ("metric", pa.string()),
-        ("mode", pa.string()),
-        ("value", pa.float32()),
-        ("ci_low", pa.float32()),
-        ("ci_high", pa.float32()),
-        ("null_value", pa.float32()),
-        ("p_value", pa.float32()),
-        ("lift", pa.float32()),
-        ("n", pa.int32()),
-        ("parse_rate", pa.float32()),
-        ("judge", pa.string()),
-        ("prompt_hash", pa.string()),
-    ],
-    metadata={"schema_version": SCHEMA_VERSION},
+        _CODER,
+        _FEATURE,
+        column("scorer", pa.string(), "how the label was judged"),
+        column("metric", pa.string(), "what was computed from the judgments"),
+        column("mode", pa.string(), "which way the judge was asked, where there are several"),
+        column("value", pa.float32(), "the label's score; null where it cannot be computed"),
+        column("ci_low", pa.float32(), "lower end of the 95 % interval of value"),
+        column("ci_high", pa.float32(), "upper end of the 95 % interval of value"),
+        column("null_value", pa.float32(), "the score of another feature's label, same windows"),
+        column("p_value", pa.float32(), "the share of other features' labels that do as well"),
+        column("lift", pa.float32(), "how much of the way from their median to 1 value goes"),
+        column("n", pa.int32(), "the judgments that value rests on"),
+        column("parse_rate", pa.float32(), "the share of judgments that could be read"),
+        column("judge", pa.string(), "the model that judged, or lexical"),
+        column("prompt_hash", pa.string(), "of the template that the judge was asked by"),
+    ]
 )
 
 # Answers to questions fill truth and prediction, simulation token_truth and token_prediction, in
 # which a token that could not be read is null. Of embedding the prediction is the cosine, of
 # surprisal the difference of mean log-probabilities, in nats a token; neither is a probability,
 # which stays null.
-PREDICTIONS = pa.schema(
+PREDICTIONS = schema_of(
     [
-        ("coder", pa.string()),
-        ("feature", pa.int32()),
-        ("scorer", pa.string()),
-        ("window", pa.struct([("kind", pa.string()), ("rank", pa.int32())])),
-        ("stratum", pa.string()),
-        ("quantile", pa.float32()),  # of the window's peak among the feature's firings
-        ("marks", pa.list_(pa.int16())),  # places of the tokens that were shown marked
-        ("label_of", pa.int32()),
-        ("mode", pa.string()),
-        ("truth", pa.float32()),
-        ("prediction", pa.float32()),
-        ("token_truth", pa.list_(pa.float32())),
-        ("token_prediction", pa.list_(pa.float32())),
-        ("probability", pa.float32()),
-        ("parsed", pa.bool_()),
-    ],
-    metadata={"schema_version": SCHEMA_VERSION},
+        _CODER,
+        _FEATURE,
+        column("scorer", pa.string(), "how the label was judged"),
+        column(
+            "window",
+            pa.struct([("kind", pa.string()), ("rank", pa.int32())]),
+            "the scoring window that was judged, by its kind and rank",
+        ),
+        column("stratum", pa.string(), "fires, or what kind of silent window it is"),
+        column(
+            "quantile",
+            pa.float32(),
+            "the share of the feature's firings that are weaker than its peak; null where silent",
+        ),
+        column("marks", pa.list_(pa.int16()), "places of the tokens that were shown marked"),
+        column("label_of", pa.int32(), "whose label was judged: another feature's for the null"),
+        column("mode", pa.string(), "which way the judge was asked, where there are several"),
+        column("truth", pa.float32(), "what a perfect judge would say"),
+        column("prediction", pa.float32(), "what the judge said; null where it was not readable"),
+        column("token_truth", pa.list_(pa.float32()), "the activation on each token"),
+        column("token_prediction", pa.list_(pa.float32()), "the activation predicted on each"),
+        column("probability", pa.float32(), "of a match, from judges that give one"),
+        column("parsed", pa.bool_(), "whether the judgment could be read"),
+    ]
 )

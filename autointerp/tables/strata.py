@@ -16,13 +16,14 @@ from autointerp.files import open_parquet
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES
+from autointerp.tables.migrate import current
 
 _DECILES = [f"{10 * i}–{10 * i + 10} %" for i in range(10)]
 _Z = 1.959963984540054
 _WINDOWS = 6  # place of their number among the moments
 _BATCH = 1 << 16
 _COLUMNS = [
-    *("feature", "label_of", "scorer", "stratum", "quantile", "parsed"),
+    *("feature", "label_of", "scorer", "quantile", "parsed"),
     *("prediction", "token_truth", "token_prediction"),
 ]
 
@@ -36,7 +37,8 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     interval for which the windows of a feature go together (a ratio estimate over clusters: Cochran
     1977, section 6.3); of those that predict activations `correlation` is that over the tokens of
     the decile's windows and of all silent ones. `n` is the number of readable judgments. Scorers
-    whose judgments are neither, such as the place of an intruder, have no rows.
+    whose judgments are neither, such as the place of an intruder, have no rows, nor have windows
+    that fire at a strength that was not noted, as in the first version.
 
     Raises UserError where the run has no scores yet.
     """
@@ -44,13 +46,18 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} is missing: the run has not come so far")
     file = open_parquet(path)
-    keys = file.read(columns=["feature", "stratum"])
+    # In the first version a window's kind stood for its stratum.
+    written = set(file.schema_arrow.names)
+    stratum = "stratum" if "stratum" in written else "window"
+    columns = [name for name in _COLUMNS if name in written] + [stratum]
+    keys = current(file.read(columns=["feature", stratum]), path)
     features = np.unique(keys["feature"].to_numpy())
     strata = [*_DECILES, *sorted(set(pc.unique(keys["stratum"]).to_pylist()) - {FIRES})]
     cells = [(label, stratum) for label in ("own", "another") for stratum in strata]
     sums: dict[str, np.ndarray] = {}  # scorer → [cells, …]
-    for batch in file.iter_batches(_BATCH, columns=_COLUMNS):
-        table = pa.table(batch).filter(pc.field("parsed"))
+    known = pc.field("quantile").is_valid() | (pc.field("stratum") != FIRES)
+    for batch in file.iter_batches(_BATCH, columns=columns):
+        table = current(pa.table(batch), path).filter(pc.field("parsed") & known)
         for scorer in pc.unique(table["scorer"]).to_pylist():
             if not (per_token := SCORERS[scorer].per_token) and SCORERS[scorer].counts is None:
                 continue  # neither activations nor a yes or no

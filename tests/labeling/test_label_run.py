@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import autointerp
-from autointerp.evidence.store import FEATURES_SCHEMA
+from autointerp.evidence.schema import FEATURES_SCHEMA
 from tests import scripted
 from tests.fake_server import FakeServer
 
