@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from autointerp.stages.candidates import (
 )
 from autointerp.stages.collect import evidence_identity
 from autointerp.stages.estimate import Estimate, labeling_tokenizer
+from autointerp.stages.meanwhile import written_meanwhile
 from autointerp.stages.triage import LEXICAL_FIRST, check, saving, triage, twin_draft
 from autointerp.tables.write import read_drafts, write_drafts, write_labels
 from autointerp.vocabulary import Vocabulary
@@ -131,16 +133,17 @@ def run(job: Job) -> None:
         if job.config.uses_model():
             prompts = _prompts(job)
             keep(job.run, prompts)
-            drafts, stopped = _draft_by_model(job, store, vocabulary, details)
+            with _shown_meanwhile(job, store) as show:
+                drafts, stopped = _draft_by_model(job, store, vocabulary, details, show)
             details["prompt_hash"] = prompts[0].hash
         else:
-            drafts = _draft_by_rules(job, store, vocabulary)
+            with _shown_meanwhile(job, store) as show:
+                drafts = _draft_by_rules(job, store, vocabulary, show)
         if not _are_written(job, drafts):
             # The table loses its scores, so they must come anew.
             job.run.forget_stages("score")
             write_drafts(drafts, job.run.drafts)
-            priced = model.is_priced(job.config)
-            write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
+            _write_table(job, store, drafts)
         details["evidence"] = evidence_identity(job.run)
         details["labeler"] = labeler_name(job)
         details["outcomes"] = Counter(d.status for d in drafts)
@@ -149,14 +152,39 @@ def run(job: Job) -> None:
             raise stopped
 
 
-def _are_written(job: Job, drafts: list[Draft]) -> bool:
-    """Whether the run has just these drafts, of this evidence: then its scores stay as well."""
+def _write_table(job: Job, store: EvidenceStore, drafts: list[Draft]) -> None:
+    priced = model.is_priced(job.config)
+    write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
+
+
+@contextmanager
+def _shown_meanwhile(job: Job, store: EvidenceStore) -> Iterator[Callable[[Draft], None]]:
+    """Takes drafts as they come; the label table has them now and then, the rest as `pending`.
+
+    drafts.parquet is written at the end alone, and says what is done. A table with scores that the
+    same drafts would keep stays as it is until then.
+    """
+    if _is_scored(job):
+        yield lambda draft: None
+        return
+    job.run.forget_stages("score")
+    name = labeler_name(job)
+    pending = [Draft(f, "pending", name, error="it is not labeled yet") for f in job.features]
+    with written_meanwhile(pending, lambda drafts: _write_table(job, store, drafts)) as show:
+        yield show
+
+
+def _is_scored(job: Job) -> bool:
+    """Whether the run has labels of this evidence, and their scores."""
     files = job.run
     if not (files.drafts.is_file() and files.labels.is_file() and files.stage("score")):
         return False
-    if files.stage("score").get("evidence") != evidence_identity(files):
-        return False
-    return _said(drafts) == _said(read_drafts(files.drafts))
+    return bool(files.stage("score").get("evidence") == evidence_identity(files))
+
+
+def _are_written(job: Job, drafts: list[Draft]) -> bool:
+    """Whether the run has just these drafts, of this evidence: then its scores stay as well."""
+    return _is_scored(job) and _said(drafts) == _said(read_drafts(job.run.drafts))
 
 
 def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
@@ -189,13 +217,16 @@ def _labelable(
             on_draft(draft)
 
 
-def _draft_by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> list[Draft]:
+def _draft_by_rules(
+    job: Job, store: EvidenceStore, vocabulary: Vocabulary, show: Callable[[Draft], None]
+) -> list[Draft]:
     labeler = lexical.LexicalLabeler(vocabulary)
     drafts: list[Draft] = []
     with track(NAME, len(job.features), "features") as progress:
 
         def finish(draft: Draft) -> None:
             drafts.append(draft)
+            show(draft)
             progress.advance()
 
         for evidence in _labelable(job, store, job.features, finish):
@@ -229,11 +260,15 @@ def _jobs(
 
 
 def _draft_by_model(
-    job: Job, store: EvidenceStore, vocabulary: Vocabulary, details: dict[str, Any]
+    job: Job,
+    store: EvidenceStore,
+    vocabulary: Vocabulary,
+    details: dict[str, Any],
+    show: Callable[[Draft], None],
 ) -> tuple[list[Draft], BaseException | None]:
     """One draft for every selected feature, `pending` where asking ended before it; what ended it.
 
-    What was asked and what was saved is put into `details`.
+    What was asked and what was saved is put into `details`; drafts go to `show` as they come.
     """
     answering = model.check_endpoint(job.config)
     plan = triage(job, store, vocabulary)
@@ -242,13 +277,17 @@ def _draft_by_model(
     candidates = Candidates()
     # By feature: what is unlabelable is found in the thread that reads the evidence.
     skipped: dict[int, Draft] = {}
+    for draft in plan.rules.values():
+        show(draft)
     with track(NAME, len(job.features), "features") as progress:
 
         def skip(draft: Draft) -> None:
             skipped[draft.feature] = draft
+            show(draft)
 
         def take(new: Proposed) -> None:
             if candidates.take(new):
+                show(new.draft)
                 progress.advance()
 
         def ask(features: Sequence[int]) -> model.Asked:

@@ -21,6 +21,10 @@ from autointerp.tables.schema import CANDIDATES, PREDICTIONS, SCORES, labels_sch
 
 _ROW_GROUP = 65_536
 _FLUSH_ROWS = 20_000
+_AS_DRAFTED = (
+    *("feature", "status", "label", "label_of", "reason", "confidence"),
+    *("polysemantic", "meanings", "labeler", "prompt_hash"),
+)
 _PARSED = 0.9  # of the judgments, below which a score is flagged
 
 
@@ -124,36 +128,46 @@ def write_labels(
     Tokens and cost of a row are what its label and all judgments of its windows took; where the
     model's price is not known (`priced` is false) a row that used tokens has no cost.
     """
-    rows = []
-    for draft in sorted(drafts, key=lambda d: d.feature):
-        seen = statistics[draft.feature]
-        judged = judging.get(draft.feature, [])
-        spent: list[Draft | Judged] = [draft, *judged]
-        prompt_tokens = sum(s.prompt_tokens for s in spent)
-        errors = [draft.error, *(f"{j.scorer}: {j.error}" for j in judged if j.error)]
-        rows.append(
-            asdict(draft)
-            | _score_columns(scores.get(draft.feature, []))
-            | {
-                "coder": coder,
-                "density": seen["density"],
-                "max_activation": seen["max_activation"],
-                "n_active": seen["n_active"],
-                "top_tokens": [t["token"] for t in seen["top_tokens"]],
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": sum(s.completion_tokens for s in spent),
-                "cost_usd": sum(s.cost_usd for s in spent) if priced or not prompt_tokens else None,
-                "error": "; ".join(dict.fromkeys(e for e in errors if e)) or None,
-            }
-        )
-    for row in rows:
-        row.pop("rule")
+    rows = sorted(drafts, key=lambda d: d.feature)
+    seen = [statistics[d.feature] for d in rows]
+    judged = [judging.get(d.feature, ()) for d in rows]
+    spent = [(draft, *more) for draft, more in zip(rows, judged, strict=True)]
+    prompt_tokens = [sum(s.prompt_tokens for s in each) for each in spent]
     scorers = {score.scorer for of_feature in scores.values() for score in of_feature}
     schema = labels_schema(s for s in SCORERS if s in scorers)
-    table = pa.Table.from_pylist(rows, schema=schema)
-    place = schema.get_field_index("shares_label")
-    shared = shares_label([row["label"] for row in rows])
-    _write(table.set_column(place, schema.field(place), shared), path)
+    # By column, not by row: there may be a million rows, and most columns may be empty.
+    columns: dict[str, Any] = {name: [getattr(d, name) for d in rows] for name in _AS_DRAFTED}
+    columns |= {name: [s[name] for s in seen] for name in ("density", "max_activation", "n_active")}
+    columns |= {
+        "coder": [coder] * len(rows),
+        "candidates": [_structs(d.candidates) for d in rows],
+        "shares_label": shares_label(columns["label"]),
+        "top_tokens": [[t["token"] for t in s["top_tokens"]] for s in seen],
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": [sum(s.completion_tokens for s in each) for each in spent],
+        "cost_usd": [
+            sum(s.cost_usd for s in each) if priced or not tokens else None
+            for each, tokens in zip(spent, prompt_tokens, strict=True)
+        ],
+        "error": [_error(draft, more) for draft, more in zip(rows, judged, strict=True)],
+    }
+    of_scores = [_score_columns(scores.get(d.feature, ())) for d in rows]
+    for name in {name for found in of_scores for name in found} & set(schema.names):
+        columns[name] = [found.get(name) for found in of_scores]
+    arrays = [
+        pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(len(rows), f.type)
+        for f in schema
+    ]
+    _write(pa.table(arrays, schema=schema), path)
+
+
+def _structs(candidates: Iterable[Candidate] | None) -> list[dict[str, Any]] | None:
+    return None if candidates is None else [asdict(candidate) for candidate in candidates]
+
+
+def _error(draft: Draft, judged: Iterable[Judged]) -> str | None:
+    errors = [draft.error, *(f"{j.scorer}: {j.error}" for j in judged if j.error)]
+    return "; ".join(dict.fromkeys(e for e in errors if e)) or None
 
 
 def write_scores(
