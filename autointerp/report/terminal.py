@@ -269,7 +269,7 @@ def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Con
     frame = load_labels(run.path)
     known = [name for name, column in SORTS.items() if column in frame]
     if sort not in known:
-        raise UserError(f"--sort {sort}: this run can be sorted by {', '.join(known)}")
+        raise UserError(f"--sort {sort}: choose one of {', '.join(known)}, which this run has")
     if grep is not None:
         try:
             pattern = re.compile(grep)

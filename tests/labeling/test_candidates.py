@@ -147,7 +147,7 @@ def test_the_candidate_that_is_right_on_other_windows_wins(cli, flags, tmp_path)
     cost = (prompt_tokens + 2 * completion_tokens) / 1e6
     assert labels["cost_usd"].sum() == pytest.approx(cost)
     assert labels.loc[1, "prompt_tokens"] > labels.loc[0, "prompt_tokens"]
-    assert labels.loc[DEAD, "candidates"] is None
+    assert labels.loc[DEAD, "candidates"] is pd.NA
     assert labels["error"].isna().all()
 
 
@@ -158,7 +158,7 @@ def test_a_twin_takes_the_label_that_was_chosen(cli, flags, tmp_path):
     labels = table(tmp_path / "out")
     assert labels.loc[TWIN, "label_of"] == 0
     assert labels.loc[TWIN, "label"] == "bade"
-    assert labels.loc[TWIN, "candidates"] is None
+    assert labels.loc[TWIN, "candidates"] is pd.NA
     assert labels.loc[TWIN, "prompt_tokens"] == 0
     assert stage(tmp_path / "out")["saved_by_twins"]["requests"] == 4
 

@@ -225,5 +225,5 @@ def test_a_column_that_the_run_does_not_have_is_no_way_to_sort(cli, runs):
     code, _, err = cli("labels", "--run", str(runs[0]), "--sort", "embedding")
     assert code == 2
     assert err.count("\n") == 1
-    assert "--sort embedding: this run can be sorted by detection, simulation, f1" in err
+    assert "--sort embedding: choose one of detection, simulation, f1" in err
     assert cli("labels", "--run", str(runs[1]), "--sort", "fade")[0] == 0
