@@ -41,14 +41,15 @@ def load_labels(run: str | Path | Sequence[str | Path], *, edits: bool = False) 
 def load_scores(run: str | Path | Sequence[str | Path]) -> TableFrame:
     """All scores of a run, or of several: one row a feature, scorer and metric.
 
-    Warns where a run's scoring is not finished, so that they are those from before. Raises
+    Warns where a run's scoring is not finished, so that some are missing or from before. Raises
     UserError where a run has no scores yet.
     """
 
     def read(one: Run) -> pa.Table:
         table = read_table(one.scores)
         if one.manifest.is_file() and not one.stage("score"):
-            warnings.warn(f"{one.path} is not scored anew yet: its scores are old", stacklevel=4)
+            line = f"the scoring of {one.path} is not finished: scores are missing, or from before"
+            warnings.warn(line, stacklevel=4)
         return table
 
     return frame_of(_of_runs(run, "scores.parquet", read), arrow_lists=True)

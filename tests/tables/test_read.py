@@ -187,7 +187,7 @@ def test_a_run_on_its_way_gives_what_is_there_and_says_what_is_not(whole, tmp_pa
         autointerp.load_labels(out)
     shutil.copytree(whole, out)
     Run(out).forget_stages("score")
-    with pytest.warns(UserWarning, match="not scored anew"):
+    with pytest.warns(UserWarning, match="is not finished"):
         assert len(autointerp.load_scores(out)) == len(autointerp.load_scores(whole))
     every = {
         "scores": lambda: autointerp.load_scores(out),
