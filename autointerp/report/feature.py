@@ -33,6 +33,8 @@ from autointerp.report.shown import (
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES
+from autointerp.tables.edits import Edit, edited_row, read_edits
+from autointerp.tables.migrate import current
 from autointerp.vocabulary import Vocabulary
 
 _DIGITS = 4  # significant ones of activations: a page is no place for more
@@ -64,20 +66,31 @@ class FeaturePages:
         table = open_parquet(self._run.labels).read(columns=["feature", "label"])
         return table["feature"].to_numpy(), table["label"]
 
+    @cached_property
+    def _edited(self) -> dict[int, str | None]:
+        return {edit.feature: edit.label for edit in read_edits(self._run) if edit.is_label()}
+
     def page(self, feature: int) -> FeaturePage:
         statistics = self._statistics(feature)
+        edits = read_edits(self._run, feature)
         judgments = _rows(self._run.predictions, feature)
         windows = {_key(w.kind, w.split, w.rank): w for w in self.windows(feature)}
         windows |= self._of_corpus(judgments)
         return FeaturePage(
             feature=feature,
-            row={k: _finite(v) for row in _rows(self._run.labels, feature) for k, v in row.items()},
+            row=self._row(feature, edits),
+            edits=edits,
             statistics=statistics,
             scores=[_score(row) for row in _rows(self._run.scores, feature)],
             deciles=_deciles(feature, judgments),
             windows=windows,
             judged=[_judgment(row, windows) for row in judgments],
         )
+
+    def _row(self, feature: int, edits: Sequence[Edit]) -> dict[str, Any]:
+        """The feature's row of the label table, edits applied."""
+        rows = (edited_row(row, edits) for row in _rows(self._run.labels, feature))
+        return {name: _finite(value) for row in rows for name, value in row.items()}
 
     def windows(
         self, feature: int, kind: str | None = None, split: str | None = None
@@ -147,6 +160,8 @@ class FeaturePages:
         ]
 
     def _label(self, feature: int) -> str | None:
+        if feature in self._edited:
+            return self._edited[feature]
         if not self._run.labels.is_file():
             return None
         features, labels = self._labels
@@ -159,7 +174,7 @@ def _rows(path: Path, feature: int) -> list[dict[str, Any]]:
     """A feature's rows of a table that is about sorted by feature; none before it is written."""
     if not path.is_file():
         return []
-    table = pq.read_table(path, filters=[("feature", "==", feature)])
+    table = current(pq.read_table(path, filters=[("feature", "==", feature)]), path)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 

@@ -67,5 +67,7 @@ def _data(run: Run, chosen: list[int]) -> dict[str, Any]:
 
 def _packed(value: Any) -> str:
     """A tenth of its size: windows are much alike, and their activations mostly 0."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(
+        value, default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from autointerp.tables.edits import Edit
+
 
 @dataclass(frozen=True, slots=True)
 class ShownWindow:
@@ -109,10 +111,14 @@ class ShownStatistics:
 
 @dataclass(frozen=True, slots=True)
 class FeaturePage:
-    """One feature: `row` is its row of the label table, empty before there is one."""
+    """One feature: `row` is its row of the label table, edits applied, empty before there is one.
+
+    `edits` are what was said of it since, oldest first.
+    """
 
     feature: int
     row: dict[str, Any]
+    edits: list[Edit]
     statistics: ShownStatistics
     scores: list[ShownScore]
     deciles: list[Decile]

@@ -7,7 +7,7 @@ them: a row is only ever added. A run may be running meanwhile, so the file has 
 import fcntl
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,6 @@ from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import EDITED, score_columns
 
 Kind = Literal["label", "model_label", "vote", "note"]
-_LABELS = ("label", "model_label")
 _LONGEST = {"author": 100, "label": 1000, "reason": 5000, "text": 20_000}  # characters
 _VOTES = (-1, 0, 1)
 _LEFTOVER = "new"
@@ -77,6 +76,9 @@ class Edit:
     completion_tokens: int | None = None
     cost_usd: float | None = None
 
+    def is_label(self) -> bool:
+        return self.kind in ("label", "model_label")
+
 
 def add_edit(run: Run, edit: Edit) -> None:
     """Add an edit to the run's: wholly, or not at all where the process dies meanwhile.
@@ -120,7 +122,7 @@ def apply_edits(table: pa.Table, run: Run) -> pa.Table:
     places = np.flatnonzero(np.isin(table["feature"].to_numpy(), list(edits)))
     if not len(places):
         return table
-    rows = [_edited(row, edits[row["feature"]]) for row in table.take(places).to_pylist()]
+    rows = [edited_row(row, edits[row["feature"]]) for row in table.take(places).to_pylist()]
     order = np.arange(n)
     order[places] = n + np.arange(len(rows))
     table = pa.concat_tables([table, pa.Table.from_pylist(rows, schema=table.schema)]).take(order)
@@ -133,9 +135,9 @@ def _empty_lists(n: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), pa.array([], pa.string()))
 
 
-def _edited(row: dict[str, Any], edits: list[Edit]) -> dict[str, Any]:
+def edited_row(row: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
     """A row of the label table after the edits of its feature, which come oldest first."""
-    labels = [edit for edit in edits if edit.kind in _LABELS]
+    labels = [edit for edit in edits if edit.is_label()]
     if labels:
         newest, own = labels[-1], row["label"]
         if newest.label != own:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from autointerp import load_labels, load_scores, load_strata, load_windows
 from autointerp.errors import UserError
 from autointerp.report.feature import FeaturePages
 from autointerp.runs import Run
+from autointerp.tables.edits import Edit, add_edit
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,21 @@ def test_a_run_without_labels_has_pages(finished, tmp_path):
 def test_a_feature_that_is_not_there(pages):
     with pytest.raises(UserError, match="feature 14 was not collected"):
         pages.page(14)
+
+
+def test_what_people_said_is_on_the_page(finished, tmp_path):
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished.path, run.path)
+    similar = FeaturePages(run).page(0).statistics.similar[0].feature
+    now = datetime.now(UTC)
+    add_edit(run, Edit(0, "label", "Ada", now, label="mine"))
+    add_edit(run, Edit(0, "vote", "Ada", now, vote=1))
+    add_edit(run, Edit(similar, "model_label", "a model", now, label="another"))
+    page = FeaturePages(run).page(0)
+    own = load_labels(finished.path).set_index("feature").loc[0, "label"]
+    assert page.row["label"] == "mine"
+    assert page.row["original_label"] == own
+    assert page.row["votes"] == 1
+    assert page.row["detection_balanced_accuracy"] is None  # that of another label
+    assert [edit.kind for edit in page.edits] == ["label", "vote"]
+    assert page.statistics.similar[0].label == "another"
