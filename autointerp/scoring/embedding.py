@@ -35,11 +35,11 @@ class Encoder:
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UserError(f"embedding model {name} cannot be loaded: {why}") from None
-        self._windows = Remembered(lambda texts: self._encoded(texts, query=False))
+        self._windows = Remembered(lambda texts: self.encoded(texts, query=False))
 
     def __call__(self, asked: Sequence[tuple[str, Plan]]) -> list[list[Judgment]]:
         labels = list(dict.fromkeys(one_line(label) for label, _ in asked))
-        queries = dict(zip(labels, self._encoded(labels, query=True), strict=True))
+        queries = dict(zip(labels, self.encoded(labels, query=True), strict=True))
         windows = self._windows.of(item.window for _, plan in asked for item in plan.items)
         return [
             [
@@ -49,7 +49,7 @@ class Encoder:
             for label, plan in asked
         ]
 
-    def _encoded(self, texts: list[str], *, query: bool) -> np.ndarray:
+    def encoded(self, texts: list[str], *, query: bool) -> np.ndarray:
         """Unit vectors, float32 [texts, width]."""
         encode = self._model.encode_query if query else self._model.encode_document
         vectors: np.ndarray = encode(

@@ -64,22 +64,34 @@ def open_cache(path: Path, tokens: Path | None, subject: str | None) -> DenseCac
     Token ids that it lacks come from the file `tokens`; which bytes they are, from the tokenizer of
     `subject` or of the model that the cache names. Raises UserError.
     """
-    cache = find_cache(path)
-    if tokens is not None:
-        if cache.token_ids is not None:
-            raise UserError(f"the cache {path} has token ids of its own: drop --tokens {tokens}")
-        cache = replace(
-            cache,
-            token_ids=_token_file(tokens, cache.shape),
-            identity=f"{cache.identity} {files_identity([tokens])}",
-        )
-    cache.text()
+    cache = with_token_ids(find_cache(path), tokens)
     if cache.vocabulary is None:
         named = subject or cache.origin.tokenizer or cache.origin.subject
         if named is not None:
             cache = with_vocabulary(cache, vocabulary_of(load_tokenizer(named)))
             cache = replace(cache, identity=f"{cache.identity} {named}")
     cache.words()
+    return cache
+
+
+def with_token_ids(
+    cache: DenseCache | SparseCache, tokens: Path | None
+) -> DenseCache | SparseCache:
+    """The cache with the token ids of a file, where one is named. Raises UserError if it has none.
+
+    What they mean is not looked up.
+    """
+    if tokens is not None:
+        if cache.token_ids is not None:
+            raise UserError(
+                f"the cache {cache.path} has token ids of its own: drop --tokens {tokens}"
+            )
+        cache = replace(
+            cache,
+            token_ids=_token_file(tokens, cache.shape),
+            identity=f"{cache.identity} {files_identity([tokens])}",
+        )
+    cache.text()
     return cache
 
 
