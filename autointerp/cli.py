@@ -391,6 +391,27 @@ def report(
 
 
 @app.command()
+def serve(
+    run: RunArgument = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Show a run's pages in the browser, on this machine alone, until Ctrl-C (extra serve)."""
+    from autointerp.runs import find_run
+
+    found = find_run(run)
+    try:
+        from autointerp.serve.server import serve as serve_run
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "uvicorn", "duckdb"):
+            raise
+        raise UserError(f"serve needs {error.name}: pip install 'autointerp[serve]'") from None
+    try:
+        serve_run(found, port)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
 def export(
     format_name: Annotated[
         str,

@@ -1,0 +1,1 @@
+"""`autointerp serve`: a run's pages and its JSON API, on this machine alone (extra `serve`)."""

@@ -1,0 +1,86 @@
+"""The server's application: the page, the JSON API under it, and how errors are answered."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from starlette.types import ASGIApp
+
+from autointerp import __version__
+from autointerp.errors import UserError
+from autointerp.plain_text import line_for_person
+from autointerp.report.page import page_html
+from autointerp.runs import Run
+from autointerp.serve.api_page import api_page
+from autointerp.serve.filters import BadQuery
+from autointerp.serve.meaning import NotInstalled, NotReady
+from autointerp.serve.reading import reading
+from autointerp.serve.security import Guard
+from autointerp.serve.served import Served
+from autointerp.serve.shapes import Problem, answer
+from autointerp.serve.writing import writing
+
+OPENAPI = "/api/openapi.json"
+# A user's error on reading is that something is not there.
+_STATUS: dict[type[UserError], int] = {BadQuery: 422, NotInstalled: 501, NotReady: 503}
+
+
+def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
+    """Everything behind one port; `hosts` are what a Host header may say. Raises UserError."""
+    served = Served(run)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        served.close()
+
+    app = FastAPI(
+        title="autointerp",
+        version=__version__,
+        description="Labels, scores and evidence of a run's features.",
+        openapi_url=OPENAPI,
+        docs_url=None,  # FastAPI's own load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        responses={status: {"model": Problem} for status in (403, 404, 415, 421, 422)},
+        exception_handlers={
+            UserError: _user_error,
+            RequestValidationError: _invalid,
+            Exception: _broken,
+        },
+    )
+    app.include_router(reading(served), prefix="/api")
+    app.include_router(writing(served), prefix="/api")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        html, policy = page_html(None)
+        return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+    @app.get("/api", include_in_schema=False)
+    def api() -> Response:
+        html, policy = api_page(app.openapi())
+        return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+    return Guard(app, hosts)
+
+
+async def _user_error(_request: Request, error: Exception) -> Response:
+    status = next((n for kind, n in _STATUS.items() if isinstance(error, kind)), 404)
+    return answer(Problem(line_for_person(error)), status)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return answer(Problem(line_for_person(f"{where}: {said}" if where else said)), 422)
+
+
+async def _broken(_request: Request, error: Exception) -> Response:
+    # The server prints the traceback where it was started.
+    return answer(Problem(f"this failed ({type(error).__name__}): it is a bug of autointerp"), 500)

@@ -1,0 +1,120 @@
+"""GET: the run, its features and all there is to see of each."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+
+from autointerp.errors import UserError
+from autointerp.llm.journal_file import Exchange
+from autointerp.report.exchanges import feature_exchanges
+from autointerp.report.feature import FeaturePages, feature_page
+from autointerp.report.overview import Overview
+from autointerp.report.shown import FeaturePage, ShownWindow
+from autointerp.serve.meaning import is_installed
+from autointerp.serve.served import Served
+from autointerp.serve.shapes import ContextText, FeatureList, Found, Problem, RunInfo, answer
+
+MOST = 2**31 - 1  # of the numbers of features and contexts, and of offsets
+_LONGEST = 1000  # characters of a search
+
+Number = Annotated[int, Path(ge=0, le=MOST)]
+_Text = Annotated[str, Query(max_length=_LONGEST)]
+_Limit = Annotated[int, Query(ge=0, le=1000)]
+# Search by meaning may not be installed, or not be ready.
+_MEANING: dict[int | str, dict[str, Any]] = {n: {"model": Problem} for n in (501, 503)}
+
+
+def reading(served: Served) -> APIRouter:
+    routes = APIRouter()
+    run = served.run
+
+    @routes.get("/run", response_model=RunInfo)
+    def run_info() -> Response:
+        """What is served: the run, the columns of its label table, and what can be asked."""
+        return answer(_info(served))
+
+    @routes.get("/overview", response_model=Overview)
+    def run_overview() -> Response:
+        """Counts, distributions of scores beside their null, cost and time."""
+        return answer(served.overview.now())
+
+    @routes.get("/features", response_model=FeatureList, responses=_MEANING)
+    def features(
+        search: _Text = "",
+        meaning: _Text = "",
+        filters: Annotated[list[str] | None, Query(alias="filter", max_length=50)] = None,
+        sort: str = "",
+        descending: bool = False,
+        offset: Annotated[int, Query(ge=0, le=MOST)] = 0,
+        limit: _Limit = 100,
+        columns: str = "",
+    ) -> Response:
+        """Rows of the label table, edits applied.
+
+        search: every word is in the label, or begins the feature's number. meaning: what labels
+        should be about; the nearest are first, and `similarity` is a column. filter:
+        COLUMN:OP:VALUE, repeated; OP is eq, ne, lt, le, gt, ge, contains, null or notnull; a
+        missing value matches none but null. sort: a column; rows without a value are last.
+        columns: names with commas.
+        """
+        labels = served.labels.now()
+        near = served.meanings.similarity(labels, meaning) if meaning.strip() else None
+        found = labels.select(
+            search=search,
+            similarity=near,
+            filters=filters or (),
+            sort=sort or None,
+            descending=descending,
+            offset=offset,
+            limit=limit,
+            columns=[name for name in columns.split(",") if name],
+        )
+        return answer(found)
+
+    @routes.get("/search", response_model=list[Found], responses=_MEANING)
+    def search(q: _Text, by: Literal["words", "meaning"] = "words", limit: _Limit = 20) -> Response:
+        """Labels that have every word, the shortest first; or the nearest by meaning."""
+        labels = served.labels.now()
+        if by == "words":
+            return answer(labels.with_words(q, limit))
+        return answer(labels.nearest(served.meanings.similarity(labels, q), limit))
+
+    @routes.get("/features/{feature}", response_model=FeaturePage)
+    def one_feature(feature: Number) -> Response:
+        """Everything there is to see of a feature."""
+        return answer(feature_page(run, feature))
+
+    @routes.get("/features/{feature}/windows", response_model=list[ShownWindow])
+    def windows(feature: Number, kind: str | None = None, split: str | None = None) -> Response:
+        """The feature's windows, of one kind (top, sample, …) or split where these are given."""
+        return answer(FeaturePages(run).windows(feature, kind, split))
+
+    @routes.get("/features/{feature}/exchanges", response_model=list[Exchange])
+    def asked(feature: Number) -> Response:
+        """What a model was asked about the feature, and its raw replies: labeling, then judging,
+        the newest of each first."""
+        return answer(feature_exchanges(run, feature))
+
+    @routes.get("/contexts/{context}", response_model=ContextText)
+    def whole_context(context: Number) -> Response:
+        """All tokens of a context, where the run's activations were kept."""
+        return answer(served.contexts.text(context))
+
+    return routes
+
+
+def _info(served: Served) -> RunInfo:
+    try:
+        labels = served.labels.now()
+    except UserError:  # the run has not come so far; what there is can be looked at
+        labels = None
+    return RunInfo(
+        name=served.name,
+        coder=served.config.coder_name(),
+        total=labels.total if labels else 0,
+        columns=list(labels.columns.values()) if labels else [],
+        can_label=served.config.uses_model(),
+        meaning=is_installed(),
+        meaning_ready=served.meanings.ready,
+        default_metric=labels.default_metric if labels else None,
+    )

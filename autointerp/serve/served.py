@@ -1,0 +1,70 @@
+"""The run that is served, and what is remembered of it between requests."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from autointerp.report.overview import Overview, overview
+from autointerp.runs import Run
+from autointerp.serve.contexts import Contexts
+from autointerp.serve.labels import Labels, read_labels
+from autointerp.serve.meaning import Meanings
+from autointerp.stages.relabel import recorded_config
+
+T = TypeVar("T")
+
+
+class Fresh(Generic[T]):
+    """What is made of files, made anew when one of them has changed: a run may be writing them."""
+
+    def __init__(self, files: Sequence[Path], make: Callable[[], T]) -> None:
+        self._files = files
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: tuple[list[Any], T] | None = None
+
+    def now(self) -> T:
+        """Raises what making it raises."""
+        with self._lock:
+            # Looked at before they are read: what is written meanwhile is seen the next time.
+            states = [_state(file) for file in self._files]
+            if self._made is None or self._made[0] != states:
+                self._made = (states, self._make())
+            return self._made[1]
+
+    def forget(self) -> None:
+        with self._lock:
+            self._made = None
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class Served:
+    """One run. Raises UserError where its settings cannot be read."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        # The folder may have been moved since the settings were written.
+        self.config = recorded_config(run).model_copy(update={"out": str(run.path)})
+        self.labels: Fresh[Labels] = Fresh([run.labels, run.edits], lambda: read_labels(run))
+        self.overview: Fresh[Overview] = Fresh(
+            [run.manifest, run.labels, run.scores, run.predictions], lambda: overview(run)
+        )
+        self.meanings = Meanings(run, self.config.embedding_model)
+        self.contexts = Contexts(run, self.config)
+
+    def close(self) -> None:
+        """Let go of what would outlive the server; the frameworks under it keep their routes."""
+        self.meanings.close()
+        self.labels.forget()
+
+    @property
+    def name(self) -> str:
+        return self.run.path.resolve().name

@@ -1,0 +1,137 @@
+"""What the JSON API takes and gives, and how values become JSON."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from autointerp.plain_text import tidy
+from autointerp.report.columns import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, in one line."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A run. `meaning` says whether labels can be searched by meaning, `meaning_ready` for what
+    share of them that is worked out already; it begins with the first search."""
+
+    name: str
+    coder: str
+    total: int
+    columns: list[Column]
+    can_label: bool
+    meaning: bool
+    meaning_ready: float
+    default_metric: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureList:
+    """Rows `offset` and on, of `matched` ones of `total`."""
+
+    total: int
+    matched: int
+    offset: int
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A label that was searched for. `score` is the cosine; null where words are searched."""
+
+    feature: int
+    label: str
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextText:
+    """The text of every token of a context; joined they are its text. Padding is empty."""
+
+    context: int
+    tokens: list[str]
+
+
+class _NewEdit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    author: str = Field(min_length=1, max_length=100)
+
+    @field_validator("author", "label", "reason", check_fields=False)
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not (plain := tidy(value)):
+            raise ValueError("there is nothing to be seen in it")
+        return plain
+
+
+class NewLabel(_NewEdit):
+    """A person's label, in place of the one that the table has."""
+
+    kind: Literal["label"]
+    label: str = Field(min_length=1, max_length=300)
+    reason: str | None = Field(None, min_length=1, max_length=1000)
+
+
+class NewVote(_NewEdit):
+    """For the label, against it, or 0: no vote any more."""
+
+    kind: Literal["vote"]
+    vote: Literal[-1, 0, 1]
+
+
+class NewNote(_NewEdit):
+    kind: Literal["note"]
+    text: str = Field(min_length=1, max_length=10_000)
+
+
+NewEdit = Annotated[NewLabel | NewVote | NewNote, Field(discriminator="kind")]
+
+
+class Nothing(BaseModel):
+    """An empty object: there is nothing to say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def plain(value: Any) -> Any:
+    """The value in what JSON has: numbers that are not finite, and missing ones, are None."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(member) for member in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """The value as JSON in ASCII, so that lone surrogates, which UTF-8 lacks, can be said."""
+    body = json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    return Response(body, status, media_type="application/json")

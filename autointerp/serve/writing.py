@@ -1,0 +1,77 @@
+"""POST: what a person corrects, and a new label from the run's model."""
+
+import threading
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, HTTPException, Response
+
+from autointerp.errors import UserError
+from autointerp.plain_text import line_for_person
+from autointerp.serve.reading import Number
+from autointerp.serve.served import Served
+from autointerp.serve.shapes import NewEdit, Nothing, Problem, answer
+from autointerp.stages.relabel import relabel
+from autointerp.tables.edits import Edit, add_edit
+
+
+def writing(served: Served) -> APIRouter:
+    routes = APIRouter(responses={status: {"model": Problem} for status in (400, 409)})
+    asking = threading.Lock()
+
+    @routes.post("/features/{feature}/edits", response_model=Edit, status_code=201)
+    def edit(feature: Number, given: NewEdit) -> Response:
+        """Keep a person's label, vote or note beside the run; nothing is overwritten."""
+        _check(served, feature)
+        return _added(served, Edit(feature=feature, time=_now(), **given.model_dump()))
+
+    @routes.post("/features/{feature}/label", response_model=Edit, status_code=201)
+    def label(feature: Number, _nothing: Nothing) -> Response:
+        """Ask the run's model for a new label. It costs money, and is done one at a time."""
+        _check(served, feature)
+        if not asking.acquire(blocking=False):
+            raise HTTPException(409, "another label is being asked for: wait for it")
+        try:
+            return _added(served, _asked(served, feature))
+        finally:
+            asking.release()
+
+    return routes
+
+
+def _asked(served: Served, feature: int) -> Edit:
+    """A new label from the run's model. Raises HTTPException where there is none to be had."""
+    try:
+        draft = relabel(served.run, feature)
+    except UserError as error:
+        raise HTTPException(409, line_for_person(error)) from None
+    if draft.label is None:
+        raise HTTPException(409, line_for_person(f"no label ({draft.status}): {draft.error}"))
+    return Edit(
+        feature=feature,
+        kind="model_label",
+        author=draft.labeler,
+        time=_now(),
+        label=draft.label,
+        reason=draft.reason,
+        confidence=draft.confidence,
+        prompt_tokens=draft.prompt_tokens,
+        completion_tokens=draft.completion_tokens,
+        cost_usd=draft.cost_usd,
+    )
+
+
+def _added(served: Served, edit: Edit) -> Response:
+    try:
+        add_edit(served.run, edit)
+    except UserError as error:
+        raise HTTPException(409, line_for_person(error)) from None
+    return answer(edit, 201)
+
+
+def _check(served: Served, feature: int) -> None:
+    if feature not in served.labels.now():
+        raise UserError(f"the label table has no feature {feature}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
