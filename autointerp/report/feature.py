@@ -40,13 +40,11 @@ from autointerp.vocabulary import Vocabulary
 _DIGITS = 4  # significant ones of activations: a page is no place for more
 
 
-def feature_page(run: Run, feature: int) -> FeaturePage:
-    """Raises UserError where the run has no such feature, or no evidence."""
-    return FeaturePages(run).page(feature)
-
-
 class FeaturePages:
-    """Pages of one run's features; what all of them need is read once."""
+    """Pages of one run's features; what all of them need is read once.
+
+    Raises UserError where the run has no evidence, or no such feature.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -1,5 +1,6 @@
 """The server's application: the page, the JSON API under it, and how errors are answered."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -33,6 +34,7 @@ def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=served.warm, name="warm", daemon=True).start()
         yield
         served.close()
 

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Path, Query, Response
 from autointerp.errors import UserError
 from autointerp.llm.journal_file import Exchange
 from autointerp.report.exchanges import feature_exchanges
-from autointerp.report.feature import FeaturePages, feature_page
 from autointerp.report.overview import Overview
 from autointerp.report.shown import FeaturePage, ShownWindow
 from autointerp.serve.meaning import is_installed
@@ -82,12 +81,12 @@ def reading(served: Served) -> APIRouter:
     @routes.get("/features/{feature}", response_model=FeaturePage)
     def one_feature(feature: Number) -> Response:
         """Everything there is to see of a feature."""
-        return answer(feature_page(run, feature))
+        return answer(served.pages.now().page(feature))
 
     @routes.get("/features/{feature}/windows", response_model=list[ShownWindow])
     def windows(feature: Number, kind: str | None = None, split: str | None = None) -> Response:
         """The feature's windows, of one kind (top, sample, …) or split where these are given."""
-        return answer(FeaturePages(run).windows(feature, kind, split))
+        return answer(served.pages.now().windows(feature, kind, split))
 
     @routes.get("/features/{feature}/exchanges", response_model=list[Exchange])
     def asked(feature: Number) -> Response:

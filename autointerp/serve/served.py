@@ -2,9 +2,12 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from autointerp.errors import UserError
+from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import Overview, overview
 from autointerp.runs import Run
 from autointerp.serve.contexts import Contexts
@@ -57,8 +60,18 @@ class Served:
         self.overview: Fresh[Overview] = Fresh(
             [run.manifest, run.labels, run.scores, run.predictions], lambda: overview(run)
         )
+        self.pages: Fresh[FeaturePages] = Fresh(
+            [run.windows, run.features, run.corpus, run.vocabulary, run.labels, run.edits],
+            lambda: FeaturePages(run),
+        )
         self.meanings = Meanings(run, self.config.embedding_model)
         self.contexts = Contexts(run, self.config)
+
+    def warm(self) -> None:
+        """Make what takes long on large runs before somebody waits for it."""
+        for made in (self.labels, self.overview):
+            with suppress(UserError):  # said to whoever asks
+                made.now()
 
     def close(self) -> None:
         """Let go of what would outlive the server; the frameworks under it keep their routes."""

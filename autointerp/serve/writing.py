@@ -10,6 +10,7 @@ from autointerp.plain_text import line_for_person
 from autointerp.serve.reading import Number
 from autointerp.serve.served import Served
 from autointerp.serve.shapes import NewEdit, Nothing, Problem, answer
+from autointerp.stages.model import is_priced
 from autointerp.stages.relabel import relabel
 from autointerp.tables.edits import Edit, add_edit
 
@@ -56,7 +57,7 @@ def _asked(served: Served, feature: int) -> Edit:
         confidence=draft.confidence,
         prompt_tokens=draft.prompt_tokens,
         completion_tokens=draft.completion_tokens,
-        cost_usd=draft.cost_usd,
+        cost_usd=draft.cost_usd if is_priced(served.config) else None,
     )
 
 

@@ -253,7 +253,7 @@ def test_a_bug_shows_no_traceback(client, monkeypatch):
     def broken(run, feature):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("autointerp.serve.reading.feature_page", broken)
+    monkeypatch.setattr("autointerp.serve.served.FeaturePages.page", broken)
     reply = client.get("/api/features/4")
     assert "bug" in refused(reply, 500)
     assert "secret" not in reply.text
