@@ -145,7 +145,9 @@ def edited_row(row: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
         row |= {name: getattr(newest, name) for name in ("label", "reason", "confidence")}
         row |= {"status": "labeled", "labeler": newest.author}
         row |= {"edited": True, "original_label": own}
-    votes = {edit.author: edit.vote for edit in edits if edit.kind == "vote"}
+    # Votes on an earlier label say nothing of the one that stands.
+    since = labels[-1].time if labels else datetime.min.replace(tzinfo=UTC)
+    votes = {e.author: e.vote for e in edits if e.kind == "vote" and e.time >= since}
     standing = [vote for vote in votes.values() if vote]
     row["votes"] = sum(standing) if standing else None
     row["notes"] = [edit.text for edit in edits if edit.kind == "note"]

@@ -151,7 +151,11 @@ RUN = column("run", pa.string(), "the run that the row is of")
 EDITED = [
     column("edited", pa.bool_(), "whether the label was replaced by an edit"),
     column("original_label", pa.string(), "the run's own label, where an edit replaced it"),
-    column("votes", pa.int32(), "the sum of all authors' last votes; null where none stands"),
+    column(
+        "votes",
+        pa.int32(),
+        "authors' last votes on this label, summed; null where there is none",
+    ),
     column("notes", pa.list_(pa.string()), "what people wrote of it, the oldest first"),
 ]
 

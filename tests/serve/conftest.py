@@ -1,30 +1,21 @@
-"""A finished run of the planted corpus, and a real server over a copy of it."""
+"""A real server over a copy of a finished run."""
 
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 
 from autointerp.runs import Run
 from autointerp.serve.server import listening, server_of
-from tests.conftest import run_command
-
-
-@pytest.fixture(scope="session")
-def finished(planted, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("served") / "run"
-    assert run_command("run", *planted.flags(out))[0] == 0
-    return out
 
 
 @pytest.fixture
 def copied(finished, tmp_path) -> Run:
     """A copy that may be written to."""
-    shutil.copytree(finished, tmp_path / "run")
+    shutil.copytree(finished.path, tmp_path / "run")
     return Run(tmp_path / "run")
 
 

@@ -93,6 +93,14 @@ def test_each_author_has_one_vote_and_notes_pile_up(run):
     assert found.label.tolist()[0] == "own"
 
 
+def test_a_new_label_has_no_votes_yet(run):
+    add_edit(run, edit(0, "vote", "ann", 1, vote=-1))
+    add_edit(run, edit(0, label="better", minutes=2))
+    assert autointerp.load_labels(run.path, edits=True).votes.isna()[0]
+    add_edit(run, edit(0, "vote", "bob", 3, vote=1))
+    assert autointerp.load_labels(run.path, edits=True).votes[0] == 1
+
+
 def test_labels_that_were_asked_for_cost_something(run):
     add_edit(run, edit(0, "model_label", "m", label="x", prompt_tokens=5, cost_usd=0.25))
     add_edit(run, edit(0, "model_label", "m", label="y", prompt_tokens=5, cost_usd=0.25))

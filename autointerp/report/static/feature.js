@@ -65,10 +65,18 @@ function scoresSection(page) {
   const scorers = [...new Set(page.scores.map((score) => score.scorer))];
   return section(
     "Scores",
+    ofRunsLabel(page),
     h("p", { class: "dim" }, "Dot: value. Bar: 95 % interval. Stroke: the same for another feature's label."),
     scorers.map((scorer) => scoreTable(scorer, mainFirst(scorer, page))),
     deciles(page),
   );
+}
+
+// A label that was corrected has not been judged: what is known is about the one before.
+function ofRunsLabel(page) {
+  const { edited, label, original_label } = page.row;
+  if (!edited || label === original_label) return null;
+  return h("p", { class: "wrong" }, `Of the run's own label: ${known(original_label) ? readable(original_label) : "none"}`);
 }
 
 // The metric that has a place of its own in the label table comes first.

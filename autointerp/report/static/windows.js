@@ -169,6 +169,7 @@ function judgedSection(page) {
   if (!scorers.length) return null;
   return section(
     "What the judge said",
+    ofRunsLabel(page),
     h("p", { class: "dim" }, "Of windows that the labeler never saw, from the label alone. Mistakes come first."),
     scorers.map((scorer, i) => judgedBy(scorer, own.filter((one) => one.scorer === scorer), page, i === 0)),
     nullJudged(page),

@@ -1,0 +1,133 @@
+"""A served run in a browser: corrected, labeled anew, and one with many features."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from playwright.sync_api import Page, expect
+
+from autointerp import load_labels
+from autointerp.runs import Run
+from autointerp.tables.edits import read_edits
+from tests import scripted
+from tests.conftest import run_command
+from tests.fake_server import FakeServer
+from tests.serve.conftest import serving
+
+MANY = 131_072
+
+
+@pytest.fixture(scope="module")
+def labeled(planted, tmp_path_factory) -> Iterator[tuple[Run, str]]:
+    """A run whose labels a model gave, served while the model can still be asked."""
+    out = tmp_path_factory.mktemp("labeled") / "run"
+    with FakeServer(scripted.answer) as model:
+        flags = ["--model", "test-model", "--base-url", model.url, "--features", "0-5"]
+        with ThreadPoolExecutor(1) as thread:
+            ran = thread.submit(run_command, "run", *flags, *planted.flags(out))
+        code, _, err = ran.result()
+        assert code == 0, err
+        with serving(Run(out)) as client:
+            yield Run(out), str(client.base_url)
+
+
+def open_feature(page: Page, address: str, feature: int) -> None:
+    page.goto(f"{address}/#/feature/{feature}")
+    expect(page.get_by_text(re.compile(f"^feature {feature}( of|$)"))).to_be_visible()
+
+
+def test_a_label_is_corrected_voted_on_and_commented(page, labeled):
+    run, address = labeled
+    before = run.labels.read_bytes()
+    own = load_labels(run.path).set_index("feature").loc[1, "label"]
+    open_feature(page, address, 1)
+    page.get_by_text("Correct or comment").click()
+    page.get_by_role("button", name="Save label").click()
+    expect(page.get_by_text("Say who you are first.")).to_be_visible()
+    page.get_by_label("Your name").fill("Ada")
+    page.keyboard.press("Tab")
+    page.get_by_label("A better label").fill("<b>mine</b>")
+    page.get_by_role("button", name="Save label").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("<b>mine</b>")
+    expect(page.get_by_text(f"Of the run's own label: {own}").first).to_be_visible()
+    page.get_by_role("button", name="No, the label is wrong").click()
+    expect(page.locator(".edits li")).to_have_count(2)
+    page.get_by_label("A note").fill("two\nlines")
+    page.get_by_role("button", name="Save note").click()
+    expect(page.locator(".edits li")).to_have_count(3)
+    kept = [(e.kind, e.author, e.label, e.vote, e.text) for e in read_edits(run, 1)]
+    assert kept == [
+        ("label", "Ada", "<b>mine</b>", None, None),
+        ("vote", "Ada", None, -1, None),
+        ("note", "Ada", None, None, "two\nlines"),
+    ]
+    assert run.labels.read_bytes() == before
+    page.get_by_role("link", name="Features").click()
+    expect(page.get_by_role("link", name="<b>mine</b>")).to_be_visible()
+
+
+def test_the_model_is_asked_for_a_new_label_and_what_it_was_asked_is_shown(page, labeled):
+    run, address = labeled
+    open_feature(page, address, 2)
+    page.get_by_text("Correct or comment").click()
+    page.get_by_role("button", name="Ask the model for a new label").click()
+    expect(page.locator(".edits li")).to_have_count(1)
+    (made,) = read_edits(run, 2)
+    assert (made.kind, made.author) == ("model_label", "test-model")
+    page.get_by_text("Prompts and raw replies").click()
+    asked = page.locator(".exchange")
+    expect(asked.first).to_contain_text("label:2")
+    asked.first.locator("summary").first.click()
+    expect(asked.first.locator("pre").nth(1)).to_contain_text("Feature 1 ")
+    expect(asked.first.locator("pre").nth(2)).to_contain_text(made.label)
+
+
+def test_a_feature_that_is_not_there_is_said(browser, labeled):
+    page = browser.new_page()  # one that does not mind a 404 on its console
+    page.goto(f"{labeled[1]}/#/feature/99")
+    expect(page.get_by_role("alert")).to_contain_text("feature 99 was not collected")
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def many(labeled, tmp_path_factory) -> Iterator[str]:
+    """As many features as a large coder has, every label another."""
+    folder = tmp_path_factory.mktemp("many")
+    table = pq.read_table(labeled[0].labels)
+    feature = pa.array(range(MANY), pa.int32())
+    rows = table.take(pc.bit_wise_and(feature, pa.scalar(1, pa.int32())))
+    label = pc.binary_join_element_wise("about", feature.cast(pa.string()), " ")
+    density = pc.divide(feature.cast(pa.float32()), pa.scalar(MANY, pa.float32()))
+    for name, values in (("feature", feature), ("label", label), ("density", density)):
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), values)
+    pq.write_table(rows, folder / "labels.parquet")
+    (folder / "run.json").write_bytes(labeled[0].manifest.read_bytes())
+    with serving(Run(folder)) as client:
+        yield str(client.base_url)
+
+
+def test_many_features_are_scrolled_sorted_and_searched_without_a_stall(page, many):
+    page.goto(f"{many}/#/features")
+    expect(page.locator("#count")).to_have_text(f"{MANY:,}")
+    assert page.locator(".rows [role=row]").count() < 100  # what is seen, not all there is
+    # The longest time in which the page did nothing else.
+    page.evaluate(
+        "window.stalls = []; new PerformanceObserver((list) => window.stalls.push("
+        "...list.getEntries().map((e) => e.duration))).observe({ type: 'longtask' })"
+    )
+    for share in (0.5, 1.0):
+        page.evaluate(
+            f"(s => s.scrollTop = s.scrollHeight * {share})(document.querySelector('.scroller'))"
+        )
+        place = MANY - 1 if share == 1 else MANY // 2
+        expect(page.locator(f"[data-feature='{place}']")).to_be_visible()
+    page.get_by_role("button", name="density").click()
+    expect(page.locator("[data-feature='131071']")).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("about 77777")
+    expect(page.locator("#count")).to_have_text(f"1 of {MANY:,}")
+    assert max(page.evaluate("window.stalls"), default=0) < 500
