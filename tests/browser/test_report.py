@@ -106,6 +106,19 @@ def test_a_feature_is_opened_and_its_windows_read(page, report, finished):
         assert page.locator(f"details[open] .verdict.{outcome}").count() == len(of)
 
 
+def test_predictions_of_activations_stand_under_the_tokens(page, report, finished):
+    page.goto(f"{report}#/feature/3")
+    simulated = page.locator("details").filter(has_text=re.compile("^simulation"))
+    simulated.locator("summary").click()
+    judged = [j for j in FeaturePages(finished).page(3).judged if j.label_of == 3]
+    most = max(max(j.token_prediction) for j in judged if j.scorer == "simulation")
+    bar = simulated.locator(f".t.guess[data-predicted='{most:g}']").first
+    drawn = bar.evaluate("t => [getComputedStyle(t).backgroundImage, t.style.cssText]")
+    assert drawn[0].startswith("linear-gradient")
+    assert "--part: 100%" in drawn[1]
+    assert simulated.locator(".t.guess").count() > 100
+
+
 def test_j_and_k_follow_the_list_that_was_looked_at(page, report, finished):
     page.goto(f"{report}#/features?sort=density&descending=true")
     labels = load_labels(finished.path)

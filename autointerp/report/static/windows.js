@@ -32,7 +32,7 @@ function tokenLine(shown, largest, judgment, [first, last]) {
     if (predicted) {
       token.dataset.predicted = known(predicted[i]) ? String(predicted[i]) : "–";
       token.classList.add("guess");
-      styled(token, "--guess", `${Math.round((100 * (predicted[i] || 0)) / most)}%`);
+      styled(token, "--part", `${Math.round((100 * (predicted[i] || 0)) / most)}%`);
     }
     line.append(token);
   }
