@@ -27,7 +27,7 @@ async function route() {
     main.replaceChildren(...content.flat().filter(Boolean));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    if (mine === shownNow) main.replaceChildren(h("p", { class: "wrong", role: "alert" }, error.message));
+    if (mine === shownNow) say(error.message, "alert");
   }
   if (view !== "features") {
     window.scrollTo(0, 0);
@@ -35,6 +35,12 @@ async function route() {
     const search = document.getElementById("search");
     if (document.activeElement !== search) search.value = parameters.get("search") || "";
   }
+}
+
+// A line in the place of a view that cannot be shown, or not yet.
+function say(line, role = "status") {
+  const paragraph = h("p", { class: role === "alert" ? "wrong" : "dim", role }, line);
+  document.getElementById("main").replaceChildren(paragraph);
 }
 
 function describeRun() {
