@@ -16,6 +16,7 @@ from autointerp.tables.edits import read_edits
 from tests import scripted
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
+from tests.planted import LENGTH
 from tests.serve.conftest import serving
 
 MANY = 131_072
@@ -84,6 +85,15 @@ def test_the_model_is_asked_for_a_new_label_and_what_it_was_asked_is_shown(page,
     asked.first.locator("summary").first.click()
     expect(asked.first.locator("pre").nth(1)).to_contain_text("Feature 1 ")
     expect(asked.first.locator("pre").nth(2)).to_contain_text(made.label)
+
+
+def test_a_window_opens_into_its_whole_context(page, labeled, planted):
+    open_feature(page, labeled[1], 0)
+    window = page.locator(".window").first
+    window.get_by_role("button").click()
+    expect(window.locator(".context").first).to_be_visible()
+    words = window.locator(".text").inner_text().replace("⏎", " ").split()
+    assert len(words) == LENGTH
 
 
 def test_a_feature_that_is_not_there_is_said(browser, labeled):

@@ -93,8 +93,8 @@ async function addContext(holder, shown, page) {
     const { tokens } = await source.context(shown.context);
     const before = tokens.slice(0, shown.start).join("");
     const after = tokens.slice(shown.start + shown.tokens.length).join("");
-    holder.prepend(h("bdi", { class: "context" }, before));
-    holder.append(h("bdi", { class: "context" }, after));
+    if (before) holder.prepend(h("bdi", { class: "context" }, before));
+    if (after) holder.append(h("bdi", { class: "context" }, after));
   } catch {
     page.contexts = false; // no cache was kept: the window is all there is
   }
