@@ -85,6 +85,11 @@ def working_bytes(features: int, length: int, settings: CollectSettings) -> int:
     return state_bytes(features, length, settings) + held_back + corpus
 
 
+def _named(tables: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tables whose name begins so, by the rest of it."""
+    return {n.removeprefix(prefix): t for n, t in tables.items() if n.startswith(prefix)}
+
+
 class Collector:
     """Feed `add` every batch once, in any order, then `settle`; read `selections`, `statistics`."""
 
@@ -207,16 +212,37 @@ class Collector:
 
         Raises KeyError or ValueError where they are of another.
         """
-        own = self.tables()
-        if any(own[name].shape != table.shape for name, table in tables.items()):
-            raise ValueError("tables of another collector")
-        for name, table in own.items():
+        self._check_shapes(tables)
+        for name, table in self.tables().items():
             table.copy_(tables[name])
         self._drawn_windows = counters["drawn_windows"]
         self.statistics.restore_counters(counters["statistics"])
         for selection, repeats in zip(self.selections, counters["repeats"], strict=True):
             selection.repeats = repeats
             self._raise_floor(selection)
+
+    def merge(self, tables: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Take in a settled collector of the same settings that saw other contexts, then settle.
+
+        What is kept, counted and summed is the same as if this one had seen them itself, but for
+        the counts of repeats: how many windows were met that repeat a better one depends on which
+        were kept at the time, so that they say how many at least.
+        Raises KeyError or ValueError where they are of another.
+        """
+        self._check_shapes(tables)
+        for number, selection in enumerate(self.selections):
+            selection.merge(_named(tables, f"selection.{number}."))
+            selection.repeats += counters["repeats"][number]
+        self.statistics.merge(_named(tables, "statistics."), counters["statistics"])
+        self.corpus.merge(_named(tables, "corpus."))
+        self._firing_windows += tables["firing_windows"].to(self.device)
+        self._drawn_windows += counters["drawn_windows"]
+        self.settle()
+
+    def _check_shapes(self, tables: Mapping[str, Tensor]) -> None:
+        own = self.tables()
+        if any(own[name].shape != table.shape for name, table in tables.items()):
+            raise ValueError("tables of another collector")
 
     def _token_states(self, seen: Contexts) -> Tensor:
         """Hash states of every token by its context and position: [contexts × length]."""

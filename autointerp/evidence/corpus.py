@@ -4,6 +4,7 @@ One for all features. How often a label is wrong on text of some kind can be wei
 such text there is: of windows of any kind, and for any feature, the sample knows the share.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,13 @@ class CorpusSample:
     def tables(self) -> dict[str, Tensor]:
         names = ("priority", "context", "start", "token_ids", "fires")
         return {name: getattr(self, name) for name in names}
+
+    def merge(self, tables: Mapping[str, Tensor]) -> None:
+        """Take in the tables of a sample of other contexts."""
+        together = torch.cat([self.priority, tables["priority"].to(self.priority.device)])
+        best = together.topk(len(self.priority)).indices
+        for name, own in self.tables().items():
+            own.copy_(torch.cat([own, tables[name].to(own.device)])[best])
 
     def add(self, seen: Contexts, start: Tensor, every: Found) -> None:
         """Take in the windows at `start` [contexts] of a batch; `every`: all features' firings."""

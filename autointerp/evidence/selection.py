@@ -6,6 +6,7 @@ equal text keys only the best is kept. Because the result is a function of the s
 batches may come in any size and order and selections of disjoint contexts may be merged.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -134,6 +135,20 @@ class Selection:
                 self.finish()
                 merged = True
         return merged
+
+    def merge(self, tables: Mapping[str, Tensor]) -> None:
+        """Take in the tables of a selection of other contexts."""
+        device = self.priority.device
+        rows_at_once = max(1, _LEAST_MERGED // self.spec.k)
+        for begin in range(0, len(self.priority), rows_at_once):
+            part = {n: table[begin : begin + rows_at_once] for n, table in tables.items()}
+            row, place = (part["priority"] != NONE).nonzero(as_tuple=True)
+            kept = {name: table[row, place].to(device) for name, table in part.items()}
+            self.offer(
+                Candidates(row=(row + begin).to(device), **kept),
+                torch.arange(len(row), device=device),
+            )
+        self.finish()
 
     def finish(self) -> None:
         """Merge what is held back. What stays keeps its place; only what is new is copied."""

@@ -21,9 +21,11 @@ _BINS_PER_OCTAVE = 2
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -12, 14
 BINS = _BINS_PER_OCTAVE * (_HIGHEST_OCTAVE - _LOWEST_OCTAVE)
 _MANTISSA_BITS, _EXPONENT_BIAS, _MANTISSA_OF_SQRT_2 = 23, 127, 0x3504F3
+_GROUP_BITS = 3  # of exponents that share a sum: 32 sums, each of 2^32 firings at least
+_SUMS = 256 >> _GROUP_BITS
 FIRINGS_SAMPLED = 256
 _L0_BINS = 1025  # active features on a token; the last also takes what lies beyond
-_TABLES = ("total", "maximum", "histogram", "sample_draw", "sample_token", "sample_value")
+_TABLES = ("sums", "maximum", "histogram", "sample_draw", "sample_token", "sample_value")
 
 
 def histogram_edges() -> list[float]:
@@ -39,9 +41,22 @@ def _bins(value: Tensor) -> Tensor:
     return (octave * _BINS_PER_OCTAVE + upper_half).clamp_(0, BINS - 1).long()
 
 
+def _exact(value: Tensor) -> tuple[Tensor, Tensor]:
+    """Positive float32 values as an integer to add and which of a feature's sums it belongs to.
+
+    int64, the same shape. Sums of integers do not depend on their order. Values of the least
+    exponent are too small to matter: they count as if they were normal ones.
+    """
+    bits = value.view(torch.int32)
+    exponent = bits >> _MANTISSA_BITS
+    mantissa = (bits & ((1 << _MANTISSA_BITS) - 1)) | (1 << _MANTISSA_BITS)
+    within = exponent & ((1 << _GROUP_BITS) - 1)
+    return mantissa.long() << within, (exponent >> _GROUP_BITS).long()
+
+
 def statistics_bytes() -> int:
     """What the statistics of one feature take."""
-    return 8 + 4 + 8 * BINS + 2 * FIRINGS_SAMPLED * (8 + 4 + 4)
+    return 8 * _SUMS + 4 + 8 * BINS + 2 * FIRINGS_SAMPLED * (8 + 4 + 4)
 
 
 class Statistics:
@@ -54,7 +69,7 @@ class Statistics:
 
     def __init__(self, features: int, device: torch.device) -> None:
         self.features = features
-        self.total = torch.zeros(features, dtype=torch.float64, device=device)
+        self.sums = torch.zeros((features, _SUMS), dtype=torch.int64, device=device)
         self.maximum = torch.zeros(features, dtype=torch.float32, device=device)
         self.histogram = torch.zeros((features, BINS), dtype=torch.int64, device=device)
         self.tokens = 0
@@ -73,6 +88,15 @@ class Statistics:
     def n_active(self) -> Tensor:
         """How often each feature fires: int64 [features]."""
         return self.histogram.sum(1)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of each feature's activations, the same for any order: float64 [features]."""
+        total = torch.zeros(self.features, dtype=torch.float64, device=self.sums.device)
+        for group in range(_SUMS):
+            unit = 2.0 ** ((group << _GROUP_BITS) - _EXPONENT_BIAS - _MANTISSA_BITS)
+            total += self.sums[:, group].double() * unit
+        return total
 
     def add(
         self,
@@ -95,7 +119,8 @@ class Statistics:
         self.masked.update(masked)
         active = torch.bincount(place, minlength=eligible.numel())[eligible.flatten()]
         self.l0_counts += torch.bincount(active.clamp(max=_L0_BINS - 1), minlength=_L0_BINS)
-        self.total.index_add_(0, row, value.double())
+        addend, group = _exact(value)
+        self.sums.view(-1).scatter_add_(0, row * _SUMS + group, addend)
         self.maximum.scatter_reduce_(0, row, value, "amax")
         cells = row * BINS + _bins(value)
         ones = torch.ones((), dtype=torch.int64, device=row.device).expand(len(row))
@@ -174,6 +199,22 @@ class Statistics:
         self.l0_counts.copy_(torch.tensor(counters["l0_counts"]))
         self._sampled = (self.sample_draw != NONE).sum(1)
         self._floor = self.sample_draw[:, FIRINGS_SAMPLED - 1].clone()
+
+    def merge(self, tables: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Take in what settled statistics of other tokens have as `tables` and `counters`."""
+        self.settle()
+        self.sums += tables["sums"].to(self.sums.device)
+        self.histogram += tables["histogram"].to(self.histogram.device)
+        torch.maximum(self.maximum, tables["maximum"].to(self.maximum.device), out=self.maximum)
+        # Both samples are settled: there is room for the other behind the own.
+        for name in ("sample_draw", "sample_token", "sample_value"):
+            getattr(self, name)[:, FIRINGS_SAMPLED:] = tables[name][:, :FIRINGS_SAMPLED]
+        self._sampled = (self.sample_draw != NONE).sum(1)
+        self.settle()
+        self.tokens += counters["tokens"]
+        self.firings += counters["firings"]
+        self.masked.update(counters["masked"])
+        self.l0_counts += torch.tensor(counters["l0_counts"], device=self.l0_counts.device)
 
     def density(self) -> Tensor:
         """Share of eligible tokens on which each feature fires: float64 [features]."""

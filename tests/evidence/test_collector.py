@@ -186,6 +186,14 @@ def test_windows_equal_brute_force_for_any_batches(
     collector = collect(
         corpus, features, window, before, seed, batches, repeats=repeats, masks=masks
     )
+    assert_windows_equal_brute_force(
+        collector, corpus, features, window, before, seed, repeats=repeats, masks=masks
+    )
+
+
+def assert_windows_equal_brute_force(
+    collector, corpus, features, window, before, seed, *, repeats="near", masks=MASKS
+):
     values, tokens = corpus.masked_values(masks), corpus.visible_tokens()
     for number, spec in enumerate(SPECS):
         for row, feature in enumerate(features):
