@@ -49,6 +49,8 @@ def prepare(folder: Path) -> None:
 
 
 def ours(folder: Path) -> None:
+    import transformers  # noqa: F401 - neither side's imports are counted
+
     from autointerp import demo
     from autointerp.activations.cache import DenseCache
     from autointerp.activations.formats import open_cache
