@@ -48,6 +48,13 @@ class RunConfig(BaseModel):
     )
     seed: int = _setting(0, "run", "Seed of samples, splits and nulls.", ge=0)
     device: str = _setting("auto", "run", "auto, cpu, cuda or cuda:N.")
+    processes: int = _setting(
+        1,
+        "run",
+        "Processes that share the collecting, each with a part of the contexts and memory of its "
+        "own, on several GPUs in turn; the result is the same.",
+        ge=1,
+    )
     control: Literal["none", "random-coder", "random-label"] = _setting(
         "none",
         "run",

@@ -130,9 +130,9 @@ class DenseCache(Cache):
         return batch.activations[batch.eligible(masks)]
 
     def batches(
-        self, contexts: int, device: torch.device, skip: int = 0
+        self, contexts: int, device: torch.device, skip: int = 0, stop: int | None = None
     ) -> Iterator[ActivationBatch]:
-        """Batches of at most `contexts` whole contexts, in order, from context `skip` on."""
+        """Batches of at most `contexts` whole contexts, in order, from `skip` on up to `stop`."""
         median = None if self.mask_is_whole else self.norms.median
         self.repaired.clear()
 
@@ -140,7 +140,8 @@ class DenseCache(Cache):
             found = self.read(begin, end)
             return found.pin_memory() if device.type == "cuda" else found
 
-        for begin, end, stored in _read_ahead(read, skip, self.contexts, contexts):
+        last = self.contexts if stop is None else stop
+        for begin, end, stored in _read_ahead(read, skip, last, contexts):
             token_ids, mask = self._tokens(begin, end, device)
             activations = stored.to(device, non_blocking=True)
             if median is not None:
@@ -157,10 +158,13 @@ class SparseCache(Cache):
     read: Callable[[int, int], Firings]
     coder_identity: str | None = None
 
-    def batches(self, contexts: int, device: torch.device, skip: int = 0) -> Iterator[FiringBatch]:
-        """Batches of at most `contexts` whole contexts, in order, from context `skip` on."""
+    def batches(
+        self, contexts: int, device: torch.device, skip: int = 0, stop: int | None = None
+    ) -> Iterator[FiringBatch]:
+        """Batches of at most `contexts` whole contexts, in order, from `skip` on up to `stop`."""
         self.repaired.clear()
-        for begin, end, found in _read_ahead(self.read, skip, self.contexts, contexts):
+        last = self.contexts if stop is None else stop
+        for begin, end, found in _read_ahead(self.read, skip, last, contexts):
             token_ids, mask = self._tokens(begin, end, device)
             firings = Firings(
                 found.token.to(device), found.feature.to(device), found.value.to(device)

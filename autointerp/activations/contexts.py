@@ -79,8 +79,8 @@ class ContextReader:
         """Batches of at most `contexts` rows, from row `skip` up to row `limit`."""
         self.truncated = 0
         self.left_out.clear()
-        rows = islice(self._rows(), skip, limit)
-        self.contexts = skip
+        rows = islice(self._rows(), limit)
+        self.contexts = sum(1 for _ in islice(rows, skip))
         while batch := list(islice(rows, contexts)):
             self.contexts += len(batch)
             yield self._stacked(batch)

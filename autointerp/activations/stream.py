@@ -73,10 +73,16 @@ class SubjectStream:
     """
 
     def __init__(
-        self, settings: StreamSettings, device: torch.device, subject: Subject | None = None
+        self,
+        settings: StreamSettings,
+        device: torch.device,
+        subject: Subject | None = None,
+        norms: list[NormSample] | None = None,
     ) -> None:
         """Loads the model, unless it is given.
 
+        `norms`: the sample of every hook where it is known, so that a part of the text can be read
+        without running the model over its beginning.
         Raises UserError for a model, hook or length that cannot be had.
         """
         self.settings = settings
@@ -91,6 +97,8 @@ class SubjectStream:
         self.hooks: list[Hook] = [resolve_hook(self.subject.model, h) for h in settings.hooks]
         self.reader = ContextReader(settings.text, self.subject.tokenizer)
         self._read_whole = False
+        if norms is not None:
+            self.norm_samples = norms
 
     @property
     def contexts(self) -> int:
@@ -127,7 +135,7 @@ class SubjectStream:
 
     @cached_property
     def _rest(self) -> Iterator[Captured]:
-        return self._captured(0)
+        return self._captured(0, self.contexts)
 
     @cached_property
     def norm_samples(self) -> list[NormSample]:
@@ -183,15 +191,19 @@ class SubjectStream:
         counted = torch.cat([batch.eligible(masks) for batch in batches])[:rows]
         return torch.cat([batch.activations for batch in batches])[:rows][counted]
 
-    def batches(self, skip: int = 0) -> Iterator[ActivationBatch]:
-        """The batches of the first hook, from context `skip` on."""
-        for captured in self.captured(skip):
+    def batches(self, skip: int = 0, stop: int | None = None) -> Iterator[ActivationBatch]:
+        """The batches of the first hook, from context `skip` on up to `stop`."""
+        for captured in self.captured(skip, stop):
             yield captured.batch(0, self.norms.median)
 
-    def captured(self, skip: int = 0) -> Iterator[Captured]:
-        """Every forward pass from context `skip` on; contexts before it are read but not run."""
-        if skip > 0:
-            return self._captured(skip)
+    def captured(self, skip: int = 0, stop: int | None = None) -> Iterator[Captured]:
+        """Every forward pass from context `skip` on up to `stop`.
+
+        Contexts before `skip` are read but not run.
+        """
+        last = self.contexts if stop is None else stop
+        if skip > 0 or last < self.contexts:
+            return self._captured(skip, last)
         assert self.norm_samples
         assert self.widths
         return chain(self._drained(self._head), self._rest)
@@ -223,10 +235,9 @@ class SubjectStream:
             first, contexts, token_ids.to(self.device), mask.byte().to(self.device), rounded
         )
 
-    def _captured(self, skip: int) -> Iterator[Captured]:
-        settings = self.settings
+    def _captured(self, skip: int, last: int) -> Iterator[Captured]:
         first = skip
-        for contexts in self.reader.batches(settings.batch_contexts, settings.contexts, skip):
+        for contexts in self.reader.batches(self.settings.batch_contexts, last, skip):
             yield self.run(contexts, first)
             first += len(contexts)
-        self._read_whole = True
+        self._read_whole = last == self.contexts

@@ -90,6 +90,26 @@ class SparseCoder:
             shift=moved(self.shift),
         )
 
+    def alone(self) -> "SparseCoder":
+        """Without its decoder, and without what its tensors are parts of: to be written to disk."""
+
+        def copied(tensor: Tensor) -> Tensor:
+            whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+            return tensor if whole else tensor.clone()
+
+        def copied_if(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else copied(tensor)
+
+        return replace(
+            self,
+            encoder=copied(self.encoder),
+            bias=copied(self.bias),
+            threshold=copied_if(self.threshold),
+            gain=copied_if(self.gain),
+            shift=copied_if(self.shift),
+            read_decoder=None,
+        )
+
     @property
     def independent(self) -> bool:
         """Whether a feature fires whatever the others do, so that some can be encoded alone."""

@@ -1,8 +1,10 @@
-"""The state of a collection on disk, so that a killed one goes on from there."""
+"""The state of a collection on disk, so that a killed one goes on and others can be merged in."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -10,22 +12,16 @@ from safetensors.torch import save_file
 from autointerp.evidence.collector import Collector
 from autointerp.files import atomic_path
 
-
-@dataclass(frozen=True)
-class Reached:
-    """How far a pass has come: contexts that are taken in, and whether there are no more."""
-
-    contexts: int
-    ended: bool
+_DAMAGED = (OSError, SafetensorError, KeyError, TypeError, ValueError)
 
 
-def save_checkpoint(path: Path, collector: Collector, inputs: str, reached: Reached) -> int:
-    """Write what the collector has kept so far; returns the bytes."""
+def save_checkpoint(path: Path, collector: Collector, inputs: str, contexts: range) -> int:
+    """Write what the collector has kept of these contexts; returns the bytes."""
     collector.settle()
     about = {
         "inputs": inputs,
-        "contexts": reached.contexts,
-        "ended": reached.ended,
+        "begin": contexts.start,
+        "end": contexts.stop,
         "counters": collector.counters(),
     }
     tables = {name: table.cpu().contiguous() for name, table in collector.tables().items()}
@@ -34,18 +30,43 @@ def save_checkpoint(path: Path, collector: Collector, inputs: str, reached: Reac
     return path.stat().st_size
 
 
-def load_checkpoint(path: Path, collector: Collector, inputs: str) -> Reached:
-    """Restore a collector of the same inputs; returns how far it had come.
+def checkpointed(path: Path, inputs: str) -> range | None:
+    """Which contexts a checkpoint is of; None for one of other inputs, or a damaged one."""
+    try:
+        with _opened(path, inputs) as (_, about):
+            return range(about["begin"], about["end"])
+    except _DAMAGED:
+        return None
 
-    A checkpoint of something else, or a damaged one, is passed over: the pass begins anew.
+
+def load_checkpoint(path: Path, collector: Collector, inputs: str) -> range | None:
+    """Restore a collector of the same inputs; returns the contexts it had seen.
+
+    A checkpoint of something else, or a damaged one, is passed over: None.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            if about["inputs"] != inputs:
-                return Reached(0, ended=False)
-            reached = Reached(about["contexts"], about["ended"])
+        with _opened(path, inputs) as (file, about):
             collector.restore({n: file.get_tensor(n) for n in file.keys()}, about["counters"])  # noqa: SIM118
-            return reached
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return Reached(0, ended=False)
+            return range(about["begin"], about["end"])
+    except _DAMAGED:
+        return None
+
+
+def merge_checkpoint(path: Path, collector: Collector, inputs: str) -> range:
+    """Take what a checkpoint of the same inputs holds into a collector of other contexts.
+
+    Returns the contexts it is of. Raises ValueError for one of other inputs, OSError and
+    SafetensorError for a damaged one. The file's tables are mapped, not read at once.
+    """
+    with _opened(path, inputs) as (file, about):
+        collector.merge({n: file.get_tensor(n) for n in file.keys()}, about["counters"])  # noqa: SIM118
+        return range(about["begin"], about["end"])
+
+
+@contextmanager
+def _opened(path: Path, inputs: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["about"])
+        if about["inputs"] != inputs:
+            raise ValueError(f"{path} is of other inputs")
+        yield file, about

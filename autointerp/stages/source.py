@@ -1,9 +1,12 @@
 """Where a run's activations come from: a cache, or straight from the subject model."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from autointerp import demo
+from autointerp.activations.batch import NormSample
 from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.documents import source_identity
@@ -146,6 +149,40 @@ def open_source(job: Job) -> Source:
     stream = SubjectStream(settings, job.device())
     check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
     return stream
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source is, so that another process can open it too."""
+
+    stream: StreamSettings | None  # where it is no cache
+    cache: Path
+    tokens: Path | None
+    subject: str | None
+    norms: NormSample | None  # of its activations, where it has any
+
+
+def place_of(job: Job, source: Source) -> Place:
+    """The place of the run's source."""
+    settings = stream_settings(job)
+    named = settings is None  # a cache that the run made needs nothing else
+    return Place(
+        settings if isinstance(source, SubjectStream) else None,
+        job.config.cache_path(),
+        job.config.tokens_file() if named else None,
+        _subject(job.config.subject) if named and job.config.subject is not None else None,
+        None if isinstance(source, SparseCache) else source.norms,
+    )
+
+
+def open_place(place: Place, device: torch.device) -> Source:
+    """The source there, from which parts are to be read. Raises UserError."""
+    norms = place.norms
+    if place.stream is not None:
+        assert norms is not None
+        return SubjectStream(place.stream, device, norms=[norms])
+    cache = open_cache(place.cache, place.tokens, place.subject)
+    return replace(cache, known_norms=norms) if isinstance(cache, DenseCache) else cache
 
 
 def identity_of(job: Job) -> str:

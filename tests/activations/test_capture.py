@@ -181,8 +181,8 @@ class _Killed(BaseException):
 def killed_after(monkeypatch, passes):
     real = SubjectStream._captured
 
-    def dying(self, skip):
-        for number, captured in enumerate(real(self, skip)):
+    def dying(self, *span):
+        for number, captured in enumerate(real(self, *span)):
             if number == passes:
                 raise _Killed
             yield captured
@@ -210,7 +210,7 @@ def test_a_killed_capture_goes_on_where_it_stopped(subject, tmp_path, monkeypatc
     runs = []
     real = SubjectStream._captured
     monkeypatch.setattr(
-        SubjectStream, "_captured", lambda self, skip: (runs.append(skip), real(self, skip))[1]
+        SubjectStream, "_captured", lambda self, *span: (runs.append(span[0]), real(self, *span))[1]
     )
     capture(settings, cut, CPU, ["x", "y"])
     assert max(runs) == kept * 4  # contexts that are not run again

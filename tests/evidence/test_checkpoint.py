@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autointerp.evidence.checkpoint import Reached, load_checkpoint, save_checkpoint
+from autointerp.evidence.checkpoint import checkpointed, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
 from autointerp.hashing import file_sha256
 from tests.evidence.test_collector import CPU, SPECS, Corpus, cut, similar_to
@@ -42,10 +42,10 @@ def test_a_collection_goes_on_from_its_checkpoint_to_the_same_result(tmp_path_fa
     done = 0
     for number, rows in enumerate(batches):
         if number in stops:
-            save_checkpoint(path, collector, "x", Reached(done, ended=False))
+            save_checkpoint(path, collector, "x", range(done))
             collector.add(*corpus.batch(rows))  # lost with the process
             collector = collector_of(corpus)
-            assert load_checkpoint(path, collector, "x") == Reached(done, ended=False)
+            assert load_checkpoint(path, collector, "x") == range(done)
         collector.add(*corpus.batch(rows))
         done += len(rows)
     assert_same(whole, collector)
@@ -55,21 +55,24 @@ def test_a_checkpoint_of_something_else_or_a_damaged_one_is_passed_over(tmp_path
     corpus = Corpus(1, 20, 7, 4, 0.3)
     collector = collector_of(corpus)
     collector.add(*corpus.batch(range(20)))
-    path, none = tmp_path / "checkpoint", Reached(0, ended=False)
-    size = save_checkpoint(path, collector, "x", Reached(20, ended=True))
+    path = tmp_path / "checkpoint"
+    size = save_checkpoint(path, collector, "x", range(7, 20))
     assert size == path.stat().st_size
+    assert checkpointed(path, "x") == range(7, 20)
+    assert checkpointed(path, "y") is None
     for other, inputs in (
         (collector_of(corpus), "y"),
         (collector_of(corpus, features=(0, 1)), "x"),
     ):
-        assert load_checkpoint(path, other, inputs) == none
+        assert load_checkpoint(path, other, inputs) is None
         assert other.statistics.tokens == 0
-    assert load_checkpoint(path, collector_of(corpus), "x") == Reached(20, ended=True)
+    assert load_checkpoint(path, collector_of(corpus), "x") == range(7, 20)
     before = file_sha256(path)
     path.write_bytes(path.read_bytes()[: size // 2])
-    assert load_checkpoint(path, collector_of(corpus), "x") == none
+    assert load_checkpoint(path, collector_of(corpus), "x") is None
+    assert checkpointed(path, "x") is None
     assert file_sha256(path) != before
-    assert load_checkpoint(tmp_path / "none", collector_of(corpus), "x") == none
+    assert load_checkpoint(tmp_path / "none", collector_of(corpus), "x") is None
 
 
 def test_memory_is_as_stated_and_does_not_grow_with_the_corpus():
