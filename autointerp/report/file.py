@@ -67,7 +67,6 @@ def _data(run: Run, chosen: list[int]) -> dict[str, Any]:
 
 def _packed(value: Any) -> str:
     """A tenth of its size: windows are much alike, and their activations mostly 0."""
-    text = json.dumps(
-        value, default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    # In ASCII, so that lone surrogates, which UTF-8 lacks and a reply may hold, can be said.
+    text = json.dumps(value, default=str, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -1,5 +1,6 @@
 """A report holds what the pages hold, in one file that nothing in it can break out of."""
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -13,7 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from autointerp.llm.journal import Journal, Received
+from autointerp.llm.reply import Usage
+from autointerp.llm.request import ChatRequest
 from autointerp.report.feature import FeaturePages
+from autointerp.report.file import write_report
 from autointerp.report.page import page_html
 from autointerp.runs import Run
 from tests.hostile import HOSTILE
@@ -88,6 +93,19 @@ def test_hostile_labels_stay_inside_the_data(cli, finished, tmp_path):
         assert [tag for tag, _ in found.tags].count("script") == 2
         assert "img" not in [tag for tag, _ in found.tags]
         assert [row["label"] for row in json.loads(found.inside["data"])["rows"]] == labels
+
+
+def test_a_reply_with_half_a_character_is_in_the_report(finished, tmp_path):
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished.path, run.path)
+    asked = ChatRequest("m", ({"role": "user", "content": "?"},), 9, about=("label:1",))
+    raw = json.dumps({"choices": [{"message": {"content": "half \ud83d"}}]}).encode()
+    journal = Journal.open(run.journal)
+    asyncio.run(journal.put(Received("key", "m", raw, Usage(1, 1, 0), None, asked=asked)))
+    journal.close()
+    write_report(run, "1", tmp_path / "report.html")
+    (exchange,) = unpacked(embedded((tmp_path / "report.html").read_text())["exchanges"]["1"])
+    assert exchange["text"] == "half \ud83d"
 
 
 @pytest.mark.parametrize("data", [None, {"rows": ["</script>", "{{ script }}"]}])
