@@ -65,13 +65,26 @@ class FeaturePages:
         return table["feature"].to_numpy(), table["label"]
 
     @cached_property
+    def _scored(self) -> set[str]:
+        """Scorers of the labels that the run has: files may be left from labels before."""
+        if not self._run.labels.is_file():
+            return set()
+        file = open_parquet(self._run.labels)
+        names = {f"{name}_n": name for name in SCORERS}
+        table = file.read(columns=[n for n in names if n in file.schema_arrow.names])
+        return {names[n] for n in table.column_names if table[n].null_count < len(table)}
+
+    def _of_scorers(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if row["scorer"] in self._scored]
+
+    @cached_property
     def _edited(self) -> dict[int, str | None]:
         return {edit.feature: edit.label for edit in read_edits(self._run) if edit.is_label()}
 
     def page(self, feature: int) -> FeaturePage:
         statistics = self._statistics(feature)
         edits = read_edits(self._run, feature)
-        judgments = _rows(self._run.predictions, feature)
+        judgments = self._of_scorers(_rows(self._run.predictions, feature))
         windows = {_key(w.kind, w.split, w.rank): w for w in self.windows(feature)}
         windows |= self._of_corpus(judgments)
         return FeaturePage(
@@ -79,7 +92,7 @@ class FeaturePages:
             row=self._row(feature, edits),
             edits=edits,
             statistics=statistics,
-            scores=[_score(row) for row in _rows(self._run.scores, feature)],
+            scores=[_score(row) for row in self._of_scorers(_rows(self._run.scores, feature))],
             deciles=_deciles(feature, judgments),
             windows=windows,
             judged=[_judgment(row, windows) for row in judgments],

@@ -11,9 +11,11 @@ import pytest
 
 from autointerp import load_labels, load_scores, load_strata, load_windows
 from autointerp.errors import UserError
+from autointerp.evidence.store import EvidenceStore
 from autointerp.report.feature import FeaturePages
 from autointerp.runs import Run
 from autointerp.tables.edits import Edit, add_edit
+from autointerp.tables.write import read_drafts, write_labels
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,19 @@ def test_a_run_without_labels_has_pages(finished, tmp_path):
     assert page.windows
     assert not page.judged
     assert not page.scores
+
+
+def test_scores_of_labels_before_are_not_shown_beside_new_ones(finished, tmp_path):
+    """Labeled anew, the table has no scores until `score` has run; their files are still there."""
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished.path, run.path)
+    store = EvidenceStore(run.windows, run.features)
+    write_labels("c", read_drafts(run.drafts), store.statistics, {}, {}, False, run.labels)
+    page = FeaturePages(run).page(0)
+    assert page.row["label"]
+    assert not page.scores
+    assert not page.judged
+    assert not page.deciles
 
 
 def test_a_feature_that_is_not_there(pages):
