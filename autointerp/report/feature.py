@@ -211,10 +211,18 @@ def _score(row: Mapping[str, Any]) -> ShownScore:
     return ShownScore(**{f.name: _finite(row.get(f.name)) for f in fields(ShownScore)})
 
 
-def _is_answer(row: Mapping[str, Any]) -> bool:
-    """Whether the scorer's judge says yes or no of the window, and said so."""
-    chat = SCORERS[row["scorer"]].local is None
-    return chat and row["truth"] in (0.0, 1.0) and row["prediction"] in (0.0, 1.0)
+def is_right(row: Mapping[str, Any]) -> bool | None:
+    """Whether a row of `predictions.parquet` has the right answer.
+
+    None where there is no answer, or none that is right or wrong: ratings, predicted activations,
+    and choosing a label that another feature has as well.
+    """
+    truth, answered = row["truth"], row["prediction"]
+    scorer = SCORERS[row["scorer"]]
+    has_right_ones = scorer.counts is not None or scorer.chance is not None
+    if not has_right_ones or None in (truth, answered) or 0 < answered < 1:
+        return None
+    return bool(truth == answered)
 
 
 def _judgment(row: Mapping[str, Any], windows: Mapping[str, ShownWindow]) -> ShownJudgment:
@@ -229,7 +237,7 @@ def _judgment(row: Mapping[str, Any], windows: Mapping[str, ShownWindow]) -> Sho
         truth=_finite(row["truth"]),
         prediction=_finite(row["prediction"]),
         probability=_finite(row["probability"]),
-        right=row["truth"] == row["prediction"] if _is_answer(row) else None,
+        right=is_right(row),
         token_prediction=None if tokens is None else [_known(t) for t in tokens],
         marks=row["marks"],
     )
@@ -246,7 +254,7 @@ def _deciles(feature: int, judgments: Iterable[Mapping[str, Any]]) -> list[Decil
     for row in judgments:
         if row["label_of"] != feature or row["stratum"] != FIRES or row["quantile"] is None:
             continue
-        if _is_answer(row):
+        if SCORERS[row["scorer"]].counts is not None and is_right(row) is not None:
             tenth = row["scorer"], min(int(10 * row["quantile"]), 9)
             counts[tenth] += 1
             found[tenth] += row["prediction"] == 1.0

@@ -26,7 +26,7 @@ class ShownJudgment:
     """What a judge said of one window, by the label of `label_of`.
 
     `window` is the key of the page's windows, None where the text is not kept. `right` is None
-    where an answer could not be read, or is no yes or no.
+    where an answer could not be read, or is neither right nor wrong, as a rating is.
     """
 
     scorer: str

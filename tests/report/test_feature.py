@@ -12,7 +12,7 @@ import pytest
 from autointerp import load_labels, load_scores, load_strata, load_windows
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.report.feature import FeaturePages
+from autointerp.report.feature import FeaturePages, is_right
 from autointerp.runs import Run
 from autointerp.tables.edits import Edit, add_edit
 from autointerp.tables.write import read_drafts, write_labels
@@ -55,6 +55,27 @@ def test_what_the_judge_said_adds_up_to_the_strata(pages, finished):
             of = [j for j in judged if j.scorer == "detection" and j.stratum == row["stratum"]]
             assert len(of) == row["n"]
             assert sum(not j.right for j in of) == round(row["said_yes"] * row["n"])
+
+
+@pytest.mark.parametrize(
+    ("scorer", "truth", "prediction", "right"),
+    [
+        ("detection", 1.0, 1.0, True),
+        ("detection", 0.0, 1.0, False),
+        ("detection", 1.0, None, None),
+        ("fuzzing", 0.0, 0.0, True),
+        ("intruder", 1.0, 1.0, True),  # places among the five
+        ("intruder", 4.0, 4.0, True),
+        ("intruder", 4.0, 1.0, False),
+        ("discrimination", 1.0, 0.0, False),
+        ("discrimination", 1.0, 0.5, None),  # a label that another feature has as well
+        ("fade", 0.0, 0.0, None),  # an activation, and a rating
+        ("fade", 1.0, 0.0, None),
+        ("simulation", None, None, None),
+    ],
+)
+def test_right_and_wrong_are_what_the_scorer_means_by_them(scorer, truth, prediction, right):
+    assert is_right({"scorer": scorer, "truth": truth, "prediction": prediction}) is right
 
 
 def test_every_judged_window_can_be_read(pages):

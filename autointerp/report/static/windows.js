@@ -153,15 +153,29 @@ function folded(title, windows, page) {
   return details;
 }
 
-const OUTCOMES = [
-  ["missed", "missed: it fires, the judge says no", (j) => j.right === false && j.truth === 1],
-  ["alarm", "false alarm: it is silent, the judge says yes", (j) => j.right === false && j.truth === 0],
-  ["unread", "no answer that could be read", (j) => j.right === null && !known(j.prediction) && !j.token_prediction],
-  ["found", "found: it fires, the judge says yes", (j) => j.right === true && j.truth === 1],
-  ["silent", "rightly silent: the judge says no", (j) => j.right === true && j.truth === 0],
-  ["rated", "predicted", () => true],
-];
-const SIGNS = { missed: "✗", alarm: "✗", unread: "?", found: "✓", silent: "✓", rated: "≈" };
+// What is true of a window that should get a yes, and of one that should get a no.
+const MEANT = {
+  detection: ["it fires", "it is silent"],
+  fuzzing: ["its tokens are marked", "other tokens are marked"],
+};
+const SIGNS = { missed: "✗", alarm: "✗", wrong: "✗", unread: "?", found: "✓", silent: "✓", right: "✓", rated: "≈" };
+
+// Mistakes first. Other scorers' judges choose, or rate: their answers are no yes or no.
+function outcomesOf(scorer) {
+  const [yes, no] = MEANT[scorer] || [];
+  const wrong = (j) => j.right === false;
+  const right = (j) => j.right === true;
+  return [
+    yes && ["missed", `missed: ${yes}, the judge says no`, (j) => wrong(j) && j.truth === 1],
+    no && ["alarm", `false alarm: ${no}, the judge says yes`, (j) => wrong(j) && j.truth === 0],
+    ["wrong", "wrong", wrong],
+    ["unread", "no answer that could be read", (j) => j.right === null && !known(j.prediction) && !j.token_prediction],
+    yes && ["found", `found: ${yes}, the judge says yes`, (j) => right(j) && j.truth === 1],
+    no && ["silent", `rightly refused: ${no}, the judge says no`, (j) => right(j) && j.truth === 0],
+    ["right", "right", right],
+    ["rated", "predicted", () => true],
+  ].filter(Boolean);
+}
 
 function judgedSection(page) {
   const own = page.judged.filter((one) => one.label_of === page.feature);
@@ -177,11 +191,8 @@ function judgedSection(page) {
 }
 
 function judgedBy(scorer, judged, page, open) {
-  const outcomes = OUTCOMES.map(([name, title]) => ({ name, title, list: [] }));
-  for (const one of judged) {
-    const place = OUTCOMES.findIndex(([, , is]) => is(one));
-    outcomes[place].list.push(one);
-  }
+  const outcomes = outcomesOf(scorer).map(([name, title, is]) => ({ name, title, is, list: [] }));
+  for (const one of judged) outcomes.find(({ is }) => is(one)).list.push(one);
   const some = outcomes.filter((one) => one.list.length > 0);
   const counts = some.map((one) => `${one.list.length} ${one.title.split(":")[0]}`).join(" · ");
   const details = h("details", { open }, h("summary", {}, h("strong", {}, words(scorer)), ` ${counts}`));
