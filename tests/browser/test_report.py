@@ -138,6 +138,44 @@ def test_j_and_k_follow_the_list_that_was_looked_at(page, report, finished):
     expect(page.locator("#search")).to_have_value("jk")
 
 
+def test_enter_opens_a_feature_by_its_number_and_stays_there(page, report):
+    page.goto(report)
+    page.locator("h1").wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("12")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(re.compile("^feature 12( of|$)"))).to_be_visible()
+    page.wait_for_timeout(200)  # as long as typing is waited for, and more
+    assert page.url.endswith("#/feature/12")
+
+
+def test_the_link_past_the_header_stays_on_the_page(page, report):
+    page.goto(f"{report}#/feature/3")
+    expect(page.get_by_text(re.compile("^feature 3( of|$)"))).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    assert page.url.endswith("#/feature/3")
+
+
+def test_the_keyboard_stays_where_it_was_when_the_table_changes(page, report):
+    page.goto(f"{report}#/features")
+    page.get_by_label("Filter density").fill("> 0")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="clear filters")).to_be_visible()
+    expect(page.get_by_label("Filter density")).to_be_focused()
+    page.get_by_role("button", name="density").click()
+    expect(page.get_by_role("columnheader", name="density")).to_have_attribute(
+        "aria-sort", "descending"
+    )
+    expect(page.get_by_role("button", name="density")).to_be_focused()
+    page.get_by_text("Columns", exact=True).click()
+    for name in ("reason", "n active"):  # one after the other: the list stays open
+        page.get_by_role("checkbox", name=name, exact=True).check()
+        expect(page.get_by_role("columnheader", name=name)).to_be_visible()
+        expect(page.get_by_role("checkbox", name=name, exact=True)).to_be_focused()
+
+
 def test_a_feature_that_is_not_in_the_report(page, report):
     page.goto(f"{report}#/feature/99")
     expect(page.get_by_role("alert")).to_have_text("feature 99 is not in this report")

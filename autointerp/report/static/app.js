@@ -24,7 +24,11 @@ async function route() {
     const views = { feature: () => featureView(Number(feature[1])), features: () => tableView(parameters), overview: overviewView };
     const content = await views[view]();
     if (mine !== shownNow) return; // another view was asked for meanwhile
+    const focused = document.activeElement.id;
     main.replaceChildren(...content.flat().filter(Boolean));
+    // What had the keyboard's focus may have been drawn anew.
+    const again = focused && document.getElementById(focused);
+    if (again && main.contains(again)) again.focus({ preventScroll: true });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (mine === shownNow) say(error.message, "alert");
@@ -60,10 +64,12 @@ function search() {
 
 function listen() {
   const box = document.getElementById("search");
-  box.addEventListener("input", debounced(search, 120));
+  const [soon, notYet] = debounced(search, 120);
+  box.addEventListener("input", soon);
   document.getElementById("search-by").addEventListener("change", search);
   document.getElementById("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
+    notYet(); // Enter decides
     const text = box.value.trim();
     if (/^\d+$/.test(text)) location.hash = `#/feature/${text}`;
     else search();
@@ -78,6 +84,10 @@ function listen() {
       box.select();
     } else if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
+  });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address says which view is shown
+    document.getElementById("main").focus();
   });
   window.addEventListener("hashchange", route);
   window.addEventListener("scroll", hideTip, { passive: true });

@@ -65,12 +65,15 @@ function section(title, ...children) {
   return h("section", { "aria-labelledby": id }, h("h2", { id }, title), ...children);
 }
 
+// The call, done once nothing has asked for it for so long; and what takes the asking back.
 function debounced(call, milliseconds) {
   let timer = 0;
-  return (...given) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => call(...given), milliseconds);
+  const cancel = () => clearTimeout(timer);
+  const later = () => {
+    cancel();
+    timer = setTimeout(call, milliseconds);
   };
+  return [later, cancel];
 }
 
 function announce(text) {

@@ -172,6 +172,7 @@ function heading(column, query) {
   const direction = sorted ? (query.descending ? "descending" : "ascending") : "none";
   const input = h("input", {
     class: "filter",
+    id: `filter-${column.name}`,
     "aria-label": `Filter ${words(column.name)}`,
     placeholder: { integer: "> 10", number: "> 0.8" }[column.type] || "has …",
     title: NUMBERS.includes(column.type) ? "> 0.8, <= 3, 0.2..0.5, - for none, * for any" : "words; - for none, * for any",
@@ -192,6 +193,7 @@ function heading(column, query) {
       {
         type: "button",
         class: "sort",
+        id: `sort-${column.name}`,
         title: column.description,
         onclick: () => (location.hash = listAddress({ ...query, sort: column.name, descending })),
       },
@@ -209,6 +211,7 @@ function chooser(query) {
       { title: column.description },
       h("input", {
         type: "checkbox",
+        id: `shown-${column.name}`,
         checked: query.columns.includes(column.name),
         disabled: column.name === "feature",
         onchange: (event) => {
@@ -219,7 +222,10 @@ function chooser(query) {
       }),
       words(column.name),
     );
-  return h("details", { class: "chooser" }, h("summary", {}, "Columns"), h("div", {}, run.columns.map(box)));
+  // It is drawn anew with every choice, and stays open for the next.
+  const before = document.querySelector(".chooser");
+  const open = before !== null && before.open;
+  return h("details", { class: "chooser", open }, h("summary", {}, "Columns"), h("div", {}, run.columns.map(box)));
 }
 
 function drawRows(scroller, body, found, columns) {
