@@ -96,6 +96,53 @@ def test_a_window_opens_into_its_whole_context(page, labeled, planted):
     assert len(words) == LENGTH
 
 
+def test_what_is_written_stays_until_it_is_saved(page, labeled):
+    _, address = labeled
+    open_feature(page, address, 3)
+    page.get_by_text("Correct or comment").click()
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("A note").fill("half a thou")
+    page.get_by_role("button", name="No, the label is wrong").click()
+    expect(page.locator(".edits li")).to_have_count(1)
+    expect(page.get_by_role("button", name="No, the label is wrong")).to_be_focused()
+    expect(page.get_by_label("A note")).to_have_value("half a thou")
+    # A label that was asked for comes while another feature is looked at.
+    held = []
+    page.route("**/api/features/3/label", lambda route: held.append(route))
+    page.get_by_role("button", name="Ask the model for a new label").click()
+    expect(page.get_by_text("The model is asked")).to_be_visible()
+    page.keyboard.press("j")
+    expect(page.get_by_text(re.compile("^feature 4( of|$)"))).to_be_visible()
+    page.get_by_label("A note").click()
+    page.keyboard.type("of the ")
+    with page.expect_response("**/api/features/3/label"):
+        held[0].fulfill(status=201, json={})
+    expect(page.locator("#said")).to_have_text("saved")
+    page.keyboard.type("fourth")
+    expect(page.get_by_label("A note")).to_have_value("of the fourth")
+    page.get_by_role("button", name="Save note").click()
+    expect(page.locator(".edits li")).to_have_count(1)
+    expect(page.get_by_label("A note")).to_have_value("")
+
+
+def test_correcting_does_not_leave_the_list_that_is_gone_through(page, labeled):
+    run, address = labeled
+    table = load_labels(run.path).sort_values(["density", "feature"], ascending=[False, True])
+    first, second = table["feature"].tolist()[:2]
+    page.goto(f"{address}/#/features?sort=density&descending=true")
+    page.locator(f"[data-feature='{first}'] a").first.click()
+    page.get_by_text("Correct or comment").click()
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("A better label").fill("corrected")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("corrected")
+    page.get_by_role("button", name="next").click()
+    expect(page.get_by_text(re.compile(f"^feature {second}( of|$)"))).to_be_visible()
+    page.go_back()
+    page.go_back()
+    expect(page.get_by_role("link", name="corrected")).to_be_visible()
+
+
 def test_a_feature_that_is_not_there_is_said(browser, labeled):
     page = browser.new_page()  # one that does not mind a 404 on its console
     page.goto(f"{labeled[1]}/#/feature/99")

@@ -3,6 +3,7 @@
 const source = openSource();
 let run = null;
 let shownNow = 0;
+let pathShown = null;
 
 async function route() {
   const mine = ++shownNow;
@@ -29,16 +30,18 @@ async function route() {
     // What had the keyboard's focus may have been drawn anew.
     const again = focused && document.getElementById(focused);
     if (again && main.contains(again)) again.focus({ preventScroll: true });
+    else if (pathShown !== null && document.activeElement === document.body) main.focus({ preventScroll: true });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (mine === shownNow) say(error.message, "alert");
   }
   if (view !== "features") {
-    window.scrollTo(0, 0);
+    if (path !== pathShown) window.scrollTo(0, 0);
   } else {
     const search = document.getElementById("search");
     if (document.activeElement !== search) search.value = parameters.get("search") || "";
   }
+  pathShown = path;
 }
 
 // A line in the place of a view that cannot be shown, or not yet.

@@ -4,6 +4,16 @@ function author() {
   return localStorage.getItem("autointerp-author") || "";
 }
 
+// What was written and not saved yet, by feature and box: pages are drawn anew.
+const unsaved = new Map();
+
+function written(tag, id, page, text, attributes) {
+  const key = `${page.feature} ${id}`;
+  const element = h(tag, { id, dir: "auto", ...attributes, oninput: () => unsaved.set(key, element.value) });
+  element.value = unsaved.get(key) ?? text;
+  return element;
+}
+
 function correcting(page) {
   const said = h("p", { class: "dim", role: "status" });
   const name = h("input", {
@@ -18,12 +28,15 @@ function correcting(page) {
       said.textContent = "Say who you are first.";
       return name.focus();
     }
-    return kept(said, () => source.edit(page.feature, { ...edit, author: author() }));
+    return kept(said, async () => {
+      await source.edit(page.feature, { ...edit, author: author() });
+      unsaved.delete(`${page.feature} new-${edit.kind}`);
+    });
   };
-  const label = h("input", { id: "new-label", value: page.row.label || "", maxlength: 300, dir: "auto" });
-  const note = h("textarea", { id: "new-note", rows: 2, maxlength: 2000, dir: "auto" });
+  const label = written("input", "new-label", page, page.row.label || "", { maxlength: 300 });
+  const note = written("textarea", "new-note", page, "", { rows: 2, maxlength: 2000 });
   const vote = (value, sign, title) =>
-    h("button", { type: "button", "aria-label": title, title, onclick: () => send({ kind: "vote", vote: value }) }, sign);
+    h("button", { type: "button", id: `vote-${value}`, "aria-label": title, title, onclick: () => send({ kind: "vote", vote: value }) }, sign);
   const votes = page.row.votes;
   return h(
     "details",
@@ -40,7 +53,7 @@ function correcting(page) {
       },
       h("label", { for: "new-label" }, "A better label"),
       label,
-      h("button", { type: "submit" }, "Save label"),
+      h("button", { type: "submit", id: "save-label" }, "Save label"),
     ),
     h("p", {}, "Is the label right? ", vote(1, "▲", "Yes, the label is right"), " ", known(votes) ? number(votes) : "0", " ", vote(-1, "▼", "No, the label is wrong")),
     h(
@@ -53,7 +66,7 @@ function correcting(page) {
       },
       h("label", { for: "new-note" }, "A note"),
       note,
-      h("button", { type: "submit" }, "Save note"),
+      h("button", { type: "submit", id: "save-note" }, "Save note"),
     ),
     run.can_label &&
       h(
@@ -85,15 +98,17 @@ function rememberOpen(event) {
 }
 
 async function kept(said, call) {
+  const asked = location.hash;
   try {
     await call();
   } catch (error) {
     said.textContent = error.message;
+    if (!said.isConnected) announce(error.message);
     return;
   }
-  rows = null; // the list shows the old label
+  if (rows) rows.stale = true; // the list shows the old label
   announce("saved");
-  await route();
+  if (location.hash === asked) await route(); // else another feature is looked at by now
 }
 
 function history_(edits) {

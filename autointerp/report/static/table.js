@@ -87,6 +87,7 @@ class Rows {
     this.pages = new Map();
     this.matched = null;
     this.total = null;
+    this.stale = false;
   }
   async at(place) {
     const number = Math.floor(place / PAGE);
@@ -106,7 +107,7 @@ class Rows {
 let rows = null; // those of the list that was looked at last: j and k follow it
 
 function rowsOf(query) {
-  if (!rows || JSON.stringify(rows.query) !== JSON.stringify(query)) rows = new Rows(query);
+  if (!rows || rows.stale || JSON.stringify(rows.query) !== JSON.stringify(query)) rows = new Rows(query);
   return rows;
 }
 
