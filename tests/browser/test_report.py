@@ -74,6 +74,13 @@ def test_the_table_is_searched_sorted_and_filtered(page, report, finished):
     page.get_by_label("Filter density").fill("many")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Filter density")).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Filter density").fill("> .")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Filter density")).to_have_attribute("aria-invalid", "true")
+    page.goto(f"{report}#/features?columns=feature,polysemantic")
+    page.get_by_label("Filter polysemantic").fill("yes")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Filter polysemantic")).to_have_attribute("aria-invalid", "true")
 
 
 def test_a_feature_is_opened_and_its_windows_read(page, report, finished):

@@ -1,6 +1,7 @@
 """A served run in a browser: corrected, labeled anew, and one with many features."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -141,6 +142,37 @@ def test_correcting_does_not_leave_the_list_that_is_gone_through(page, labeled):
     page.go_back()
     page.go_back()
     expect(page.get_by_role("link", name="corrected")).to_be_visible()
+
+
+def test_a_search_by_meaning_is_answered_once_it_is_ready(browser, labeled):
+    _, address = labeled
+    page = browser.new_page()  # one that does not mind a 503 on its console
+    waiting = "the labels' meanings are being worked out: 5% done"
+    replies = [{"status": 503, "json": {"detail": waiting}}]
+    found = {"total": 6, "matched": 1, "offset": 0, "rows": [{"feature": 4, "label": "near"}]}
+
+    def answered(route):
+        route.fulfill(**(replies.pop() if replies else {"json": found}))
+
+    page.route("**/api/features?*meaning=*", answered)
+    page.goto(f"{address}/#/features?search=dogs&by=meaning")
+    expect(page.get_by_role("alert")).to_have_text(waiting)
+    expect(page.locator("#count")).to_have_text("1 of 6")
+    expect(page.locator("#search-by")).to_have_value("meaning")
+    page.close()
+
+
+def test_a_page_that_was_open_before_the_labels_shows_them(page, finished, tmp_path):
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished.path, run.path)
+    labels = run.labels.read_bytes()
+    run.labels.unlink()
+    with serving(run) as client:
+        page.goto(f"{client.base_url}/#/")
+        page.locator("h1").wait_for()
+        run.labels.write_bytes(labels)
+        page.get_by_role("link", name="Features").click()
+        expect(page.get_by_role("columnheader", name="label")).to_be_visible()
 
 
 def test_a_feature_that_is_not_there_is_said(browser, labeled):

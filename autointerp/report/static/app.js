@@ -19,7 +19,8 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   try {
-    run = run || (await source.run());
+    // A run that is running has more to show by and by.
+    if (!run || view !== "feature") run = await source.run();
     describeRun();
     document.title = run.name;
     const views = { feature: () => featureView(Number(feature[1])), features: () => tableView(parameters), overview: overviewView };
@@ -33,21 +34,17 @@ async function route() {
     else if (pathShown !== null && document.activeElement === document.body) main.focus({ preventScroll: true });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    if (mine === shownNow) say(error.message, "alert");
+    if (mine === shownNow) main.replaceChildren(h("p", { class: error.soon ? "dim" : "wrong", role: "alert" }, error.message));
+    if (error.soon) setTimeout(() => mine === shownNow && route(), 1000);
   }
   if (view !== "features") {
     if (path !== pathShown) window.scrollTo(0, 0);
   } else {
     const search = document.getElementById("search");
     if (document.activeElement !== search) search.value = parameters.get("search") || "";
+    document.getElementById("search-by").value = parameters.get("by") === "meaning" ? "meaning" : "words";
   }
   pathShown = path;
-}
-
-// A line in the place of a view that cannot be shown, or not yet.
-function say(line, role = "status") {
-  const paragraph = h("p", { class: role === "alert" ? "wrong" : "dim", role }, line);
-  document.getElementById("main").replaceChildren(paragraph);
 }
 
 function describeRun() {

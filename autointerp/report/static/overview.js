@@ -104,7 +104,7 @@ function outcomes(seen) {
     seen.failures.length > 0 && h("h3", {}, "Why not"),
     seen.failures.length > 0 &&
       counted(
-        seen.failures.map((f) => ({ name: `${words(f.status)}: ${readable(f.reason)}`, n: f.n, title: readable(f.reason) })),
+        seen.failures.map((f) => ({ name: [f.status && words(f.status), readable(f.reason)].filter(Boolean).join(": "), n: f.n, title: readable(f.reason) })),
         total,
       ),
     seen.flags.length > 0 && h("h3", {}, "Flags"),

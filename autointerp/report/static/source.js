@@ -1,9 +1,9 @@
 // Where the data comes from: a server's JSON API, or the page itself where it is a file.
 
 class Refused extends Error {
-  constructor(message, status) {
+  constructor(message, soon = false) {
     super(message);
-    this.status = status;
+    this.soon = soon; // whether it is worth asking again
   }
 }
 
@@ -18,26 +18,12 @@ async function request(path, options) {
   if (answer.ok) return body;
   const detail = body && body.detail;
   const said = typeof detail === "string" ? detail : detail && detail[0] && detail[0].msg;
-  throw new Refused(said || `the server answers ${answer.status}`, answer.status);
+  throw new Refused(said || `the server answers ${answer.status}`, answer.status === 503);
 }
 
 function post(path, body) {
   const headers = { "Content-Type": "application/json" };
   return request(path, { method: "POST", headers, body: JSON.stringify(body) });
-}
-
-// Before labels can be searched by meaning they are embedded, which takes the server a while.
-async function patiently(call) {
-  const view = shownNow;
-  for (;;) {
-    try {
-      return await call();
-    } catch (error) {
-      if (error.status !== 503 || view !== shownNow) throw error;
-      say(error.message);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    }
-  }
 }
 
 class ServerSource {
@@ -56,7 +42,7 @@ class ServerSource {
     if (query.sort) asked.set("sort", query.sort);
     if (query.descending) asked.set("descending", "true");
     for (const filter of query.filters) asked.append("filter", filter.join(":"));
-    return patiently(() => request(`api/features?${asked}`));
+    return request(`api/features?${asked}`);
   }
   page(feature) {
     return request(`api/features/${feature}`);

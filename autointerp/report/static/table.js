@@ -17,6 +17,7 @@ const USUAL = [
 ];
 const WIDTHS = { feature: "5.5rem", label: "minmax(16rem, 1fr)", reason: "minmax(16rem, 1fr)", status: "6rem" };
 const NUMBERS = ["integer", "number"];
+const WANTED = { integer: "> 10, <= 3, 2..5", number: "> 0.8, <= 3, 0.2..0.5", boolean: "true or false" };
 const SHORT = { balanced: "bal.", accuracy: "acc.", correlation: "corr.", population: "pop." };
 
 function readQuery(parameters) {
@@ -59,15 +60,18 @@ function parsedFilter(column, text) {
   if (!wanted) return [];
   if (wanted === "-") return [[column.name, "null", ""]];
   if (wanted === "*") return [[column.name, "notnull", ""]];
-  if (!NUMBERS.includes(column.type)) {
-    return [[column.name, column.type === "boolean" ? "eq" : "contains", wanted]];
-  }
+  if (column.type === "boolean") return /^(true|false)$/.test(wanted) ? [[column.name, "eq", wanted]] : null;
+  if (!NUMBERS.includes(column.type)) return [[column.name, "contains", wanted]];
   const range = wanted.match(/^(-?[\d.eE+-]+?)\s*\.\.\s*(-?[\d.eE+-]+)$/);
-  if (range) return [[column.name, "ge", range[1]], [column.name, "le", range[2]]];
+  if (range) return areNumbers(range[1], range[2]) ? [[column.name, "ge", range[1]], [column.name, "le", range[2]]] : null;
   const one = wanted.match(/^(>=|<=|>|<|=)?\s*(-?[\d.]+(?:e[+-]?\d+)?)$/i);
-  if (!one) return null;
+  if (!one || !areNumbers(one[2])) return null;
   const operator = { ">": "gt", ">=": "ge", "<": "lt", "<=": "le" }[one[1]] || "eq";
   return [[column.name, operator, one[2]]];
+}
+
+function areNumbers(...texts) {
+  return texts.every((text) => Number.isFinite(Number(text)));
 }
 
 function filterText(query, name) {
@@ -175,13 +179,13 @@ function heading(column, query) {
     class: "filter",
     id: `filter-${column.name}`,
     "aria-label": `Filter ${words(column.name)}`,
-    placeholder: { integer: "> 10", number: "> 0.8" }[column.type] || "has …",
-    title: NUMBERS.includes(column.type) ? "> 0.8, <= 3, 0.2..0.5, - for none, * for any" : "words; - for none, * for any",
+    placeholder: { integer: "> 10", number: "> 0.8", boolean: "true" }[column.type] || "has …",
+    title: `${WANTED[column.type] || "words"}; - for none, * for any`,
     value: filterText(query, column.name),
     onchange: (event) => {
       const added = parsedFilter(column, event.target.value);
       event.target.setAttribute("aria-invalid", added === null ? "true" : "false");
-      if (added === null) return announce(`${event.target.value} is no number: try > 0.8 or 0.2..0.5`);
+      if (added === null) return announce(`${event.target.value} cannot be meant: try ${WANTED[column.type]}`);
       const others = query.filters.filter(([name]) => name !== column.name);
       location.hash = listAddress({ ...query, filters: [...others, ...added] });
     },
