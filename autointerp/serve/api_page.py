@@ -9,6 +9,8 @@ from typing import Any
 _STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;"
     "margin:auto;padding:1rem}code,h2{font-family:ui-monospace,monospace}h2{font-size:1.1rem}"
+    "html{background:light-dark(#fff,#14161a);color:light-dark(#1a1d23,#e6e8ec)}"
+    "a{color:light-dark(#0b57b0,#82b4ff)}"
     "td{padding:0 1rem .2rem 0;vertical-align:top}p{white-space:pre-wrap}"
 )
 
@@ -25,14 +27,16 @@ def api_page(schema: Mapping[str, Any]) -> tuple[str, str]:
     html = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
+        '<link rel="icon" href="data:,">'
         f"<title>{escape(info['title'])}: API</title><style>{_STYLE}</style>"
-        f"<h1>{escape(info['title'])} {escape(info['version'])}: API</h1>"
+        f"<main><h1>{escape(info['title'])} {escape(info['version'])}: API</h1>"
         f"<p>{escape(info['description'])} For programs: "
         '<a href="/api/openapi.json">openapi.json</a>. Errors are {"detail": "one line"}.</p>'
-        f"{operations}<h1>Shapes</h1>{shapes}</html>"
+        f"{operations}<h1>Shapes</h1>{shapes}</main></html>"
     )
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    return html, f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:"
+    return html, f"{policy}; frame-ancestors 'none'"
 
 
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:

@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from autointerp import load_labels
 from autointerp.runs import Run
 from autointerp.tables.edits import read_edits
 from tests import scripted
+from tests.browser.conftest import watched
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
 from tests.planted import LENGTH
@@ -173,6 +175,23 @@ def test_a_page_that_was_open_before_the_labels_shows_them(page, finished, tmp_p
         run.labels.write_bytes(labels)
         page.get_by_role("link", name="Features").click()
         expect(page.get_by_role("columnheader", name="label")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_anyone_can_read_what_is_folded_too(browser, labeled, scheme):
+    """By axe's rules, with everything open: what was asked and said, and the API's page."""
+    size = {"width": 390, "height": 900}
+    for page in watched(browser, color_scheme=scheme, viewport=size, bypass_csp=True):
+        open_feature(page, labeled[1], 2)
+        unfold = "document.querySelectorAll('main details').forEach((one) => (one.open = true))"
+        page.evaluate(unfold)
+        page.locator(".exchange").first.wait_for()
+        page.evaluate(unfold)
+        found = Axe().run(page)
+        assert not found.violations_count, found.generate_report()
+        page.goto(f"{labeled[1]}/api")
+        found = Axe().run(page)
+        assert not found.violations_count, found.generate_report()
 
 
 def test_a_feature_that_is_not_there_is_said(browser, labeled):

@@ -210,6 +210,11 @@ function exchangesSection(page) {
   return details;
 }
 
+// Long ones scroll, and so must be reached by the keyboard.
+function wholeText(name, text) {
+  return h("pre", { dir: "auto", tabindex: 0, role: "group", "aria-label": name }, text);
+}
+
 function exchange(one) {
   const spent = [`${number(one.prompt_tokens)} + ${number(one.completion_tokens)} tokens`];
   if (known(one.cost_usd)) spent.push(`$${number(one.cost_usd)}`);
@@ -218,10 +223,10 @@ function exchange(one) {
     "details",
     { class: "exchange" },
     h("summary", {}, h("strong", {}, one.about), " ", h("span", { class: "dim" }, `${one.model} · ${spent.join(" · ")}`)),
-    one.messages.length ? one.messages.map((m) => [h("h4", {}, m.role), h("pre", { dir: "auto" }, m.content)]) : h("p", { class: "dim" }, "The prompt was not kept."),
-    h("h4", {}, "reply"),
-    h("pre", { dir: "auto" }, one.text ?? one.reply),
-    known(one.text) && h("details", {}, h("summary", {}, "as received"), h("pre", {}, one.reply)),
+    one.messages.length ? one.messages.map((m) => [h("h3", {}, m.role), wholeText(m.role, m.content)]) : h("p", { class: "dim" }, "The prompt was not kept."),
+    h("h3", {}, "reply"),
+    wholeText("reply", one.text ?? one.reply),
+    known(one.text) && h("details", {}, h("summary", {}, "as received"), wholeText("reply as received", one.reply)),
   );
 }
 
