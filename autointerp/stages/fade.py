@@ -100,15 +100,17 @@ def missing(job: Job) -> dict[str, str]:
     return {fade.CLARITY: why, fade.FAITHFULNESS: why}
 
 
-def identity(job: Job) -> dict[str, Any]:
+def identity(job: Job, prompt_hashes: Mapping[str, str]) -> dict[str, Any]:
     """What clarity and faithfulness depend on, beside what all scores do."""
     config = job.config
     settings = stream_settings(job)
+    cannot = missing(job)
     return {
         "texts": config.fade_texts,
+        "prompt": None if fade.CLARITY in cannot else prompt_hashes.get(TASK),
         "factors": config.steering_factors(),
         "continuations": config.fade_continuations,
-        "missing": missing(job),
+        "missing": cannot,
         "subject": made_from(job, settings) if settings else None,
     }
 

@@ -62,7 +62,7 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
     if judged_here := local.identities(config):
         judge["local"] = {name: (who, hashes.get(name)) for name, who in judged_here.items()}
     if fade.NAME in config.scorer_names():
-        judge["fade"] = fade.identity(job)
+        judge["fade"] = fade.identity(job, hashes)
     return fingerprint(
         evidence=evidence_identity(job.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
