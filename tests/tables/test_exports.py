@@ -243,6 +243,26 @@ def test_neuronpedia(done, tmp_path):
     assert len(set(identifiers)) == len(identifiers)
 
 
+def test_what_is_no_yes_or_no_is_not_told_as_one(planted, tmp_path, cli, monkeypatch):
+    """Of an intruder the place is judged, and all places are above 0."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    out = tmp_path / "run"
+    with FakeServer(scripted.answer) as server:
+        model = ["--model", "test-model", "--base-url", server.url]
+        scorers = ["--scorers", "fuzzing,intruder,discrimination,fade"]
+        code, _, said = cli("run", *planted.flags(out), "--features", "0-5", *model, *scorers)
+    assert code == 0, said
+    folder = export(Run(out), "neuronpedia", out=tmp_path / "export", **NAMES)
+    told = {"autointerp_fuzzing": 0, "autointerp_intruder": 0, "autointerp_fade": 0}
+    for row in rows(folder / "v1/gpt2-small/6-res-jb/scores"):
+        kind = row["explanationScoreTypeName"]
+        told[kind] = told.get(kind, 0) + len(json.loads(row["jsonDetails"]))
+    assert told.pop("autointerp_fuzzing") > 0
+    assert told == dict.fromkeys(
+        ("autointerp_intruder", "autointerp_discrimination", "autointerp_fade"), 0
+    )
+
+
 def test_what_intervals_contain_is_counted(done):
     source = Source(Run(done), "0-3")
     for record in source.records(windows=True):

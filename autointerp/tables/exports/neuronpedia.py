@@ -196,10 +196,16 @@ def _scores(source: Source, record: Record) -> Iterator[dict[str, Any]]:
 
 
 def _details(source: Source, record: Record, scorer: str) -> list[dict[str, Any]]:
-    """The judged windows of a scorer that asks yes or no, keyed as their scorer's are."""
+    """The judged windows of a scorer that asks yes or no, keyed as their scorer's are.
+
+    Of others there are none: an intruder's place, or a rating, is neither right nor wrong by being
+    above 0.
+    """
+    if SCORERS[scorer].counts is None:
+        return []
     details = []
     for judged in record.predictions:
-        if judged["scorer"] != scorer or judged["truth"] is None:
+        if judged["scorer"] != scorer:
             continue
         window = source.judged_window(record, judged)
         if window is None:
