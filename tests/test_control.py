@@ -1,6 +1,7 @@
 """Runs of a random coder, and labels of other features, on the command line."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -108,3 +109,19 @@ def test_random_labels_are_a_null_for_every_feature(cli, planted, tmp_path, monk
     assert found["detection_null"].notna().sum() == found["label"].notna().sum() == 12
     assert "100.0% of 12 above" in words(printed)
     assert "the 95 % quantile of 12 other labels; AUROC 1.000" in words(printed)
+
+
+def test_what_chance_gets_is_not_called_another_label(cli, planted, tmp_path):
+    """The null of discrimination is 1 / 4, whatever other labels got."""
+    out = tmp_path / "out"
+    flags = [*planted.flags(out), "--scorers", "detection,discrimination"]
+    code, printed, said = cli("run", *flags, "--control", "random-label")
+    assert code == 0, said
+    told = words(printed)
+    assert "discrimination accuracy" in told
+    assert "of 12 above 0.250" not in told
+    assert "of another feature's label 0.250" not in told
+    assert "(by chance 0.250)" in told
+    about = cli("labels", "--columns")[1]
+    assert re.search(r"^detection_null +float +.* of another feature's label", about, re.MULTILINE)
+    assert re.search(r"^intruder_null +float +.*nothing of the feature", about, re.MULTILINE)

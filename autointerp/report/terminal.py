@@ -23,7 +23,7 @@ from autointerp.report.control import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
 from autointerp.report.overview import failures, scores_of, status_counts
 from autointerp.runs import Run
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, chance_of
 from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels
@@ -227,7 +227,9 @@ def summary(run: Run) -> Table:
         if d.main:
             beside = ""
             if d.null_median is not None:
-                beside = f" (of another feature's label {d.null_median:.3f})"
+                by_chance = chance_of(d.scorer, d.metric) is not None
+                whose = "by chance" if by_chance else "of another feature's label"
+                beside = f" ({whose} {d.null_median:.3f})"
             row(title, f"median {d.median:.3f}{beside}, {d.n:,} features")
     for name, against in against_other_labels(run).items():
         row(metric_name(*name), other_labels_line(against))

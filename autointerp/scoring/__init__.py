@@ -19,3 +19,9 @@ SCORERS: dict[str, Scorer] = {s.SCORER.name: s.SCORER for s in _ALL}
 def has_template(scorer: Scorer) -> bool:
     """Whether prompts/<name>.jinja is its judge's."""
     return scorer.task is not None or (scorer.local is not None and scorer.local.template)
+
+
+def chance_of(scorer: str, metric: str) -> float | None:
+    """What a judge that knows nothing gets, where that is the metric's null."""
+    known = SCORERS.get(scorer)
+    return known.chance if known is not None and known.metric == metric else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, chance_of
 from autointerp.scoring.population import population
 from autointerp.scoring.scorer import Judged, Score
 from autointerp.scoring.sequential import anytime_balanced_accuracy
@@ -116,9 +116,9 @@ def _score(
     parse_rate: float,
 ) -> Score:
     """A score beside its null; against: the nulls of all features, ascending."""
-    chance = SCORERS[key[1]].chance
+    chance = chance_of(*key[1:])
     lift = p_value = None
-    if key[2] == SCORERS[key[1]].metric and chance is not None:
+    if chance is not None:
         null, middle = chance, chance
     else:
         middle = float(np.median(against)) if len(against) else float("nan")

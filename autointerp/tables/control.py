@@ -5,6 +5,7 @@ import pandas as pd
 
 from autointerp.config import RANDOM_LABEL
 from autointerp.runs import Run
+from autointerp.scoring import chance_of
 from autointerp.scoring.unpaired import Unpaired, compare_unpaired
 from autointerp.tables.compare import check_scored, scored
 from autointerp.tables.read import load_scores
@@ -28,12 +29,16 @@ def against_control(real: Run, control: Run) -> Compared:
 
 
 def against_other_labels(run: Run) -> Compared:
-    """Of a run with control random-label: its scores against those of other features' labels."""
+    """Of a run with control random-label: its scores against those of other features' labels.
+
+    Metrics whose null is what chance gets are left out: it is the same for every feature.
+    """
     if run.record().get("config", {}).get("control") != RANDOM_LABEL or not run.scores.is_file():
         return {}
     scores = load_scores(run.path)
     own, other = scores[scores["value"].notna()], scores[scores["null_value"].notna()]
-    return _compared(own, other.assign(value=other["null_value"]))
+    compared = _compared(own, other.assign(value=other["null_value"]))
+    return {name: found for name, found in compared.items() if chance_of(*name) is None}
 
 
 def _compared(real: pd.DataFrame, control: pd.DataFrame) -> Compared:

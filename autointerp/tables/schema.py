@@ -30,7 +30,9 @@ def _scorer(name: str) -> list[pa.Field]:
         scorer.metric: scorer.about,
         "ci_low": f"{main}: lower end of its 95 % interval",
         "ci_high": f"{main}: upper end of its 95 % interval",
-        "null": f"{main} of another feature's label on the same windows; null where none was tried",
+        "null": f"{main} of another feature's label on the same windows; null where none was tried"
+        if scorer.chance is None
+        else f"{main} of a judge that knows nothing of the feature",
         "lift": f"how much of the way from the median of {name}_null to 1 {main} goes",
         "p_value": f"the share of other features' labels, over the run, that do as well as {main}",
         "parse_rate": f"the share of {name}'s judgments that could be read",
@@ -169,7 +171,7 @@ SCORES = schema_of(
         column("value", pa.float32(), "the label's score; null where it cannot be computed"),
         column("ci_low", pa.float32(), "lower end of the 95 % interval of value"),
         column("ci_high", pa.float32(), "upper end of the 95 % interval of value"),
-        column("null_value", pa.float32(), "the score of another feature's label, same windows"),
+        column("null_value", pa.float32(), "the score of another feature's label, or by chance"),
         column("p_value", pa.float32(), "the share of other features' labels that do as well"),
         column("lift", pa.float32(), "how much of the way from their median to 1 value goes"),
         column("n", pa.int32(), "the judgments that value rests on"),
