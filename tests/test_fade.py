@@ -164,6 +164,12 @@ def test_factors_are_numbers_other_than_0(cli, factors):
 
 
 def test_separation_does_not_ask_which_lie_higher():
-    truth = np.array([True, True, False])
     for sign in (1, -1):
-        assert fade.separation(truth, sign * np.array([3.0, 2.0, 1.0])) == pytest.approx(1)
+        found = fade.clarity(sign * np.array([3.0, 2.0]), sign * np.array([1.0]), seed=0)
+        assert found.value == pytest.approx(1)
+
+
+def test_an_interval_reaches_down_to_no_separation_where_there_is_none():
+    rng = np.random.default_rng(0)
+    drawn = [fade.clarity(rng.random(15), rng.random(200), seed=0) for _ in range(60)]
+    assert np.mean([found.ci_low == 0 for found in drawn]) >= 0.9

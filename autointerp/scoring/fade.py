@@ -7,7 +7,7 @@ with natural ones, faithfulness text generated with and without the feature turn
 the subject model, and come from `stages/fade.py`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from autointerp.labeling.rules import Rule
 from autointerp.llm.request import number_lists
 from autointerp.llm.structured import lists
 from autointerp.scoring.confusion import Array, checked_rows, ratio, total
-from autointerp.scoring.intervals import bootstrap
+from autointerp.scoring.intervals import bootstrap, interval
 from autointerp.scoring.metrics import Metric, auroc, average_precision
 from autointerp.scoring.scorer import (
     FIRES,
@@ -44,13 +44,24 @@ CLARITY = "fade_clarity"
 FAITHFULNESS = "fade_faithfulness"
 SHOWN, ABSENT = 2, 0  # ratings: the concept is there, and it is not
 _SILENT = 1.5  # silent windows for each activating one, as detection has it
+_DRAWS = 1000
 
 
 def separation(
     truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None
 ) -> Array:
-    """How far positives and negatives lie apart: |2 · AUROC − 1|, whichever lie higher."""
-    return np.asarray(np.abs(2 * auroc(truth, prediction, weights) - 1))
+    """How far positives lie above negatives: 2 · AUROC − 1, below 0 where they lie lower."""
+    return np.asarray(2 * auroc(truth, prediction, weights) - 1)
+
+
+def _either_way(found: Estimate) -> Estimate:
+    """|2 · AUROC − 1|, whichever lie higher: an interval on both sides of 0 begins at 0.
+
+    Folded before it is made into an interval, it would never reach down to no separation at all.
+    """
+    ends = sorted((abs(found.ci_low), abs(found.ci_high)))
+    low = 0.0 if found.ci_low < 0 < found.ci_high else ends[0]
+    return replace(found, value=abs(found.value), ci_low=low, ci_high=ends[1])
 
 
 def raised_share(
@@ -83,7 +94,7 @@ def clarity(concept: np.ndarray, natural: np.ndarray, seed: int) -> Estimate:
     """
     truth = np.r_[np.ones(len(concept), bool), np.zeros(len(natural), bool)]
     found = _over_texts(separation, truth, np.r_[concept, natural], seed)
-    return found if found is MISSING else replace(found, n=len(concept))
+    return found if found is MISSING else replace(_either_way(found), n=len(concept))
 
 
 def faithfulness(judgments: Sequence[Judgment], seed: int) -> Estimate:
@@ -129,20 +140,56 @@ def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
     Activating windows weigh as much as silent ones, and kinds of silent ones by their shares, as in
     detection; `fade_population_…` have both weighted as the corpus has them.
     """
-    plan = judged.plan
     found: dict[str, Estimate] = {}
-    for prefix, firing in (("", 0.5), ("fade_population_", plan.density)):
+    for prefix, firing in (("", 0.5), ("fade_population_", judged.plan.density)):
         rated = [(j, w) for j, w in _weighted(judged, firing) if _rating(j) in (SHOWN, ABSENT)]
         truth = np.array([_rating(j) == SHOWN for j, _ in rated], dtype=bool)
         activation = np.array([j.item.truth[0] for j, _ in rated], dtype=np.float64)
         weights = np.array([w for _, w in rated])
-        pure = _over_texts(average_precision, truth, activation, seed, weights)
-        # Where no text is rated 0, all are the concept's: that says nothing of purity.
-        both = len(np.unique(truth)) == 2
-        found[f"{prefix}{METRIC}"] = pure if both else MISSING
         name = f"{prefix}responsiveness" if prefix else RESPONSIVENESS
-        found[name] = _over_texts(separation, truth, activation, seed, weights)
+        found |= {f"{prefix}{METRIC}": MISSING, name: MISSING}
+        # Where no text is rated 0, all are the concept's: that says nothing of purity.
+        if len(np.unique(truth)) < 2:
+            continue
+        drawn = _draws(judged, firing, seed)
+        rows = truth, activation, weights
+        pure, apart = (
+            interval(float(metric(*rows)), metric(*drawn), len(truth))
+            for metric in (average_precision, separation)
+        )
+        found |= {f"{prefix}{METRIC}": pure, name: _either_way(apart)}
     return found
+
+
+def _draws(judged: Judged, firing: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth [rows], activation [rows] and weights [draws, rows] of texts rated 2 or 0.
+
+    A Bayesian bootstrap (Rubin 1981) within each stratum, of which half a text of either rating is
+    added, at an activation that is drawn, as under Jeffreys' prior: that none of a few dozen silent
+    texts was rated 2 does not mean that none in the corpus would be, and they are most of it.
+    """
+    shares = judged.plan.shares
+    strata: dict[str, list[tuple[float, float]]] = {}  # of each text, rating and activation
+    for j in judged.readable():
+        strata.setdefault(j.item.stratum, []).append((_rating(j), float(j.item.truth[0])))
+    silent = sum(shares[s] for s in strata if s in shares)
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[float, float]] = []
+    weights = []
+    for stratum, texts in strata.items():
+        # Texts that are alike are one row: the weights of several are one gamma, too.
+        shapes: dict[tuple[float, float], float] = defaultdict(float)
+        for rating, activation in texts:
+            shapes[rating, activation] += 1
+            for either in (SHOWN, ABSENT):
+                shapes[either, activation] += 0.5 / len(texts)
+        drawn = rng.standard_gamma(np.array(list(shapes.values())), (_DRAWS, len(shapes)))
+        mass = (1 - firing) * shares[stratum] / silent if stratum in shares else firing
+        rows += shapes
+        weights.append(mass * drawn / drawn.sum(1, keepdims=True))
+    ratings, activations = np.array(rows).T
+    kept = np.isin(ratings, (SHOWN, ABSENT))
+    return ratings[kept] == SHOWN, activations[kept], np.concatenate(weights, axis=1)[:, kept]
 
 
 def _rating(judgment: Judgment) -> float:
@@ -172,13 +219,11 @@ def _over_texts(
     truth: np.ndarray,
     activation: np.ndarray,
     seed: int,
-    weights: np.ndarray | None = None,
 ) -> Estimate:
-    """The metric with its interval; truth, activation and weights: [texts]."""
+    """The metric with its interval; truth and activation: [texts]."""
     texts = range(len(truth))
     parts = [[column[i : i + 1] for i in texts] for column in (truth, activation)]
-    weighing = None if weights is None else [weights[i : i + 1] for i in texts]
-    return bootstrap(metric, parts[0], parts[1], seed, weighing)
+    return bootstrap(metric, parts[0], parts[1], seed)
 
 
 def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:

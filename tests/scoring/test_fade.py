@@ -82,6 +82,28 @@ def test_what_cannot_be_told_is_missing(case):
     assert all(np.isnan(e.value) and e.n == 0 for e in found.values())
 
 
+@pytest.mark.parametrize(("shown", "alarms"), [(0.9, 0.01), (0.3, 0.3)])
+def test_intervals_hold_what_many_windows_say(shown, alarms):
+    # Of 150 runs a coverage is known to ±3.5 points. Resampling the windows as they are covers 72 %
+    # for purity and 33 % for the corpus's where a judge makes few errors.
+    rng = np.random.default_rng(0)
+
+    def drawn(firing, similar, other):
+        rates = {"similar": (similar, 2 * alarms), "other": (other, alarms)}
+        return judged(
+            [(rng.uniform(0.1, 1), 2 * (rng.random() < shown)) for _ in range(firing)],
+            {s: [2 * (rng.random() < rate) for _ in range(n)] for s, (n, rate) in rates.items()},
+        )
+
+    truth = fade.reduce(drawn(4000, 1500, 6000), seed=0)
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(150):
+        found = fade.reduce(drawn(20, 6, 24), seed=0)
+        for name, e in found.items():
+            covered[name] += e.n == 0 or e.ci_low <= truth[name].value <= e.ci_high
+    assert min(covered.values()) >= 0.9 * 150, covered
+
+
 floats = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=6)
 
 
