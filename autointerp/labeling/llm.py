@@ -69,6 +69,12 @@ class LabelItem(BaseModel):
 
     _clean = field_validator("label", "reason", mode="before")(_clean)
 
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        """A label is as good without a reason, left out or null."""
+        return "" if value is None else value
+
     @field_validator("meanings", mode="wrap")
     @classmethod
     def _readable(cls, value: object, read: ValidatorFunctionWrapHandler) -> list[Meaning] | None:

@@ -188,3 +188,10 @@ def test_a_template_without_meanings_is_not_overruled_by_them(tmp_path):
     assert named not in load_prompt("label", tmp_path).variables
     assert "meanings" not in str(jobs(1, tmp_path)[0].request())
     assert labeled([meaning("cats", 1, 2), meaning("rivers", 3, 4)], tmp_path).label == "the label"
+
+
+def test_a_label_without_a_reason_is_a_label():
+    for reason in ({}, {"reason": None}, {"reason": ""}):
+        said = {"n": 1, "label": "months", "confidence": 0.5} | reason
+        found = read_labels(json.dumps({"labels": [said]}), 1)
+        assert (found[1].label, found[1].reason) == ("months", "")
