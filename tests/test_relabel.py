@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import threading
 import zlib
+from datetime import UTC, datetime
 from itertools import islice
 
 import pyarrow.parquet as pq
@@ -18,7 +19,8 @@ from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown, shown_windows
 from autointerp.report.exchanges import feature_exchanges
 from autointerp.runs import Run
-from autointerp.stages.relabel import relabel
+from autointerp.stages import relabel as stages_relabel
+from autointerp.tables.edits import Edit, add_edit
 from tests import scripted
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
@@ -62,6 +64,15 @@ def settings(run, **changes):
     run.update(config=run.record()["config"] | changes)
 
 
+def relabel(run, feature):
+    """A new label, kept as the server keeps it."""
+    draft = stages_relabel.relabel(run, feature)
+    if draft.label is not None:
+        now = datetime.now(UTC)
+        add_edit(run, Edit(feature, "model_label", draft.labeler, now, label=draft.label))
+    return draft
+
+
 def shown(request):
     """The texts of the excerpts of a request about one feature."""
     (asked,) = scripted.asked(request)
@@ -97,6 +108,15 @@ def test_each_new_label_is_asked_for_with_other_windows(run, server, planted):
         assert len(feature_exchanges(run, FEATURE)) >= n + 2
     assert {p: p.read_bytes() for p in before} == before
     assert run.record() == record
+
+
+def test_a_label_that_was_paid_for_and_not_kept_is_not_paid_for_again(run, server):
+    lost = stages_relabel.relabel(run, FEATURE)  # its process died before the edit was written
+    already = len(server.requests)
+    assert relabel(run, FEATURE).label == lost.label
+    assert len(server.requests) == already
+    relabel(run, FEATURE)
+    assert len(server.requests) == already + 1
 
 
 def test_what_the_run_showed_for_candidates_counts_as_shown(run, labeled, server, tmp_path):

@@ -64,7 +64,7 @@ class LabelItem(BaseModel):
     n: int
     label: str = Field(min_length=1, max_length=_LONGEST_LABEL)
     reason: str = ""
-    confidence: float = Field(ge=0, le=1)
+    confidence: float | None = Field(None, ge=0, le=1)
     meanings: list[Meaning] | None = None
 
     _clean = field_validator("label", "reason", mode="before")(_clean)
@@ -74,6 +74,16 @@ class LabelItem(BaseModel):
     def _given(cls, value: object) -> object:
         """A label is as good without a reason, left out or null."""
         return "" if value is None else value
+
+    @field_validator("confidence", mode="wrap")
+    @classmethod
+    def _stated(cls, value: object, read: ValidatorFunctionWrapHandler) -> float | None:
+        """A confidence that cannot be read is not known; the label is good without it."""
+        try:
+            stated: float | None = read(value)
+            return stated
+        except ValidationError:
+            return None
 
     @field_validator("meanings", mode="wrap")
     @classmethod

@@ -7,8 +7,10 @@ never repaired.
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # Beyond this many false starts there is no JSON in the text, only braces.
 MAX_FALSE_STARTS = 2000
@@ -46,6 +48,16 @@ def items(text: str, key: str) -> list[dict[str, Any]]:
     for value in _scan(answer):
         flat.extend(value if isinstance(value, list) else [value])
     return [item for item in flat if isinstance(item, dict)]
+
+
+def undisputed(said: Iterable[tuple[int, T]]) -> dict[int, T]:
+    """What is said of each number; left out where it is said twice, and not the same."""
+    found: dict[int, T] = {}
+    disputed: set[int] = set()
+    for number, value in said:
+        if found.setdefault(number, value) != value:
+            disputed.add(number)
+    return {number: value for number, value in found.items() if number not in disputed}
 
 
 def sides(text: str, yes: str, no: str, n: int) -> dict[int, bool]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from autointerp.report.control import metric_name
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, chance_of
 
 ALPHA = 0.05
 BINS = 40
@@ -40,6 +40,7 @@ class Distribution:
     highest: float
     null_n: int
     null_median: float | None
+    by_chance: bool  # the null is what chance gets, the same for every feature
     edges: list[float]
     counts: list[int]
     null_counts: list[int]
@@ -128,6 +129,9 @@ def _order(scorer: str) -> tuple[int, str]:
 
 def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
     value, null, p = (_known(rows[name]) for name in ("value", "null_value", "p_value"))
+    chance = chance_of(scorer, metric)
+    if chance is not None:
+        null = null[:0]
     both = np.concatenate([value, null])
     edges = _edges(both)
     low, median, high = np.quantile(value, [0.25, 0.5, 0.75]).tolist()
@@ -142,7 +146,8 @@ def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
         lowest=float(both.min()),
         highest=float(both.max()),
         null_n=len(null),
-        null_median=float(np.median(null)) if len(null) else None,
+        null_median=float(np.median(null)) if len(null) else chance,
+        by_chance=chance is not None,
         edges=edges.tolist(),
         counts=_counts(np.round(value, _DIGITS), edges),
         null_counts=_counts(np.round(null, _DIGITS), edges),

@@ -31,7 +31,7 @@ from autointerp.report.shown import (
     ShownWindow,
 )
 from autointerp.runs import Run
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, chance_of
 from autointerp.scoring.scorer import FIRES
 from autointerp.tables.edits import Edit, edited_row, read_edits
 from autointerp.tables.migrate import current
@@ -208,7 +208,9 @@ def _logits(found: Sequence[Mapping[str, Any]] | None) -> list[ShownLogit]:
 
 
 def _score(row: Mapping[str, Any]) -> ShownScore:
-    return ShownScore(**{f.name: _finite(row.get(f.name)) for f in fields(ShownScore)})
+    known = {f.name: _finite(row.get(f.name)) for f in fields(ShownScore)}
+    chance = chance_of(row["scorer"], row["metric"])
+    return ShownScore(**known | {"by_chance": chance is not None})
 
 
 def is_right(row: Mapping[str, Any]) -> bool | None:

@@ -95,6 +95,10 @@ def score_figure(d: Distribution) -> Figure:
     if d.null_n and d.null_median is not None:
         name = "another's label"
         _shares(axes, d.edges, d.null_counts, d.null_n, d.null_median, name, _NULL, filled=False)
+    elif d.null_median is not None:
+        axes.axvline(
+            d.null_median, color=_NULL, linestyle="--", label=f"chance: {d.null_median:.2f}"
+        )
     axes.set_xlabel(_with_ends(d))
     axes.set_ylabel("share of features")
     axes.yaxis.set_major_formatter(_PERCENT)

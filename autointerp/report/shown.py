@@ -53,6 +53,7 @@ class ShownScore:
     ci_low: float | None
     ci_high: float | None
     null_value: float | None
+    by_chance: bool  # whether the null is what chance gets
     p_value: float | None
     lift: float | None
     n: int | None

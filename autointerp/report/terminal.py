@@ -23,7 +23,7 @@ from autointerp.report.control import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
 from autointerp.report.overview import failures, scores_of, status_counts
 from autointerp.runs import Run
-from autointerp.scoring import SCORERS, chance_of
+from autointerp.scoring import SCORERS
 from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels
@@ -227,8 +227,7 @@ def summary(run: Run) -> Table:
         if d.main:
             beside = ""
             if d.null_median is not None:
-                by_chance = chance_of(d.scorer, d.metric) is not None
-                whose = "by chance" if by_chance else "of another feature's label"
+                whose = "by chance" if d.by_chance else "of another feature's label"
                 beside = f" ({whose} {d.null_median:.3f})"
             row(title, f"median {d.median:.3f}{beside}, {d.n:,} features")
     for name, against in against_other_labels(run).items():

@@ -17,7 +17,7 @@ from autointerp.evidence.text import marked, marks_for
 from autointerp.evidence.window import Window
 from autointerp.llm.request import ReplySchema, list_of
 from autointerp.llm.structured import items as replied
-from autointerp.llm.structured import number_of
+from autointerp.llm.structured import number_of, undisputed
 from autointerp.scoring.marks import (
     Hosts,
     Marked,
@@ -118,12 +118,15 @@ def _render(
 
 
 def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
-    found: dict[int, np.ndarray] = {}
-    for entry in replied(text, "sets"):
-        number, place = number_of(entry.get("n")) - 1, number_of(entry.get("intruder"))
-        if 0 <= number < len(items) and number not in found and 1 <= place <= SHOWN:
-            found[number] = np.array([place], dtype=np.float32)
-    return found
+    said = undisputed(
+        (number_of(entry.get("n")) - 1, number_of(entry.get("intruder")))
+        for entry in replied(text, "sets")
+    )
+    return {
+        number: np.array([place], dtype=np.float32)
+        for number, place in said.items()
+        if 0 <= number < len(items) and 1 <= place <= SHOWN
+    }
 
 
 _SCHEMA: ReplySchema = list_of("sets", {"n": {"type": "integer"}, "intruder": {"type": "integer"}})

@@ -6,7 +6,7 @@ probabilities of the digits that the model writes; or a JSON list of integers. I
 third the model has its own earlier predictions before it. Scores of different ways do not compare.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from autointerp.labeling.rules import Rule
 from autointerp.llm.logprobs import PROMPT_LOGPROBS, TOP_LOGPROBS, Position
 from autointerp.llm.request import ReplySchema, list_of
 from autointerp.llm.structured import items as replied
-from autointerp.llm.structured import number_of
+from autointerp.llm.structured import number_of, undisputed
 from autointerp.scoring.expectations import of_prompt, of_reply
 from autointerp.scoring.graded import graded
 from autointerp.scoring.scorer import (
@@ -99,18 +99,19 @@ def _read_reply(
 
 
 def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
-    found: dict[int, np.ndarray] = {}
-    for entry in replied(text, "windows"):
-        place = number_of(entry.get("w")) - 1
-        if 0 <= place < len(items) and place not in found:
-            values = _activations(entry, len(items[place].truth))
-            if values is not None:
-                found[place] = values
-    return found
+    said = undisputed(
+        (number_of(entry.get("w")) - 1, entry.get("activations"))
+        for entry in replied(text, "windows")
+    )
+    found = {
+        place: _activations(values, len(items[place].truth))
+        for place, values in said.items()
+        if 0 <= place < len(items)
+    }
+    return {place: values for place, values in found.items() if values is not None}
 
 
-def _activations(entry: Mapping[str, Any], length: int) -> np.ndarray | None:
-    values = entry.get("activations")
+def _activations(values: Any, length: int) -> np.ndarray | None:
     if not isinstance(values, list) or len(values) != length:
         return None
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.llm.journal_file import Exchange
 from autointerp.report.exchanges import feature_exchanges
@@ -102,6 +103,13 @@ def reading(served: Served) -> APIRouter:
     return routes
 
 
+def _asks(config: RunConfig) -> str | None:
+    """In full: a run's settings may come from somebody else, and get a key of this machine."""
+    if not config.uses_model():
+        return None
+    return f"{config.model} at {', '.join(config.base_urls())}"
+
+
 def _info(served: Served) -> RunInfo:
     try:
         labels = served.labels.now()
@@ -112,7 +120,7 @@ def _info(served: Served) -> RunInfo:
         coder=served.config.coder_name(),
         total=labels.total if labels else 0,
         columns=list(labels.columns.values()) if labels else [],
-        can_label=served.config.uses_model(),
+        asks=_asks(served.config),
         meaning=is_installed(),
         meaning_ready=served.meanings.ready,
         default_metric=labels.default_metric if labels else None,

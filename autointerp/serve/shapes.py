@@ -26,14 +26,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run. `meaning` says whether labels can be searched by meaning, `meaning_ready` for what
+    """A run. `asks` is the model, and where, that a new label would be asked of; null where there
+    is none. `meaning` says whether labels can be searched by meaning, `meaning_ready` for what
     share of them that is worked out already; it begins with the first search."""
 
     name: str
     coder: str
     total: int
     columns: list[Column]
-    can_label: bool
+    asks: str | None
     meaning: bool
     meaning_ready: float
     default_metric: str | None

@@ -26,6 +26,7 @@ from autointerp.progress import say
 from autointerp.runs import Run
 from autointerp.stages import label, model
 from autointerp.stages.candidates import is_worth_another
+from autointerp.tables.edits import read_edits
 from autointerp.tables.write import read_drafts
 from autointerp.vocabulary import Vocabulary
 
@@ -62,6 +63,8 @@ def relabel(run: Run, feature: int) -> Draft:
     drafts: list[Draft] = []
     with run.locked():
         request = _unanswered(job, feature)
+        if isinstance(request, Draft):
+            return request
         answering = model.check_endpoint(job.config)
         asked = model.ask(job, answering, lambda: [request], drafts.append, _Quiet())
         if asked.stopped is not None:
@@ -90,8 +93,11 @@ def recorded_config(run: Run) -> RunConfig:
         raise UserError(f"{run.manifest}: {error}") from None
 
 
-def _unanswered(job: Job, feature: int) -> LabelJob:
-    """The first request that shows the feature as it has not been shown. Raises UserError."""
+def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
+    """The first request that shows the feature as it has not been shown. Raises UserError.
+
+    Or a label that was paid for and never kept as an edit: its process died in between.
+    """
     run, config = job.run, job.config
     store = EvidenceStore(run.windows, run.features)
     (evidence,) = store.read([feature])
@@ -101,6 +107,7 @@ def _unanswered(job: Job, feature: int) -> LabelJob:
     prompt = load_prompt(label.NAME, Path(config.prompts))
     settings = label.settings_of(job)
     used = _shown_by_run(job, evidence)
+    kept = {edit.label for edit in read_edits(run, feature)}
     journal = Journal.open(run.journal)
     try:
         recall = Recall(journal, config.base_urls()[0], model.dialect(config))
@@ -109,8 +116,12 @@ def _unanswered(job: Job, feature: int) -> LabelJob:
             if of is evidence and shown in used:
                 continue
             request = LabelJob([of], prompt, vocabulary, replace(settings, shown=shown), {})
-            if recall.find(request.request()) is None:
+            found = recall.find(request.request())
+            if found is None:
                 return request
+            for draft in request.reduce(found.reply).results:
+                if draft.label is not None and draft.label not in kept:
+                    return draft
     finally:
         journal.close()
     raise UserError(

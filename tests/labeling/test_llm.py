@@ -195,3 +195,17 @@ def test_a_label_without_a_reason_is_a_label():
         said = {"n": 1, "label": "months", "confidence": 0.5} | reason
         found = read_labels(json.dumps({"labels": [said]}), 1)
         assert (found[1].label, found[1].reason) == ("months", "")
+
+
+@pytest.mark.parametrize(
+    "stated", [{}, {"confidence": None}, {"confidence": "high"}, {"confidence": 90}]
+)
+def test_a_label_without_a_usable_confidence_is_kept(stated):
+    said = {"n": 1, "label": "months", "reason": "r"} | stated
+    (item,) = read_labels(json.dumps({"labels": [said]}), 1).values()
+    assert (item.label, item.confidence) == ("months", None)
+
+
+def test_a_confidence_as_text_is_a_number():
+    said = {"n": 1, "label": "months", "confidence": "0.9"}
+    assert read_labels(json.dumps({"labels": [said]}), 1)[1].confidence == 0.9

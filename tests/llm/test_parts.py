@@ -12,7 +12,7 @@ from autointerp.llm.errors import Decision, UnreadableReply, classify, parse_ret
 from autointerp.llm.reply import read_reply
 from autointerp.llm.request import ChatRequest, request_key
 from autointerp.llm.retry import backoff_s
-from autointerp.llm.structured import items, sides
+from autointerp.llm.structured import items, sides, undisputed
 
 REQUEST_MODULE = sys.modules[_Response.__module__.partition(".")[0]]
 
@@ -286,3 +286,13 @@ def test_numbers_on_two_sides_are_read(text, expected):
 def test_whatever_is_written_no_number_is_on_both_sides_or_beyond(text):
     found = sides(text, "yes", "no", 5)
     assert set(found) <= {1, 2, 3, 4, 5}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2))))
+def test_what_is_said_twice_and_not_the_same_counts_as_not_said(said):
+    found = undisputed(said)
+    for number in range(4):
+        values = {value for n, value in said if n == number}
+        assert ({found[number]} if number in found else None) == (
+            values if len(values) == 1 else None
+        )

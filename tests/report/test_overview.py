@@ -14,7 +14,7 @@ from autointerp.errors import UserError
 from autointerp.report.distributions import MOST_POINTS
 from autointerp.report.overview import Cost, Count, Failure, StageTime, overview
 from autointerp.runs import Run
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, chance_of
 from autointerp.tables.schema import labels_schema
 from tests import scripted
 from tests.fake_server import FakeServer
@@ -68,9 +68,13 @@ def test_every_number_is_that_of_the_rows(tmp_path, scorers):
         values = [r["value"] for r in rows if r["value"] is not None]
         nulls = [r["null_value"] for r in rows if "null_value" in r]
         p = [r["p_value"] for r in rows if "p_value" in r]
+        chance = chance_of(d.scorer, d.metric)
+        assert d.by_chance == (chance is not None)
+        if d.by_chance:  # a constant is no distribution
+            nulls = []
         assert (d.n, d.null_n) == (len(values), len(nulls))
         assert d.median == pytest.approx(median(values), abs=1e-6)
-        assert d.null_median == pytest.approx(median(nulls), abs=1e-6)
+        assert d.null_median == pytest.approx(median(nulls) if nulls else chance, abs=1e-6)
         assert d.quartiles == pytest.approx(np.quantile(values, [0.25, 0.75]), abs=1e-6)
         assert (d.lowest, d.highest) == pytest.approx((min(values + nulls), max(values + nulls)))
         assert d.p_below == pytest.approx(sum(x < 0.05 for x in p) / len(p))

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from autointerp.scoring import detection, simulation
+from autointerp.scoring import detection, intruder, simulation
 from autointerp.scoring.null import Labeled, null_partners
-from autointerp.scoring.scorer import FIRES, Judged, Judgment, Material, Plan
+from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Material, Plan
 from autointerp.scoring.strata import OTHER, SAME_TOKEN, SIMILAR, strata_of
 from tests.samples import corpus_of, evidence, window
 
@@ -122,3 +122,16 @@ def test_where_all_labels_are_the_same_there_is_no_null():
     assert null_partners([Labeled(1, "one", 1)], 0) == {}
     few = [Labeled(i, "same", i) for i in range(60)] + [Labeled(60, "other", 60)]
     assert null_partners(few, 0)[0] == 60
+
+
+def test_a_judge_that_contradicts_itself_has_said_nothing():
+    item = Item(window([1, 2], [0, 1]), FIRES, np.zeros(2, np.float32))
+    twice = '{"sets": [{"n": 1, "intruder": 1}, {"n": 2, "intruder": 3}, {"n": 1, "intruder": 2}]}'
+    read = intruder.SCORER.task.read(twice, [item, item])
+    assert {n: v.tolist() for n, v in read.items()} == {1: [3.0]}
+    twice = (
+        '{"windows": [{"w": 1, "activations": [0, 1]}, {"w": 2, "activations": [0, 2]},'
+        ' {"w": 1, "activations": [5, 1]}, {"w": 2, "activations": [0, 2]}]}'
+    )
+    read = simulation.SCORER.task.read(twice, [item, item])
+    assert {n: v.tolist() for n, v in read.items()} == {1: [0.0, 2.0]}

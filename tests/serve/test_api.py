@@ -45,7 +45,7 @@ def test_what_is_shown_is_what_the_tables_hold(client, copied, planted):
         *("integer", "number", "text", "boolean", "list")
     ]
     assert (info["name"], info["coder"], info["total"]) == ("run", "planted", 14)
-    assert not info["can_label"]
+    assert info["asks"] is None
     assert info["default_metric"] == "detection_balanced_accuracy"
     assert ok(client.get("/api/overview"))["counts"][0] == {"name": "labeled", "n": 12}
 
@@ -230,7 +230,7 @@ def test_the_runs_model_is_asked_and_what_it_was_asked_is_shown(
         flags = ["--model", "test-model", "--base-url", model.url, "--features", "3,4"]
         assert cli("run", *flags, *planted.flags(tmp_path / "run"))[0] == 0
         with serving(Run(tmp_path / "run")) as client:
-            assert ok(client.get("/api/run"))["can_label"]
+            assert ok(client.get("/api/run"))["asks"] == f"test-model at {model.url}"
             first = ok(client.get("/api/features/4/exchanges"))
             made = ok(client.post("/api/features/4/label", json={}), 201)
             again = ok(client.get("/api/features/4/exchanges"))

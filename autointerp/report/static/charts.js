@@ -45,11 +45,15 @@ function axisY(inner, y, marks, show = (value) => number(value)) {
   ]);
 }
 
+function nullName(one) {
+  return one.by_chance ? "by chance" : "another feature's label";
+}
+
 // Bars of the scores, and the line of the null's, each as shares of its own number.
 function distributionChart(one) {
   const [svg, inner] = frame(
     `${one.title}: ${one.n} features, median ${fixed(one.median)}` +
-      (known(one.null_median) ? `; of another feature's label ${fixed(one.null_median)}` : ""),
+      (known(one.null_median) ? `; ${nullName(one)} ${fixed(one.null_median)}` : ""),
   );
   const edges = one.edges;
   const x = scale(inner.left, inner.right, edges[0], edges.at(-1));
@@ -71,6 +75,9 @@ function distributionChart(one) {
   svg.append(...axisY(inner, y, top, percent).flat(), ...bars, ...axisX(inner, x, marks).flat());
   if (one.null_n) {
     svg.append(s("path", { class: "null", d: `M${inner.left} ${inner.bottom}${line}V${inner.bottom}` }));
+  } else if (known(one.null_median)) {
+    const at = x(one.null_median);
+    svg.append(s("line", { class: "null", x1: at, x2: at, y1: inner.top, y2: inner.bottom }));
   }
   return svg;
 }
@@ -180,7 +187,7 @@ function intervalChart(score, low) {
   const inside = (value) => x(Math.min(Math.max(value, low), 1));
   const name =
     `${number(score.value)}, interval ${number(score.ci_low)} to ${number(score.ci_high)}` +
-    (known(score.null_value) ? `, another label ${number(score.null_value)}` : "");
+    (known(score.null_value) ? `, ${nullName(score)} ${number(score.null_value)}` : "");
   return s(
     "svg",
     { role: "img", "aria-label": name, class: "interval", viewBox: `0 0 ${width} ${height}` },

@@ -68,7 +68,7 @@ function correcting(page) {
       note,
       h("button", { type: "submit", id: "save-note" }, "Save note"),
     ),
-    run.can_label &&
+    run.asks &&
       h(
         "p",
         {},
@@ -85,7 +85,7 @@ function correcting(page) {
           },
           "Ask the model for a new label",
         ),
-        h("span", { class: "dim" }, " from other windows than before; it costs one request"),
+        h("span", { class: "dim" }, ` from other windows than before: one request to ${readable(run.asks)}`),
       ),
     said,
     history_(page.edits || []),

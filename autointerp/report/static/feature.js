@@ -111,7 +111,7 @@ function scoreTable(scorer, scores) {
             h("span", { class: "dim" }, known(score.ci_low) ? ` ${fixed(score.ci_low)} to ${fixed(score.ci_high)}` : ""),
           ),
           h("td", {}, intervalChart(score, low)),
-          h("td", { class: "figure dim" }, known(score.null_value) ? `null ${fixed(score.null_value)}` : ""),
+          h("td", { class: "figure dim" }, known(score.null_value) ? `${score.by_chance ? "chance" : "null"} ${fixed(score.null_value)}` : ""),
         ),
       ),
     ),
