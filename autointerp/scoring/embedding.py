@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers.utils import logging
 
 from autointerp.errors import UserError
 from autointerp.labeling.prompts import Prompt
@@ -28,6 +27,7 @@ class Encoder:
     def __init__(self, name: str, device: torch.device) -> None:
         """Raises UserError where the model cannot be loaded."""
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
         logging.disable_progress_bar()
         try:

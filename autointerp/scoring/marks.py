@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.text import is_marked
@@ -78,6 +77,8 @@ class Hosts:
         Each window is used once, so that as many are served as can be, with least difference in
         how frequent marked tokens are.
         """
+        from scipy.optimize import linear_sum_assignment  # slow to import, and seldom needed
+
         costs = np.full((len(right), len(self.windows)), _NEVER)
         begins = np.zeros(costs.shape, dtype=np.int64)
         for row, one in enumerate(right):

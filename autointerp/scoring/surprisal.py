@@ -6,10 +6,10 @@ in nats a token. Style counts as much as meaning: a label in the words of the te
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from autointerp.activations.subject import load_subject
 from autointerp.errors import UserError
@@ -18,6 +18,9 @@ from autointerp.scoring import detection
 from autointerp.scoring.local import Remembered, shown
 from autointerp.scoring.ranking import AUROC, graded_judgment, reduce_graded
 from autointerp.scoring.scorer import Judgment, Local, LocalJudge, Plan, Scorer
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 NAME = "surprisal"
 NEUTRAL = "text of any kind"
@@ -65,6 +68,8 @@ class Reader:
         NaN for a text without tokens. Label and text are tokenized apart, so that a text has the
         same tokens after any label. Raises UserError where they are too long for the model.
         """
+        from transformers import DynamicCache
+
         model, tokenizer = self._subject.model, self._subject.tokenizer
         before = tokenizer.encode(self.prefix(label), add_special_tokens=False)
         if tokenizer.bos_token_id is not None:
@@ -95,7 +100,7 @@ class Reader:
             found[begin : begin + step] = self._read(before, cache, part)
         return found
 
-    def _read(self, before: list[int], cache: DynamicCache, rows: list[list[int]]) -> np.ndarray:
+    def _read(self, before: list[int], cache: "DynamicCache", rows: list[list[int]]) -> np.ndarray:
         """Mean log-probabilities [rows] of token ids after a prefix that is in the cache."""
         device = self._subject.device
         width = max(map(len, rows))
