@@ -6,7 +6,7 @@ import httpx
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.client import ChatClient
+from autointerp.llm.client import ChatClient, certificates
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import UnreadableReply, classify, server_message
 from autointerp.llm.reply import read_reply
@@ -30,7 +30,10 @@ async def preflight(base_url: str, api_key: str, model: str, *, timeout_s: float
         )
     url = base_url.rstrip("/") + "/models"
     try:
-        async with asyncio.timeout(timeout_s), httpx.AsyncClient(timeout=timeout_s) as client:
+        async with (
+            asyncio.timeout(timeout_s),
+            httpx.AsyncClient(timeout=timeout_s, verify=certificates()) as client,
+        ):
             response = await client.get(url, headers={"Authorization": f"Bearer {api_key}"})
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         reason = str(error) or f"no reply within {timeout_s:g} s"

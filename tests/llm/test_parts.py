@@ -1,4 +1,6 @@
+import asyncio
 import json
+import ssl
 import sys
 
 import openai
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.llm.client import _Response
+from autointerp.llm.client import ChatClient, _Response, certificates
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import Decision, UnreadableReply, classify, parse_retry_after
 from autointerp.llm.reply import read_reply
@@ -15,6 +17,18 @@ from autointerp.llm.retry import backoff_s
 from autointerp.llm.structured import items, sides, undisputed
 
 REQUEST_MODULE = sys.modules[_Response.__module__.partition(".")[0]]
+
+
+def test_certificates_are_checked_and_read_once_for_all_connections(monkeypatch):
+    assert certificates().verify_mode == ssl.CERT_REQUIRED
+    assert certificates().check_hostname
+    read = []
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *a, **k: read.append(a))
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *a, **k: read.append(a))
+    client = ChatClient("https://x/v1", "k", timeout_s=1, max_connections=200)
+    assert len(client._shards) > 1
+    asyncio.run(client.close())
+    assert not read
 
 
 def status_error(code, body, headers=None):
