@@ -6,15 +6,25 @@ from collections.abc import Callable
 from unittest import mock
 
 import pytest
+import typer
+from hypothesis import settings
 
 # Before the hub's library is imported: a test that would ask the network fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# And before torch is: tests are small and run beside each other, and threads that wait for one
+# another take four times as long as one alone.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from autointerp.cli import main
+from autointerp import cli as command_line
 from autointerp.runs import Run
 from tests.planted import Planted, plant
 
+# Others use the machine too: how long an example took says nothing.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
 Cli = Callable[..., tuple[int, str, str]]
+_COMMANDS = typer.main.get_command(command_line.app)  # what each start makes of it anew, in 30 ms
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +37,12 @@ def run_command(*arguments: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["autointerp", *arguments]),
+        mock.patch.object(command_line, "app", _COMMANDS),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
         try:
-            main()
+            command_line.main()
             code = 0
         except SystemExit as stopped:
             code = int(stopped.code or 0)
