@@ -19,7 +19,7 @@ from tests.fake_server import FakeServer, status
 # On '#' and on a g that begins a word or a piece of one. Ten times its maximum, the first writes #.
 FEATURES = {345: "#", 195: "g"}
 DEMO = ["--subject", "demo", "--coder", "demo", "--tokens", "8192"]
-FEW = ["--fade-factors", "10", "--fade-continuations", "3", "--fade-texts", "8"]
+FEW = ["--fade-factors", "10", "--fade-continuations", "8", "--fade-texts", "8"]
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_a_killed_run_on_the_demo_pays_once_and_finds_what_features_stand_for(cl
     assert scores.loc[(345, "purity"), "value"] > 0.9
     faithful = scores.loc[(345, "fade_faithfulness")]
     assert faithful["value"] > 0.6
-    assert faithful["n"] == 6
+    assert faithful["n"] == 16
     assert labels.loc[345, "fade_faithfulness"] == faithful["value"]
     assert labels["fade_clarity_ci_low"].notna().all()
     texts = pd.read_parquet(out / "fade" / "texts.parquet")
