@@ -20,13 +20,16 @@ from autointerp.errors import UserError
 from tests.coders.test_coder import write_saelens
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SAY = (
-    "import sys\n"
-    "from autointerp.coders import load_coder\n"
-    "from autointerp.errors import UserError\n"
-    "try: c = load_coder(sys.argv[1]); print(c.features, c.d_in, c.activation)\n"
-    "except UserError as e: print('refused:', e)"
-)
+SAY = """
+import json, sys
+from autointerp.coders import load_coder
+from autointerp.errors import UserError
+said = []
+for spec in sys.argv[1:]:
+    try: c = load_coder(spec); said.append(f"{c.features} {c.d_in} {c.activation}")
+    except UserError as e: said.append(f"refused: {e}")
+print(json.dumps(said))
+"""
 
 
 def _etag(name: str) -> str:
@@ -109,8 +112,8 @@ def hub(tmp_path):
     server.server_close()
 
 
-def loaded(spec, home, endpoint, *, offline=False):
-    """What a process of its own says of a coder: the hub's library reads its settings once."""
+def loaded(specs, home, endpoint, *, offline=False):
+    """What a process of its own says of each coder: the hub's library reads its settings once."""
     environment = os.environ | {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
@@ -120,7 +123,7 @@ def loaded(spec, home, endpoint, *, offline=False):
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     found = subprocess.run(
-        [sys.executable, "-c", SAY, spec],
+        [sys.executable, "-c", SAY, *specs],
         env=environment,
         capture_output=True,
         text=True,
@@ -128,31 +131,28 @@ def loaded(spec, home, endpoint, *, offline=False):
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
+    return json.loads(found.stdout)
 
 
 def test_files_of_the_hub_are_downloaded_once_and_found_without_a_network(hub, tmp_path):
     endpoint, asked = hub
     home = tmp_path / "home"
-    spec = "hf:owner/saes/layer_1/16k"
-    assert loaded(spec, home, endpoint, offline=True).startswith("refused:")
-    assert loaded(spec, home, endpoint) == "11 6 jumprelu"
+    folder, single = "hf:owner/saes/layer_1/16k", "hf:owner/SAE-W1K-L0_3/layer3.sae.pt"
+    (refused,) = loaded([folder], home, endpoint, offline=True)
+    assert refused.startswith("refused:")
+    assert not asked
+    assert loaded([folder, single], home, endpoint) == ["11 6 jumprelu", "11 6 topk"]
     fetched = [p for p in asked if "/resolve/" in p]
     assert any("layer_1/16k/sae_weights.safetensors" in p for p in fetched)
-    assert not any("layer_2" in p for p in fetched)
-    asked.clear()
-    assert loaded(spec, home, "http://127.0.0.1:9", offline=True) == "11 6 jumprelu"
-    assert loaded("hf:owner/SAE-W1K-L0_3/layer3.sae.pt", home, endpoint) == "11 6 topk"
-    assert not any("layer4" in p for p in asked if "/resolve/" in p)
+    assert not any("layer_2" in p or "layer4" in p for p in fetched)
+    assert loaded([folder], home, "http://127.0.0.1:9", offline=True) == ["11 6 jumprelu"]
 
 
 def test_what_the_hub_has_not_is_one_line(hub, tmp_path):
     endpoint, _ = hub
-    for spec, said in (
-        ("hf:owner/none/x", "cannot be fetched"),
-        ("hf:owner/saes/layer_9", "has no coder at layer_9"),
-    ):
-        found = loaded(spec, tmp_path / "home", endpoint)
+    specs = ["hf:owner/none/x", "hf:owner/saes/layer_9"]
+    none, elsewhere = loaded(specs, tmp_path / "home", endpoint)
+    for found, said in ((none, "cannot be fetched"), (elsewhere, "has no coder at layer_9")):
         assert found.startswith("refused:")
         assert said in found
         assert "\n" not in found
