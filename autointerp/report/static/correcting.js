@@ -106,7 +106,6 @@ async function kept(said, call) {
     if (!said.isConnected) announce(error.message);
     return;
   }
-  if (rows) rows.stale = true; // the list shows the old label
   announce("saved");
   if (location.hash === asked) await route(); // else another feature is looked at by now
 }

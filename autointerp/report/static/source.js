@@ -83,7 +83,8 @@ function passes(row, [column, operator, wanted]) {
 
 function compared(a, b) {
   if (typeof a === "number" && typeof b === "number") return a - b;
-  return String(a) < String(b) ? -1 : String(a) > String(b) ? 1 : 0;
+  const [one, other] = [String(a).toLowerCase(), String(b).toLowerCase()];
+  return one < other ? -1 : one > other ? 1 : 0;
 }
 
 // A part of a report's data: JSON, compressed, in base64.
@@ -107,8 +108,9 @@ class FileSource {
   async list(query, offset, limit) {
     const wanted = query.search.toLowerCase().split(/\s+/).filter(Boolean);
     const matches = (row) => {
-      const text = `${row.feature} ${row.label || ""}`.toLowerCase();
-      return wanted.every((w) => text.includes(w)) && query.filters.every((f) => passes(row, f));
+      const label = (row.label || "").toLowerCase();
+      const has = (word) => label.includes(word) || String(row.feature).startsWith(word);
+      return wanted.every(has) && query.filters.every((f) => passes(row, f));
     };
     const rows = this.data.rows.filter(matches);
     const { sort, descending } = query;

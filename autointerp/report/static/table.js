@@ -91,7 +91,6 @@ class Rows {
     this.pages = new Map();
     this.matched = null;
     this.total = null;
-    this.stale = false;
   }
   async at(place) {
     const number = Math.floor(place / PAGE);
@@ -109,11 +108,6 @@ class Rows {
 }
 
 let rows = null; // those of the list that was looked at last: j and k follow it
-
-function rowsOf(query) {
-  if (!rows || rows.stale || JSON.stringify(rows.query) !== JSON.stringify(query)) rows = new Rows(query);
-  return rows;
-}
 
 function columnTitle(name) {
   return words(name)
@@ -134,7 +128,8 @@ function cell(column, value) {
 
 async function tableView(parameters) {
   const query = readQuery(parameters);
-  const found = rowsOf(query);
+  const found = new Rows(query); // asked for anew: a run may be running
+  rows = found;
   await found.at(0);
   const columns = query.columns
     .map((name) => run.columns.find((column) => column.name === name))
