@@ -26,7 +26,8 @@ browser() {
     command -v chromium >/dev/null || command -v google-chrome >/dev/null && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing Chromium (once)" >&2
-        { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 && return
+        timeout 240 sh -c "apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium" \
+            >/dev/null 2>&1 && return
     fi
     echo "there is no Chromium: the tests of pages in a browser are skipped" >&2
 }
