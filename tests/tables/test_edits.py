@@ -64,7 +64,8 @@ def test_the_newest_label_stands_in_without_the_scores_of_the_other(run):
     found = autointerp.load_labels(run.path, edits=True)
     assert found.label.tolist() == ["mine", "own", "own", "Twin"]
     assert found.status.tolist() == ["labeled"] * 4
-    assert found.labeler.tolist() == ["ann", None, "bob", "bob"] or found.labeler.isna()[1]
+    assert found.labeler.isna().tolist() == [False, True, False, False]
+    assert found.labeler.dropna().tolist() == ["ann", "bob", "bob"]
     assert found.edited.tolist() == [True, False, True, True]
     assert found.original_label.dropna().tolist() == ["own", "Twin"]
     assert found.shares_label.tolist() == [0, 1, 1, 0]
