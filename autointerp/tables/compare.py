@@ -13,6 +13,7 @@ import pandas as pd
 from autointerp.errors import UserError
 from autointerp.runs import Run, find_run
 from autointerp.scoring.paired import MeanDifference, mean_difference, sign_test
+from autointerp.scoring.population import FEWEST
 from autointerp.tables.collisions import Collisions, collisions, folded
 from autointerp.tables.read import load_labels, load_scores
 
@@ -119,15 +120,24 @@ def doubts(a: Run, b: Run) -> list[str]:
 
 
 def judging_doubts(a: Run, b: Run) -> list[str]:
-    """Where the runs' judges or their prompts are not the same."""
+    """Where the runs' judges, their prompts or what scores are weighed by are not the same."""
     found = []
+    scores = [load_scores(run.path) for run in (a, b)]
     judged = [
         {
             str(scorer): (set(rows["judge"].dropna()), set(rows["prompt_hash"].dropna()))
-            for scorer, rows in load_scores(run.path).groupby("scorer", observed=True)
+            for scorer, rows in of_run.groupby("scorer", observed=True)
         }
-        for run in (a, b)
+        for of_run in scores
     ]
+    # Of so few features nothing is learned of how rates are spread.
+    features = [int((s["metric"] == "population_f1").sum()) for s in scores]
+    few = [n < FEWEST for n in features]
+    if all(features) and few[0] != few[1]:
+        found.append(
+            f"{(a, b)[few.index(True)].path} has scores of fewer than {FEWEST} features: its "
+            "population scores are weighed by another prior"
+        )
     for scorer in sorted(judged[0].keys() & judged[1].keys()):
         for part, what in enumerate(("judge", "prompt")):
             if judged[0][scorer][part] != judged[1][scorer][part]:
