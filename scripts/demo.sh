@@ -4,6 +4,6 @@
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 prepare serve
-.venv/bin/autointerp run "$@"
-.venv/bin/autointerp labels --run outputs/demo --sort simulation --limit 10
+"$venv/bin/autointerp" run "$@"
+"$venv/bin/autointerp" labels --run outputs/demo --sort simulation --limit 10
 echo "to look at it in a browser: .venv/bin/autointerp serve outputs/demo"

@@ -1,24 +1,51 @@
-# Sourced by the other scripts: a virtual environment in .venv with this package, made once.
+# Sourced by the other scripts: a virtual environment with this package, made once.
 #
-#   prepare EXTRA   installs autointerp[EXTRA] (EXTRA may be empty), unless that is done already
+#   prepare EXTRA   installs autointerp[EXTRA] (EXTRA may be empty) in the versions of
+#                   requirements.lock, unless that is done already
 #   browser         installs Chromium, for the tests of pages, where Debian's packages can be had
 #
 # PYTHON names the interpreter to make the environment with (default python3, 3.11 or newer).
+# With LATEST=1 the newest versions that pyproject.toml allows are installed, in .venv-latest.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
+venv=.venv${LATEST:+-latest}
+
+install() {
+    # What is not imported need not be compiled, and Python compiles the rest as it is imported.
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-compile "$@"
+}
+
+# The CPU build of torch, on Linux from PyTorch's own index: the one on PyPI brings gigabytes of CUDA.
+install_torch() {
+    local torch=$1 index=https://download.pytorch.org/whl/cpu
+    if [ "$(uname -s)" = Linux ]; then
+        install --no-deps --retries 0 --timeout 15 --index-url "$index" "$torch" && return
+        echo "PyTorch's own index cannot be reached: taking torch from the default index" >&2
+    fi
+    install "$torch"
+}
 
 prepare() {
-    local extra=$1 python=${PYTHON:-python3} stamp
-    stamp=.venv/installed-${extra:-plain}-$(cksum <pyproject.toml | cut -d ' ' -f 1)
+    local extra=$1 python=${PYTHON:-python3} torch locked stamp
+    stamp=$venv/installed-${extra:-plain}-$(cat pyproject.toml requirements.lock | cksum | cut -d ' ' -f 1)
     [ -f "$stamp" ] && return
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "autointerp needs Python 3.11 or newer; set PYTHON to one" >&2
         exit 2
     }
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
-    echo "installing autointerp${extra:+[$extra]} into .venv (once)" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}"
+    echo "installing autointerp${extra:+[$extra]} into $venv (once, about 1 GB)" >&2
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+    if [ -n "${LATEST:-}" ]; then
+        torch=$(sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
+        locked=(--upgrade --upgrade-strategy eager)
+    else
+        torch=$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' requirements.lock)
+        locked=(--constraint requirements.lock)
+    fi
+    install_torch "$torch"
+    install "${locked[@]}" editables hatchling
+    install "${locked[@]}" --no-build-isolation --editable ".${extra:+[$extra]}"
     touch "$stamp"
 }
 
