@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.labeling.labeler import Draft
@@ -23,9 +24,16 @@ class LexicalLabeler:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.tables = Tables(vocabulary)
+        # Many small products: BLAS's own threads make none of them faster, and on a busy machine
+        # they wait for one another most of the time.
+        self._threads = ThreadpoolController()
 
     def learn(self, evidence: FeatureEvidence) -> Rule | None:
         """The best rule for the labeling windows; None when the feature never fires in them."""
+        with self._threads.limit(limits=1, user_api="blas"):
+            return self._learn(evidence)
+
+    def _learn(self, evidence: FeatureEvidence) -> Rule | None:
         windows = evidence.of("label", "top", "sample", "negative")
         stream = lay_out(self.tables, windows)
         target = _target(windows, evidence.max_activation)
