@@ -16,16 +16,17 @@ from autointerp.report.page import page_html
 from autointerp.runs import Run
 from autointerp.serve.api_page import api_page
 from autointerp.serve.filters import BadQuery
-from autointerp.serve.meaning import NotInstalled, NotReady
+from autointerp.serve.meaning import NotInstalled, NotReady, Stopping
 from autointerp.serve.reading import reading
 from autointerp.serve.security import Guard
 from autointerp.serve.served import Served
-from autointerp.serve.shapes import Problem, answer
+from autointerp.serve.shapes import Preparing, Problem, answer
 from autointerp.serve.writing import writing
 
 OPENAPI = "/api/openapi.json"
 # A user's error on reading is that something is not there.
-_STATUS: dict[type[UserError], int] = {BadQuery: 422, NotInstalled: 501, NotReady: 503}
+_STATUS: dict[type[UserError], int] = {BadQuery: 422, NotInstalled: 501, Stopping: 503}
+_RETRY_AFTER_S = 2
 
 
 def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
@@ -49,6 +50,7 @@ def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
         lifespan=lifespan,
         responses={status: {"model": Problem} for status in (403, 404, 415, 421, 422)},
         exception_handlers={
+            NotReady: _not_ready,
             UserError: _user_error,
             RequestValidationError: _invalid,
             Exception: _broken,
@@ -68,6 +70,12 @@ def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
     return Guard(app, hosts)
+
+
+async def _not_ready(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotReady)
+    preparing = Preparing(line_for_person(error), error.progress)
+    return answer(preparing, 202, {"Retry-After": str(_RETRY_AFTER_S)})
 
 
 async def _user_error(_request: Request, error: Exception) -> Response:

@@ -37,7 +37,17 @@ class NotInstalled(UserError):
 
 
 class NotReady(UserError):
-    """The labels' vectors are being worked out."""
+    """The labels' vectors are being computed; `progress` is the share that is done."""
+
+    def __init__(self, progress: float) -> None:
+        super().__init__(
+            f"the labels are being embedded for search by meaning: {progress:.0%} done"
+        )
+        self.progress = progress
+
+
+class Stopping(UserError):
+    """The server stops before the labels' vectors are computed."""
 
 
 def is_installed() -> bool:
@@ -95,7 +105,7 @@ class Meanings:
         except TimeoutError:
             of = None
         if of is not labels:
-            raise NotReady(f"the labels' meanings are being worked out: {self.ready:.0%} done")
+            raise NotReady(self.ready)
         return vectors
 
     @cached_property
@@ -139,7 +149,7 @@ class Meanings:
         try:
             for batch in _batches(new):
                 if self._stopping:
-                    raise NotReady("the server is being stopped")
+                    raise Stopping("the server is stopping")
                 made = self._encoded([texts[i] for i in batch], query=False)
                 self._known |= {keys[i]: vector for i, vector in zip(batch, made, strict=True)}
                 self.ready += len(batch) / len(texts)

@@ -12,7 +12,15 @@ from autointerp.report.overview import Overview
 from autointerp.report.shown import FeaturePage, ShownWindow
 from autointerp.serve.meaning import is_installed
 from autointerp.serve.served import Served
-from autointerp.serve.shapes import ContextText, FeatureList, Found, Problem, RunInfo, answer
+from autointerp.serve.shapes import (
+    ContextText,
+    FeatureList,
+    Found,
+    Preparing,
+    Problem,
+    RunInfo,
+    answer,
+)
 
 MOST = 2**31 - 1  # of the numbers of features and contexts, and of offsets
 _LONGEST = 1000  # characters of a search
@@ -20,8 +28,16 @@ _LONGEST = 1000  # characters of a search
 Number = Annotated[int, Path(ge=0, le=MOST)]
 _Text = Annotated[str, Query(max_length=_LONGEST)]
 _Limit = Annotated[int, Query(ge=0, le=1000)]
-# Search by meaning may not be installed, or not be ready.
-_MEANING: dict[int | str, dict[str, Any]] = {n: {"model": Problem} for n in (501, 503)}
+_RETRY_AFTER = {"description": "Seconds to wait before asking again", "schema": {"type": "integer"}}
+_MEANING: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": Preparing,
+        "description": "Search by meaning is being prepared: ask again",
+        "headers": {"Retry-After": _RETRY_AFTER},
+    },
+    501: {"model": Problem, "description": "Search by meaning is not installed"},
+    503: {"model": Problem, "description": "The server is stopping"},
+}
 
 
 def reading(served: Served) -> APIRouter:
@@ -52,10 +68,10 @@ def reading(served: Served) -> APIRouter:
         """Rows of the label table, edits applied.
 
         search: every word is in the label, or begins the feature's number. meaning: what labels
-        should be about; the nearest are first, and `similarity` is a column. filter:
-        COLUMN:OP:VALUE, repeated; OP is eq, ne, lt, le, gt, ge, contains, null or notnull; a
-        missing value matches none but null. sort: a column; rows without a value are last.
-        columns: names with commas.
+        should be about; the nearest are first, and `similarity` is a column; the answer is 202
+        until the labels are embedded. filter: COLUMN:OP:VALUE, repeated; OP is eq, ne, lt, le, gt,
+        ge, contains, null or notnull; a missing value matches none but null. sort: a column; rows
+        without a value are last. columns: names with commas.
         """
         labels = served.labels.now()
         near = served.meanings.similarity(labels, meaning) if meaning.strip() else None
@@ -73,7 +89,8 @@ def reading(served: Served) -> APIRouter:
 
     @routes.get("/search", response_model=list[Found], responses=_MEANING)
     def search(q: _Text, by: Literal["words", "meaning"] = "words", limit: _Limit = 20) -> Response:
-        """Labels that have every word, the shortest first; or the nearest by meaning."""
+        """Labels that have every word, the shortest first; or the nearest by meaning,
+        with 202 until the labels are embedded."""
         labels = served.labels.now()
         if by == "words":
             return answer(labels.with_words(q, limit))

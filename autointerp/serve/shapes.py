@@ -25,6 +25,17 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """The answer is not ready yet: ask again after the seconds of the Retry-After header.
+
+    `progress` is the share of the work that is done, 0 to 1.
+    """
+
+    detail: str
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """A run. `asks` is the model, and where, that a new label would be asked of; null where there
     is none. `meaning` says whether labels can be searched by meaning, `meaning_ready` for what
@@ -132,7 +143,7 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def answer(value: Any, status: int = 200) -> Response:
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The value as JSON in ASCII, so that lone surrogates, which UTF-8 lacks, can be said."""
     body = json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
-    return Response(body, status, media_type="application/json")
+    return Response(body, status, headers, media_type="application/json")

@@ -56,6 +56,7 @@ def test_the_table_is_searched_sorted_and_filtered(page, report, finished):
     header = page.get_by_role("columnheader").filter(has_text="density")
     expect(header).to_have_attribute("aria-sort", "descending")
     order = labels.sort_values(["density", "feature"], ascending=[False, True])["feature"]
+    expect(rows(page)).to_have_count(14)  # drawn anew, over more than one frame
     shown = page.evaluate(
         "[...document.querySelectorAll('.rows [role=row]')]"
         ".sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((r) => Number(r.dataset.feature))"

@@ -146,11 +146,10 @@ def test_correcting_does_not_leave_the_list_that_is_gone_through(page, labeled):
     expect(page.get_by_role("link", name="corrected")).to_be_visible()
 
 
-def test_a_search_by_meaning_is_answered_once_it_is_ready(browser, labeled):
+def test_a_search_by_meaning_is_answered_once_it_is_ready(page, labeled):
     _, address = labeled
-    page = browser.new_page()  # one that does not mind a 503 on its console
-    waiting = "the labels' meanings are being worked out: 5% done"
-    replies = [{"status": 503, "json": {"detail": waiting}}]
+    waiting = "the labels are being embedded for search by meaning: 5% done"
+    replies = [{"status": 202, "json": {"detail": waiting, "progress": 0.05}}]
     found = {"total": 6, "matched": 1, "offset": 0, "rows": [{"feature": 4, "label": "near"}]}
 
     def answered(route):
@@ -161,7 +160,6 @@ def test_a_search_by_meaning_is_answered_once_it_is_ready(browser, labeled):
     expect(page.get_by_role("alert")).to_have_text(waiting)
     expect(page.locator("#count")).to_have_text("1 of 6")
     expect(page.locator("#search-by")).to_have_value("meaning")
-    page.close()
 
 
 def test_a_page_that_was_open_before_the_labels_shows_them(page, finished, tmp_path):

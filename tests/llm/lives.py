@@ -19,16 +19,19 @@ from pathlib import Path
 from autointerp.llm.asking import Outcome
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
-from autointerp.llm.journal import Journal
+from autointerp.llm.journal import Journal, Received
 from autointerp.llm.pool import PoolSettings, Step, run_jobs
 from autointerp.llm.prices import Price
 from autointerp.llm.reply import ChatReply
 from autointerp.llm.request import ChatRequest
+from autointerp.llm.sends import Send
 from autointerp.llm.totals import PoolTotals
 
 CONCURRENCY = 16
 EARLY_SHARE = 0.1  # of the lives end while they begin
-SHORTEST_S, LONGEST_S = 0.005, 0.06
+EARLY_S = 0.005
+MOST_EVENTS = 32  # requests sent and replies kept, after which a life is killed
+MOMENT_S = 0.003  # at most, so that kills fall between events as well
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,25 @@ class Word:
 
 
 async def live(client: ChatClient, path: Path, jobs: list[Word], ready: int) -> list[object]:
-    """One run to its end: its results, and what the journal thinks was spent."""
+    """One run to its end: its results, and what the journal thinks was spent.
+
+    Writes a byte to `ready` when it begins, and another for each request that is sent and for each
+    reply that is kept.
+    """
     journal = Journal.open(path)
     journal.take_up_doubts()
     os.write(ready, b"+")
+    sending, put = journal.sending, journal.put
+
+    def counted_sending(send: Send) -> None:
+        sending(send)
+        os.write(ready, b">")
+
+    async def counted_put(received: Received) -> None:
+        await put(received)
+        os.write(ready, b"<")
+
+    journal.sending, journal.put = counted_sending, counted_put  # type: ignore[method-assign]
     results: list[object] = []
     totals = PoolTotals()
     await run_jobs(
@@ -87,7 +105,8 @@ def main() -> None:
     client = ChatClient(url, "k", timeout_s=10, max_connections=CONCURRENCY)
     Journal.open(path).close()
     told = {"asked_again": 0, "sends": 0, "open_at_kills": 0, "most_open": 0, "killed_early": 0}
-    for _ in range(lives):
+
+    def one_life(*, early: bool) -> None:
         # Another order each time, so that a life finds new jobs early in it.
         draw.shuffle(jobs)
         known = kept(path)
@@ -97,12 +116,12 @@ def main() -> None:
             asyncio.run(live(client, path, jobs, ready))
             os._exit(1)  # it should not have come to its end
         os.close(ready)
-        early = draw.random() < EARLY_SHARE
         if early:
-            time.sleep(draw.uniform(0, SHORTEST_S))
+            time.sleep(draw.uniform(0, EARLY_S))
         else:
-            os.read(begun, 1)
-            time.sleep(draw.uniform(SHORTEST_S, LONGEST_S))
+            for _ in range(1 + draw.randint(0, MOST_EVENTS)):
+                os.read(begun, 1)
+            time.sleep(draw.uniform(0, MOMENT_S))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
@@ -117,8 +136,14 @@ def main() -> None:
             told["open_at_kills"] += unsettled
             told["most_open"] = max(told["most_open"], unsettled)
         os.close(begun)
+
+    for _ in range(lives):
+        one_life(early=draw.random() < EARLY_SHARE)
+    while not told["killed_early"]:  # how long a beginning takes is the machine's to say
+        one_life(early=True)
     told["known_before_the_last"] = len(kept(path))
-    results, requests, in_doubt, spent_usd = asyncio.run(live(client, path, jobs, os.dup(2)))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    results, requests, in_doubt, spent_usd = asyncio.run(live(client, path, jobs, nowhere))
     last = {"results": results, "requests": requests, "in_doubt": in_doubt, "spent_usd": spent_usd}
     print(json.dumps(told | last))
 

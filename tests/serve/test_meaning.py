@@ -1,5 +1,7 @@
 """Search by meaning, with a real sentence encoder."""
 
+import threading
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +12,7 @@ from autointerp.plain_text import one_line
 from autointerp.scoring.embedding import Encoder
 from autointerp.serve import meaning
 from autointerp.serve.labels import read_labels
-from autointerp.serve.meaning import FILE, Meanings, NotReady
+from autointerp.serve.meaning import FILE, Meanings, NotReady, Stopping
 from tests.scoring.test_local import ENCODER
 from tests.serve.conftest import serving
 
@@ -100,10 +102,38 @@ def test_until_it_is_ready_one_is_told_how_far_it_is(run, encoded, monkeypatch):
     monkeypatch.setattr(meaning, "_WAIT_S", 0.0)
     labels = read_labels(run)
     meanings = Meanings(run, str(ENCODER))
-    with pytest.raises(NotReady, match="0% done"):
+    with pytest.raises(NotReady, match="0% done") as caught:
         meanings.similarity(labels, "x")
+    assert caught.value.progress == 0
     monkeypatch.setattr(meaning, "_WAIT_S", 60.0)
     assert meanings.similarity(labels, "x").shape == (labels.total,)
+
+
+def test_a_client_is_told_to_ask_again_until_it_is_ready(run, encoded, monkeypatch):
+    monkeypatch.setattr(meaning, "_WAIT_S", 0.0)
+    may_begin = threading.Event()
+    work_out = Meanings._work_out
+    monkeypatch.setattr(
+        Meanings, "_work_out", lambda *given: (may_begin.wait(60), work_out(*given))[1]
+    )
+    with serving(run) as client:
+
+        def asked():
+            queries = {
+                "/api/features": {"meaning": "x"},
+                "/api/search": {"by": "meaning", "q": "x"},
+            }
+            return [client.get(path, params=query) for path, query in queries.items()]
+
+        for reply in asked():
+            assert reply.status_code == 202
+            assert int(reply.headers["Retry-After"]) > 0
+            assert reply.json()["progress"] == 0
+            assert "0% done" in reply.json()["detail"]
+        may_begin.set()
+        while {reply.status_code for reply in asked()} != {200}:
+            assert {reply.status_code for reply in asked()} <= {200, 202}
+        assert client.get("/api/run").json()["meaning_ready"] == 1
 
 
 def test_what_is_done_is_kept_when_the_server_stops(run, encoded, monkeypatch):
@@ -112,7 +142,7 @@ def test_what_is_done_is_kept_when_the_server_stops(run, encoded, monkeypatch):
     meanings = Meanings(run, str(ENCODER))
     monkeypatch.setattr(meaning, "one_line", lambda text: meanings.close() or text)
     monkeypatch.setattr(meaning, "_LAST_S", 0.0)
-    with pytest.raises(NotReady, match="being stopped"):
+    with pytest.raises(Stopping):
         meanings.similarity(labels, "x")
     assert len(encoded) == 2
     monkeypatch.setattr(meaning, "one_line", one_line)

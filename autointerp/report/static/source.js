@@ -15,10 +15,11 @@ async function request(path, options) {
     throw new Refused("the server does not answer: is `autointerp serve` still running?");
   }
   const body = await answer.json().catch(() => null);
+  if (answer.status === 202) throw new Refused(body.detail, true);
   if (answer.ok) return body;
   const detail = body && body.detail;
   const said = typeof detail === "string" ? detail : detail && detail[0] && detail[0].msg;
-  throw new Refused(said || `the server answers ${answer.status}`, answer.status === 503);
+  throw new Refused(said || `the server answers ${answer.status}`);
 }
 
 function post(path, body) {
