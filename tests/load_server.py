@@ -96,7 +96,7 @@ class LoadServer:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def stats(self) -> dict[str, Any]:
-        """The counts of `_Server.stats`. Times are `time.monotonic`, the same in all processes."""
+        """`ServerState.stats`. Times are `time.monotonic`, the same in all processes."""
         with self._opener.open(self._stats, timeout=_STATS_TIMEOUT_S) as reply:
             return json.load(reply)
 
@@ -158,7 +158,7 @@ class _Bucket:
         )
 
 
-class _Server:
+class ServerState:
     """What the connections share: the behaviour, its random numbers, and the counts."""
 
     def __init__(self, behaviour: Behaviour) -> None:
@@ -250,7 +250,7 @@ class _Server:
 class _Connection(asyncio.Protocol):
     _transport: asyncio.Transport
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: ServerState) -> None:
         self._server = server
         self._received = bytearray()
         self._waiting = False  # a request is in flight
@@ -396,7 +396,7 @@ def _error(message: str) -> bytes:
 
 async def _serve(behaviour: Behaviour) -> None:
     loop = asyncio.get_running_loop()
-    server = _Server(behaviour)
+    server = ServerState(behaviour)
     listener = await loop.create_server(
         lambda: _Connection(server), "127.0.0.1", 0, backlog=_BACKLOG
     )

@@ -1,5 +1,6 @@
 """Each thing the load server does, as it looks on the wire, and what it counts."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from autointerp.labeling.prompts import load_prompt
-from tests.load_server import Behaviour, load_server
+from tests.load_server import Behaviour, ServerState, load_server
 
 _PROMPTS = Path(__file__).parents[1] / "prompts"
+PATIENCE_S = 60
 _CHAT = "/v1/chat/completions"
 _REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHOST: x\r\ncontent-LENGTH: %d\r\n\r\n%b"
 
@@ -30,10 +32,10 @@ def _port(server):
 
 
 def _http(server):
-    return http.client.HTTPConnection("127.0.0.1", _port(server), timeout=5)
+    return http.client.HTTPConnection("127.0.0.1", _port(server), timeout=PATIENCE_S)
 
 
-def _raw(server, sent=None, timeout=5.0):
+def _raw(server, sent=None, timeout=PATIENCE_S):
     """Send one request, or the given bytes, and read till the server closes or the time is over."""
     with socket.create_connection(("127.0.0.1", _port(server)), timeout=timeout) as connection:
         connection.sendall(_REQUEST % (len(_body()), _body()) if sent is None else sent)
@@ -93,7 +95,7 @@ def test_a_request_may_come_in_pieces_and_ask_to_close():
     with load_server(Behaviour()) as server:
         body = _body("long " * 100_000)
         address = ("127.0.0.1", _port(server))
-        with socket.create_connection(address, timeout=5) as connection:
+        with socket.create_connection(address, timeout=PATIENCE_S) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             request = _REQUEST % (len(body), body)
             for start, end in ((0, 30), (30, 90), (90, 5000), (5000, None)):
@@ -109,7 +111,7 @@ def test_a_request_may_come_in_pieces_and_ask_to_close():
         assert _raw(server, b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n")[0].startswith(
             b"HTTP/1.1 404 Not Found"
         )
-        assert _raw(server, _REQUEST % (1, b"{"), timeout=0.1)[0].startswith(b"HTTP/1.1 400 ")
+        assert _ask(_http(server), b"{")[0].status == 400
         assert server.stats()["by_fault"] == {"bad_request": 1}
 
 
@@ -125,7 +127,7 @@ def _head(got):
 )
 def test_replies_that_never_come_in_full(fault, end):
     with load_server(Behaviour(**{fault: 1.0})) as server:
-        got, ended = _raw(server, timeout=0.2)
+        got, ended = _raw(server, timeout=0.2 if end == "open" else PATIENCE_S)
         stats = server.stats()
     assert ended == end
     if fault == "half":
@@ -223,19 +225,20 @@ def test_the_budget_lets_its_rate_through():
         assert reply.getheader("x-ratelimit-remaining-requests") == "99"
         assert reply.getheader("x-ratelimit-reset-requests") == "10ms"
         started = time.monotonic()
-        while time.monotonic() < started + lasting_s:
+        while refused is None or time.monotonic() < started + lasting_s:
             reply, _ = _ask(connection, _body())
             refused = reply if reply.status == 429 else refused
         stats = server.stats()
     lasted = stats["arrivals"][-1] - started
     assert refused.getheader("x-ratelimit-remaining-requests") == "0"
-    assert stats["served"] == pytest.approx(burst + lasted * per_minute / 60, rel=0.05)
+    # A machine that is busy for a second does not use what the bucket would have held more.
+    assert burst < stats["served"] <= burst + lasted * per_minute / 60 + 1
     assert stats["refused"] == stats["requests"] - stats["served"]
     assert stats["by_fault"] == {"over_budget": stats["refused"]}
 
 
 def test_no_more_than_so_many_in_flight():
-    behaviour = Behaviour(latency="fixed", mean_s=0.2, max_in_flight=3)
+    behaviour = Behaviour(latency="fixed", mean_s=1.0, max_in_flight=3)
     with load_server(behaviour) as server:
         connections = [_http(server) for _ in range(5)]
         started = time.monotonic()
@@ -246,7 +249,7 @@ def test_no_more_than_so_many_in_flight():
         lasted = time.monotonic() - started
         stats = server.stats()
     assert statuses == [200, 200, 200, 429, 429]
-    assert 0.2 <= lasted < 1
+    assert lasted >= 1
     assert stats["peak_in_flight"] == 3
     assert stats["by_fault"] == {"over_in_flight": 2}
 
@@ -254,15 +257,34 @@ def test_no_more_than_so_many_in_flight():
 def test_a_client_that_leaves_is_not_in_flight_and_not_served():
     behaviour = Behaviour(latency="fixed", mean_s=0.1, max_in_flight=1)
     with load_server(behaviour) as server:
-        _raw(server, timeout=0.02)
-        assert server.stats()["requests"] == 1
-        assert _ask(_http(server), _body())[0].status == 200
+        with socket.create_connection(("127.0.0.1", _port(server))) as connection:
+            connection.sendall(_REQUEST % (len(_body()), _body()))
+            while server.stats()["requests"] < 1:
+                pass
+        before_s = time.monotonic()
+        while _ask(_http(server), _body())[0].status != 200:
+            assert time.monotonic() - before_s < PATIENCE_S
         assert server.stats()["served"] == 1
 
 
+def latencies_of(behaviour, n):
+    async def drawn():
+        state = ServerState(behaviour)
+        return [state.latency_s() for _ in range(n)]
+
+    return asyncio.run(drawn())
+
+
 def test_lognormal_latencies_have_the_mean_and_a_longest():
-    mean_s, longest_s = 0.2, 0.4
-    behaviour = Behaviour(latency="lognormal", mean_s=mean_s, longest_s=longest_s, sigma=0.5)
+    behaviour = Behaviour(latency="lognormal", mean_s=0.2, longest_s=0.4, sigma=0.5)
+    drawn = latencies_of(behaviour, 2000)
+    assert sum(drawn) / len(drawn) == pytest.approx(0.2, rel=0.1)  # 0.4 is 1.5 sigma away
+    assert 0 < min(drawn) < 0.1
+    assert max(drawn) == 0.4
+
+
+def test_requests_are_answered_beside_each_other_each_after_its_latency():
+    behaviour = Behaviour(latency="lognormal", mean_s=0.2, longest_s=0.4, sigma=0.5)
     taken = []
     with load_server(behaviour) as server, selectors.DefaultSelector() as selector:
         for _ in range(100):
@@ -271,29 +293,32 @@ def test_lognormal_latencies_have_the_mean_and_a_longest():
             selector.register(connection.sock, selectors.EVENT_READ, (connection, time.monotonic()))
             connection.request("POST", _CHAT, _body())
         while selector.get_map():
-            for key, _ in selector.select(timeout=5):
+            for key, _ in selector.select(timeout=PATIENCE_S):
                 connection, sent_at = key.data
                 taken.append(time.monotonic() - sent_at)
                 selector.unregister(key.fileobj)
                 assert connection.getresponse().status == 200
         stats = server.stats()
-    assert sum(taken) / len(taken) == pytest.approx(mean_s, rel=0.25)
-    assert min(taken) < mean_s / 2 < 1.5 * mean_s < max(taken) < longest_s + 0.3
+    least = sorted(latencies_of(behaviour, 100))
+    assert all(took >= drawn for took, drawn in zip(sorted(taken), least, strict=True))
     assert stats["served"] == 100
-    assert stats["peak_in_flight"] > 50
+    assert stats["peak_in_flight"] > 1
 
 
 def test_a_storm_refuses_everything():
-    with load_server(Behaviour(storm_s=(0.1, 0.3))) as server:
+    with load_server(Behaviour(storm_s=(0.05, 1.0))) as server:
         connection = _http(server)
         statuses, first = [], time.monotonic()
-        while time.monotonic() - first < 0.5:
+        while 429 not in statuses or statuses[-1] != 200:  # until it is over
             statuses.append(_ask(connection, _body())[0].status)
+            assert time.monotonic() - first < PATIENCE_S
+        last = time.monotonic()
         stats = server.stats()
-    assert statuses[0] == statuses[-1] == 200
+    assert set(statuses) == {200, 429}
     assert stats["by_fault"] == {"storm": statuses.count(429)}
-    assert stats["refused_at"][0] - first == pytest.approx(0.1, abs=0.05)
-    assert stats["refused_at"][-1] - first == pytest.approx(0.3, abs=0.05)
+    assert first + 0.05 <= stats["refused_at"][0]
+    assert stats["refused_at"][-1] <= last
+    assert stats["refused_at"][-1] - stats["refused_at"][0] <= 0.95
 
 
 def shout(request):

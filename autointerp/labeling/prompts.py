@@ -4,6 +4,7 @@ import hashlib
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,12 @@ def load_prompt(task: str, folder: Path) -> Prompt:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"template {path} cannot be read: {error}") from None
+    return _tried(task, path, source)
+
+
+@lru_cache(maxsize=64)  # stages, judges and estimates each load the same few
+def _tried(task: str, path: Path, source: str) -> Prompt:
+    """The template of this text, tried on samples. Raises UserError."""
     try:
         tree = ENVIRONMENT.parse(source)
         template = ENVIRONMENT.from_string(source)

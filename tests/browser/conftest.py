@@ -10,7 +10,7 @@ _PATIENCE_MS = 20_000  # of a machine that does much else
 expect.set_options(timeout=_PATIENCE_MS)
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_FLAGS = ["--headless", "--no-sandbox", "--disable-background-networking"]
+_FLAGS = ["--headless", "--no-sandbox", "--disable-background-networking", "--disable-gpu"]
 
 
 @pytest.fixture(scope="module")

@@ -217,8 +217,8 @@ def test_colours_can_be_chosen(page, report):
 def hostile(tmp_path_factory) -> Run:
     """A run in which every token and every label is one of the hostile texts."""
     folder = tmp_path_factory.mktemp("hostile")
-    texts = [*HOSTILE.values(), "x" * 5000]
-    corpus = plant(folder, features=8, texts=(texts * len(WORDS))[: len(WORDS)])
+    texts = [*HOSTILE.values(), "x" * 2000]
+    corpus = plant(folder, contexts=120, features=6, texts=(texts * len(WORDS))[: len(WORDS)])
     code, _, err = run_command("run", *corpus.flags(folder / "run"))
     assert code == 0, err
     run = Run(folder / "run")

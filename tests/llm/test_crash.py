@@ -17,7 +17,7 @@ from tests.llm.lives import CONCURRENCY
 from tests.load_server import Behaviour, load_server
 
 ROOT = Path(__file__).parents[2]
-JOBS, LIVES = 2000, 200
+JOBS, LIVES = 1000, 100
 
 
 def test_resuming_after_kill_9_at_any_moment_asks_nothing_again(tmp_path):

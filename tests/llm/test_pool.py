@@ -139,7 +139,7 @@ def test_a_request_that_hangs_times_out_and_is_tried_again(journal):
         return Fault("hang") if seen == 0 else None
 
     with FakeServer(say_back, faults=once) as server:
-        ran = run(server, [Echo("a")], journal, timeout_s=0.2)
+        ran = run(server, [Echo("a")], journal, timeout_s=1.0)
     assert ran.results == [("a", "re: a")]
 
 
@@ -324,7 +324,7 @@ def check(url, key="k", model="test-model"):
 def test_what_may_have_been_billed_stays_in_doubt(journal):
     once = [Fault("hang"), status(429), status(503)]
     with FakeServer(say_back, faults=lambda _r, seen, _i: once[seen] if seen < 3 else None) as srv:
-        run(srv, [Echo("a")], journal, timeout_s=0.2)
+        run(srv, [Echo("a")], journal, timeout_s=1.0)
     assert (info(journal).replies, info(journal).doubts) == (1, 1)
 
 

@@ -27,7 +27,7 @@ from autointerp.scoring.strata import strata_of
 from autointerp.vocabulary import Vocabulary
 from tests.conftest import run_command
 
-FEATURES = 300
+FEATURES = 120
 CONTEXT = 128
 WINDOWS = {"detection": 20, "fuzzing": 12, "intruder": 10}
 TOLERANCE = 0.05
@@ -36,7 +36,7 @@ TOLERANCE = 0.05
 @pytest.fixture(scope="session")
 def plans(tmp_path_factory) -> dict[str, list[Plan]]:
     out: Path = tmp_path_factory.mktemp("shortcuts")
-    flags = ["--tokens", "100_000", "--features", f"0-{FEATURES - 1}", "--out", str(out)]
+    flags = ["--tokens", "50_000", "--features", f"0-{FEATURES - 1}", "--out", str(out)]
     code, _, said = run_command("collect", *flags)
     assert code == 0, said
     run = Run(out)

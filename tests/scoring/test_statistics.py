@@ -171,7 +171,7 @@ def test_the_prior_is_that_of_the_rates():
 def test_intervals_hold_where_no_beta_fits_the_rates():
     """A single beta of greatest likelihood as the prior holds 92.6 % of these."""
     rng = np.random.default_rng(0)
-    rates = rng.uniform(0.6, 1, 9600)
+    rates = rng.uniform(0.6, 1, 4000)
     found = [counts(0.05, fires=(int(rng.binomial(20, rate)), 20), other=(1, 20)) for rate in rates]
     estimates = [e["recall"] for e in population(found, 0)]
     held = [e.ci_low <= rate <= e.ci_high for e, rate in zip(estimates, rates, strict=True)]
@@ -195,7 +195,7 @@ def test_anytime_intervals_cover_at_every_look(hit_rate, alarm_rates):
     rng = np.random.default_rng(4)
     truth = (hit_rate + 1 - sum(SHARES[s] * alarm_rates[s] for s in SHARES)) / 2
     missed = fixed_missed = 0
-    runs = 120
+    runs = 60
     for _ in range(runs):
         growing = counts(0.05, SHARES)
         outside = fixed_outside = False
