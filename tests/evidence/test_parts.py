@@ -13,9 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autointerp.activations import stream
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.formats import open_cache
 from autointerp.activations.stream import StreamSettings, SubjectStream
+from autointerp.activations.subject import load_subject
 from autointerp.coders import load_coder
 from autointerp.errors import UserError
 from autointerp.stages import collect_parts
@@ -159,6 +161,14 @@ def test_a_subject_model_is_run_on_parts_of_the_text(cli, tmp_path, monkeypatch,
     code, _, said = cli("collect", *flags, "--out", str(tmp_path / "one"))
     assert code == 0, said
     monkeypatch.setattr(collect_parts, "_processes", _Threads)
+    # Loaded in two threads at once, models of transformers stay without weights ever after.
+    one_at_a_time = threading.Lock()
+
+    def load(*args):
+        with one_at_a_time:
+            return load_subject(*args)
+
+    monkeypatch.setattr(stream, "load_subject", load)
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     remark = "the text ends after 268 of the 400 tokens asked for"
     assert (remark in said) == (tokens == 400)
