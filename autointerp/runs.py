@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.errors import UserError
-from autointerp.files import atomic_path
+from autointerp.files import atomic_path, unwritable, writing
 from autointerp.plain_text import line_for_person
 
 
@@ -72,7 +73,7 @@ class Run:
     def note(self, line: str) -> None:
         """Append a line to `run.log`."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        with self.log.open("a", encoding="utf-8") as file:
+        with writing(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(f"{stamp} {line_for_person(line)}\n")
 
     @contextmanager
@@ -86,7 +87,7 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise UserError(f"output {self.path} cannot be written: {error.strerror}") from None
+            raise unwritable(self.path, error) from None
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,10 +97,14 @@ class Run:
                     f"another autointerp (process {holder or 'unknown'}) is working on "
                     f"{self.path}: wait for it or name another --out"
                 ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            for leftover in self.path.glob(".*.tmp"):
-                leftover.unlink()
+            with writing(self.path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, str(os.getpid()).encode(), 0)
+                for leftover in self.path.glob(".*.tmp"):
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover)
+                    else:
+                        leftover.unlink()
             yield
         finally:
             os.close(handle)
