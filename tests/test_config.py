@@ -115,3 +115,12 @@ def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatc
     ):
         assert expected in said
     assert "\n" not in said
+
+
+def test_settings_that_contradict_each_other_are_all_said_at_once(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("window_length = 8\nwindow_before = 8\ninput_price = 1.0\n")
+    with pytest.raises(UserError, match="less than window_length") as caught:
+        load_config(file, {"labeler": "llm"})
+    for expected in ("needs a model", "give both input_price", f"{file}, line 3", "--labeler"):
+        assert expected in str(caught.value)

@@ -134,7 +134,7 @@ class _Limits(NodeTransformer):
         return node
 
 
-def _filtered(node: nodes.Expr | None, name: str) -> nodes.Filter:
+def _filtered(node: nodes.Node | None, name: str) -> nodes.Filter:
     lineno = None if node is None else node.lineno
     return nodes.Filter(node, name, [], [], None, None, lineno=lineno)
 
