@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
 from autointerp.errors import UserError
@@ -43,7 +41,7 @@ def unwritable(path: Path, error: BaseException) -> UserError:
             f"{path} cannot be written: the disk is full. Make room and run the same command again"
         )
     why = error.strerror if isinstance(error, OSError) else None
-    return UserError(f"{path} cannot be written: {why or error}")
+    return UserError(f"{path} cannot be written: {why or str(error).splitlines()[0]}")
 
 
 @contextmanager
@@ -55,8 +53,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        closed = isinstance(error, OSError) and error.errno in _CLOSED
-        if closed or is_full(error, path.parent):
+        name = getattr(error, "filename", None)
+        is_ours = not isinstance(name, str) or Path(name).parent == path.parent
+        is_closed = isinstance(error, OSError) and error.errno in _CLOSED
+        if is_ours and (is_closed or is_full(error, path.parent)):
             raise unwritable(path, error) from error
         raise
 
@@ -84,6 +84,16 @@ def atomic_path(path: Path, leftover: str = "tmp") -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def aside(path: Path) -> Path:
+    """Rename a damaged file to a name of its own beside it; which one that is."""
+    number = 1
+    while (moved := path.with_name(f"{path.name}.damaged{number}")).exists():
+        number += 1
+    with writing(path):
+        path.rename(moved)
+    return moved
 
 
 @contextmanager
@@ -116,15 +126,6 @@ def gzip_lines(path: Path) -> Iterator[Callable[[str], None]]:
             packed.write(line.encode() + b"\n")
 
         yield write
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """The Parquet file, its footer read. Raises UserError where it is missing or damaged."""
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} cannot be read: {first_line}") from None
 
 
 def files_identity(files: Iterable[Path]) -> str:

@@ -1,6 +1,7 @@
 """The journal's file: its tables, opening it, and looking at it from outside a run."""
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -99,8 +100,8 @@ def unusable(path: Path, error: Exception) -> UserError:
         return UserError(f"journal {path} is in use by another program: {said}")
     if "malformed" in said or "not a database" in said:
         return UserError(
-            f"journal {path} is damaged ({said}): `sqlite3 {path} .recover` may save its replies; "
-            "moved away, a new one is begun and they are asked for again"
+            f"journal {path} is damaged ({said}): `autointerp repair {path.parent}` copies the "
+            "replies that can still be read to a new one; the others are asked for again"
         )
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or is_full(
         error, path.parent
@@ -154,7 +155,10 @@ def _read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UserError(f"journal {path}: there is no such file")
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)
+        # Reading needs a file beside it, but for a file that nobody can be writing to.
+        is_open = os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists()
+        how = "mode=ro" if is_open else "mode=ro&immutable=1"
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if (
             connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone()

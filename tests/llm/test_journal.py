@@ -95,7 +95,7 @@ def test_a_send_that_timed_out_is_in_doubt_also_when_a_later_one_is_answered(pat
 
 def test_one_that_cannot_be_used_is_said_and_left_alone(path):
     path.write_bytes(b"no database " * 100)
-    with pytest.raises(UserError, match=r"is damaged .*recover"):
+    with pytest.raises(UserError, match=r"is damaged .*autointerp repair"):
         Journal.open(path)
     assert path.read_bytes() == b"no database " * 100
     with pytest.raises(UserError, match="cannot be used"):
