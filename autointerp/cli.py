@@ -1,6 +1,8 @@
 """The command line: parses, calls, prints. No logic lives here."""
 
+import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from autointerp import __version__, run_commands
 from autointerp.config import RunConfig
 from autointerp.config_file import config_template, load_config, setting_section
 from autointerp.errors import UserError
+from autointerp.files import unwritable
 from autointerp.plain_text import line_for_person
 
 app = typer.Typer(
@@ -267,9 +270,21 @@ def _main(
 def main() -> None:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
     try:
-        app(prog_name="autointerp")
+        try:
+            app(prog_name="autointerp")
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         print(line_for_person(f"autointerp: {error}"), file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        said = unwritable(Path(error.filename or "the output"), error)
+        if error.filename is None:
+            # What is left in the buffer would fail once more as Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(line_for_person(f"autointerp: {said}"), file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -1,6 +1,7 @@
 """RunConfig: every setting of a run."""
 
 import json
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -498,8 +499,14 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
+        if wrong := list(self._inconsistencies()):
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _inconsistencies(self) -> Iterator[str]:
+        """What is wrong between settings, a line each."""
         if self.window_before >= self.window_length:
-            raise ValueError(
+            yield (
                 f"window_before ({self.window_before}) must be less than "
                 f"window_length ({self.window_length})"
             )
@@ -512,7 +519,7 @@ class RunConfig(BaseModel):
             self.surprisal_windows,
         )
         if most > self.score_windows:
-            raise ValueError(
+            yield (
                 f"scorers ask for {most} windows of a kind, score_windows keeps "
                 f"{self.score_windows}"
             )
@@ -521,44 +528,43 @@ class RunConfig(BaseModel):
             ("intruder", 5 * self.intruder_windows, 2 * self.score_windows),
         ):
             if name in self.scorer_names() and taken > kept:
-                raise ValueError(
+                yield (
                     f"{name}_windows needs {taken} activating windows for scoring, score_windows "
                     f"{self.score_windows} keeps {kept} for it"
                 )
         if "surprisal" in self.scorer_names() and self.surprisal_model is None:
-            raise ValueError("surprisal needs a base language model: --surprisal-model")
+            yield "surprisal needs a base language model: --surprisal-model"
         if self.is_random() and self.store == SPARSE:
-            raise ValueError("control random-coder needs activations, store sparse keeps none")
+            yield "control random-coder needs activations, store sparse keeps none"
         if self.uses_model():
-            self._check_shown()
+            yield from self._check_shown()
         if self.labeler == "llm" and self.model is None:
-            raise ValueError("labeler llm needs a model: --model NAME")
+            yield "labeler llm needs a model: --model NAME"
         if (self.input_price is None) != (self.output_price is None):
-            raise ValueError("give both input_price and output_price, or neither")
+            yield "give both input_price and output_price, or neither"
         if self.cached_input_price is not None and self.input_price is None:
-            raise ValueError("cached_input_price needs input_price and output_price")
+            yield "cached_input_price needs input_price and output_price"
         if self.min_concurrency > self.most_concurrent():
-            raise ValueError(
+            yield (
                 f"min_concurrency ({self.min_concurrency}) is more than max_concurrency "
                 f"({self.most_concurrent()})"
             )
         if len(self.key_variables()) not in (1, len(self.base_urls())):
-            raise ValueError(
+            yield (
                 f"api_key_env names {len(self.key_variables())} variables for "
                 f"{len(self.base_urls())} endpoints: one for all, or one for each"
             )
         if self.batch and len(self.base_urls()) > 1:
-            raise ValueError("batch goes to one endpoint: name one base_url")
-        return self
+            yield "batch goes to one endpoint: name one base_url"
 
-    def _check_shown(self) -> None:
-        """Raises ValueError where labels are to be made from more windows than are kept."""
+    def _check_shown(self) -> Iterator[str]:
+        """Where labels are to be made from more windows than are kept."""
         if self.label_top + self.label_quantiles < 1:
-            raise ValueError("label_top and label_quantiles are 0: there is nothing to label from")
+            yield "label_top and label_quantiles are 0: there is nothing to label from"
         if self.candidates > 1 and self.sample_windows == 0:
-            raise ValueError("candidates are made from other windows, sample_windows keeps none")
+            yield "candidates are made from other windows, sample_windows keeps none"
         if self.candidates > 2 and 0 in (self.label_top, self.label_quantiles):
-            raise ValueError(
+            yield (
                 "candidates 3 needs label_top and label_quantiles: without either, what is usually "
                 "shown is one of the two other choices of windows"
             )
@@ -569,7 +575,7 @@ class RunConfig(BaseModel):
             ("label_contrast", silent, "near_miss_windows and negative_windows keep"),
         ):
             if getattr(self, asked) > kept:
-                raise ValueError(f"{asked} shows {getattr(self, asked)} windows, {keeps} {kept}")
+                yield f"{asked} shows {getattr(self, asked)} windows, {keeps} {kept}"
 
     @field_validator("base_url")
     @classmethod

@@ -2,6 +2,7 @@
 
 import random
 import re
+from bisect import bisect_left
 from pathlib import Path
 
 from autointerp.errors import UserError
@@ -26,6 +27,42 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
                 f"features {text!r}: random:N takes N from 1 to the coder's width, {width}"
             )
         return sorted(random.Random(seed).sample(range(width), int(count)))
+    chosen: set[int] = set()
+    for part in ranges_of(text):
+        if part[-1] >= width:
+            raise UserError(
+                f"features {text!r}: there is no feature {part[-1]}, "
+                f"the coder has features 0 to {width - 1}"
+            )
+        chosen.update(part)
+    return sorted(chosen)
+
+
+def select_among(text: str, collected: list[int], seed: int) -> tuple[list[int], int]:
+    """Those of the `collected` features (ascending) that `text` selects, and how many more it
+    names. `random:N` draws from the collected ones. Raises UserError.
+    """
+    text = text.strip()
+    if text == "all":
+        return collected, 0
+    if text.startswith("random:"):
+        return [collected[i] for i in select_features(text, len(collected), seed)], 0
+    chosen: set[int] = set()
+    named = 0
+    end = -1
+    for part in sorted(ranges_of(text), key=lambda r: r.start):
+        chosen.update(
+            collected[bisect_left(collected, part.start) : bisect_left(collected, part.stop)]
+        )
+        # Ranges may overlap: each feature is named once.
+        named += max(0, part.stop - max(part.start, end))
+        end = max(end, part.stop)
+    return sorted(chosen), named - len(chosen)
+
+
+def ranges_of(text: str) -> list[range]:
+    """The ids and ranges that `0-99,512` or `@ids.txt` names. Raises UserError."""
+    source = text
     if text.startswith("@"):
         path = Path(text[1:])
         if not path.is_file():
@@ -33,10 +70,8 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
         try:
             source, text = str(path), path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            raise UserError(f"features {text!r}: {path} is no text file") from None
-    else:
-        source = text
-    chosen: set[int] = set()
+            raise UserError(f"features {text!r}: {path} is not a text file") from None
+    found = []
     for part in re.split(r"[,\s]+", text.strip()):
         match = _PART.fullmatch(part)
         if match is None:
@@ -47,10 +82,17 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UserError(f"features {source!r}: the range {part} ends before it begins")
-        if last >= width:
-            raise UserError(
-                f"features {source!r}: there is no feature {last}, "
-                f"the coder has features 0 to {width - 1}"
-            )
-        chosen.update(range(first, last + 1))
-    return sorted(chosen)
+        found.append(range(first, last + 1))
+    return found
+
+
+def listed(features: list[int], most: int = 8) -> str:
+    """Ascending features as ids and ranges, `0-99, 512`; of many, the first `most` and the last."""
+    parts: list[list[int]] = []
+    for feature in features:
+        if parts and feature == parts[-1][1] + 1:
+            parts[-1][1] = feature
+        else:
+            parts.append([feature, feature])
+    words = [f"{a}-{b}" if b > a else str(a) for a, b in parts]
+    return ", ".join(words if len(words) <= most + 1 else [*words[:most], "…", words[-1]])

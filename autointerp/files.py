@@ -1,17 +1,64 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and what is said where they cannot be written."""
 
+import errno
 import gzip
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from safetensors import SafetensorError
 
 from autointerp.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+# Some libraries give a failure of the system as text alone, and torch does not even say which.
+_SAID_FULL = f"os error {errno.ENOSPC})"
+_NO_ROOM = 64 << 10  # bytes: with less than that free, a failed write failed for want of room
+
+
+def is_full(error: BaseException, folder: Path) -> bool:
+    """Whether writing in `folder` failed because the disk, or the user's share of it, is full."""
+    number = getattr(error, "errno", None)
+    if number is not None:
+        return number in _FULL
+    if _SAID_FULL in str(error):
+        return True
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _NO_ROOM
+
+
+def unwritable(path: Path, error: BaseException) -> UserError:
+    """What to say of a file or folder that could not be written."""
+    if is_full(error, path.parent):
+        return UserError(
+            f"{path} cannot be written: the disk is full. Make room and run the same command again"
+        )
+    why = error.strerror if isinstance(error, OSError) else None
+    return UserError(f"{path} cannot be written: {why or str(error).splitlines()[0]}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes `path`: raises UserError where the disk is full or read-only.
+
+    Other failures pass: the block may do more than write.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        name = getattr(error, "filename", None)
+        is_ours = not isinstance(name, str) or Path(name).parent == path.parent
+        is_closed = isinstance(error, OSError) and error.errno in _CLOSED
+        if is_ours and (is_closed or is_full(error, path.parent)):
+            raise unwritable(path, error) from error
+        raise
 
 
 @contextmanager
@@ -24,17 +71,29 @@ def atomic_path(path: Path, leftover: str = "tmp") -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{leftover}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with writing(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that is read-only says so once
+            temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def aside(path: Path) -> Path:
+    """Rename a damaged file to a name of its own beside it; which one that is."""
+    number = 1
+    while (moved := path.with_name(f"{path.name}.damaged{number}")).exists():
+        number += 1
+    with writing(path):
+        path.rename(moved)
+    return moved
 
 
 @contextmanager
@@ -44,11 +103,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     `path` must not be there yet. When the block raises, nothing is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
+    with writing(path):
+        temporary.mkdir()
     try:
-        yield temporary
-        os.sync()  # at once: there may be a million small files
-        os.rename(temporary, path)
+        with writing(path):
+            yield temporary
+            os.sync()  # at once: there may be a million small files
+            os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -65,15 +126,6 @@ def gzip_lines(path: Path) -> Iterator[Callable[[str], None]]:
             packed.write(line.encode() + b"\n")
 
         yield write
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """The Parquet file, its footer read. Raises UserError where it is missing or damaged."""
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} cannot be read: {first_line}") from None
 
 
 def files_identity(files: Iterable[Path]) -> str:

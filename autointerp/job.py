@@ -1,15 +1,17 @@
 """What every stage works on: a configuration, its run directory, its coder and features."""
 
 import functools
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import torch
 
-from autointerp import demo
+from autointerp import __version__, demo
 from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
@@ -17,6 +19,8 @@ from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.features import select_features
 from autointerp.runs import Run, fingerprint
+
+_RECORDED = ("torch", "transformers", "openai", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,15 @@ class Job:
             raise UserError(f"device {wanted!r} cannot be used: {first_line}") from None
         return device
 
+    def record_settings(self) -> None:
+        """Have `run.json` say with what settings and versions the run is done."""
+        versions = {name: metadata.version(name) for name in _RECORDED}
+        python = platform.python_version()
+        self.run.update(
+            versions={"autointerp": __version__, "python": python} | versions,
+            config=self.config.model_dump(),
+        )
+
     @contextmanager
     def recorded(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
         """Record the stage as done if the block ends well, with the details it fills in.
@@ -66,6 +79,7 @@ class Job:
         Until then it counts as not done, even if it was: some of its files may be new already.
         """
         details: dict[str, Any] = {}
+        self.record_settings()
         self.run.forget_stages(stage)
         began = time.monotonic()
         self.run.note(f"{stage} begins")

@@ -4,11 +4,8 @@ A stage is done when `run.json` records it with a fingerprint of the same inputs
 a stage covers what the stage before it made, so a change redoes just what depends on it.
 """
 
-import platform
-from importlib import metadata
 from pathlib import Path
 
-from autointerp import __version__
 from autointerp.config import RANDOM_CODER, RunConfig
 from autointerp.errors import UserError
 from autointerp.job import Job
@@ -19,7 +16,6 @@ from autointerp.scoring import detection
 from autointerp.stages import capture, collect, judging, label, local, model, score, source
 from autointerp.stages.prompts import TEMPLATES
 
-_RECORDED = ("torch", "transformers", "openai", "pyarrow")
 STAGES = (capture.NAME, collect.NAME, label.NAME, score.NAME)
 _RUN = {
     capture.NAME: capture.run,
@@ -80,7 +76,7 @@ def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:
         stages = tuple(name for name in stages if name != score.NAME)
     if not set(stages) & {label.NAME, score.NAME}:
         return True
-    if not job.run.stage(collect.NAME):
+    if not collect.has_evidence(job.run):
         return False
     done = {label.NAME: label.is_done, score.NAME: score.is_done}
     return all(is_done(job) for name, is_done in done.items() if name in stages)
@@ -90,13 +86,9 @@ def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> N
     """Run the named stages under the run's lock; with `dry_run` none that asks a model."""
     check(job, stages, dry_run=dry_run)
     with job.run.locked():
-        versions = {name: metadata.version(name) for name in _RECORDED}
-        if not dry_run:
-            python = platform.python_version()
-            job.run.update(
-                versions={"autointerp": __version__, "python": python} | versions,
-                config=job.config.model_dump(),
-            )
+        # A new run is recorded by its first stage, once it is known to have something to read.
+        if not dry_run and job.run.manifest.is_file():
+            job.record_settings()
         for stage in stages:
             if not dry_run or stage in (capture.NAME, collect.NAME):
                 _RUN[stage](job)

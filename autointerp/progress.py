@@ -1,5 +1,7 @@
 """Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
 
+import os
+import select
 import sys
 import time
 from collections.abc import Iterator
@@ -100,6 +102,22 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
     )
     with Progress(*columns, console=console) as progress:
         yield _Bar(progress, description, total, unit)
+
+
+def let_go_of_closed_output() -> None:
+    """Send output to nowhere where its terminal or pipe is gone, as after a hangup.
+
+    Whatever else is said could not be written, and would fail in the middle of the work.
+    """
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)  # asks for nothing but what is always told: that it is gone
+    gone = [number for number, _ in poll.poll(0)]
+    if gone:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in gone:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
 
 
 def say(text: str) -> None:

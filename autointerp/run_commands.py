@@ -122,6 +122,22 @@ def compare(
     print_comparison(find_run(a), find_run(b), metric, top, Console())
 
 
+@app.command()
+def repair(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's directory.")],
+) -> None:
+    """Set damaged files of a run aside, and make again what can be made from the others.
+
+    Labels come back from the drafts and scores, replies from what is left of the journal. Evidence
+    needs the activations, so `collect` makes it again.
+    """
+    from autointerp.runs import Run
+    from autointerp.stages.repair import repair as repair_run
+
+    for line in repair_run(Run(Path(run))):
+        print(line_for_person(line))
+
+
 RunArgument = Annotated[
     str | None, typer.Argument(metavar="RUN", help="The run's directory (default: the latest one).")
 ]

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from autointerp.damage import FADE, damaged
 from autointerp.errors import UserError
-from autointerp.files import atomic_path
+from autointerp.files import atomic_path, unwritable, writing
 from autointerp.plain_text import line_for_person
 
 
@@ -33,19 +35,20 @@ class Run:
         self.edits = path / "edits.parquet"
         self.journal = path / "journal.sqlite"
         self.log = path / "run.log"
+        self.lock = path / ".lock"
         self.prompts = path / "prompts"
-        self.fade = path / "fade"
+        self.fade = path / FADE
 
     def record(self) -> dict[str, Any]:
         """What `run.json` says; empty for a new run."""
         if not self.manifest.is_file():
             return {}
         try:
-            loaded = json.loads(self.manifest.read_text())
-        except ValueError:
-            loaded = None
-        if not isinstance(loaded, dict):
-            raise UserError(f"{self.manifest} is no JSON object: move it away to start over")
+            loaded = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise damaged(self.manifest, error) from None
+        if not (isinstance(loaded, dict) and _is_record(loaded)):
+            raise damaged(self.manifest, "it is not the record of a run")
         return loaded
 
     def update(self, **entries: Any) -> None:
@@ -57,6 +60,13 @@ class Run:
     def stage(self, name: str) -> dict[str, Any]:
         stages: dict[str, dict[str, Any]] = self.record().get("stages", {})
         return stages.get(name, {})
+
+    def has_results(self) -> bool:
+        """Whether a stage was finished; a damaged record may hide one."""
+        try:
+            return bool(self.record().get("stages")) or self.labels.is_file()
+        except UserError:
+            return True
 
     def forget_stages(self, *names: str) -> None:
         """Take stages for not done."""
@@ -72,7 +82,7 @@ class Run:
     def note(self, line: str) -> None:
         """Append a line to `run.log`."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        with self.log.open("a", encoding="utf-8") as file:
+        with writing(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(f"{stamp} {line_for_person(line)}\n")
 
     @contextmanager
@@ -82,11 +92,12 @@ class Run:
         Raises UserError where the directory cannot be written or another process holds it. The
         lock goes with the process, however it dies.
         """
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise UserError(f"output {self.path} cannot be written: {error.strerror}") from None
+            raise unwritable(self.path, error) from None
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,13 +107,33 @@ class Run:
                     f"another autointerp (process {holder or 'unknown'}) is working on "
                     f"{self.path}: wait for it or name another --out"
                 ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            for leftover in self.path.glob(".*.tmp"):
-                leftover.unlink()
-            yield
+            if not (self.lock.exists() and os.path.samestat(os.fstat(handle), self.lock.stat())):
+                raise UserError(f"{self.path} was just removed: run the same command again")
+            with writing(self.path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, str(os.getpid()).encode(), 0)
+                for leftover in self.path.glob(".*.tmp"):
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover)
+                    else:
+                        leftover.unlink()
+            try:
+                yield
+            finally:
+                if is_new and list(self.path.iterdir()) == [self.lock]:
+                    # Nothing came of it, such as for a wrong path: no run is left behind.
+                    self.lock.unlink()
+                    self.path.rmdir()
         finally:
             os.close(handle)
+
+
+def _is_record(loaded: dict[str, Any]) -> bool:
+    """Whether what others look into is there to look into."""
+    tables = [loaded.get(name, {}) for name in ("stages", "config", "versions", "prompts")]
+    return all(isinstance(t, dict) for t in tables) and all(
+        isinstance(stage, dict) for stage in tables[0].values()
+    )
 
 
 def fingerprint(**inputs: Any) -> str:
@@ -111,12 +142,17 @@ def fingerprint(**inputs: Any) -> str:
 
 
 def find_run(path: str | None) -> Run:
-    """The run at `path`, or the one under outputs/ that was written last."""
+    """The run at `path`, or the one with results under outputs/ that was written last."""
     if path is not None:
         if not (Path(path) / "run.json").is_file():
             raise UserError(f"no run at {path}: there is no run.json in it")
         return Run(Path(path))
     found = sorted(Path("outputs").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise UserError("no run under outputs/: start one with `autointerp run`, or name it")
-    return Run(found[-1].parent)
+    for manifest in reversed(found):
+        if Run(manifest.parent).has_results():
+            return Run(manifest.parent)
+    if found:
+        raise UserError(
+            f"no run under outputs/ has come to anything yet, not even {found[-1].parent}"
+        )
+    raise UserError("no run under outputs/: start one with `autointerp run`, or name it")

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from autointerp.errors import UserError
-from autointerp.files import open_parquet
+from autointerp.parquet_files import open_parquet, write_parquet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -116,17 +115,16 @@ class Vocabulary:
                 "special": pa.array([i in self.special_ids for i in range(len(self))]),
             }
         )
-        pq.write_table(table, path, compression="zstd")
+        write_parquet(table, path)
 
     @staticmethod
     def load(path: Path) -> "Vocabulary":
         if not path.is_file():
             raise UserError(f"no vocabulary at {path}: collect the run again")
-        try:
-            table = open_parquet(path).read(columns=["bytes", "special"])
-            special = np.flatnonzero(table["special"].to_numpy())
-        except (KeyError, pa.ArrowException) as error:
-            raise UserError(f"{path} holds no vocabulary: {error}") from None
+        table = open_parquet(path).read(columns=["bytes", "special"])
+        if table.column_names != ["bytes", "special"]:
+            raise UserError(f"{path} holds no vocabulary: it has no columns bytes and special")
+        special = np.flatnonzero(table["special"].to_numpy())
         return Vocabulary(tuple(table["bytes"].to_pylist()), frozenset(int(i) for i in special))
 
 

@@ -1,6 +1,8 @@
 """What a user can get wrong: one line, status 2, nothing spent and no file touched."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+import autointerp
 from autointerp.cli import app
+from autointerp.features import listed
 from autointerp.runs import Run
 from tests import scripted
 from tests.coders.test_coder import write_saelens
@@ -171,6 +175,60 @@ def test_capture_needs_text_and_a_subject(refused, planted, tmp_path):
     flags = ["--coder", str(planted.coder), "--out", str(tmp_path / "out")]
     assert "--text" in refused("run", *flags, "--subject", "x", out=tmp_path / "out")
     assert "--subject" in refused("run", *flags, "--text", "x", out=tmp_path / "out")
+
+
+def _demo_of(tmp_path, **flags):
+    given = {"text": "demo", "subject": "demo", "coder": "demo", "tokens": "2000"} | flags
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("text", "nowhere.jsonl"),
+        ("subject", "nowhere"),
+        ("coder", "nowhere"),
+        ("cache", "nowhere"),
+        ("hook", "nowhere"),
+    ],
+)
+def test_a_wrong_path_leaves_no_run_behind(refused, tmp_path, monkeypatch, name, value):
+    monkeypatch.chdir(tmp_path)
+    flags = _demo_of(tmp_path, **{name: value})
+    if name == "cache":
+        flags = ["--coder", "demo", "--cache", value]
+    for command in ("run", "collect"):
+        refused(command, *flags, "--out", "outputs/new", out=tmp_path / "outputs/new")
+    assert "no run under outputs/" in refused("labels")
+
+
+def test_the_latest_run_is_one_with_results(cli, finished, tmp_path, monkeypatch):
+    (tmp_path / "outputs").mkdir()
+    shutil.copytree(finished.path, tmp_path / "outputs" / "good")
+    monkeypatch.chdir(tmp_path)
+    begun = Run(Path("outputs/begun"))
+    begun.path.mkdir()
+    begun.update(config={})
+    os.utime(begun.manifest, (2**32, 2**32))
+    assert cli("show", "3")[0] == 0
+    shutil.rmtree("outputs/good")
+    code, _, said = cli("show", "3")
+    assert (code, "has come to anything yet, not even outputs/begun" in said) == (2, True)
+
+
+def test_a_feature_that_was_not_drawn_is_said_with_those_that_were(cli, refused, planted, tmp_path):
+    out = tmp_path / "out"
+    assert cli("run", *planted.flags(out), "--features", "random:3")[0] == 0
+    drawn = autointerp.load_labels(out)["feature"].tolist()
+    other = next(f for f in range(14) if f not in drawn)
+    said = refused("show", str(other), "--run", str(out))
+    assert f"feature {other} was not drawn" in said
+    assert f"random:3 with seed 0, which are {listed(drawn)}" in said
+    code, printed, told = cli("report", str(out), "--features", "0-13,40")
+    assert code == 0
+    assert "3 features in" in printed
+    assert "12 of the features 0-13,40 were not collected" in told
+    assert "none of them was collected" in refused("report", str(out), "--features", "90-99")
 
 
 def test_questions_about_runs_that_are_not_there(refused, tmp_path, monkeypatch):

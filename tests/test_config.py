@@ -3,7 +3,7 @@ import tomllib
 import pytest
 
 from autointerp.config import RunConfig
-from autointerp.config_file import config_template, load_config
+from autointerp.config_file import config_template, load_config, setting_section
 from autointerp.errors import UserError
 
 
@@ -24,6 +24,7 @@ def test_the_template_holds_every_setting_and_its_default():
         if " = " in line and not line.endswith("...") and line.startswith("# ")
     ]
     parsed = tomllib.loads("\n".join(entries))
+    assert tomllib.loads(template).keys() == {setting_section(n) for n in RunConfig.model_fields}
     defaults = RunConfig()
     assert parsed
     assert all(getattr(defaults, name) == value for name, value in parsed.items())
@@ -34,10 +35,18 @@ def test_the_template_holds_every_setting_and_its_default():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("no_such = 1", "setting no_such: there is no such setting"),
-        ('seed = "many"', "setting seed: "),
-        ("concurrency = 0", "setting concurrency: "),
-        ("window_length = 8\nwindow_before = 8", "must be less than window_length"),
+        ("no_such = 1", r"setting no_such \(.*run.toml, line 1\): there is no such setting"),
+        ("concurency = 1", "did you mean concurrency"),
+        ('\n[run]\nseed = "many"', r"setting seed \(.*run.toml, line 3\): "),
+        ("[no_such]\nseed = 1", r"setting no_such \(.*run.toml, line 1\): there is no such"),
+        ("[run]\n[run.more]\nseed = 1", r"setting more \(.*run.toml\): there is no such"),
+        ("seed = 1\n[run]\nseed = 2", r"gives seed twice: .*run.toml, line 1"),
+        ("run = 1", r"setting run \(.*run.toml, line 1\): there is no such setting"),
+        ("concurrency = 0", "setting concurrency "),
+        (
+            "window_length = 8\nwindow_before = 8",
+            r"less than window_length \(8\) \(.*run.toml, line 2; .*run.toml, line 1\)",
+        ),
         ('labeler = "llm"', "needs a model"),
         ("detection_windows = 26", "score_windows keeps 25"),
         ("simulation_windows = 60", "ask for 30 windows"),
@@ -53,9 +62,9 @@ def test_the_template_holds_every_setting_and_its_default():
             "label_contrast shows 9 windows, near_miss_windows and negative_windows keep 8",
         ),
         ('model = "m"\nlabel_top = 0\nlabel_quantiles = 0', "nothing to label from"),
-        ("label_output_tokens = 11", "setting label_output_tokens: "),
-        ('label_activations = "colours"', "setting label_activations: "),
-        ("label_meanings = 0", "setting label_meanings: "),
+        ("label_output_tokens = 11", "setting label_output_tokens "),
+        ('label_activations = "colours"', "setting label_activations "),
+        ("label_meanings = 0", "setting label_meanings "),
         ('scorers = "detection,magic"', "'magic' is no scorer"),
         ("input_price = 1.0", "give both"),
         ("seed = ", "is not TOML"),
@@ -77,3 +86,41 @@ def test_a_missing_file_is_said(tmp_path):
 def test_what_a_labeler_is_shown_bounds_no_run_without_one(tmp_path):
     config = load_config(None, {"top_windows": 2, "sample_windows": 0})
     assert not config.uses_model()
+
+
+def test_the_printed_template_uncommented_is_read_with_its_sections_and_without(tmp_path):
+    uncommented = "\n".join(
+        line.removeprefix("# ") if " = " in line and not line.endswith("...") else line
+        for line in config_template().splitlines()
+    )
+    flat = "\n".join(line for line in uncommented.splitlines() if not line.startswith("["))
+    for text in (uncommented, flat):
+        (tmp_path / "run.toml").write_text(text)
+        assert load_config(tmp_path / "run.toml", {}) == RunConfig()
+
+
+def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatch):
+    file = tmp_path / "run.toml"
+    file.write_text('[run]\nseed = -1\n\n[model]\ntimeout = 0\nno_such = "a"\nmodel = "m"\n')
+    monkeypatch.setenv("AUTOINTERP_CONCURRENCY", "many")
+    with pytest.raises(UserError) as caught:
+        load_config(file, {"judge_items": 0})
+    said = str(caught.value)
+    for expected in (
+        f"setting seed ({file}, line 2): ",
+        f"setting timeout ({file}, line 5): ",
+        f"setting no_such ({file}, line 6): there is no such setting",
+        "setting concurrency (environment variable AUTOINTERP_CONCURRENCY): ",
+        "setting judge_items (flag --judge-items): ",
+    ):
+        assert expected in said
+    assert "\n" not in said
+
+
+def test_settings_that_contradict_each_other_are_all_said_at_once(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("window_length = 8\nwindow_before = 8\ninput_price = 1.0\n")
+    with pytest.raises(UserError, match="less than window_length") as caught:
+        load_config(file, {"labeler": "llm"})
+    for expected in ("needs a model", "give both input_price", f"{file}, line 3", "--labeler"):
+        assert expected in str(caught.value)

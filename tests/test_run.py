@@ -1,11 +1,16 @@
 """The whole job, on the command line, against a real server on loopback."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 
@@ -365,6 +370,50 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(planted, tmp_p
         assert "never answered" not in said
         assert max(server.served.values()) == 1
     assert table(out)["status"].tolist() == ["labeled"] * 12 + ["dead", "too_few"]
+
+
+@pytest.mark.parametrize("terminal", ["open", "closed", "nohup"])
+def test_a_hangup_drains_unless_it_is_ignored(planted, tmp_path, cli, terminal):
+    """Closing a terminal is a hangup, and nothing can be written to it from then on."""
+    out = tmp_path / "out"
+    ours, theirs = pty.openpty()
+    told, tell = os.pipe()
+
+    def hang_up(served: int) -> None:
+        if served == 3 and terminal == "closed":
+            os.write(tell, b"now")
+        elif served == 3:
+            os.kill(process.pid, signal.SIGHUP)
+
+    before = {"nohup": signal.SIG_IGN}.get(terminal, signal.SIG_DFL)
+
+    def prepare() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, before)
+
+    with FakeServer(scripted.answer) as server:
+        server.on_served = hang_up
+        flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "2"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "autointerp", "run", *flags],
+            **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+            preexec_fn=prepare,
+        )
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # the terminal ends with the process
+            while told not in select.select([ours, told], [], [])[0]:
+                os.read(ours, 65536)
+        os.close(ours)
+        os.close(told)
+        os.close(tell)
+        assert process.wait() == (0 if terminal == "nohup" else 130)
+        server.on_served = None
+        code, _, said = cli("run", *flags)
+        assert code == 0
+        assert "never answered" not in said
+        assert max(server.served.values()) == 1
+    assert set(table(out)["status"]) == {"labeled", "dead", "too_few"}
 
 
 def test_a_stopped_run_leaves_a_table_of_what_is_done(planted, tmp_path, cli):

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypedDict
 
 from autointerp.demo.corpus import standard_library_documents
 from autointerp.errors import UserError
-from autointerp.files import files_identity, open_parquet
+from autointerp.files import files_identity
+from autointerp.parquet_files import open_parquet
 
 DEMO_TEXT = "demo"
 HUB = "hf:"
@@ -135,7 +136,7 @@ def _documents_of_parquet(path: Path, field: str | None) -> Iterator[Document]:
     file = open_parquet(path)
     columns = file.schema_arrow.names
     column = field or next((f for f in _FIELDS if f in columns), None)
-    if column not in columns:
+    if column is None or column not in columns:
         wanted = repr(field) if field else " or ".join(map(repr, _FIELDS))
         raise UserError(f"{path} has no column {wanted}; --text-field names another")
     for batch in file.iter_batches(columns=[column]):

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from autointerp.activations.batch import VALID, ActivationBatch, NormSample
 from autointerp.activations.manifest import FILE, TOKENS_FILE, Manifest, Norms, Shard
 from autointerp.errors import UserError
-from autointerp.files import atomic_path
+from autointerp.files import atomic_path, unwritable
 from autointerp.firings import Firings
 from autointerp.hashing import file_sha256
 
@@ -97,8 +97,7 @@ class CacheWriter:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            said = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UserError(f"the cache {self.path} cannot be written: {said}") from None
+            raise UserError(f"the cache {unwritable(self.path, error)}") from None
 
     def _is_whole(self, state: _State) -> bool:
         return all(

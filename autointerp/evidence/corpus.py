@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -19,8 +18,9 @@ from autointerp.errors import UserError
 from autointerp.evidence.cutting import Contexts, Found
 from autointerp.evidence.selection import NONE
 from autointerp.evidence.window import Window
-from autointerp.files import atomic_path, open_parquet
+from autointerp.files import atomic_path
 from autointerp.hashing import SCORE, hash_integers
+from autointerp.parquet_files import open_parquet, write_parquet
 from autointerp.vocabulary import Vocabulary
 
 _SALT = 0xC02
@@ -153,12 +153,7 @@ def write_corpus(passes: list[Sampled], vocabulary: Vocabulary, path: Path) -> N
         _lists((pairs % width).astype(np.int32), firing),
     ]
     with atomic_path(path) as temporary:
-        pq.write_table(
-            pa.table(columns, schema=_SCHEMA),
-            temporary,
-            compression="zstd",
-            row_group_size=_ROWS_A_GROUP,
-        )
+        write_parquet(pa.table(columns, schema=_SCHEMA), temporary, _ROWS_A_GROUP)
 
 
 def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.Array:

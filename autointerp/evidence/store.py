@@ -29,7 +29,9 @@ from autointerp.evidence.schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.evidence.selection import NONE, Selection
 from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
-from autointerp.files import atomic_path, open_parquet
+from autointerp.features import listed
+from autointerp.files import atomic_path
+from autointerp.parquet_files import WRITTEN, open_parquet, read_parquet, write_parquet
 from autointerp.prefetch import prefetched
 from autointerp.progress import track
 from autointerp.vocabulary import Vocabulary
@@ -120,8 +122,8 @@ def windows_file(coder: str, vocabulary: Vocabulary, path: Path) -> Iterator[Wri
         pq.ParquetWriter(
             temporary,
             WINDOWS_SCHEMA,
-            compression="zstd",
             sorting_columns=[pq.SortingColumn(1)],
+            **WRITTEN,
         ) as writer,
     ):
 
@@ -239,7 +241,7 @@ def write_features(
     )
     table = table.replace_schema_metadata(FEATURES_SCHEMA.metadata | _encoded(metadata))
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=_FEATURE_ROWS_A_GROUP)
+        write_parquet(table, temporary, _FEATURE_ROWS_A_GROUP)
 
 
 def _encoded(metadata: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -267,15 +269,7 @@ class EvidenceStore:
     @cached_property
     def statistics(self) -> dict[int, dict[str, Any]]:
         """Of every feature, without its histogram."""
-        return self._statistics_of(None)
-
-    def _statistics_of(self, features: Sequence[int] | None) -> dict[int, dict[str, Any]]:
-        chosen = None if features is None else [("feature", "in", list(features))]
-        written = pq.read_schema(self._features)
-        version_of(written, self._features)
-        columns = [n for n in _STATISTICS.names if n in written.names]
-        table = pq.read_table(self._features, columns=columns, filters=chosen)
-        return {row["feature"]: row for row in conform(table, _STATISTICS).to_pylist()}
+        return read_statistics(self._features)
 
     @property
     def features(self) -> list[int]:
@@ -289,7 +283,9 @@ class EvidenceStore:
     def read(self, features: Sequence[int]) -> Iterator[FeatureEvidence]:
         """The evidence of the features, ascending; features without windows included."""
         wanted = sorted(features)
-        statistics = self._statistics_of(wanted) if len(wanted) <= _FEW else self.statistics
+        statistics = (
+            read_statistics(self._features, wanted) if len(wanted) <= _FEW else self.statistics
+        )
         missing = [f for f in wanted if f not in statistics]
         if missing:
             raise self._not_collected(missing[0])
@@ -330,9 +326,10 @@ class EvidenceStore:
 
     def _not_collected(self, feature: int) -> UserError:
         features = self.features
+        run = self._features.parent
         return UserError(
-            f"feature {feature} was not collected in this run (its features: "
-            f"{features[0]} to {features[-1]})"
+            f"feature {feature} was not collected in {run}, which has {len(features):,} features: "
+            f"{listed(features)}"
         )
 
     def _evidence(self, row: dict[str, Any], windows: list[Window]) -> FeatureEvidence:
@@ -381,6 +378,16 @@ def _arrays(column: pa.ChunkedArray, begin: int, end: int) -> list[np.ndarray]:
     return [values[a:b] for a, b in pairwise(offsets)]
 
 
+def read_statistics(path: Path, features: Sequence[int] | None = None) -> dict[int, dict[str, Any]]:
+    """Rows of `features.parquet` by feature, of all or of some, without their histograms."""
+    chosen = None if features is None else [("feature", "in", list(features))]
+    written = open_parquet(path).schema_arrow
+    version_of(written, path)
+    columns = [n for n in _STATISTICS.names if n in written.names]
+    table = read_parquet(path, columns=columns, filters=chosen)
+    return {row["feature"]: row for row in conform(table, _STATISTICS).to_pylist()}
+
+
 def collected_features(features: Path) -> set[int]:
     """The features that have a row in `features.parquet`."""
     return set(open_parquet(features).read(columns=["feature"])["feature"].to_pylist())
@@ -391,7 +398,7 @@ def corpus_summary(features: Path) -> dict[str, Any]:
 
     Features that fire on over a tenth of all tokens are dense.
     """
-    table = pq.read_table(features, columns=["n_active", "density"])
+    table = read_parquet(features, columns=["n_active", "density"])
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     dead = pc.sum(pc.equal(table["n_active"], 0)).as_py() or 0
     return {

@@ -8,11 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
+from autointerp.labeling.bounded import BoundedEnvironment, bounded, joined, limited
 from autointerp.plain_text import one_line
 from autointerp.runs import Run
 
@@ -76,7 +76,7 @@ _SAMPLES: dict[str, list[dict[str, Any]]] = {
 }
 _MANY = 12  # entries of each list in the larger sample, so that loops and conditions are reached
 # A template is data of the user, or of whoever wrote it: it sees its variables and nothing else.
-ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+ENVIRONMENT = BoundedEnvironment()
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,12 @@ class Prompt:
         shown = {k: one_line(v) if isinstance(v, str) else v for k, v in variables.items()}
         context = self.template.new_context(shown)
         try:
-            texts = {
-                name: "".join(self.template.blocks[name](context))
-                for name in (*_BLOCKS, _BEGUN)
-                if name in self.template.blocks
-            }
+            with bounded():
+                texts = {
+                    name: joined(self.template.blocks[name](context))
+                    for name in (*_BLOCKS, _BEGUN)
+                    if name in self.template.blocks
+                }
         except Exception as error:
             # A template can do anything wrong that code can.
             words = error.message if isinstance(error, TemplateError) else str(error)
@@ -140,7 +141,8 @@ def _tried(task: str, path: Path, source: str) -> Prompt:
     """The template of this text, tried on samples. Raises UserError."""
     try:
         tree = ENVIRONMENT.parse(source)
-        template = ENVIRONMENT.from_string(source)
+        with bounded():  # constants are worked out here
+            template = ENVIRONMENT.from_string(limited(ENVIRONMENT.parse(source)))
     except TemplateSyntaxError as error:
         raise UserError(f"template {path}, line {error.lineno}: {error.message}") from None
     except Exception as error:

@@ -88,10 +88,10 @@ class Journal:
         except sqlite3.Error as error:
             raise unusable(path, error) from None
         except OSError as error:
-            raise unusable(path, OSError(error.strerror or str(error))) from None
+            raise unusable(path, error) from None
 
-    def take_up_doubts(self) -> int:
-        """How many sends of an earlier process have no known outcome.
+    def take_up_doubts(self) -> list[Send]:
+        """The sends of an earlier process that have no known outcome.
 
         From now on they count among what was spent, at the most that they can have cost.
         """
@@ -111,7 +111,7 @@ class Journal:
             if self._reader.in_transaction:
                 self._reader.rollback()
             raise unusable(self._path, error) from None
-        return len(doubts)
+        return doubts
 
     def get(self, key: str) -> tuple[bytes, float | None] | None:
         """The reply and its cost, or None; a damaged reply is None too, and is bought again."""

@@ -1,6 +1,7 @@
 """The journal's file: its tables, opening it, and looking at it from outside a run."""
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.errors import UserError
+from autointerp.files import is_full
 from autointerp.llm import journal_prompts
 from autointerp.llm.errors import UnreadableReply
 from autointerp.llm.journal_prompts import prompts_about, read_messages
 from autointerp.llm.reply import read_reply
-from autointerp.llm.sends import count_unsettled
+from autointerp.llm.sends import unsettled
 
 VERSION = 2  # of the tables, in SQLite's user_version
 BUSY_S = 5.0
@@ -29,6 +31,7 @@ _COLUMNS = """
     cached_tokens INTEGER NOT NULL,
     cost_usd REAL
 """
+_COLUMN_NAMES = [line.split()[0] for line in _COLUMNS.strip().splitlines()]
 # `spoiled` are replies that were paid for and could not be read: never looked up, but counted.
 # `doubts` are sends of which no process has learned the outcome. `facts` are what was found out
 # about endpoints, `batches` what was handed to a batch endpoint.
@@ -97,11 +100,16 @@ def unusable(path: Path, error: Exception) -> UserError:
         return UserError(f"journal {path} is in use by another program: {said}")
     if "malformed" in said or "not a database" in said:
         return UserError(
-            f"journal {path} is damaged ({said}): `sqlite3 {path} .recover` may save its replies; "
-            "moved away, a new one is begun and they are asked for again"
+            f"journal {path} is damaged ({said}): `autointerp repair {path.parent}` copies the "
+            "replies that can still be read to a new one; the others are asked for again"
         )
-    if "full" in said:
-        return UserError(f"journal {path} cannot be written: {said}; what it holds is kept")
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or is_full(
+        error, path.parent
+    ):
+        return UserError(
+            f"journal {path} cannot be written: the disk is full; what it holds is kept. "
+            "Make room and run the same command again"
+        )
     return UserError(f"journal {path} cannot be used: {said}")
 
 
@@ -122,21 +130,35 @@ def connect(path: Path) -> sqlite3.Connection:
 def set_up(path: Path, connection: sqlite3.Connection) -> None:
     """Make the tables where they are not there. Raises UserError for another version's."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if version not in (0, VERSION) or (version == 0 and "replies" in tables):
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(replies)")]
+    # Tables of ours without a version: the disk filled up while an earlier autointerp made them.
+    begun = version == 0 and columns in ([], _COLUMN_NAMES)
+    if version != VERSION and not begun:
         raise UserError(
             f"journal {path} was written by another version of autointerp (its tables are version "
             f"{version or 1}, this one's {VERSION}): finish with that version, or move it away"
         )
-    connection.executescript(_SCHEMA + journal_prompts.SCHEMA)
-    connection.execute(f"PRAGMA user_version={VERSION}")
+    # All of it or nothing: a file with some of the tables would be of no version.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in (_SCHEMA + journal_prompts.SCHEMA).split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.rollback()
+        raise
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UserError(f"journal {path}: there is no such file")
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)
+        # Reading needs a file beside it, but for a file that nobody can be writing to.
+        is_open = os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists()
+        how = "mode=ro" if is_open else "mode=ro&immutable=1"
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if (
             connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone()
@@ -170,16 +192,17 @@ def info(path: Path) -> JournalInfo:
     finally:
         connection.close()
     spoiled = sums[1] or 0
+    open_sends = unsettled(path.with_suffix(".sends"))
     sizes = [p.stat().st_size for p in path.parent.glob(path.name + "*")]
     return JournalInfo(
         replies=sums[0] - spoiled,
         spoiled=spoiled,
-        doubts=doubts + count_unsettled(path.with_suffix(".sends")),
+        doubts=doubts + len(open_sends),
         prompt_tokens=sums[2] or 0,
         completion_tokens=sums[3] or 0,
         cached_tokens=sums[4] or 0,
         cost_usd=sums[5] or 0.0,
-        worst_usd=worst or 0.0,
+        worst_usd=(worst or 0.0) + sum(send.worst_usd for send in open_sends),
         models=tuple(models),
         first_at=sums[6],
         last_at=sums[7],

@@ -4,9 +4,11 @@ A line is written before a request leaves and another when its outcome is known.
 the operating system keeps what was written when the process dies, however it does.
 """
 
+import errno
 import os
 from collections import Counter
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 _LONGEST_FILE = 16 << 20  # bytes; beyond it the settled sends are left out of a new file
@@ -32,6 +34,8 @@ class SendLog:
         self._open.update(left)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._size = os.fstat(self._file).st_size
+        # A full disk may have cut the last line off: the next one must not be a part of it.
+        self._is_cut = self._size > 0
 
     def begin(self, send: Send) -> None:
         self._open[send] += 1
@@ -61,7 +65,7 @@ class SendLog:
         self._open.clear()
         self._answered.clear()
         os.ftruncate(self._file, 0)
-        self._size = 0
+        self._size, self._is_cut = 0, False
 
     def close(self) -> None:
         if not self._open:
@@ -70,8 +74,13 @@ class SendLog:
 
     def _write(self, sign: str, send: Send) -> None:
         line = f"{sign} {send.key} {send.worst_usd!r}\n".encode()
-        os.write(self._file, line)
-        self._size += len(line)
+        if self._is_cut:
+            line = b"\n" + line
+        written = os.write(self._file, line)
+        self._size += written
+        self._is_cut = written < len(line)
+        if self._is_cut:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         if self._size > _LONGEST_FILE:
             self._rewrite()
 
@@ -85,7 +94,7 @@ class SendLog:
         os.replace(temporary, self._path)
         os.close(self._file)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        self._size = len(kept)
+        self._size, self._is_cut = len(kept), False
 
 
 def _read(path: Path) -> tuple[Counter[Send], set[str]]:
@@ -104,14 +113,13 @@ def _read(path: Path) -> tuple[Counter[Send], set[str]]:
     return +unsettled, answered
 
 
-def count_unsettled(path: Path) -> int:
-    """How many sends have no known outcome; some of them may just be on their way."""
-    return _read(path)[0].total()
+def unsettled(path: Path) -> list[Send]:
+    """The sends without a known outcome; some of them may be in flight just now."""
+    return list(_read(path)[0].elements())
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return isfinite(float(text))
     except ValueError:
         return False
-    return True

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from autointerp.errors import UserError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.text import one_line, shown_tokens
 from autointerp.evidence.window import Window
-from autointerp.files import open_parquet
+from autointerp.parquet_files import open_parquet, read_parquet
 from autointerp.report.shown import (
     Decile,
     FeaturePage,
@@ -185,7 +184,7 @@ def _rows(path: Path, feature: int) -> list[dict[str, Any]]:
     """A feature's rows of a table that is about sorted by feature; none before it is written."""
     if not path.is_file():
         return []
-    table = current(pq.read_table(path, filters=[("feature", "==", feature)]), path)
+    table = current(read_parquet(path, filters=[("feature", "==", feature)]), path)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autointerp.errors import UserError
-from autointerp.files import atomic_path, open_parquet
+from autointerp.files import atomic_path, unwritable
+from autointerp.parquet_files import open_parquet
 from autointerp.progress import track
 from autointerp.report.columns import columns_of
 from autointerp.report.exchanges import feature_exchanges
@@ -37,7 +37,7 @@ def write_report(run: Run, features: str | None, out: Path) -> int:
             html, _ = page_html(_data(run, chosen), title=f"{run.path.resolve().name} – autointerp")
             temporary.write_text(html, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+        raise unwritable(out, error) from None
     return len(chosen)
 
 

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from autointerp.config import RunConfig
-from autointerp.files import files_identity, open_parquet
+from autointerp.files import files_identity
+from autointerp.parquet_files import open_parquet
 from autointerp.report.distributions import (
     Curve,
     Distribution,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autointerp.errors import UserError
-from autointerp.files import atomic_path
+from autointerp.files import atomic_path, unwritable
 from autointerp.report.overview import overview
 from autointerp.runs import Run
 
@@ -46,5 +46,5 @@ def write_plots(run: Run, out: Path | None, format: Format) -> tuple[list[Path],
                     figure.savefig(temporary, format=format, metadata=_METADATA[format])
                 written.append(path)
     except OSError as error:
-        raise UserError(f"plots cannot be written to {folder}: {error.strerror}") from None
+        raise unwritable(folder, error) from None
     return written, left_out

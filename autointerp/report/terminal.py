@@ -18,6 +18,7 @@ from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.text import marked, marks_for, one_line, quoted
 from autointerp.evidence.window import FeatureEvidence, Window
+from autointerp.features import listed
 from autointerp.plain_text import line_for_person
 from autointerp.report.control import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
@@ -175,7 +176,14 @@ def feature_panel(
 
 
 def show_feature(run: Run, feature: int, console: Console) -> None:
-    evidence = next(iter(EvidenceStore(run.windows, run.features).read([feature])))
+    store = EvidenceStore(run.windows, run.features)
+    chosen = str(run.record().get("config", {}).get("features", ""))
+    if chosen.startswith("random:") and feature not in (drawn := store.features):
+        raise UserError(
+            f"feature {feature} was not drawn: {run.path} has {chosen} with seed "
+            f"{run.record()['config'].get('seed', 0)}, which are {listed(drawn)}"
+        )
+    evidence = next(iter(store.read([feature])))
     row = None
     if run.labels.is_file():
         labels = load_labels(run.path)

@@ -199,5 +199,5 @@ def _keep(path: Path, model: str, known: dict[bytes, np.ndarray]) -> None:
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, {"model": model})
-    except OSError as error:
-        say(f"{path} cannot be written, labels are embedded anew the next time: {error.strerror}")
+    except (OSError, UserError) as error:
+        say(f"{error}; labels are embedded again the next time")

@@ -72,12 +72,15 @@ def collect_settings(config: RunConfig) -> CollectSettings:
     )
 
 
+def has_evidence(run: Run) -> bool:
+    return run.stage(NAME).get("evidence") is not None and run.windows.is_file()
+
+
 def evidence_identity(run: Run) -> str:
     """Changes when the run's evidence does. Raises UserError where there is none."""
-    identity: str | None = run.stage(NAME).get("evidence")
-    if identity is None or not run.windows.is_file():
+    if not has_evidence(run):
         raise UserError(f"no evidence in {run.path}: run `autointerp collect` first")
-    return identity
+    return str(run.stage(NAME)["evidence"])
 
 
 def _is_done(job: Job, inputs: str) -> bool:

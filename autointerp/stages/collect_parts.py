@@ -21,6 +21,7 @@ from autointerp.activations.stream import SubjectStream
 from autointerp.errors import UserError
 from autointerp.evidence.checkpoint import merge_checkpoint
 from autointerp.evidence.collector import Collector
+from autointerp.files import writing
 from autointerp.progress import Tracker, say, track
 from autointerp.stages.collect_pass import Pass, read_part
 from autointerp.stages.collect_share import Part, devices_of, divided
@@ -223,7 +224,8 @@ def _handed_over(this: Pass) -> Iterator[Path]:
     coder = None if this.coder is None else this.coder.alone()
     file = this.run.path / f".collect.{os.getpid()}.tmp"
     try:
-        torch.save(replace(this, coder=coder), file)
+        with writing(file):
+            torch.save(replace(this, coder=coder), file)
         yield file
     finally:
         file.unlink(missing_ok=True)

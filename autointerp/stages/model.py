@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,9 @@ from autointerp.llm.preflight import preflight
 from autointerp.llm.prices import Price, price_of, read_prices
 from autointerp.llm.probe import Probe, probe
 from autointerp.llm.recall import Recall
+from autointerp.llm.sends import Send
 from autointerp.llm.totals import PoolTotals
-from autointerp.progress import Tracker, say
+from autointerp.progress import Tracker, let_go_of_closed_output, say
 from autointerp.runs import fingerprint
 
 R = TypeVar("R")
@@ -216,7 +217,7 @@ def ask(
         journal = Journal.open(job.run.journal)
         doubts = journal.take_up_doubts()
         if doubts:
-            say(f"{doubts} requests sent earlier were never answered: they may be paid twice")
+            say(_doubts_line(doubts, is_priced(config)))
         settings = _pool_settings(config)
         if not config.batch and journal.pending_batches():
             journal.close()
@@ -269,6 +270,20 @@ def ask(
     return Asked(totals)
 
 
+def _doubts_line(doubts: Sequence[Send], priced: bool) -> str:
+    """What is to be known of requests that a run which died had in flight.
+
+    Endpoints that keep records (OpenRouter does) find them by the id of a reply, and a request in
+    flight has none yet: nobody can be asked what became of it.
+    """
+    worst = sum(send.worst_usd for send in doubts)
+    cost = f"at most ${worst:,.4f}, which counts as spent" if priced else "an unknown amount"
+    return (
+        f"{len(doubts)} requests sent earlier were never answered: no reply came whose id an "
+        f"endpoint's records could be searched for. They may have cost {cost}, and are sent again"
+    )
+
+
 def stoppable(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
     """A sleep that ends early when the run is asked to stop."""
 
@@ -281,9 +296,10 @@ def stoppable(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
 
 
 def _stop_at_signals(drain_s: float) -> asyncio.Event:
-    """Set at the first Ctrl-C or SIGTERM; the second one cancels the task that called this.
+    """Set at the first Ctrl-C, SIGTERM or hangup; the second cancels the task that called this.
 
-    Signals reach the main thread alone: in another one it is never set.
+    Signals reach the main thread alone: in another one it is never set. A hangup that is ignored,
+    as `nohup` has it, stays ignored.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -294,14 +310,16 @@ def _stop_at_signals(drain_s: float) -> asyncio.Event:
         if stop.is_set():
             main.cancel()
             return
+        stop.set()
+        let_go_of_closed_output()
         say(
             f"stopping: what is on its way is waited for, up to {drain_s:.0f} s; a second Ctrl-C "
             "leaves it"
         )
-        stop.set()
 
     if threading.current_thread() is not threading.main_thread():
         return stop
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, hear)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, hear)
     return stop

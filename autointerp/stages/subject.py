@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from autointerp.activations.steering import continuations
@@ -17,6 +16,7 @@ from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.peaks import Found, peaks_of
 from autointerp.files import atomic_path
 from autointerp.job import Job
+from autointerp.parquet_files import read_parquet, write_parquet
 from autointerp.progress import track
 from autointerp.runs import fingerprint
 from autointerp.stages.source import check_width, made_from, stream_settings
@@ -92,7 +92,7 @@ class Steered:
 
 
 def _by_feature(path: Path, vocabulary: Vocabulary) -> Iterator[tuple[int, list[Continued]]]:
-    table = pq.read_table(path)
+    table = read_parquet(path)
     found: dict[int, list[Continued]] = {}
     for row in table.to_pylist():
         text = vocabulary.text(row["token_ids"])
@@ -188,7 +188,7 @@ def _write(
         schema=_STEERED,
     )
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        write_parquet(table, temporary)
 
 
 def _scale(live: Live) -> float:

@@ -16,11 +16,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from autointerp.columns import column, conform, schema_of, version_of
 from autointerp.errors import UserError
-from autointerp.files import atomic_path, open_parquet
+from autointerp.files import atomic_path, unwritable
+from autointerp.parquet_files import open_parquet, write_parquet
 from autointerp.plain_text import tidy
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
@@ -93,7 +93,7 @@ def add_edit(run: Run, edit: Edit) -> None:
         rows = pa.Table.from_pylist([row], schema=SCHEMA)
         table = pa.concat_tables([_read(run).select(SCHEMA.names).cast(SCHEMA), rows])
         with atomic_path(run.edits, _LEFTOVER) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            write_parquet(table, temporary)
 
 
 def read_edits(run: Run, feature: int | None = None) -> list[Edit]:
@@ -176,7 +176,7 @@ def _locked(run: Run) -> Iterator[None]:
     try:
         handle = os.open(run.path / ".edits.lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise UserError(f"edits of {run.path} cannot be written: {error.strerror}") from None
+        raise unwritable(run.edits, error) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         for leftover in run.path.glob(f".{run.edits.name}.*.{_LEFTOVER}"):

@@ -10,7 +10,7 @@ import pyarrow as pa
 from autointerp.columns import conform
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.files import open_parquet
+from autointerp.parquet_files import open_parquet
 from autointerp.runs import Run
 from autointerp.tables.edits import apply_edits
 from autointerp.tables.frame import TableFrame, frame_of

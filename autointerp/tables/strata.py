@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from autointerp.errors import UserError
-from autointerp.files import open_parquet
+from autointerp.parquet_files import open_parquet
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES

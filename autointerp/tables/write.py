@@ -14,8 +14,10 @@ from autointerp.errors import UserError
 from autointerp.files import atomic_path
 from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.labeling.lexical import NAME as LEXICAL
+from autointerp.parquet_files import WRITTEN, read_parquet, write_parquet
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Score
+from autointerp.scoring.statistics import Estimate
 from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import CANDIDATES, PREDICTIONS, SCORES, labels_schema
 
@@ -35,7 +37,7 @@ def write_table(rows: list[dict[str, Any]], schema: pa.Schema, path: Path) -> No
 
 def _write(table: pa.Table, path: Path) -> None:
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
+        write_parquet(table, temporary, _ROW_GROUP)
 
 
 _DRAFTS = pa.schema(
@@ -68,7 +70,7 @@ def read_drafts(path: Path, feature: int | None = None) -> list[Draft]:
     names = [f.name for f in fields(Draft)]
     # By the schema, so that columns that an earlier version did not write are null.
     only = None if feature is None else [("feature", "=", feature)]
-    rows = pq.read_table(path, schema=_DRAFTS, filters=only).to_pylist()
+    rows = read_parquet(path, schema=_DRAFTS, filters=only).to_pylist()
     for row in rows:
         if row["candidates"] is not None:
             row["candidates"] = [Candidate(**candidate) for candidate in row["candidates"]]
@@ -204,12 +206,36 @@ def write_scores(
     write_table(rows, SCORES, path)
 
 
+def read_scores(path: Path) -> dict[int, list[Score]]:
+    """The scores of each feature, as `write_labels` takes them."""
+    found: dict[int, list[Score]] = {}
+    for row in read_parquet(path).to_pylist():
+        value, low, high = (_float(row[name]) for name in ("value", "ci_low", "ci_high"))
+        score = Score(
+            feature=row["feature"],
+            scorer=row["scorer"],
+            metric=row["metric"],
+            estimate=Estimate(value, low, high, row["n"]),
+            null_value=row["null_value"],
+            parse_rate=_float(row["parse_rate"]),
+            p_value=row["p_value"],
+            lift=row["lift"],
+            mode=row["mode"],
+        )
+        found.setdefault(score.feature, []).append(score)
+    return found
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 class PredictionWriter:
     """Streams `predictions.parquet` to a temporary file; memory holds a few thousand rows."""
 
     def __init__(self, coder: str, path: Path) -> None:
         self._coder = coder
-        self._writer = pq.ParquetWriter(path, PREDICTIONS, compression="zstd")
+        self._writer = pq.ParquetWriter(path, PREDICTIONS, **WRITTEN)
         self._rows: list[dict[str, Any]] = []
 
     def add(self, judged: Judged) -> None:

@@ -68,6 +68,50 @@ def test_broken_templates_fail_when_loaded_and_say_where(tmp_path, body, said):
     assert str(file) in str(caught.value)
 
 
+_GROWS = "{{% set n = namespace(t='x') %}}{{% for i in range(99) %}}{}{{% endfor %}}"
+_LONG = "{% for a in range(9999) %}{% for b in range(9999) %}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _LONG + "{% endfor %}{% endfor %}",
+        _LONG + "x{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}"
+        "{{ m(99) }}",
+        "{% for x in [1, 2] recursive %}{% if loop.depth < 90 %}{{ loop([1, 2]) }}{% endif %}"
+        "{% endfor %}",
+        _GROWS.format("{% set n.t = n.t ~ n.t %}"),
+        _GROWS.format("{% set n.t = n.t + n.t %}"),
+        _GROWS.format("{% set n.t = ([n.t] * 2 + [n.t] * 2) | join %}"),
+        _GROWS.format("{% set n.t %}{{ n.t }}{{ n.t }}{% endset %}"),
+        "{{ 'x' * 10 ** 10 }}",
+        "{{ 'x' | center(10000000000) }}",
+        "{{ 'x'.ljust(10000000000) }}",
+        "{{ 9 ** 999999999 }}",
+        "{% for a in range(9999) %}{{ 'a long line of text' * 99 }}{% endfor %}",
+    ],
+)
+def test_a_template_that_does_not_end_fails_when_loaded_and_says_where(tmp_path, body):
+    file = tmp_path / "detection.jinja"
+    file.write_text("{% block system %}S{% endblock %}{% block user %}" + body + "{% endblock %}")
+    with pytest.raises(UserError, match=r"does not end|too long|to the power") as caught:
+        load_prompt("detection", tmp_path)
+    assert str(file) in str(caught.value)
+
+
+def test_limits_change_nothing_of_a_template_that_ends(tmp_path):
+    (tmp_path / "detection.jinja").write_text(
+        "{% block system %}{% set t %}<{{ label }}>{% endset %}{{ t ~ '!' }}{% endblock %}"
+        "{% block user %}{% for w in windows recursive %}{{ loop.index }}/{{ loop.length }}"
+        "{{ ',' ~ loop.nextitem.text if not loop.last }}{% else %}none{% endfor %}{% endblock %}"
+    )
+    prompt = load_prompt("detection", tmp_path)
+    system, user = prompt.messages(label="x", windows=[{"number": 1, "text": "a"}] * 2)
+    assert (system["content"], user["content"]) == ("<x>!", "1/2,a2/2")
+    assert prompt.messages(label="x", windows=[])[1]["content"] == "none"
+
+
 def test_a_template_that_is_no_text_is_said(tmp_path):
     (tmp_path / "label.jinja").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read"):

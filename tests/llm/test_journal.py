@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from autointerp.errors import UserError
+from autointerp.llm import journal_file
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.journal_file import export, info, prune
 from autointerp.llm.reply import Usage
@@ -70,13 +71,13 @@ def test_it_keeps_what_was_put_through_kill_9(path):
     assert done.returncode == -signal.SIGKILL
     journal = Journal.open(path)
     # The last reply was committed, though the process died before it could note that.
-    assert journal.take_up_doubts() == 1
+    assert len(journal.take_up_doubts()) == 1
     assert [journal.get(f"k{i}") for i in range(20)] == [(b"reply %d" % i, None) for i in range(20)]
     assert journal.get("doubtful") is None
     assert journal.spent_usd() == 0.25
-    assert journal.take_up_doubts() == 0
+    assert journal.take_up_doubts() == []
     journal.close()
-    assert info(path).doubts == 1
+    assert (info(path).doubts, info(path).worst_usd) == (1, 0.25)
 
 
 def test_a_send_that_timed_out_is_in_doubt_also_when_a_later_one_is_answered(path):
@@ -88,19 +89,53 @@ def test_a_send_that_timed_out_is_in_doubt_also_when_a_later_one_is_answered(pat
     journal.settle(send, answered=True)
     journal.close()
     journal = Journal.open(path)
-    assert journal.take_up_doubts() == 1
+    assert journal.take_up_doubts() == [send]
     journal.close()
 
 
 def test_one_that_cannot_be_used_is_said_and_left_alone(path):
     path.write_bytes(b"no database " * 100)
-    with pytest.raises(UserError, match=r"is damaged .*recover"):
+    with pytest.raises(UserError, match=r"is damaged .*autointerp repair"):
         Journal.open(path)
     assert path.read_bytes() == b"no database " * 100
     with pytest.raises(UserError, match="cannot be used"):
         Journal.open(path.parent / "no folder" / "journal.sqlite")
     with pytest.raises(UserError, match="no such file"):
         info(path.parent / "none.sqlite")
+
+
+@pytest.mark.parametrize("pages", range(1, 14))
+def test_a_disk_that_fills_up_while_it_is_made_leaves_none_or_a_whole_one(path, monkeypatch, pages):
+    whole = journal_file.connect
+
+    def small(path):
+        connection = whole(path)
+        connection.execute(f"PRAGMA max_page_count={pages}")
+        return connection
+
+    with monkeypatch.context() as full:
+        full.setattr(journal_file, "connect", small)
+        full.setattr("autointerp.llm.journal.connect", small)
+        try:
+            Journal.open(path).close()
+        except UserError as error:
+            if "the disk is full" not in str(error):
+                raise
+    # Once there is room again it is as if nothing had happened.
+    journal = Journal.open(path)
+    put(journal, received(1))
+    assert journal.get("k1") is not None
+    journal.close()
+
+
+def test_one_that_an_earlier_program_did_not_finish_making_is_finished(path):
+    begun = sqlite3.connect(path)
+    begun.executescript(journal_file._SCHEMA)
+    begun.close()
+    journal = Journal.open(path)
+    put(journal, received(1))
+    journal.close()
+    assert info(path).replies == 1
 
 
 def test_one_of_another_version_is_refused(path):
@@ -153,7 +188,7 @@ def test_a_full_disk_is_said_and_loses_nothing_kept(path):
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], check=False, capture_output=True, text=True
     )
-    assert "cannot be written: database or disk is full; what it holds is kept" in done.stderr
+    assert "cannot be written: the disk is full; what it holds is kept" in done.stderr
     journal = Journal.open(path)
     assert journal.get("k1") == (b'{"reply": 1}', 0.5)
     journal.close()
@@ -251,4 +286,9 @@ def test_settled_sends_leave_the_file_small(tmp_path, monkeypatch):
 def test_a_send_cut_off_by_a_full_disk_tells_nothing(tmp_path):
     path = tmp_path / "x.sends"
     path.write_bytes(b"+ a 0.5\n+ b 0.25\n= a 0.5\n- b 0.")
-    assert SendLog(path).unsettled() == [Send("b", 0.25)]
+    log = SendLog(path)
+    assert log.unsettled() == [Send("b", 0.25)]
+    # Nor does it spoil what is written after it.
+    log.begin(Send("c", 0.125))
+    log.close()
+    assert SendLog(path).unsettled() == [Send("b", 0.25), Send("c", 0.125)]

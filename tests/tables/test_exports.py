@@ -443,7 +443,7 @@ def test_exports_do_not_overwrite_and_leave_nothing_half_done(done, tmp_path, cl
     assert "neuronpedia-upload, saedashboard" in said
     code, _, said = cli("export", "csv", *arguments, "--features", "99")
     assert code == 2
-    assert "there is no feature 99" in said
+    assert "none of them was collected" in said
     assert list(tmp_path.iterdir()) == []
     assert cli("export", "csv", "--run", str(done), "--features", "random:3")[0] == 0
     assert len((done / "exports/labels.csv").read_text().splitlines()) == 4

@@ -126,7 +126,10 @@ class _Shards:
             )
         self._verified[shard.file] = shard.sha256
         # A cache on a read-only disk is verified anew by every process.
-        with contextlib.suppress(OSError), atomic_path(self._path / _VERIFIED) as temporary:
+        with (
+            contextlib.suppress(OSError, UserError),
+            atomic_path(self._path / _VERIFIED) as temporary,
+        ):
             temporary.write_text(json.dumps(self._verified))
 
     def activations(self, begin: int, end: int) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autointerp.errors import UserError
-from autointerp.files import atomic_path, new_folder
+from autointerp.files import atomic_path, new_folder, unwritable
 from autointerp.progress import say
 from autointerp.runs import Run
 from autointerp.tables.exports import (
@@ -66,7 +66,7 @@ def export(
         with (atomic_path if chosen.file else new_folder)(out) as temporary:
             chosen.write(source, temporary)
     except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+        raise unwritable(out, error) from None
     for reason, count in source.left_out.items():
         if count:
             say(f"export: left out {count:,} {reason}")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from autointerp.errors import UserError
-from autointerp.files import open_parquet
+from autointerp.parquet_files import open_parquet
 from autointerp.plain_text import tidy
 from autointerp.tables.exports.examples import dumps
 from autointerp.tables.exports.source import Source, number

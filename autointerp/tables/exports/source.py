@@ -21,9 +21,9 @@ from autointerp.errors import UserError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore, collected_features
 from autointerp.evidence.window import Window
-from autointerp.features import select_features
-from autointerp.files import open_parquet
-from autointerp.progress import track
+from autointerp.features import listed, select_among
+from autointerp.parquet_files import open_parquet
+from autointerp.progress import say, track
 from autointerp.runs import Run
 from autointerp.vocabulary import Vocabulary
 
@@ -246,20 +246,23 @@ class Source:
 
 
 def selected(run: Run, text: str) -> list[int]:
-    """The collected features that `text` selects, ascending. Raises UserError."""
+    """The collected features that `text` selects, ascending; how many it lacks is said.
+
+    Raises UserError where it selects none.
+    """
     for path in (run.features, run.windows, run.vocabulary):
         if not path.is_file():
             raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
     collected = sorted(collected_features(run.features))
-    if text.strip() == "all":
-        return collected
-    if text.strip().startswith("random:"):
-        seed = run.record().get("config", {}).get("seed", 0)
-        return [collected[i] for i in select_features(text, len(collected), seed)]
-    chosen = select_features(text, collected[-1] + 1 if collected else 0, 0)
-    missing = sorted(set(chosen) - set(collected))
+    seed = run.record().get("config", {}).get("seed", 0)
+    chosen, missing = select_among(text, collected, seed)
+    if not chosen:
+        raise UserError(
+            f"features {text!r}: none of them was collected in {run.path}, which has "
+            f"{len(collected):,} features: {listed(collected)}"
+        )
     if missing:
-        raise UserError(f"features {text!r}: {missing[0]} was not collected in {run.path}")
+        say(f"{missing:,} of the features {text} were not collected in {run.path}: left out")
     return chosen
 
 

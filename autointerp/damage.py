@@ -1,0 +1,60 @@
+"""What to say of a file of a run that cannot be read, and what it can be made again from."""
+
+from pathlib import Path
+
+from autointerp.errors import UserError
+
+_EVIDENCE = "`autointerp collect` makes it again from the activations"
+_REPLIES = "again from the evidence and the replies in the journal, which are not paid for twice"
+FADE = "fade"  # the run's folder of texts that FADE had written
+# File of a run → how it comes back.
+MADE_AGAIN = {
+    "run.json": "without it, stages count as not done; the replies in the journal are still used",
+    "windows.parquet": _EVIDENCE,
+    "features.parquet": _EVIDENCE,
+    "corpus.parquet": _EVIDENCE,
+    "vocabulary.parquet": _EVIDENCE,
+    "drafts.parquet": f"`autointerp label` makes it {_REPLIES}",
+    "labels.parquet": "it is made again from the drafts, the features and the scores",
+    "predictions.parquet": f"`autointerp score` makes it {_REPLIES}",
+    "scores.parquet": f"`autointerp score` makes it {_REPLIES}",
+    "edits.parquet": "nothing else has what people wrote: restore it from a backup",
+    "journal.sqlite": "the replies that can still be read are copied to a new one",
+}
+
+
+class DamagedFile(UserError):
+    """A file that is there and cannot be read. `reason` is what reading it came upon."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be read: it is damaged ({reason}){_hint(path)}")
+        self.reason = reason
+
+
+def damaged(path: Path, error: Exception | str) -> UserError:
+    """What to say of a file that cannot be read, be it of a run or not."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path} is missing{_hint(path)}")
+    if isinstance(error, PermissionError):
+        return UserError(f"{path} cannot be read: {error.strerror}")
+    return DamagedFile(path, _reason(error))
+
+
+def _reason(error: Exception | str) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _hint(path: Path) -> str:
+    run = path.parent.parent if path.parent.name == FADE else path.parent
+    how = made_again(path)
+    if how is None or not (run / "run.json").exists():
+        return ""
+    return f": {how}. `autointerp repair {run}` does what can be done without activations"
+
+
+def made_again(path: Path) -> str | None:
+    """How a file of a run comes back; None for a file that is not a run's."""
+    if path.parent.name == FADE:
+        return "the next `autointerp score` writes it again"
+    return MADE_AGAIN.get(path.name)

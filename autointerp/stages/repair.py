@@ -1,0 +1,106 @@
+"""repair: look at every file of a run, set damaged ones aside, make again what can be made here.
+
+What needs the activations is left to `collect`, what needs the labeling model to `label` and
+`score`: the replies they find in the journal are not asked for again.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from autointerp.damage import DamagedFile, made_again
+from autointerp.errors import UserError
+from autointerp.evidence.store import read_statistics
+from autointerp.files import aside
+from autointerp.llm.journal_salvage import is_damaged, salvage
+from autointerp.parquet_files import open_parquet
+from autointerp.runs import Run
+from autointerp.stages import model
+from autointerp.stages.relabel import recorded_config
+from autointerp.tables.write import read_drafts, read_scores, write_labels
+
+
+def repair(run: Run) -> Iterator[str]:
+    """What was found and done, a line each. Raises UserError where it cannot be done."""
+    files = [run.windows, run.features, run.corpus, run.vocabulary]
+    files += [run.drafts, run.predictions, run.scores, run.edits]
+    files += sorted(run.fade.glob("*.parquet"))
+    there = [p for p in (*files, run.labels, run.journal, run.manifest) if p.is_file()]
+    if not there:
+        raise UserError(f"no run at {run.path}: there is no file of a run in it")
+    with run.locked():
+        lost = []
+        if moved := _record_set_aside(run):
+            lost.append(run.manifest)
+            yield _said(run.manifest, moved)
+        for path in (*files, run.labels):
+            if why := _damage(path):
+                moved = aside(path)
+                lost.append(path)
+                if path != run.labels:
+                    yield f"{_said(path, moved)} ({why})"
+        if run.journal.is_file() and is_damaged(run.journal):
+            counts, moved = salvage(run.journal)
+            yield (
+                f"{run.journal.name} was damaged and is now {moved.name}: {counts['replies']:,} "
+                "replies were saved to a new one, others are asked for again"
+            )
+            lost.append(run.journal)
+        if not run.labels.is_file() and run.drafts.is_file():
+            yield _labels_made_again(run)
+            lost.append(run.labels)
+        missing = [p.name for p in files[:4] if not p.is_file() and p not in lost]
+        if missing and run.stage("collect"):
+            yield f"missing: {', '.join(missing)}; `autointerp collect` makes them again"
+        elif not lost:
+            yield f"{run.path}: all {len(there)} files are whole"
+
+
+def _said(path: Path, moved: Path) -> str:
+    return f"{path.name} was damaged and is now {moved.name}: {made_again(path)}"
+
+
+def _record_set_aside(run: Run) -> Path | None:
+    """Begin a new record where there is none that can be read; where the damaged one is now."""
+    moved = None
+    try:
+        run.record()
+    except DamagedFile:
+        moved = aside(run.manifest)
+    run.update()
+    return moved
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file of the run, read to its end; None where it is whole or missing."""
+    if not path.is_file():
+        return None
+    try:
+        for _ in open_parquet(path).iter_batches():
+            pass
+    except DamagedFile as error:
+        return error.reason
+    return None
+
+
+def _labels_made_again(run: Run) -> str:
+    name = run.labels.name
+    if not run.features.is_file():
+        return f"{name} cannot be made again before `autointerp collect` has been run"
+    statistics = read_statistics(run.features)
+    drafts = read_drafts(run.drafts)
+    if not {draft.feature for draft in drafts} <= statistics.keys():
+        return f"{name} cannot be made again: the drafts are not of the features collected"
+    config = recorded_config(run) if run.record().get("config") else None
+    coder = next((row["coder"] for row in statistics.values()), "")
+    scored = run.stage("score") and run.scores.is_file()
+    scores = read_scores(run.scores) if scored else {}
+    priced = config is not None and model.is_priced(config)
+    write_labels(coder, drafts, statistics, scores, {}, priced, run.labels)
+    line = f"{name} was made again from the drafts of {len(drafts):,} features"
+    if scored:
+        line += " and their scores"
+    if scored and (config is None or config.uses_model()):
+        # What judging cost, and why it failed, are in the replies alone.
+        run.forget_stages("score")
+        line += "; `autointerp score` adds what judging cost, from the journal"
+    return line
