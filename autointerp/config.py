@@ -95,8 +95,8 @@ class RunConfig(BaseModel):
     text: str | None = _setting(
         None,
         "activations",
-        "Text to run: a text, .jsonl or .parquet file, a folder of them, "
-        "hf:owner/dataset[/configuration][:split], or demo.",
+        "Text to run: a file of text, JSON, CSV, Parquet or Arrow rows, compressed or not, a "
+        "folder of them, hf:owner/dataset[/configuration][:split], or demo.",
         min_length=1,
     )
     text_field: str | None = _setting(
@@ -104,6 +104,11 @@ class RunConfig(BaseModel):
         "activations",
         "Where rows have it (default: text, messages or conversations).",
         min_length=1,
+    )
+    skip_bad_rows: bool = _setting(
+        False,
+        "activations",
+        "Go on however many rows hold no text that can be read; without it over 1 % stop the run.",
     )
     tokens: int | str = _setting(
         400_000,
