@@ -158,8 +158,8 @@ class RunConfig(BaseModel):
     repeats: Literal["near", "exact", "none"] = _setting(
         "near",
         "evidence",
-        "Of a feature's windows with one text only the best is kept: near by shingles of 4 tokens, "
-        "exact, or none to keep all.",
+        "Of a feature's windows with one text only the best is kept: near, if they share half of "
+        "their runs of 4 tokens; exact; or none to keep all.",
     )
     memory_gb: float | None = _setting(
         None,
