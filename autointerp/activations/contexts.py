@@ -87,7 +87,7 @@ class ContextReader:
         Raises UserError where the text cannot be read, or too many of its rows hold none.
         """
         self.truncated = 0
-        self.files = files_of(self.settings.text)
+        self.files = files_of(self.settings.text, self.settings.field)
         self.rows = RowCount(self.settings.skip_bad_rows)
         rows = islice(self._rows(), limit)
         self.contexts = sum(1 for _ in islice(rows, skip))

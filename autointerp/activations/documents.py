@@ -13,13 +13,8 @@ from typing import Any, NamedTuple
 
 from autointerp.activations.row_files import rows_of
 from autointerp.activations.rows import BadRow, Conversation, RowCount, content_of
-from autointerp.activations.text_files import (
-    TextFile,
-    TextFiles,
-    opened,
-    text_files,
-    text_identity,
-)
+from autointerp.activations.text_files import TextFiles, text_files, text_identity
+from autointerp.activations.text_kinds import TextFile, opened
 from autointerp.demo.corpus import standard_library_documents
 from autointerp.errors import UserError
 
@@ -62,7 +57,7 @@ def documents(
     elif source.startswith(HUB):
         yield from _documents_of_dataset(source.removeprefix(HUB), field, rows)
     else:
-        found = text_files(_existing(source))
+        found = text_files(_existing(source), field)
         if left_out is not None:
             left_out += [path for path, _ in found.left_out]
         for file in found.taken:
@@ -70,11 +65,11 @@ def documents(
     rows.check()
 
 
-def files_of(source: str) -> TextFiles | None:
+def files_of(source: str, field: str | None = None) -> TextFiles | None:
     """The files that a text is read from; None where it is not in files."""
     if source == DEMO_TEXT or source.startswith(HUB):
         return None
-    return text_files(_existing(source))
+    return text_files(_existing(source), field)
 
 
 def _in_pieces(parts: Iterable[str]) -> Iterator[Text]:
@@ -172,10 +167,10 @@ def _documents_of_row(
         yield Conversation(content, where)
 
 
-def source_identity(source: str) -> str:
+def source_identity(source: str, field: str | None = None) -> str:
     """Changes when the text does: names, sizes and times of files, the name of a data set."""
     if source == DEMO_TEXT:
         return f"demo: standard library of Python {sys.version.split()[0]}"
     if source.startswith(HUB):
         return source
-    return text_identity(_existing(source))
+    return text_identity(_existing(source), field)

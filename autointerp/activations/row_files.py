@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 
 from autointerp.activations.rows import BadRow, field_of, wanted
-from autointerp.activations.text_files import TextFile, opened
+from autointerp.activations.text_kinds import TextFile, opened
 from autointerp.errors import UserError
 from autointerp.files import open_parquet
 
@@ -19,6 +19,10 @@ _CHUNK = 1 << 20  # characters of a JSON array at once
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONGEST_CELL = 1 << 30  # characters; the limit of Python's csv is 131,072
 _DELIMITERS = (",", "\t", ";", "|")
+
+
+class NoColumnError(UserError):
+    """A table has no column for the text."""
 
 
 class Row(NamedTuple):
@@ -146,7 +150,7 @@ def _csv_rows(file: TextFile, field: str | None) -> Iterator[Row]:
         found = {d: field_of(names, field) for d, names in cells.items()}
         delimiter = next((d for d in _DELIMITERS if found[d]), None)
         if delimiter is None:
-            raise UserError(
+            raise NoColumnError(
                 f"{file.path}: its first line names no column {wanted(field)}; --text-field names "
                 "another"
             )
@@ -206,7 +210,7 @@ def _arrow_rows(path: Path, field: str | None) -> Iterator[Row]:
 def _column_of(names: list[str], field: str | None, path: Path) -> str:
     column = field_of(names, field)
     if column is None:
-        raise UserError(f"{path} has no column {wanted(field)}; --text-field names another")
+        raise NoColumnError(f"{path} has no column {wanted(field)}; --text-field names another")
     return column
 
 

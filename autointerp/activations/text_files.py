@@ -1,91 +1,26 @@
-"""Which files a text is read from, and what each holds: told by content as well as by name.
+"""Which files a text is read from: the file, or those of a folder that hold some of it."""
 
-Names mislead: JSON lines are called .json, a download has no extension, rows are compressed. A file
-whose kind is not known is left out of a folder, and named; it is never read as prose.
-"""
-
-import bz2
-import codecs
-import gzip
-import io
 import json
-import lzma
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, NamedTuple, cast
+from typing import NamedTuple
 
-import pyarrow as pa
-
+from autointerp.activations.row_files import NoColumnError, rows_of
+from autointerp.activations.rows import BadRow, field_of, wanted
+from autointerp.activations.text_kinds import TextFile, kind_of
 from autointerp.errors import UserError
 from autointerp.files import files_identity, files_in
 
-Kind = Literal["text", "JSON", "CSV", "Parquet", "Arrow"]
-Packing = Literal["gzip", "bz2", "xz", "zstd"]
-Encoding = Literal["utf-8-sig", "utf-16"]
-
-_HEAD = 1 << 16  # bytes that tell what a file holds
 _SHOWN = 20  # files that a remark names
-_PACKED: dict[bytes, Packing] = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bz2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
-_PACKED_NAMES = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd")
-_BINARY: dict[bytes, Kind] = {b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow"}
-_ROW_NAMES: dict[str, Kind] = {
-    ".json": "JSON",
-    ".jsonl": "JSON",
-    ".ndjson": "JSON",
-    ".jsonlines": "JSON",
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".parquet": "Parquet",
-    ".arrow": "Arrow",
-}
-_TEXT_NAMES = (
-    *("", ".txt", ".text", ".md", ".markdown", ".rst", ".adoc", ".tex", ".log", ".html", ".htm"),
-    *(".changelog", ".copyright", ".debian", ".news"),
-    *(".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp", ".cu", ".java", ".kt"),
-    *(".scala", ".go", ".rs", ".swift", ".js", ".mjs", ".jsx", ".ts", ".tsx", ".css", ".rb"),
-    *(".php", ".pl", ".pm", ".lua", ".r", ".jl", ".hs", ".ml", ".clj", ".ex", ".exs", ".erl"),
-    *(".cs", ".fs", ".vb", ".sql", ".sh", ".bash", ".bat", ".ps1", ".el", ".lisp", ".scm"),
-    *(".f90", ".zig", ".nim", ".dart", ".asm"),
-)
+_LOOKED_AT = 100  # rows, for one that has the field
 # Files of a data set that are about it: they are no part of its text.
 _ABOUT = re.compile(
-    r"(readme|license|licence|copying|notice|citation|changelog)\b.*"
-    r"|(dataset_infos?|dataset_dict|state|config)\.json",
-    re.IGNORECASE,
+    r"(readme|license|licence|copying|notice|citation|changelog)\b.*", re.IGNORECASE
 )
-_CONTROL = re.compile(r"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
-_BEGINS_ROWS = re.compile(r'\s*\[\s*\{\s*"')
-_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-
-
-@dataclass(frozen=True)
-class TextFile:
-    path: Path
-    kind: Kind
-    packing: Packing | None = None
-    encoding: Encoding = "utf-8-sig"
-
-    @property
-    def suffix(self) -> str:
-        """The last part of its name, in small letters, without that of the compression."""
-        return _suffix(self.path, packed=self.packing is not None)
-
-    @property
-    def is_read_as_ever(self) -> bool:
-        """Whether versions that went by the name alone read it in the same way."""
-        named = {".jsonl": "JSON", ".parquet": "Parquet"}.get(self.path.suffix, "text")
-        return named == self.kind and self.packing is None and self.encoding != "utf-16"
 
 
 class LeftOut(NamedTuple):
@@ -118,25 +53,26 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def text_files(path: Path) -> TextFiles:
+def text_files(path: Path, field: str | None = None) -> TextFiles:
     """The file, or those of a folder, in the order of their names.
 
-    Raises UserError where nothing there can be read.
+    field: where rows have their text. A file of a folder that is hidden, of an unknown kind, about
+    a data set, or whose rows have no text is left out. Raises UserError where all are.
     """
     if not path.is_dir():
-        found = _kind_of(path)
+        found = kind_of(path)
         if isinstance(found, str):
             raise UserError(f"text {path}: {found}")
         return TextFiles([found], [])
     taken = []
     files, left_out = _each_once(files_in(path))
     for file in files:
-        found = _kind_of(file) if not _is_hidden(file, path) else "hidden"
+        found = kind_of(file) if not _is_hidden(file, path) else "hidden"
         if isinstance(found, str):
             left_out.append(LeftOut(file, found))
         else:
             taken.append(found)
-    chosen, others = _of_data_sets(taken)
+    chosen, others = _of_data_sets(taken, field)
     left_out = sorted([*left_out, *others])
     if not chosen:
         reasons = f": {_listed([f'{p.name} ({why})' for p, why in left_out])}" if left_out else ""
@@ -144,9 +80,9 @@ def text_files(path: Path) -> TextFiles:
     return TextFiles(chosen, left_out)
 
 
-def text_identity(path: Path) -> str:
+def text_identity(path: Path, field: str | None = None) -> str:
     """Changes when the text does: names, sizes and times of its files, and how they are read."""
-    taken = text_files(path).taken
+    taken = text_files(path, field).taken
     identity = files_identity(file.path for file in taken)
     # What is read as it was before has the identity it had, so that caches of it stay good.
     otherwise = [
@@ -157,107 +93,8 @@ def text_identity(path: Path) -> str:
     return identity + json.dumps(otherwise) if otherwise else identity
 
 
-@contextmanager
-def opened(file: TextFile, newline: str | None = None) -> Iterator[IO[str]]:
-    """The characters of a file of text or rows; bytes that are none become lone surrogates.
-
-    newline: as `open` takes it. Raises UserError where the file is damaged.
-    """
-    try:
-        with (
-            _unpacked(file.path, file.packing) as raw,
-            io.TextIOWrapper(raw, file.encoding, errors="surrogateescape", newline=newline) as text,
-        ):
-            yield text
-    except (*_DAMAGED, UnicodeError) as error:
-        raise UserError(f"text {file.path} cannot be read: {error}") from None
-
-
-def _unpacked(path: Path, packing: Packing | None) -> BinaryIO:
-    if packing == "gzip":
-        return cast(BinaryIO, gzip.open(path))
-    if packing == "bz2":
-        return cast(BinaryIO, bz2.open(path))
-    if packing == "xz":
-        return cast(BinaryIO, lzma.open(path))
-    if packing == "zstd":
-        return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
-    return path.open("rb")
-
-
 def _is_hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
-
-
-def _kind_of(path: Path) -> TextFile | str:
-    """The file as it is to be read, or why it cannot be."""
-    state = path.stat()
-    return _kind_at(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=1 << 16)
-def _kind_at(path: Path, size: int, time: int) -> TextFile | str:
-    """size, time: of the file, so that a changed one is looked at again."""
-    try:
-        with path.open("rb") as raw:
-            head = raw.read(_HEAD)
-        packing = next((p for magic, p in _PACKED.items() if head.startswith(magic)), None)
-        if packing is not None:
-            with _unpacked(path, packing) as unpacked:
-                head = unpacked.read(_HEAD)
-    except _DAMAGED as error:
-        return f"it cannot be read: {str(error).splitlines()[0] if str(error) else 'it is damaged'}"
-    suffix = _suffix(path, packed=packing is not None)
-    binary = next((kind for magic, kind in _BINARY.items() if head.startswith(magic)), None)
-    if binary is not None:
-        if packing is not None:
-            return f"{binary} inside {packing}: unpack it"
-        return TextFile(path, binary)
-    decoded = _decoded(head)
-    named = _ROW_NAMES.get(suffix)
-    if decoded is None:
-        return "bytes, not text in UTF-8 or UTF-16: unpack or convert it"
-    encoding, text = decoded
-    if named in ("JSON", "CSV"):
-        return TextFile(path, named, packing, encoding)
-    if named is not None:
-        return f"not a {named} file"
-    if _holds_rows(text):
-        return TextFile(path, "JSON", packing, encoding)
-    if suffix in _TEXT_NAMES:
-        return TextFile(path, "text", packing, encoding)
-    return f"unknown kind {suffix!r}: name it .txt if it is one text, or convert it to .jsonl"
-
-
-def _suffix(path: Path, *, packed: bool) -> str:
-    if packed and path.suffix.lower() in _PACKED_NAMES:
-        path = path.with_suffix("")
-    return path.suffix.lower()
-
-
-def _decoded(head: bytes) -> tuple[Encoding, str] | None:
-    """The beginning of a text, None where it is not one.
-
-    A few bytes of another encoding do not make it another thing.
-    """
-    encoding: Encoding = "utf-8-sig"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head)
-    if _CONTROL.search(text) or text.count("\ufffd") > len(text) / 10:
-        return None
-    return encoding, text
-
-
-def _holds_rows(text: str) -> bool:
-    """Whether it begins as JSON rows do, whatever its name says."""
-    if _BEGINS_ROWS.match(text):
-        return True
-    line = text.lstrip().partition("\n")[0]
-    try:
-        return line.startswith("{") and isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _each_once(files: list[Path]) -> tuple[list[Path], list[LeftOut]]:
@@ -274,20 +111,51 @@ def _each_once(files: list[Path]) -> tuple[list[Path], list[LeftOut]]:
     ]
 
 
-def _of_data_sets(files: list[TextFile]) -> tuple[list[TextFile], list[LeftOut]]:
-    """Without what is about the rows of a folder rather than one of them."""
-    saved = {f.path.parent: _saved_files(f.path) for f in files if f.path.name == "state.json"}
-    has_rows = any(f.kind != "text" and not _ABOUT.fullmatch(f.path.name) for f in files)
+def _of_data_sets(files: list[TextFile], field: str | None) -> tuple[list[TextFile], list[LeftOut]]:
+    """Without rows that have no text, and without what is about the rows of a data set."""
     kept, left_out = [], []
+    tables_below: set[Path] = set()  # folders
+    saved = {f.path.parent: _saved_files(f.path) for f in files if f.path.name == "state.json"}
     for file in files:
         names = saved.get(file.path.parent)
-        if has_rows and _ABOUT.fullmatch(file.path.name):
-            left_out.append(LeftOut(file.path, "about the data set"))
+        if file.kind == "text":
+            kept.append(file)
         elif names and file.path.name not in names:
             left_out.append(LeftOut(file.path, "not one of the saved data set's files"))
         else:
-            kept.append(file)
-    return kept, left_out
+            looked = _looked_at(file, field, file.path.stat().st_mtime_ns)
+            if looked.is_table:
+                tables_below |= set(file.path.parents)
+            if looked.has_field:
+                kept.append(file)
+            else:
+                left_out.append(LeftOut(file.path, f"rows without {wanted(field)}"))
+    about = [f for f in kept if f.path.parent in tables_below and _ABOUT.fullmatch(f.path.name)]
+    left_out += [LeftOut(f.path, "about the data set") for f in about]
+    return [f for f in kept if f not in about], left_out
+
+
+class _Looked(NamedTuple):
+    """What the first rows of a file tell. What is broken is to be counted, or said: it is taken."""
+
+    has_field: bool
+    is_table: bool
+
+
+@lru_cache(maxsize=1 << 16)
+def _looked_at(file: TextFile, field: str | None, time: int) -> _Looked:
+    """time: of the file, so that a changed one is looked at again."""
+    try:
+        values = [row.value for row in islice(rows_of(file, field), _LOOKED_AT)]
+    except NoColumnError:
+        return _Looked(has_field=False, is_table=True)
+    except UserError:
+        return _Looked(has_field=True, is_table=True)
+    has_field = any(
+        isinstance(v, BadRow) or (isinstance(v, Mapping) and field_of(v, field) is not None)
+        for v in values
+    )
+    return _Looked(has_field, is_table=len(values) > 1)
 
 
 def _saved_files(state: Path) -> set[str]:

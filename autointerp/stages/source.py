@@ -72,7 +72,7 @@ def made_from(job: Job, settings: StreamSettings) -> list[str]:
     subject = Path(settings.subject)
     same_for_all = {
         "subject": files_identity(files_in(subject)) if subject.is_dir() else None,
-        "text": source_identity(settings.text.text),
+        "text": source_identity(settings.text.text, settings.text.field),
         "coder": job.coder_identity if job.config.store == SPARSE else None,
     }
     of_each = [replace(settings, hooks=(hook,), batch_contexts=0) for hook in settings.hooks]

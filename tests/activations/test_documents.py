@@ -121,7 +121,7 @@ def test_a_saved_data_set_with_splits_is_read_without_what_lies_beside_it(tmp_pa
     assert list((tmp_path / "saved" / "train").glob("cache-*.arrow"))
     assert sorted(texts(tmp_path / "saved")) == sorted(WANTED)
     why = {path.name: why for path, why in text_files(tmp_path / "saved").left_out}
-    assert why["dataset_dict.json"] == "about the data set"
+    assert why["dataset_dict.json"].startswith("rows without 'text'")
     assert any(name.startswith("cache-") for name in why)
 
 
@@ -141,6 +141,34 @@ def test_a_download_of_the_hub_is_its_rows(tmp_path):
     for source in (snapshot, hub):
         assert [d.text for d in documents(str(source), None, left_out)] == WANTED
     assert {p.name for p in left_out} >= {"README.md", ".gitattributes", "rows.jsonl"}
+
+
+def test_rows_of_something_else_in_a_folder_of_texts_are_left_out(tmp_path):
+    data = tmp_path / "data"
+    (data / "notes").mkdir(parents=True)
+    (tmp_path / "package.json").write_text('{"name": "a"}')
+    for folder in (tmp_path, data, data / "notes"):
+        (folder / "README.md").write_text(f"read me in {folder.name}")
+    assert len(texts(tmp_path)) == 3
+    (data / "numbers.csv").write_text("x,y\n1,2\n")
+    pq.write_table(pa.table({"x": [1]}), data / "x.parquet")
+    assert texts(tmp_path) == ["read me in notes"]
+    left_out = [str(p.relative_to(tmp_path)) for p, _ in text_files(tmp_path).left_out]
+    wanted = ["README.md", "data/README.md", "data/numbers.csv", "data/x.parquet", "package.json"]
+    assert left_out == wanted
+    write_rows(data / "late.jsonl", [{"body": 1}, {"body": 2}, {"text": "three"}])
+    found = documents(str(data), rows=RowCount(skip_bad=True))
+    assert [d.text for d in found] == ["three", "read me in notes"]
+    taken = [f.path.name for f in text_files(data, "body").taken]
+    assert taken == ["late.jsonl", "README.md"]
+
+
+def test_a_wrong_field_does_not_make_the_card_of_a_data_set_its_text(tmp_path):
+    (tmp_path / "README.md").write_text("about it")
+    write_rows(tmp_path / "train.jsonl", [{"body": "x"}] * 2)
+    with pytest.raises(UserError, match=r"no file that can be read: .*train.jsonl \(rows without"):
+        list(documents(str(tmp_path)))
+    assert texts(tmp_path, "body") == ["x", "x"]
 
 
 def test_a_readme_is_text_where_there_is_nothing_but_text(tmp_path):
