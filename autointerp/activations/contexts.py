@@ -94,7 +94,6 @@ class ContextReader:
         while batch := list(islice(rows, contexts)):
             self.contexts += len(batch)
             yield self._stacked(batch)
-        self.rows.check()
 
     def remarks(self) -> list[str]:
         """What was taken of the text, and what was left out, as far as it was read."""
@@ -204,6 +203,7 @@ class ContextReader:
                     self.rows.skip(document.where, why)
                 else:
                     yield document, *tokens
+        self.rows.check()
 
     def _tokens_of(self, conversation: Conversation) -> tuple[list[int], np.ndarray]:
         ids, counted = conversation_tokens(self.tokenizer, conversation.turns, self.settings.turns)

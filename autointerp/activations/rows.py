@@ -92,7 +92,10 @@ def wanted(named: str | None) -> str:
 
 def content_of(row: Any, named: str | None) -> str | list[Turn]:
     """The text or the turns of a row, either of which may be empty. Raises BadRow."""
-    found = field_of(row, named) if isinstance(row, Mapping) else None
+    found = None
+    if isinstance(row, Mapping):
+        filled = [name for name, value in row.items() if value is not None]
+        found = field_of(filled, named) or field_of(row, named)
     if found is None:
         raise BadRow(f"not an object with {wanted(named)}; --text-field names another")
     value = row[found]

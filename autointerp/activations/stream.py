@@ -238,3 +238,5 @@ class SubjectStream:
             yield self.run(contexts, first)
             first += len(contexts)
         self._read_whole = last == self.contexts
+        if self._read_whole:  # of a part it cannot be said how many of the rows are bad
+            self.reader.rows.check()

@@ -55,7 +55,7 @@ _TEXT_NAMES = (
     *(".cs", ".fs", ".vb", ".sql", ".sh", ".bash", ".bat", ".ps1", ".el", ".lisp", ".scm"),
     *(".f90", ".zig", ".nim", ".dart", ".asm", ".pyx", ".pxd", ".awk", ".pod", ".texi"),
 )
-_CONTROL = re.compile(r"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
+_CONTROL = re.compile(r"[\x00-\x06\x0e-\x19\x1c-\x1f]")
 _BEGINS_ROWS = re.compile(r'\s*\[\s*\{\s*"')
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 

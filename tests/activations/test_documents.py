@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autointerp.activations.contexts import ContextReader, TextSettings
 from autointerp.activations.documents import documents, source_identity
 from autointerp.activations.rows import RowCount
 from autointerp.activations.text_files import text_files
 from autointerp.errors import UserError
 from autointerp.files import files_identity
 from tests.activations.test_contexts import TALK, read, write_rows
-from tests.activations.tokenizers import chat_tokenizer
+from tests.activations.tokenizers import chat_tokenizer, word_tokenizer
 
 WANTED = ["one document", "another, with a \u2028 separator", '"quoted"\nand ünïcode']
 ROWS = [{"id": number, "text": text} for number, text in enumerate(WANTED)]
@@ -280,6 +281,22 @@ def test_over_one_percent_of_bad_rows_stop(tmp_path_factory, bad):
     else:
         assert len(list(documents(str(path), rows=count))) == len(bad) - sum(bad)
         assert count.bad == sum(bad)
+
+
+def test_part_of_a_text_may_have_more_bad_rows_than_the_whole(tmp_path):
+    rows = [{"text": None if n < 5 else "the cat sat on"} for n in range(600)]
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    reader = ContextReader(TextSettings(str(path), 4), word_tokenizer())
+    assert len(list(reader.batches(2, 10))) == 5
+    assert reader.rows.bad == 5
+    reader = ContextReader(TextSettings(str(path), 4), word_tokenizer())
+    assert len(list(reader.batches(10, 1000))) > 70
+    assert reader.rows.bad == 5
+
+
+def test_a_field_that_is_null_gives_way_to_one_that_is_not(tmp_path):
+    path = write_rows(tmp_path / "a.jsonl", [{"text": None, "messages": TALK}])
+    assert [d.turns for d in documents(str(path))] == [TALK]
 
 
 def test_a_wrong_field_stops_early_in_a_large_file(tmp_path):
