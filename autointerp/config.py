@@ -96,8 +96,8 @@ class RunConfig(BaseModel):
     text: str | None = _setting(
         None,
         "activations",
-        "Text to run: a text, .jsonl or .parquet file, a folder of them, "
-        "hf:owner/dataset[/configuration][:split], or demo.",
+        "Text to run: a file of text, JSON, CSV, Parquet or Arrow rows, compressed or not, a "
+        "folder of them, hf:owner/dataset[/configuration][:split], or demo.",
         min_length=1,
     )
     text_field: str | None = _setting(
@@ -105,6 +105,11 @@ class RunConfig(BaseModel):
         "activations",
         "Where rows have it (default: text, messages or conversations).",
         min_length=1,
+    )
+    skip_bad_rows: bool = _setting(
+        False,
+        "activations",
+        "Go on however many rows hold no text that can be read; without it over 1 % stop the run.",
     )
     tokens: int | str = _setting(
         400_000,
@@ -154,8 +159,8 @@ class RunConfig(BaseModel):
     repeats: Literal["near", "exact", "none"] = _setting(
         "near",
         "evidence",
-        "Of a feature's windows with one text only the best is kept: near by shingles of 4 tokens, "
-        "exact, or none to keep all.",
+        "Of a feature's windows with one text only the best is kept: near, if they share half of "
+        "their runs of 4 tokens; exact; or none to keep all.",
     )
     memory_gb: float | None = _setting(
         None,

@@ -128,6 +128,11 @@ def gzip_lines(path: Path) -> Iterator[Callable[[str], None]]:
         yield write
 
 
+def files_in(folder: Path) -> list[Path]:
+    """All files of a folder and of those in it, in the order of their names."""
+    return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
 def files_identity(files: Iterable[Path]) -> str:
     """Changes when the files do: their names, sizes and times, not their contents."""
     stats = [(str(f.resolve()), f.stat()) for f in files]

@@ -78,7 +78,7 @@ def ours(folder: Path) -> None:
         encode += time.perf_counter() - start
         collector.add(batch, firings)
     collector.settle()
-    collector.drop_texts_shared_between_splits()
+    collector.choose()
     with windows_file("demo", cache.words(), folder / "windows.parquet") as write:
         write(collector)
     table = features_table(collector, "demo", cache.words())

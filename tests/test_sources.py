@@ -447,3 +447,26 @@ def test_a_coder_named_by_the_demo_and_its_settings(cli, tmp_path):
     code, _, said = cli("doctor", *flags, "--coder-format", "pickle")
     assert code == 2
     assert "known formats are" in said
+
+
+def test_rows_without_text_stop_a_capture_or_are_skipped_and_said(cli, tmp_path):
+    subject, text = write_subject(tmp_path / "subject"), tmp_path / "text"
+    text.mkdir()
+    (text / "README.md").write_text("about it")
+    rows = [{"text": "the cat sat on the mat"}, {"text": None}, {"content": "x"}]
+    (text / "rows.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--subject", str(subject), "--text", str(text), "--hook", "residual:1"]
+    flags += ["--context-length", "4", "--out", str(tmp_path / "run")]
+    code, _, said = cli("capture", *flags)
+    assert code == 2
+    assert "2 of the first 3 rows of the text cannot be used, over 1 %" in said
+    assert "line 2: 'text' is null" in said
+    assert "--skip-bad-rows" in said
+    code, _, said = cli("capture", *flags, "--skip-bad-rows")
+    assert code == 0, said
+    assert "skipped 2 of 3 rows of the text" in said
+    assert "1 files of the folder were left out: README.md (about the data set)" in said
+    # Skipping them changes nothing of what the others give.
+    code, _, said = cli("capture", *flags)
+    assert code == 0
+    assert "done already" in said

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from autointerp.activations.documents import Turn
+from autointerp.activations.rows import BadRow, Turn
 from autointerp.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def conversation_tokens(
 
     With `all` every token counts; with a role, those that hold what that role said: the template's
     own marks around it, and what it thought before, are not. Raises UserError where there is no
-    template, where it refuses the conversation, or where it changes what was said.
+    template, BadRow where it declines the conversation or changes what was said.
     """
     if not tokenizer.chat_template:
         raise UserError("the text holds conversations, but the subject's tokenizer has no template")
@@ -43,8 +43,12 @@ def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[Turn]) -> str:
     try:
         text: str = tokenizer.apply_chat_template(list(turns), tokenize=False)
     except Exception as error:  # a template is a program of its author's
-        raise UserError(f"the subject's chat template refuses a conversation: {error}") from None
+        raise BadRow(f"the subject's chat template declines it: {_line(error)}") from None
     return text
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _places(
@@ -74,7 +78,7 @@ def _places(
         trimmed = (said, said.strip(), said.lstrip(), said.rstrip())
         words = next((w for w in trimmed if text.startswith(w + after, position)), None)
         if words is None:
-            raise UserError(
+            raise BadRow(
                 f"the subject's chat template changes what the {turn['role']} says "
                 f"({said[:40]!r}…), so that whose words are whose cannot be told: use --turns all"
             )

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from autointerp.activations.chat import Turns, conversation_tokens
-from autointerp.activations.documents import PIECE, Document, Text, documents
+from autointerp.activations.documents import PIECE, Document, Text, documents, files_of
+from autointerp.activations.rows import BadRow, Conversation, RowCount
+from autointerp.activations.text_files import TextFiles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,7 +28,8 @@ class TextSettings:
     `packing`: documents one after the other, each followed by the end-of-text token; or one a row,
     cut or padded to its length. `bos`: the beginning-of-text token before nothing, every context or
     every document; `auto` puts it before every context where the tokenizer adds it by itself.
-    `turns`: whose words of a conversation count.
+    `turns`: whose words of a conversation count. `skip_bad_rows`: however many rows hold no text,
+    the others are read; it changes nothing of what they give.
     """
 
     text: str
@@ -35,6 +38,8 @@ class TextSettings:
     bos: Bos = "auto"
     turns: Turns = "all"
     field: str | None = None
+    # Left out of the settings' text, which caches are known by.
+    skip_bad_rows: bool = dataclass_field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,19 +76,32 @@ class ContextReader:
         self.pad_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
         self.contexts = 0  # how far the text was read
         self.truncated = 0  # documents that were longer than a row
-        self.left_out: list[Path] = []  # files of the text's folder that hold no text
+        self.files: TextFiles | None = None  # where the text is in a folder
+        self.rows = RowCount(settings.skip_bad_rows)
         if self.bos != "none" and tokenizer.bos_token_id is None:
             self.bos = "none"
 
     def batches(self, contexts: int, limit: int, skip: int = 0) -> Iterator[Contexts]:
-        """Batches of at most `contexts` rows, from row `skip` up to row `limit`."""
+        """Batches of at most `contexts` rows, from row `skip` up to row `limit`.
+
+        Raises UserError where the text cannot be read, or too many of its rows hold none.
+        """
         self.truncated = 0
-        self.left_out.clear()
+        self.files = files_of(self.settings.text, self.settings.field)
+        self.rows = RowCount(self.settings.skip_bad_rows)
         rows = islice(self._rows(), limit)
         self.contexts = sum(1 for _ in islice(rows, skip))
         while batch := list(islice(rows, contexts)):
             self.contexts += len(batch)
             yield self._stacked(batch)
+
+    def remarks(self) -> list[str]:
+        """What was taken of the text, and what was left out, as far as it was read."""
+        found = self.files.remarks() if self.files is not None else []
+        found += self.rows.remarks()
+        if self.truncated:
+            found.append(f"{self.truncated:,} documents were longer than a context and were cut")
+        return found
 
     def _stacked(self, rows: list[_Row]) -> Contexts:
         shape = (len(rows), self.settings.length)
@@ -168,22 +186,27 @@ class ContextReader:
             )
 
     def _encoded(self) -> Iterator[tuple[Document, list[int], np.ndarray]]:
-        source = documents(self.settings.text, self.settings.field, self.left_out)
+        source = documents(self.settings.text, self.settings.field, rows=self.rows)
         for group in _groups(source):
             texts = [d.text for d in group if isinstance(d, Text)]
             encoded = iter(
                 self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
             )
             for document in group:
-                yield document, *self._tokens_of(document, encoded)
+                if isinstance(document, Text):
+                    ids = next(encoded)
+                    yield document, ids, np.ones(len(ids), dtype=bool)
+                    continue
+                try:
+                    tokens = self._tokens_of(document)
+                except BadRow as why:
+                    self.rows.skip(document.where, why)
+                else:
+                    yield document, *tokens
+        self.rows.check()
 
-    def _tokens_of(
-        self, document: Document, encoded: Iterator[list[int]]
-    ) -> tuple[list[int], np.ndarray]:
-        if isinstance(document, Text):
-            ids = next(encoded)
-            return ids, np.ones(len(ids), dtype=bool)
-        ids, counted = conversation_tokens(self.tokenizer, document, self.settings.turns)
+    def _tokens_of(self, conversation: Conversation) -> tuple[list[int], np.ndarray]:
+        ids, counted = conversation_tokens(self.tokenizer, conversation.turns, self.settings.turns)
         # Some templates put the beginning-of-text token themselves; once is enough.
         twice = self.bos != "none" and ids[:1] == [self.tokenizer.bos_token_id]
         return ids[twice:], counted[int(twice) :]

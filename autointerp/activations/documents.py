@@ -1,35 +1,29 @@
-"""Where text comes from: files, folders, JSON lines, Parquet, data sets of the hub, the demo's own.
+"""Where text comes from: files and folders of text or rows, data sets of the hub, the demo's own.
 
 A document is a text, or a conversation: a list of turns with a role and a content. A long text
 comes in pieces, so that none is held or tokenized whole.
 """
 
-import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
+from autointerp.activations.row_files import rows_of
+from autointerp.activations.rows import BadRow, Conversation, RowCount, content_of
+from autointerp.activations.text_files import TextFiles, text_files, text_identity
+from autointerp.activations.text_kinds import TextFile, opened
 from autointerp.demo.corpus import standard_library_documents
 from autointerp.errors import UserError
-from autointerp.files import files_identity
-from autointerp.parquet_files import open_parquet
 
 DEMO_TEXT = "demo"
 HUB = "hf:"
-# Where rows keep their text or their conversation, when no field is named.
-_FIELDS = ("text", "messages", "conversations")
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT has them
 PIECE = 1 << 20  # characters of a text at once
 # Where byte-level tokenizers end a token in any case: after a line, or before a word.
 _ENDS_OF_TOKENS = (re.compile(r"(?<=\S)\n(?=\S)"), re.compile(r"(?<=\S)(?= \S)"))
-
-
-class Turn(TypedDict):
-    role: str
-    content: str
+_NOT_DECODED = re.compile("[\udc80-\udcff]")
 
 
 class Text(NamedTuple):
@@ -40,39 +34,42 @@ class Text(NamedTuple):
     ends: bool = True
 
 
-Document = Text | list[Turn]
+Document = Text | Conversation
 
 
 def documents(
-    source: str, field: str | None = None, left_out: list[Path] | None = None
+    source: str,
+    field: str | None = None,
+    left_out: list[Path] | None = None,
+    rows: RowCount | None = None,
 ) -> Iterator[Document]:
     """The documents of `source`, in a fixed order, long texts in pieces; empty ones are left out.
 
-    `source` is a text file (one document), a .jsonl or .parquet file, a folder of such files,
-    `hf:owner/dataset[/configuration][:split]`, or `demo`: the standard library of the running
-    Python. `field` is where rows have their text or conversation. Files of a folder that hold no
-    text are added to `left_out`. Raises UserError, for a named file that holds no text too.
+    `source` is a file, a folder (see `text_files`), `hf:owner/dataset[/configuration][:split]`, or
+    `demo`: the standard library of the running Python. `field` is where rows have their text or
+    conversation. Files of a folder that are not read are added to `left_out`, rows that hold no
+    text are counted in `rows`. Raises UserError, for too many of those too.
     """
+    rows = RowCount() if rows is None else rows
     if source == DEMO_TEXT:
         for _, text in standard_library_documents():
             yield from _in_pieces([text])
     elif source.startswith(HUB):
-        yield from _documents_of_dataset(source.removeprefix(HUB), field)
+        yield from _documents_of_dataset(source.removeprefix(HUB), field, rows)
     else:
-        path = _existing(source)
-        if not path.is_dir():
-            yield from _documents_of_file(path, field)
-            return
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            try:
-                yield from _documents_of_file(file, field)
-            except _NoText:
-                if left_out is not None:
-                    left_out.append(file)
+        found = text_files(_existing(source), field)
+        if left_out is not None:
+            left_out += [path for path, _ in found.left_out]
+        for file in found.taken:
+            yield from _documents_of_file(file, field, rows)
+    rows.check()
 
 
-class _NoText(UserError):
-    pass
+def files_of(source: str, field: str | None = None) -> TextFiles | None:
+    """The files that a text is read from; None where it is not in files."""
+    if source == DEMO_TEXT or source.startswith(HUB):
+        return None
+    return text_files(_existing(source), field)
 
 
 def _in_pieces(parts: Iterable[str]) -> Iterator[Text]:
@@ -108,43 +105,26 @@ def _existing(source: str) -> Path:
     return path
 
 
-def _documents_of_file(path: Path, field: str | None) -> Iterator[Document]:
-    if path.suffix == ".parquet":
-        yield from _documents_of_parquet(path, field)
-    elif path.suffix == ".jsonl":
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    where = f"{path}, line {number}"
-                    try:
-                        row = json.loads(line)
-                    except ValueError:
-                        raise UserError(f"{where}: not a JSON object") from None
-                    yield from _document_of_row(row, field, where)
-    else:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if "\0" in file.read(PIECE):
-                raise _NoText(
-                    f"text {path} holds no text but bytes: unpack it, or give .txt, .jsonl or "
-                    ".parquet files"
-                )
-            file.seek(0)
-            yield from _in_pieces(iter(partial(file.read, PIECE), ""))
+def _documents_of_file(file: TextFile, field: str | None, rows: RowCount) -> Iterator[Document]:
+    if file.kind == "text":
+        with opened(file) as text:
+            parts = iter(partial(text.read, PIECE), "")
+            yield from _in_pieces(_readable(part, rows) for part in parts)
+        return
+    for value, where in rows_of(file, field):
+        yield from _documents_of_row(value, field, where, rows)
 
 
-def _documents_of_parquet(path: Path, field: str | None) -> Iterator[Document]:
-    file = open_parquet(path)
-    columns = file.schema_arrow.names
-    column = field or next((f for f in _FIELDS if f in columns), None)
-    if column is None or column not in columns:
-        wanted = repr(field) if field else " or ".join(map(repr, _FIELDS))
-        raise UserError(f"{path} has no column {wanted}; --text-field names another")
-    for batch in file.iter_batches(columns=[column]):
-        for value in batch.column(0).to_pylist():
-            yield from _document_of_row({column: value}, column, str(path))
+def _readable(text: str, rows: RowCount) -> str:
+    """With a replacement character for every byte that is not in the file's encoding."""
+    if text.isascii():
+        return text
+    readable, replaced = _NOT_DECODED.subn("\ufffd", text)
+    rows.replaced += replaced
+    return readable
 
 
-def _documents_of_dataset(spec: str, field: str | None) -> Iterator[Document]:
+def _documents_of_dataset(spec: str, field: str | None, rows: RowCount) -> Iterator[Document]:
     try:
         import datasets
     except ImportError:
@@ -157,11 +137,11 @@ def _documents_of_dataset(spec: str, field: str | None) -> Iterator[Document]:
         raise UserError(f"text {HUB}{spec}: give {HUB}owner/dataset[/configuration][:split]")
     configuration = parts[2] if len(parts) == 3 else None
     try:
-        rows = datasets.load_dataset(
+        found = datasets.load_dataset(
             "/".join(parts[:2]), configuration, split=split or "train", streaming=True
         )
-        for number, row in enumerate(rows, 1):
-            yield from _document_of_row(row, field, f"{HUB}{spec}, row {number}")
+        for number, row in enumerate(found, 1):
+            yield from _documents_of_row(row, field, f"{HUB}{spec}, row {number:,}", rows)
     except UserError:
         raise
     except Exception as error:  # the library raises errors of many kinds, its own and others'
@@ -169,41 +149,28 @@ def _documents_of_dataset(spec: str, field: str | None) -> Iterator[Document]:
         raise UserError(f"text {HUB}{spec} cannot be read: {lines[0]}") from None
 
 
-def _document_of_row(row: Any, field: str | None, where: str) -> Iterator[Document]:
-    """The document of a row, in pieces where it is long; none where it is empty.
-
-    Raises UserError where there is no field.
-    """
-    names = (field,) if field else _FIELDS
-    found = next((n for n in names if isinstance(row, Mapping) and n in row), None)
-    if found is None:
-        wanted = " or ".join(map(repr, names))
-        raise UserError(f"{where}: not an object with {wanted}; --text-field names another")
-    value = row[found]
-    if not value:
+def _documents_of_row(
+    value: Any, field: str | None, where: str, rows: RowCount
+) -> Iterator[Document]:
+    """The document of a row, in pieces where it is long; none where it is empty or bad."""
+    rows.read += 1
+    try:
+        if isinstance(value, BadRow):
+            raise value
+        content = content_of(value, field)
+    except BadRow as why:
+        rows.skip(where, why)
         return
-    if isinstance(value, str):
-        yield from _in_pieces(value[i : i + PIECE] for i in range(0, len(value), PIECE))
-        return
-    if not isinstance(value, list):
-        raise UserError(f"{where}: {found!r} is neither a text nor a list of turns")
-    yield [_turn(turn, where) for turn in value]
+    if isinstance(content, str):
+        yield from _in_pieces(content[i : i + PIECE] for i in range(0, len(content), PIECE))
+    elif content:
+        yield Conversation(content, where)
 
 
-def _turn(turn: Any, where: str) -> Turn:
-    if isinstance(turn, Mapping):
-        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-        if isinstance(role, str) and isinstance(content, str):
-            return {"role": _ROLES.get(role, role), "content": content}
-    raise UserError(f"{where}: a turn is an object with a 'role' and a 'content', both texts")
-
-
-def source_identity(source: str) -> str:
+def source_identity(source: str, field: str | None = None) -> str:
     """Changes when the text does: names, sizes and times of files, the name of a data set."""
     if source == DEMO_TEXT:
         return f"demo: standard library of Python {sys.version.split()[0]}"
     if source.startswith(HUB):
         return source
-    path = _existing(source)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return files_identity(files)
+    return text_identity(_existing(source), field)

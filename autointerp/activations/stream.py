@@ -168,13 +168,10 @@ class SubjectStream:
         """What happened to the text, once it is read; nothing where it was not read to its end."""
         if not self._read_whole:
             return []
-        cut, left_out = self.reader.truncated, self.reader.left_out
-        found = [f"{cut:,} documents were longer than a context and were cut"] if cut else []
+        found = self.reader.remarks()
         if self.reader.contexts < self.contexts:
             had, asked = (n * self.context_length for n in (self.reader.contexts, self.contexts))
             found.append(f"the text ends after {had:,} of the {asked:,} tokens asked for")
-        if left_out:
-            found.append(f"{len(left_out):,} files hold no text and were left out: {left_out[0]}…")
         return found
 
     def first_batch(self) -> ActivationBatch:
@@ -241,3 +238,5 @@ class SubjectStream:
             yield self.run(contexts, first)
             first += len(contexts)
         self._read_whole = last == self.contexts
+        if self._read_whole:  # of a part it cannot be said how many of the rows are bad
+            self.reader.rows.check()

@@ -5,6 +5,7 @@ far are looked at, and only then is a window cut from the batch. After warm-up t
 so the pass costs little more than encoding. Memory is features × windows × length.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from autointerp.activations.batch import TokenBatch
 from autointerp.activations.masks import MASKS, Mask
+from autointerp.evidence.choosing import LeftOut, choose
 from autointerp.evidence.corpus import CorpusSample, sample_bytes
 from autointerp.evidence.cutting import (
     LAST_POSITION,
@@ -26,7 +28,7 @@ from autointerp.evidence.cutting import (
     found_firings,
     strongest_firings,
 )
-from autointerp.evidence.repeats import Repeats
+from autointerp.evidence.repeats import METHOD, Repeats
 from autointerp.evidence.selection import (
     NONE,
     Selection,
@@ -49,6 +51,7 @@ from autointerp.hashing import (
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
 _PAIRS_AT_ONCE = 1 << 18
+_SPARE = 4  # a window more for so many that are asked for
 _NEVER = (1 << 63) - 1  # no priority is as high
 _SAMPLE_SALT, _NEGATIVE_SALT = 0x5A3, 0x2E6
 _TOKEN_SALT, _NEAR_MISS_SALT = 0x70C, 0x3E7
@@ -70,16 +73,24 @@ class CollectSettings:
     masks: tuple[Mask, ...] = MASKS
     corpus: int = 0
 
+    def places(self, spec: SelectionSpec) -> int:
+        """Windows that a pass keeps: some more than are asked for, in place of repeats."""
+        return spec.k if self.repeats == "none" else spec.k + math.ceil(spec.k / _SPARE)
+
+    def identity(self) -> str:
+        """Changes when what is collected does."""
+        return repr(self) if self.repeats == "none" else f"{self!r} {METHOD}"
+
 
 def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
     """What a collector keeps, however many tokens it sees."""
-    windows = sum(spec.k for spec in settings.selections)
+    windows = sum(settings.places(spec) for spec in settings.selections)
     return features * (windows * window_bytes(length) + statistics_bytes())
 
 
 def working_bytes(features: int, length: int, settings: CollectSettings) -> int:
     """What a collector takes while it works: it holds back as many windows as it keeps."""
-    windows = sum(spec.k for spec in settings.selections)
+    windows = sum(settings.places(spec) for spec in settings.selections)
     held_back = features * windows * window_bytes(length)
     corpus = sample_bytes(settings.corpus, length, features)
     return state_bytes(features, length, settings) + held_back + corpus
@@ -123,7 +134,8 @@ class Collector:
             self._row_of[self._place] = torch.arange(rows, device=device)
         self._similar = None if similar is None else torch.searchsorted(encoded, similar.to(device))
         self.selections = [
-            Selection(spec, rows, self.length, device) for spec in settings.selections
+            Selection(spec, settings.places(spec), rows, self.length, device)
+            for spec in settings.selections
         ]
         # What a candidate must reach to be of use, for each kind: [splits × rows].
         kinds = dict.fromkeys(spec.kind for spec in settings.selections)
@@ -348,11 +360,8 @@ class Collector:
                 if selection.offer(new, mine):
                     self._raise_floor(selection)
 
-    def drop_texts_shared_between_splits(self) -> int:
-        """Drop later splits' windows whose tokens stand in an earlier one; returns how many."""
-        dropped = 0
-        for i, later in enumerate(self.selections):
-            for earlier in self.selections[:i]:
-                if earlier.spec.split != later.spec.split:
-                    dropped += later.drop_texts_of(earlier)
-        return dropped
+    def choose(self) -> LeftOut:
+        """Leave every selection the windows that were asked for; once all is settled."""
+        found = choose(self.selections, self.settings.repeats)
+        met = sum(selection.repeats for selection in self.selections)
+        return LeftOut(met + found.repeats, found.shared)

@@ -1,6 +1,6 @@
 """Keeping the best windows of every feature: exact, bounded, and independent of order.
 
-A selection keeps for each feature the `k` windows of highest priority. Priorities are integers that
+A selection keeps for each feature the windows of highest priority. Priorities are integers that
 differ between a feature's contexts: a size with its context, or a draw of 63 bits. Of windows with
 equal text keys only the best is kept. Because the result is a function of the set of candidates,
 batches may come in any size and order and selections of disjoint contexts may be merged.
@@ -22,7 +22,7 @@ _WINDOW_DTYPES = (torch.int32, torch.float32)  # token ids and activations
 
 @dataclass(frozen=True)
 class SelectionSpec:
-    """Which windows to keep: `k` of a kind from the contexts of one split."""
+    """Which windows are asked for: `k` of a kind from the contexts of one split."""
 
     kind: Kind
     split: Split
@@ -86,21 +86,24 @@ def window_bytes(length: int) -> int:
 
 
 class Selection:
-    """The windows kept for one specification: tensors [features, k] and [features, k, length].
+    """The best windows for one specification: tensors [features, places] and [features, places,
+    length].
 
     What is offered is held back, in a store of its own, until it is worth a merge; `finish` merges
     the rest, `sort` also puts the windows in order.
     """
 
     def __init__(
-        self, spec: SelectionSpec, features: int, length: int, device: torch.device
+        self, spec: SelectionSpec, places: int, features: int, length: int, device: torch.device
     ) -> None:
-        shape = (features, spec.k)
+        """`places`: windows to keep of every feature, at least as many as are asked for."""
+        shape = (features, places)
 
         def integers(fill: int) -> Tensor:
             return torch.full(shape, fill, dtype=torch.int64, device=device)
 
         self.spec = spec
+        self.places = places
         self.priority = integers(NONE)
         self.context = integers(0)
         self.peak = integers(0)
@@ -110,7 +113,7 @@ class Selection:
         self.token_ids = torch.full((*shape, length), -1, dtype=torch.int32, device=device)
         self.activations = torch.zeros((*shape, length), dtype=torch.float32, device=device)
         # A merge sorts all that is kept: it pays when as much again has been offered.
-        room = max(_LEAST_MERGED, features * spec.k)
+        room = max(_LEAST_MERGED, features * places)
         self._held = Candidates.empty(room, length, device)
         self._held_windows = 0
 
@@ -139,7 +142,7 @@ class Selection:
     def merge(self, tables: Mapping[str, Tensor]) -> None:
         """Take in the tables of a selection of other contexts."""
         device = self.priority.device
-        rows_at_once = max(1, _LEAST_MERGED // self.spec.k)
+        rows_at_once = max(1, _LEAST_MERGED // self.places)
         for begin in range(0, len(self.priority), rows_at_once):
             part = {n: table[begin : begin + rows_at_once] for n, table in tables.items()}
             row, place = (part["priority"] != NONE).nonzero(as_tuple=True)
@@ -159,19 +162,19 @@ class Selection:
         present = torch.zeros(len(self.priority), dtype=torch.bool, device=held_row.device)
         present[held_row] = True
         rows, number = present.nonzero().flatten(), (present.cumsum(0) - 1)[held_row]
-        places = rows.unsqueeze(1) * self.spec.k + torch.arange(self.spec.k, device=rows.device)
+        places = rows.unsqueeze(1) * self.places + torch.arange(self.places, device=rows.device)
         old = (self.priority[rows] != NONE).flatten().nonzero().flatten()
         old_places = places.flatten()[old]
 
         def every(name: str) -> Tensor:
             return torch.cat([self._flat(name)[old_places], getattr(self._held, name)[:count]])
 
-        row = torch.cat([torch.div(old, self.spec.k, rounding_mode="floor"), number])
+        row = torch.cat([torch.div(old, self.places, rounding_mode="floor"), number])
         order = lexicographic_order(row, -every("priority"))
         repeats = _repeats(row[order], every("text_key")[order])
         order = order[~repeats]
         self.repeats += int(repeats.sum())
-        best = order[rank_in_group(starts_of_groups(row[order])) < self.spec.k]
+        best = order[rank_in_group(starts_of_groups(row[order])) < self.places]
         free = torch.ones(places.shape, dtype=torch.bool, device=rows.device)
         free.view(-1)[old[best[best < len(old)]]] = False
         places_before = free.sum(1).cumsum(0) - free.sum(1)
@@ -188,7 +191,7 @@ class Selection:
         """Merge what is held back and put every feature's windows in order, the best first."""
         self.finish()
         order = self.priority.argsort(1, descending=True)
-        begins = torch.arange(len(order), device=order.device).unsqueeze(1) * self.spec.k
+        begins = torch.arange(len(order), device=order.device).unsqueeze(1) * self.places
         index = (begins + order).flatten()
         for name in _KEPT_FIELDS:
             flat = self._flat(name)
@@ -198,18 +201,6 @@ class Selection:
         """A table with its first two dimensions as one."""
         table: Tensor = getattr(self, name)
         return table.flatten(0, 1)
-
-    def drop_texts_of(self, other: "Selection") -> int:
-        """Remove windows with the key of one in `other`; returns how many.
-
-        So that a text that recurs in the corpus is not both shown to the labeler and scored.
-        """
-        same = (self.text_key.unsqueeze(2) == other.text_key.unsqueeze(1)) & (
-            other.priority.unsqueeze(1) != NONE
-        )
-        shared = same.any(2) & (self.priority != NONE)
-        self.priority[shared] = NONE
-        return int(shared.sum())
 
 
 def _repeats(row: Tensor, text_key: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def run(job: Job) -> None:
         "cache": identity_of(job),
         "coder": job.coder_identity if job.coder else None,
     }
-    inputs = fingerprint(**hashes, settings=repr(settings))
+    inputs = fingerprint(**hashes, settings=settings.identity())
     if _is_done(job, inputs):
         say(f"collect: done already, {files.windows}")
         return
@@ -199,8 +199,8 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
             similar = _similar(prepared, rows)
             this = _pass(job, prepared, share, number, rows, similar, inputs)
             collector, remarks = read_pass(this, source, place, share.processes)
-            shared += collector.drop_texts_shared_between_splits()
-            repeats += sum(selection.repeats for selection in collector.selections)
+            left_out = collector.choose()
+            repeats, shared = repeats + left_out.repeats, shared + left_out.shared
             windows += write_windows(collector)
             found = _directions(prepared.decoder, source, rows, similar)
             tables.append(features_table(collector, job.coder_name, vocabulary, found))
@@ -243,7 +243,9 @@ def _pass(
         context_length=prepared.source.context_length,
         settings=prepared.settings,
         batch_contexts=job.config.batch_contexts,
-        inputs=fingerprint(inputs=inputs, settings=repr(prepared.settings), features=rows.tolist()),
+        inputs=fingerprint(
+            inputs=inputs, settings=prepared.settings.identity(), features=rows.tolist()
+        ),
         checkpoint_every_s=CHECKPOINT_EVERY_S,
     )
 

@@ -17,6 +17,7 @@ from autointerp.activations.writer import partial_path, unfinished
 from autointerp.coders import SparseCoder
 from autointerp.config import DEMO, SPARSE
 from autointerp.errors import UserError
+from autointerp.files import files_identity, files_in
 from autointerp.job import Job
 from autointerp.runs import fingerprint
 
@@ -54,6 +55,7 @@ def stream_settings(job: Job) -> StreamSettings | None:
             bos=config.bos,
             turns=config.turns,
             field=config.text_field,
+            skip_bad_rows=config.skip_bad_rows,
         ),
         tokens=config.token_limit(),
         batch_contexts=config.batch_contexts,
@@ -69,8 +71,8 @@ def made_from(job: Job, settings: StreamSettings) -> list[str]:
     """A fingerprint for each hook of everything that a stream, or a cache of it, depends on."""
     subject = Path(settings.subject)
     same_for_all = {
-        "subject": source_identity(settings.subject) if subject.is_dir() else None,
-        "text": source_identity(settings.text.text),
+        "subject": files_identity(files_in(subject)) if subject.is_dir() else None,
+        "text": source_identity(settings.text.text, settings.text.field),
         "coder": job.coder_identity if job.config.store == SPARSE else None,
     }
     of_each = [replace(settings, hooks=(hook,), batch_contexts=0) for hook in settings.hooks]

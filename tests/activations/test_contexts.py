@@ -1,9 +1,6 @@
-import gzip
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +9,8 @@ from transformers import AutoTokenizer
 from autointerp import demo
 from autointerp.activations.chat import conversation_tokens
 from autointerp.activations.contexts import ContextReader, TextSettings
-from autointerp.activations.documents import documents, source_identity
+from autointerp.activations.documents import documents
+from autointerp.activations.rows import BadRow
 from autointerp.errors import UserError
 from tests.activations.tokenizers import CHAT_WORDS, WORDS, chat_tokenizer, word_tokenizer
 
@@ -28,13 +26,6 @@ def write_rows(path, rows):
     return path
 
 
-def texts(source, field=None):
-    """Documents that are in one piece."""
-    found = list(documents(str(source), field))
-    assert all(d.begins and d.ends for d in found)
-    return [d.text for d in found]
-
-
 def read(path, tokenizer, length=4, **changes):
     reader = ContextReader(TextSettings(str(path), length, **changes), tokenizer)
     return reader, list(reader.batches(2, 100))
@@ -42,28 +33,6 @@ def read(path, tokenizer, length=4, **changes):
 
 def joined(batches, name):
     return np.concatenate([getattr(b, name) for b in batches]).tolist()
-
-
-def test_documents_come_from_files_folders_and_rows(tmp_path):
-    lines = write_rows(tmp_path / "a.jsonl", [{"text": "one"}, {"text": ""}, {"text": "two"}])
-    assert texts(lines) == ["one", "two"]
-    pq.write_table(pa.table({"body": ["three", None]}), tmp_path / "b.parquet")
-    assert texts(tmp_path / "b.parquet", "body") == ["three"]
-    (tmp_path / "c.txt").write_text("four")
-    (tmp_path / "b.parquet").unlink()
-    assert texts(tmp_path) == ["one", "two", "four"]
-
-
-def test_a_file_of_bytes_is_no_text(tmp_path):
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}'))
-    (tmp_path / "b.txt").write_text("two")
-    with pytest.raises(UserError, match=r"a\.jsonl\.gz holds no text but bytes: unpack it"):
-        list(documents(str(tmp_path / "a.jsonl.gz")))
-    left_out = []
-    assert [d.text for d in documents(str(tmp_path), None, left_out)] == ["two"]
-    assert left_out == [tmp_path / "a.jsonl.gz"]
-    reader, _ = read(tmp_path, word_tokenizer())
-    assert len(reader.left_out) == 1
 
 
 @pytest.mark.parametrize("separator", [" ", "\n", "  ", "\n\n", "x"])
@@ -96,66 +65,6 @@ def test_a_long_document_a_context_is_read_in_pieces(tmp_path, monkeypatch):
     assert reader.truncated == 1
     assert joined(batches, "token_ids")[0] == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2]
     assert joined(batches, "valid")[1] == [True, True] + [False] * 8
-
-
-def test_conversations_of_either_kind_are_turns(tmp_path):
-    sharegpt = {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}
-    path = write_rows(tmp_path / "a.jsonl", [{"messages": TALK}, sharegpt])
-    first, second = documents(str(path))
-    assert first == TALK
-    assert second == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ("[1]", "line 1: not an object with 'text' or 'messages'"),
-        ("{", "line 1: not a JSON object"),
-        ('{"body": "x"}', "--text-field names another"),
-        ('{"text": 3}', "'text' is neither a text nor a list of turns"),
-        ('{"messages": [{"role": "user"}]}', "a turn is an object with a 'role'"),
-    ],
-)
-def test_rows_without_text_are_said(tmp_path, row, said):
-    (tmp_path / "a.jsonl").write_text(row + "\n")
-    with pytest.raises(UserError, match=said):
-        list(documents(str(tmp_path / "a.jsonl")))
-
-
-def test_missing_files_columns_and_damaged_parquet_are_said(tmp_path):
-    with pytest.raises(UserError, match="no such file or folder"):
-        list(documents(str(tmp_path / "none")))
-    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "b.parquet")
-    with pytest.raises(UserError, match="no column 'text' or 'messages'"):
-        list(documents(str(tmp_path / "b.parquet")))
-    (tmp_path / "b.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="cannot be read"):
-        list(documents(str(tmp_path / "b.parquet")))
-
-
-def test_a_data_set_of_the_hub_is_streamed(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "owner" / "talk"
-    folder.mkdir(parents=True)
-    write_rows(folder / "train.jsonl", [{"text": "one"}, {"text": "two"}])
-    write_rows(folder / "test.jsonl", [{"text": "three"}])
-    assert texts("hf:owner/talk") == ["one", "two"]
-    assert texts("hf:owner/talk:test") == ["three"]
-    assert source_identity("hf:owner/talk") != source_identity("hf:owner/talk:test")
-    with pytest.raises(UserError, match="hf:owner/talk:none cannot be read"):
-        list(documents("hf:owner/talk:none"))
-    with pytest.raises(UserError, match="row 1: not an object with 'body'"):
-        list(documents("hf:owner/talk", "body"))
-    with pytest.raises(UserError, match="give hf:owner/dataset"):
-        list(documents("hf:talk"))
-
-
-def test_the_demo_text_is_the_standard_library():
-    first = next(documents("demo"))
-    assert len(first.text) > 0
-    assert first == next(documents("demo"))
 
 
 def test_documents_are_concatenated_with_an_end_after_each(tmp_path):
@@ -293,9 +202,9 @@ def test_templates_that_are_missing_or_change_what_was_said(tmp_path):
         conversation_tokens(word_tokenizer(), TALK, "all")
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = "{% for m in messages %} {{ m['content'] | upper }}{% endfor %}"
-    with pytest.raises(UserError, match="changes what the user says"):
+    with pytest.raises(BadRow, match="changes what the user says"):
         conversation_tokens(tokenizer, TALK, "user")
     assert conversation_tokens(tokenizer, TALK, "all")[1].all()
     tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
-    with pytest.raises(UserError, match="refuses a conversation: no system turns"):
+    with pytest.raises(BadRow, match="declines it: no system turns"):
         conversation_tokens(tokenizer, TALK, "all")

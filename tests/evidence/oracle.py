@@ -45,9 +45,45 @@ def text_key(context: int, token_ids, repeats: str):
         return context
     if repeats == "exact":
         return tuple(token_ids)
-    n = min(4, len(token_ids))
-    shingles = {hash_of(token_ids[i : i + n]) for i in range(len(token_ids) - n + 1)}
-    return tuple(min(signed(mix((h ^ seed) & _WORD)) for h in shingles) for seed in (0x1D5, 0x3B7))
+    run = len(token_ids) - len(token_ids) // 8
+    if run == len(token_ids) or min(token_ids) < 0:
+        return tuple(token_ids)
+    runs = {tuple(token_ids[i : i + run]) for i in range(len(token_ids) - run + 1)}
+    return min(signed(mix(hash_of(r) & _WORD)) for r in runs)
+
+
+def jaccard(one, other) -> float:
+    """Of the distinct runs of four tokens, but for those of padding alone."""
+    n = min(4, len(one))
+    first, second = (
+        {ids[i : i + n] for i in range(len(ids) - n + 1) if max(ids[i : i + n]) >= 0}
+        for ids in (tuple(one), tuple(other))
+    )
+    return len(first & second) / len(first | second)
+
+
+def is_similar(one, other, repeats: str) -> bool:
+    if repeats == "near":
+        return jaccard(one.token_ids, other.token_ids) >= 0.5
+    return repeats == "exact" and one.token_ids == other.token_ids
+
+
+def choose(specs, found, repeats):
+    """Of one feature: for every selection the windows to be written, from the best ones on."""
+    chosen = []
+    for spec, windows in zip(specs, found, strict=True):
+        earlier = [
+            w
+            for other, kept in zip(specs, chosen, strict=False)
+            if other.split != spec.split
+            for w in kept
+        ]
+        kept = []
+        for window in windows:
+            if not any(is_similar(window, w, repeats) for w in [*earlier, *kept]):
+                kept.append(window)
+        chosen.append(kept[: spec.k])
+    return chosen
 
 
 def split_of(context: int, seed: int) -> str:

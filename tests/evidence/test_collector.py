@@ -149,7 +149,7 @@ def kept(collector: Collector, selection: int, row: int) -> list[oracle.Found]:
             tuple(chosen.token_ids[row, i].tolist()),
             tuple(chosen.activations[row, i].tolist()),
         )
-        for i in range(chosen.spec.k)
+        for i in range(chosen.places)
         if int(chosen.priority[row, i]) != NONE
     ]
 
@@ -195,22 +195,31 @@ def assert_windows_equal_brute_force(
     collector, corpus, features, window, before, seed, *, repeats="near", masks=MASKS
 ):
     values, tokens = corpus.masked_values(masks), corpus.visible_tokens()
-    for number, spec in enumerate(SPECS):
-        for row, feature in enumerate(features):
-            expected = oracle.select(
-                spec.kind,
-                spec.split,
-                spec.k,
-                feature,
-                values[:, :, feature],
-                tokens,
-                window,
-                before,
-                seed,
-                repeats,
-                values[:, :, similar_to([feature], 4)[0]],
-            )
-            assert kept(collector, number, row) == expected
+    every = []
+    for row, feature in enumerate(features):
+        every.append(
+            [
+                oracle.select(
+                    spec.kind,
+                    spec.split,
+                    collector.settings.places(spec),
+                    feature,
+                    values[:, :, feature],
+                    tokens,
+                    window,
+                    before,
+                    seed,
+                    repeats,
+                    values[:, :, similar_to([feature], 4)[0]],
+                )
+                for spec in SPECS
+            ]
+        )
+        assert [kept(collector, number, row) for number in range(len(SPECS))] == every[row]
+    collector.choose()
+    for row, found in enumerate(every):
+        chosen = [kept(collector, number, row) for number in range(len(SPECS))]
+        assert chosen == oracle.choose(SPECS, found, repeats)
 
 
 @settings(max_examples=30, deadline=None)
@@ -276,7 +285,7 @@ def test_texts_shared_between_splits_are_dropped_from_the_later():
     corpus.mask[:] = VALID
     collector = collect(corpus, [1], 3, 1, 2, [range(60)])
     texts = {s.spec.split: 0 for s in collector.selections}
-    dropped = collector.drop_texts_shared_between_splits()
+    dropped = collector.choose().shared
     for selection in collector.selections:
         texts[selection.spec.split] += int((selection.priority != NONE).sum())
     assert dropped > 0
