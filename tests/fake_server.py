@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from autointerp.llm.request import request_key
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -17,6 +19,13 @@ class Reply:
     content: str
     choice: dict[str, Any] = field(default_factory=dict)
     whole: dict[str, Any] = field(default_factory=dict)
+
+
+def key_of(url: str, body: bytes) -> str:
+    """The key under which the journal keeps the reply to a body that was sent."""
+    content = json.loads(body)
+    del content["stream"]
+    return request_key(url, content)
 
 
 Respond = Callable[[dict[str, Any]], str | Reply]

@@ -142,7 +142,7 @@ class BatchRun:
                     break
                 left -= worst
             head = json.dumps({"custom_id": key, "method": "POST", "url": path})
-            # The body goes in as the bytes that were hashed.
+            # The body goes in as the bytes that would be sent online.
             line = head[:-1].encode() + b', "body": ' + body + b"}\n"
             full = files and (
                 files[-1].requests == self._settings.most_requests
