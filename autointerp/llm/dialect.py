@@ -70,9 +70,7 @@ class Dialect:
         Some gateways stream unless told not to. How a reply is delivered is no part of what is
         asked, so the identity leaves it out.
         """
-        content = self.content(request)
-        content.setdefault("stream", False)
-        return as_json(content)
+        return as_json(self.content(request) | {"stream": False})
 
     def most_tokens(self, request: ChatRequest) -> int:
         """The bound on the reply as it is sent: the user's own goes before the request's."""

@@ -5,7 +5,6 @@ vLLM's, of a prompt's: `prompt_logprobs`, one object a token, of token id → `d
 `logprob`; the first token has none.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +24,7 @@ PARAMETERS: dict[Logprobs, dict[str, Any]] = {
     TOP_LOGPROBS: {"logprobs": True, "top_logprobs": _ALTERNATIVES},
 }
 _IMPOSSIBLE = -9999.0  # vLLM's for minus infinity, which JSON cannot hold
+_CERTAIN = 0.1  # 0, and what rounding may add to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Position:
             if not isinstance(entry, Mapping):
                 continue
             text, logprob = _text(entry), entry.get("logprob")
-            if isinstance(logprob, int | float) and _IMPOSSIBLE < logprob < math.inf:
+            if isinstance(logprob, int | float) and _IMPOSSIBLE < logprob <= _CERTAIN:
                 yield text, float(logprob)
 
 

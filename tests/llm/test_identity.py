@@ -17,7 +17,7 @@ from autointerp.scoring import detection, discrimination, fade, fuzzing, intrude
 from autointerp.scoring.concept_texts import SCHEMA as TEXTS
 from tests.batch_server import BatchServer
 from tests.fake_server import FakeServer
-from tests.llm.asked_before import DIALECT, EARLIER, ENDPOINT, NOW
+from tests.llm.asked_before import DIALECT, EARLIER, ENDPOINT, FAILED, NOW
 from tests.llm.echo import run, say_back
 from tests.llm.test_batch import fill
 
@@ -98,12 +98,17 @@ def test_a_request_is_the_same_in_any_order():
 
 
 @pytest.fixture
-def before(tmp_path):
+def journal(tmp_path):
     path = tmp_path / "journal.sqlite"
     shutil.copy(BEFORE, path)
-    journal = Journal.open(path)
-    yield Recall(journal, ENDPOINT, DIALECT)
-    journal.close()
+    opened = Journal.open(path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def before(journal):
+    return Recall(journal, ENDPOINT, DIALECT)
 
 
 @pytest.mark.parametrize("request_", [*NOW, *EARLIER], ids=lambda one: one.messages[-1]["content"])
@@ -118,3 +123,9 @@ def test_what_changed_of_a_request_is_asked_for_anew(before):
     for more in ({"max_tokens": 101}, {"temperature": 0.5}, {"attempt": 2}):
         values = {name: getattr(NOW[0], name) for name in NOW[0].__slots__} | more
         assert before.find(ChatRequest(**values)) is None
+
+
+def test_a_failure_that_was_taken_for_an_answer_is_asked_for_again(journal, before):
+    kept = journal.get(request_key(ENDPOINT, DIALECT.content(FAILED)))
+    assert b"Upstream overloaded" in kept[0]
+    assert before.find(FAILED) is None
