@@ -50,6 +50,7 @@ _ROUNDS = 8  # a feature's label is asked for in ever smaller groups, which ends
 _TRIES = 2  # batches that a request is put into before it is left to be asked online
 _FIRST_POLL_S, _LONGEST_POLL_S = 5.0, 60.0
 _ENDED = ("completed", "failed", "expired", "cancelled")
+_NOT_DONE = ("rate_limit", "overloaded", "unreachable")  # failures of calls that did nothing
 _LOOKS = 10  # a minute apart, at a batch that cannot be looked at
 _KEPT_AT_ONCE = 256
 _LISTED = 100  # batches looked through for one that was made just before a crash
@@ -117,7 +118,7 @@ class BatchRun:
                 return await call()
             except CALL_ERRORS as error:
                 decision = self._client.classify(error)
-                in_doubt = decision.maybe_billed and not can_be_repeated
+                in_doubt = not can_be_repeated and decision.kind not in _NOT_DONE
                 too_large = decision.kind == "too_large"
                 if decision.action != "retry" or in_doubt or too_large or self._stop.is_set():
                     raise

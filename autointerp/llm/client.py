@@ -228,6 +228,9 @@ async def _call(longest_s: float) -> AsyncIterator[None]:
         # The aiohttp transport lets some of its library's own errors through, and calls a
         # connection that broke after the request was sent one that could not be made.
         own = _aiohttp_error(error)
+        # And no library expects all that may stand in a head: a reason that is not text, say.
+        if own is None and isinstance(error, ValueError | RecursionError):
+            own = error
         if own is None or isinstance(own, TimeoutError):
             raise
         raise openai.APIConnectionError(message=str(own), request=_NO_REQUEST) from own

@@ -65,7 +65,7 @@ def _prompt_position(row: Any, id: Any) -> Position:
     if not isinstance(row, Mapping) or not row:
         return Position("")
     # The prompt's own token is written first, unless something on the way has sorted them.
-    own = row.get(str(id), next(iter(row.values())))
+    own = row.get(str(id) if isinstance(id, int) else "", next(iter(row.values())))
     return Position(_text(own), tuple(row.values()))
 
 
