@@ -14,7 +14,14 @@ from typing import Any, Literal, NamedTuple
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.errors import Decision, UnreadableReply, classify, read_object
+from autointerp.llm.errors import (
+    Decision,
+    OversizedReply,
+    Redirected,
+    UnreadableReply,
+    classify,
+    read_object,
+)
 from autointerp.llm.guarded import GuardedAiohttp, GuardedHttpx
 from autointerp.llm.request import PATH
 
@@ -225,6 +232,9 @@ async def _call(longest_s: float) -> AsyncIterator[None]:
         async with asyncio.timeout(longest_s):
             yield
     except Exception as error:
+        # openai 2 makes of whatever `send` raises a connection that failed.
+        if isinstance(error.__cause__, OversizedReply | Redirected):
+            raise error.__cause__ from None
         # The aiohttp transport lets some of its library's own errors through, and calls a
         # connection that broke after the request was sent one that could not be made.
         own = _aiohttp_error(error)
