@@ -329,6 +329,11 @@ class RunConfig(BaseModel):
         "aiohttp is faster, for servers of your own; what it says of broken connections is less "
         "exact.",
     )
+    follow_redirects: bool = _setting(
+        False,
+        "model",
+        "Send prompts on, without the key, to another host that the endpoint redirects to.",
+    )
     response_format: Literal["auto", "json_schema", "json_object", "none"] = _setting(
         "auto",
         "model",
@@ -588,7 +593,10 @@ class RunConfig(BaseModel):
         for url in _names(value):
             try:
                 parts = urlsplit(url)
-                is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+                # The port and the host are checked as they are read.
+                host, _ = (parts.hostname or "").encode("idna"), parts.port
+                is_url = parts.scheme in ("http", "https") and bool(host)
+                is_url &= url.isprintable() and " " not in url
                 if parts.username or parts.query:
                     raise ValueError("a key does not belong into base_url: name its variable")
             except ValueError as error:
@@ -596,7 +604,7 @@ class RunConfig(BaseModel):
                     raise
                 is_url = False
             if not is_url:
-                raise ValueError(f"{url!r} is no http or https address")
+                raise ValueError(f"{url!r} is not a valid http or https address")
         return value
 
     @field_validator("extra_body")

@@ -34,6 +34,8 @@ class BatchServer:
         default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 10}
     )
     bad_looks: int = 0  # so many looks at a batch fail first
+    # What is said to the first calls that hand something in: status, body, headers.
+    bad_posts: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
 
     def __enter__(self) -> "BatchServer":
         handler = type("Handler", (_Handler,), {"owner": self})
@@ -112,11 +114,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None: ...
 
-    def _send(self, body: Any, status: int = 200) -> None:
+    def _send(self, body: Any, status: int = 200, **headers: str) -> None:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(raw)
 
@@ -138,6 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.owner.bad_posts:
+            status, body, headers = self.owner.bad_posts.pop(0)
+            self._send(body, status, **headers)
+            return
         match self.path.split("/")[2:]:
             case ["files"]:
                 head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()

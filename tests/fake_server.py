@@ -3,11 +3,14 @@
 import asyncio
 import hashlib
 import json
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from autointerp.llm.request import request_key
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,13 @@ class Reply:
     content: str
     choice: dict[str, Any] = field(default_factory=dict)
     whole: dict[str, Any] = field(default_factory=dict)
+
+
+def key_of(url: str, body: bytes) -> str:
+    """The key under which the journal keeps the reply to a body that was sent."""
+    content = json.loads(body)
+    del content["stream"]
+    return request_key(url, content)
 
 
 Respond = Callable[[dict[str, Any]], str | Reply]
@@ -56,11 +66,13 @@ class FakeServer:
         models: tuple[str, ...] = ("test-model",),
         api_key: str | None = None,
         faults: Faults | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.respond = respond
         self.models = models
         self.api_key = api_key
         self.faults = faults
+        self.tls = tls
         self.requests: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
         self.served: Counter[str] = Counter()
@@ -76,7 +88,7 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> "FakeServer":
         self._thread.start()
@@ -91,7 +103,7 @@ class FakeServer:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
-            asyncio.start_server(self._connection, "127.0.0.1", 0)
+            asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=self.tls)
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()

@@ -20,9 +20,8 @@ import pytest
 import autointerp
 from autointerp.llm.journal import Journal
 from autointerp.llm.journal_file import info
-from autointerp.llm.request import request_key
 from tests import scripted
-from tests.fake_server import FakeServer, Fault, status
+from tests.fake_server import FakeServer, Fault, key_of, status
 
 
 @pytest.fixture(autouse=True)
@@ -324,7 +323,7 @@ def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
         before = len(server.bodies)
         journal = Journal.open(out / "journal.sqlite")
         received = {
-            body for body in server.bodies if journal.get(request_key(server.url, body)) is not None
+            body for body in server.bodies if journal.get(key_of(server.url, body)) is not None
         }
         journal.close()
         # Four on their way, and what was received but not yet on disk.

@@ -34,11 +34,16 @@ _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before an
 
 
 _NUMBER, _TEXT = {"type": "integer"}, {"type": "string"}
-# Models write fields in this order: which excerpts belong together comes before the label.
-_MEANINGS = {"meanings": objects({"label": _TEXT, "windows": {"type": "array", "items": _NUMBER}})}
-_LABEL = {"label": _TEXT, "reason": _TEXT, "confidence": {"type": "number"}}
-REPLY = list_of("labels", {"n": _NUMBER} | _LABEL)
-REPLY_WITH_MEANINGS = list_of("labels", {"n": _NUMBER} | _MEANINGS | _LABEL)
+# Models write the fields in this order: the reason before the label that it is for, how sure the
+# label is after it, and which excerpts belong together before what is said of them.
+_MEANING = {"windows": {"type": "array", "items": _NUMBER}, "label": _TEXT}
+_MEANINGS = {"meanings": objects(_MEANING, required=("label", "windows"))}
+_LABEL = {"reason": _TEXT, "label": _TEXT, "confidence": {"type": "number"}}
+_REQUIRED = ("label", "reason", "confidence")
+REPLY = list_of("labels", {"n": _NUMBER} | _LABEL, required=("n", *_REQUIRED))
+REPLY_WITH_MEANINGS = list_of(
+    "labels", {"n": _NUMBER} | _MEANINGS | _LABEL, required=("n", "meanings", *_REQUIRED)
+)
 
 
 def _clean(value: object) -> object:

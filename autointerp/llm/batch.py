@@ -8,8 +8,10 @@ next one waits for the same batch.
 
 import asyncio
 import hashlib
+import io
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,22 +21,26 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.errors import UserError
-from autointerp.llm.budget import cost_usd, worst_usd
-from autointerp.llm.client import ChatClient
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import (
-    CALL_ERRORS,
-    UnreadableReply,
-    classify_status,
-    server_message,
+from autointerp.llm.batch_results import (
+    NoReply,
+    errors_of,
+    is_readable,
+    name_of,
+    progress_of,
+    read_result,
 )
+from autointerp.llm.budget import cost_usd, worst_usd
+from autointerp.llm.client import ChatClient, id_of
+from autointerp.llm.dialect import Dialect
+from autointerp.llm.errors import CALL_ERRORS, UnreadableReply
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.logprobs import NO_LOGPROBS
 from autointerp.llm.pool import Drained, Job
 from autointerp.llm.prices import Price
 from autointerp.llm.recall import Recall
-from autointerp.llm.reply import CallFailure, read_reply, usage_of
+from autointerp.llm.reply import CallFailure, usage_of
 from autointerp.llm.request import PATH, ChatRequest
+from autointerp.plain_text import tidy
 
 R = TypeVar("R")
 
@@ -43,7 +49,8 @@ _MOST_BYTES = 190_000_000  # of 200 MB
 _ROUNDS = 8  # a feature's label is asked for in ever smaller groups, which ends before this
 _TRIES = 2  # batches that a request is put into before it is left to be asked online
 _FIRST_POLL_S, _LONGEST_POLL_S = 5.0, 60.0
-_RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
+_ENDED = ("completed", "failed", "expired", "cancelled")
+_NOT_DONE = ("rate_limit", "overloaded", "unreachable")  # failures of calls that did nothing
 _LOOKS = 10  # a minute apart, at a batch that cannot be looked at
 _KEPT_AT_ONCE = 256
 _LISTED = 100  # batches looked through for one that was made just before a crash
@@ -99,13 +106,21 @@ class BatchRun:
             message = self._client.classify(error).message
             raise UserError(f"batches at {self._client.base_url}: {message}") from None
 
-    async def _patiently(self, call: Callable[[], Awaitable[R]]) -> R:
-        """The outcome of a call that only looks: a wait of hours must outlast a bad moment."""
+    async def _patiently(
+        self, call: Callable[[], Awaitable[R]], *, can_be_repeated: bool = True
+    ) -> R:
+        """The outcome of a call, tried again after a while: hours must outlast a bad moment.
+
+        What must not be done twice is tried again only where it was certainly not done.
+        """
         for _ in range(_LOOKS):
             try:
                 return await call()
             except CALL_ERRORS as error:
-                if self._client.classify(error).action != "retry" or self._stop.is_set():
+                decision = self._client.classify(error)
+                in_doubt = not can_be_repeated and decision.kind not in _NOT_DONE
+                too_large = decision.kind == "too_large"
+                if decision.action != "retry" or in_doubt or too_large or self._stop.is_set():
                     raise
                 await self._sleep(_LONGEST_POLL_S)
         return await call()
@@ -142,7 +157,7 @@ class BatchRun:
                     break
                 left -= worst
             head = json.dumps({"custom_id": key, "method": "POST", "url": path})
-            # The body goes in as the bytes that were hashed.
+            # The body goes in as the bytes that would be sent online.
             line = head[:-1].encode() + b', "body": ' + body + b"}\n"
             full = files and (
                 files[-1].requests == self._settings.most_requests
@@ -168,7 +183,9 @@ class BatchRun:
         """Hand in a file; what is known of it is in the journal at every step."""
         row = (file.name, None, file.model, file.requests, file.worst_usd, "begun", time.time())
         self._journal.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", *row)
-        id = await self._client.submit_batch(file.path, file.name, PATH)
+        uploaded = await self._patiently(partial(self._client.upload, file.path))
+        create = partial(self._client.create_batch, uploaded, file.name, PATH)
+        id = await self._patiently(create, can_be_repeated=False)
         self._journal.execute(
             "UPDATE batches SET id = ?, state = 'pending' WHERE name = ?", id, file.name
         )
@@ -179,9 +196,9 @@ class BatchRun:
         begun = self._journal.execute("SELECT name FROM batches WHERE state = 'begun'")
         if not begun:
             return
-        made = await self._client.list_batches(_LISTED)
+        made = await self._patiently(partial(self._client.list_batches, _LISTED))
         for (name,) in begun:
-            id = next((b["id"] for b in made if _name_of(b) == name), None)
+            id = next((id_of(b) for b in made if name_of(b) == name), None)
             if id is None:
                 self._journal.execute("DELETE FROM batches WHERE name = ?", name)
             else:
@@ -199,15 +216,16 @@ class BatchRun:
             batch = await self._ended(id)
             wanted = [batch.get("output_file_id"), batch.get("error_file_id")]
             files = [
-                await self._patiently(partial(self._client.file, str(file_id)))
+                await self._patiently(partial(self._client.file, file_id))
                 for file_id in wanted
-                if file_id
+                if isinstance(file_id, str) and file_id
             ]
             for file in files:
                 await self._keep(file, model, sent_with[model], worst)
             self._journal.execute("UPDATE batches SET state = ? WHERE id = ?", batch["status"], id)
             if batch["status"] == "failed":
-                raise UserError(f"batch {id} was refused: {_errors(batch)}")
+                reasons = self._client.without_key(errors_of(batch))
+                raise UserError(f"batch {id} failed: {reasons}")
             if batch["status"] != "completed":
                 self._on_event(f"batch {id} {batch['status']}: what it had done is kept")
 
@@ -216,13 +234,12 @@ class BatchRun:
         pause_s = _FIRST_POLL_S
         said = ""
         while True:
-            batch = await self._patiently(partial(self._client.batch, id))
-            if batch["status"] not in _RUNNING:
+            batch = await self._patiently(partial(self._look, id))
+            if batch["status"] in _ENDED:
                 return batch
-            counts = batch.get("request_counts") or {}
-            news = f"{batch['status']}, {counts.get('completed', 0)} of {counts.get('total', 0)}"
+            news = f"{tidy(batch['status'])}{progress_of(batch)}"
             if news != said:
-                self._on_event(f"batch {id}: {news} done")
+                self._on_event(f"batch {id}: {news}")
                 said = news
             if self._stop.is_set():
                 self._on_event(f"batch {id} is pending: the same command goes on waiting for it")
@@ -230,42 +247,46 @@ class BatchRun:
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_POLL_S)
 
+    async def _look(self, id: str) -> dict[str, Any]:
+        batch = await self._client.batch(id)
+        if not isinstance(batch.get("status"), str):
+            raise UnreadableReply(f"batch {id} has no status")
+        return batch
+
     async def _keep(self, lines: bytes, model: str, sent_with: Dialect, worst: float) -> None:
         """Journal the replies of a file of results, in whatever order they are.
 
         `worst` is the most that one of them can have cost, on average.
         """
         kept: list[Received] = []
-        for line in lines.splitlines():
+        failed = Counter[str]()
+        for line in io.BytesIO(lines):
+            if not line.strip():
+                continue
             try:
-                result = json.loads(line)
-                key, response = str(result["custom_id"]), result.get("response") or {}
-            except (ValueError, KeyError, TypeError, AttributeError):
+                key, raw = read_result(line)
+            except (NoReply, UnreadableReply) as reason:
+                failed[str(reason)] += 1
+                if isinstance(reason, NoReply):
+                    self._hear_refusal(reason, model, sent_with)
                 continue
-            body, status = response.get("body"), response.get("status_code")
-            if status != 200:
-                self._hear_refusal(status, body, model, sent_with)
-                continue
-            raw = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-            readable = _is_readable(raw)
+            readable = is_readable(raw)
             cost = cost_usd(self._price, raw, worst, readable=readable)
             kept.append(Received(key, model, raw, usage_of(raw), cost, readable))
             if len(kept) == _KEPT_AT_ONCE:
                 await asyncio.gather(*map(self._journal.put, kept))
                 kept.clear()
         await asyncio.gather(*map(self._journal.put, kept))
+        if failed:
+            words = self._client.without_key(failed.most_common(1)[0][0])
+            self._on_event(f"{failed.total():,} requests of a batch have no reply: {words}")
 
-    def _hear_refusal(self, status: object, body: object, model: str, sent_with: Dialect) -> None:
-        """Where it is a parameter that is refused, the next round goes without it."""
-        # All requests of a batch are refused alike.
-        if self._recall.dialect(model) != sent_with:
+    def _hear_refusal(self, reason: NoReply, model: str, sent_with: Dialect) -> None:
+        """Where it is a parameter that is rejected, the next round goes without it."""
+        # All requests of a batch are rejected alike.
+        if self._recall.dialect(model) != sent_with or reason.decision.action != "adapt":
             return
-        message, code = server_message(body)
-        if not isinstance(status, int) or status < 400:
-            return
-        if classify_status(status, message, code, {}).action != "adapt":
-            return
-        weaker = sent_with.without(message)
+        weaker = sent_with.without(reason.decision.message)
         if weaker is not None:
             self._recall.lose(model, weaker.lost)
             self._on_event(f"{self._client.base_url} does not take {weaker.lost[-1]}")
@@ -290,20 +311,3 @@ class _File:
     @property
     def name(self) -> str:
         return self._digest.hexdigest()
-
-
-def _is_readable(raw: bytes) -> bool:
-    try:
-        read_reply(raw)
-    except UnreadableReply:
-        return False
-    return True
-
-
-def _name_of(batch: dict[str, Any]) -> object:
-    return (batch.get("metadata") or {}).get("autointerp")
-
-
-def _errors(batch: dict[str, Any]) -> str:
-    found = ((batch.get("errors") or {}).get("data")) or []
-    return "; ".join(server_message(error)[0] for error in found[:3]) or "no reason is given"

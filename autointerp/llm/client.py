@@ -5,7 +5,8 @@ import functools
 import importlib
 import resource
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +14,15 @@ from typing import Any, Literal, NamedTuple
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.errors import Decision, classify
+from autointerp.llm.errors import (
+    Decision,
+    OversizedReply,
+    Redirected,
+    UnreadableReply,
+    classify,
+    read_object,
+)
+from autointerp.llm.guarded import GuardedAiohttp, GuardedHttpx
 from autointerp.llm.request import PATH
 
 Transport = Literal["httpx", "aiohttp"]
@@ -34,12 +43,22 @@ _LONGEST_WAITS = 5
 _SPARE_CONNECTIONS = 8
 _SHORTEST_KEY = 6  # "none" and the like are words that a message may hold
 _OTHER_FILES = 64  # that a process has open beside its connections
+MOST_BYTES = 16 * 2**20  # of a reply, decompressed
+_MOST_FILE_BYTES = 512 * 2**20  # of a batch's results
+_LONGEST_FILE_S = 3600.0
 
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
     """Whom to trust. All connections share it: each time it takes 30 ms to read the system's."""
-    context: ssl.SSLContext = _make_certificates()
+    try:
+        context: ssl.SSLContext = _make_certificates()
+    except OSError as error:
+        # ssl.SSLError is one, too.
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {reason}"
+        ) from None
     return context
 
 
@@ -61,7 +80,8 @@ class _Shard:
 class ChatClient:
     """Sends requests to one OpenAI-compatible endpoint. It never retries: the pool does.
 
-    `timeout_s` is for silence; a reply that keeps coming may take five times as long.
+    `timeout_s` is for silence; a reply that keeps coming may take five times as long. With
+    `follow_redirects` an endpoint may send requests on to another host, without the key.
     """
 
     def __init__(
@@ -72,36 +92,45 @@ class ChatClient:
         timeout_s: float,
         max_connections: int,
         transport: Transport = "httpx",
+        follow_redirects: bool = False,
     ) -> None:
         self.base_url = base_url
         self._key = api_key
+        self._timeout_s = timeout_s
         self._total_s = timeout_s * _LONGEST_WAITS
+        self._transport, self._follow_redirects = transport, follow_redirects
         # httpx looks through all its connections for each request, so it gets them in parts.
         shards = 1 if transport == "aiohttp" else -(-max_connections // _CONNECTIONS_A_SHARD)
         connections = -(-max_connections // shards) + _SPARE_CONNECTIONS
-        limits = _Limits(
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=_IDLE_CONNECTION_S,
-        )
-        timeout = _Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
-        make: Any = functools.partial(openai.DefaultAsyncHttpxClient, verify=certificates())
-        if transport == "aiohttp":
-            make = openai.DefaultAioHttpClient
-        self._shards = []
-        for _ in range(shards):
-            try:
-                http_client = make(limits=limits, timeout=timeout)
-            except RuntimeError:
-                raise UserError(
-                    "transport aiohttp needs a package that is not installed: "
-                    "pip install 'autointerp[aiohttp]'"
-                ) from None
-            sdk = openai.AsyncOpenAI(
-                base_url=base_url, api_key=api_key, max_retries=0, http_client=http_client
+        self._shards = [_Shard(self._sdk(connections, MOST_BYTES)) for _ in range(shards)]
+
+    def _sdk(self, connections: int, most_bytes: int) -> openai.AsyncOpenAI:
+        make: Any = GuardedAiohttp if self._transport == "aiohttp" else GuardedHttpx
+        try:
+            http_client = make(
+                most_bytes=most_bytes,
+                to_other_hosts=self._follow_redirects,
+                limits=_Limits(
+                    max_connections=connections,
+                    max_keepalive_connections=connections,
+                    keepalive_expiry=_IDLE_CONNECTION_S,
+                ),
+                timeout=_Timeout(self._timeout_s, connect=min(_CONNECT_S, self._timeout_s)),
+                verify=certificates(),
             )
-            self._shards.append(_Shard(sdk))
-        self._sdk = self._shards[0].sdk
+        except RuntimeError:
+            raise UserError(
+                "transport aiohttp needs a package that is not installed: "
+                "pip install 'autointerp[aiohttp]'"
+            ) from None
+        return openai.AsyncOpenAI(
+            base_url=self.base_url, api_key=self._key, max_retries=0, http_client=http_client
+        )
+
+    @functools.cached_property
+    def _batches(self) -> openai.AsyncOpenAI:
+        """For batches, whose files are larger than replies."""
+        return self._sdk(_SPARE_CONNECTIONS, _MOST_FILE_BYTES)
 
     def classify(self, error: BaseException) -> Decision:
         """What to do about a failed call; a key that the server quotes is not passed on."""
@@ -114,8 +143,7 @@ class ChatClient:
     async def send(self, body: bytes) -> RawReply:
         """A chat completion.
 
-        Raises openai.APIError for any outcome but a good status, and TimeoutError when the whole
-        took too long.
+        Raises one of CALL_ERRORS for any outcome but a good status.
         """
         return await self.request("post", PATH, body)
 
@@ -132,50 +160,90 @@ class ChatClient:
         shard.in_flight += 1
         sent = {} if body is None else {"content": body}
         try:
-            async with asyncio.timeout(self._total_s):
+            async with _call(self._total_s):
                 response = await call(
                     path,
                     cast_to=_Response,
                     options={"headers": {"Content-Type": content_type}},
                     **sent,
                 )
-        except Exception as error:
-            # The aiohttp transport lets some of its library's own errors through, and calls a
-            # connection that broke after the request was sent one that could not be made.
-            own = _aiohttp_error(error)
-            if own is None or isinstance(own, TimeoutError):
-                raise
-            raise openai.APIConnectionError(message=str(own), request=_NO_REQUEST) from own
         finally:
             shard.in_flight -= 1
         headers = {name.lower(): value for name, value in response.headers.items()}
         return RawReply(response.content, headers)
 
-    async def submit_batch(self, file: Path, name: str, path: str) -> str:
-        """Hand in a file of requests; the batch's id. `name` finds it again among the others."""
-        uploaded = await self._sdk.files.create(file=file, purpose="batch")
-        batch = await self._sdk.batches.create(
-            input_file_id=uploaded.id,
-            endpoint=f"/v1{path}",  # type: ignore[arg-type]
-            completion_window="24h",
-            metadata={"autointerp": name},
-        )
-        return batch.id
+    async def upload(self, file: Path) -> str:
+        """Hand over a file of requests for a batch; its id. Raises as `send` does."""
+        async with _call(_LONGEST_FILE_S):
+            files = self._batches.files.with_raw_response
+            response = await files.create(file=file, purpose="batch")
+        return id_of(read_object(response.content))
+
+    async def create_batch(self, file_id: str, name: str, path: str) -> str:
+        """Hand in an uploaded file; the batch's id. `name` finds it again among the others."""
+        async with _call(self._total_s):
+            response = await self._batches.batches.with_raw_response.create(
+                input_file_id=file_id,
+                endpoint=f"/v1{path}",  # type: ignore[arg-type]
+                completion_window="24h",
+                metadata={"autointerp": name},
+            )
+        return id_of(read_object(response.content))
 
     async def batch(self, id: str) -> dict[str, Any]:
-        return (await self._sdk.batches.retrieve(id)).to_dict()
+        async with _call(self._total_s):
+            response = await self._batches.batches.with_raw_response.retrieve(id)
+        return read_object(response.content)
 
     async def list_batches(self, most: int) -> list[dict[str, Any]]:
         """The newest batches of the account."""
-        return [batch.to_dict() for batch in (await self._sdk.batches.list(limit=most)).data]
+        async with _call(self._total_s):
+            response = await self._batches.batches.with_raw_response.list(limit=most)
+        listed = read_object(response.content).get("data")
+        if not isinstance(listed, list):
+            raise UnreadableReply("the list of batches has no data")
+        return [batch for batch in listed if isinstance(batch, dict)]
 
     async def file(self, id: str) -> bytes:
         """A file's content."""
-        return (await self._sdk.files.content(id)).content
+        async with _call(_LONGEST_FILE_S):
+            response = await self._batches.files.with_raw_response.content(id)
+        return response.content
 
     async def close(self) -> None:
         for shard in self._shards:
             await shard.sdk.close()
+        if "_batches" in self.__dict__:
+            await self._batches.close()
+
+
+def id_of(what: Mapping[str, Any]) -> str:
+    """Raises UnreadableReply where it has none."""
+    id = what.get("id")
+    if not isinstance(id, str) or not id:
+        raise UnreadableReply("the reply has no id")
+    return id
+
+
+@asynccontextmanager
+async def _call(longest_s: float) -> AsyncIterator[None]:
+    """Bounds how long a call takes; what it raises is among CALL_ERRORS on any transport."""
+    try:
+        async with asyncio.timeout(longest_s):
+            yield
+    except Exception as error:
+        # openai 2 makes of whatever `send` raises a connection that failed.
+        if isinstance(error.__cause__, OversizedReply | Redirected):
+            raise error.__cause__ from None
+        # The aiohttp transport lets some of its library's own errors through, and calls a
+        # connection that broke after the request was sent one that could not be made.
+        own = _aiohttp_error(error)
+        # And no library expects all that may stand in a head: a reason that is not text, say.
+        if own is None and isinstance(error, ValueError | RecursionError):
+            own = error
+        if own is None or isinstance(own, TimeoutError):
+            raise
+        raise openai.APIConnectionError(message=str(own), request=_NO_REQUEST) from own
 
 
 def _aiohttp_error(error: BaseException | None) -> BaseException | None:

@@ -2,10 +2,9 @@
 
 An endpoint's dialect begins with what is known of its host (hosts.toml) and loses, one by one, the
 parameters that the endpoint refuses. What was lost is remembered by the journal, so that a run that
-goes on puts the same requests in the same bytes.
+goes on asks for the same in the same way.
 """
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from autointerp.llm.logprobs import PARAMETERS, Logprobs
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.request import ChatRequest, as_json
 
 Structured = Literal["json_schema", "json_object", "none"]
 _WEAKER: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
@@ -47,30 +46,31 @@ class Dialect:
     extra: Mapping[str, Any] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
 
-    def body(self, request: ChatRequest) -> bytes:
-        """The request as canonical JSON: these bytes are hashed, and sent as they are."""
-        body: dict[str, Any] = {
+    def content(self, request: ChatRequest) -> dict[str, Any]:
+        """What the request asks for: its identity is made of this."""
+        content: dict[str, Any] = {
             "model": request.model,
             "messages": [dict(message) for message in request.messages],
             self.limit_name: request.max_tokens,
         }
         if request.temperature is not None and self.temperature:
-            body["temperature"] = request.temperature
+            content["temperature"] = request.temperature
         if request.schema is not None and self.structured == "json_schema":
             named = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": named}
+            content["response_format"] = {"type": "json_schema", "json_schema": named}
         elif request.schema is not None and self.structured == "json_object":
-            body["response_format"] = {"type": "json_object"}
+            content["response_format"] = {"type": "json_object"}
         if request.logprobs is not None:
-            body |= PARAMETERS[request.logprobs]
-        text = json.dumps(
-            body | dict(self.optional) | dict(self.extra),
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-        )
-        # Text cut in the middle of a character may hold lone surrogates, which UTF-8 cannot.
-        return text.encode("utf-8", errors="replace")
+            content |= PARAMETERS[request.logprobs]
+        return content | dict(self.optional) | dict(self.extra)
+
+    def body(self, request: ChatRequest) -> bytes:
+        """The request as it is sent, with everything in the order in which it was declared.
+
+        Some gateways stream unless told not to. How a reply is delivered is no part of what is
+        asked, so the identity leaves it out.
+        """
+        return as_json(self.content(request) | {"stream": False})
 
     def most_tokens(self, request: ChatRequest) -> int:
         """The bound on the reply as it is sent: the user's own goes before the request's."""

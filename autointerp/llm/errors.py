@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import openai
 
+from autointerp.llm.tls import tls_trouble
 from autointerp.plain_text import tidy
 
 # adapt: the endpoint does not take a parameter, or not under that name.
@@ -19,7 +20,7 @@ Action = Literal["retry", "adapt", "stop", "split", "refused", "fail"]
 
 
 class UnreadableReply(Exception):
-    """A reply with a good status whose body is no chat completion.
+    """A reply with a good status whose body is not a chat completion.
 
     `code` is that of an error that the server sent in its place.
     """
@@ -27,6 +28,27 @@ class UnreadableReply(Exception):
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+def read_object(text: str | bytes) -> dict[str, Any]:
+    """The JSON object that a server sent. Raises UnreadableReply, whatever it sent instead."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig", errors="replace")
+    try:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        raise UnreadableReply(f"the reply is not JSON: {text.strip()[:60]!r}") from None
+    if not isinstance(value, dict):
+        raise UnreadableReply("the reply is JSON, but not an object")
+    return value
+
+
+class OversizedReply(Exception):
+    """More came than any reply needs; the rest was left unread."""
+
+
+class Redirected(Exception):
+    """The endpoint sends the request on to where it may not go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +68,7 @@ class Decision:
     @property
     def maybe_billed(self) -> bool:
         """Whether the request was taken and nothing, or no answer, came back."""
-        return self.kind in ("timeout", "connection", "server_error")
+        return self.kind in ("timeout", "connection", "server_error", "too_large")
 
     @property
     def too_much(self) -> bool:
@@ -55,7 +77,13 @@ class Decision:
 
 
 _STOPPING_CODES = {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
-_OVERLOADED_CODES = {"slow_down", "server_is_overloaded", "overloaded_error"}
+_OVERLOADED_CODES = {
+    "slow_down",
+    "server_is_overloaded",
+    "overloaded_error",
+    "insufficient_system_resource",
+}
+_RATE = ("rate_limit", "rate limit", "too_many_requests", "too many requests", "throttling")
 _TOO_LONG = (
     "context_length_exceeded",
     "maximum context length",
@@ -67,8 +95,9 @@ _TOO_LONG = (
     "max_total_tokens",
 )
 _KEY_REFUSED = ("api key expired", "api key not valid", "api_key_invalid")
-_NO_MONEY = ("exceeded your current quota", "credit balance is too low")
-_RETRY_IN = re.compile(r"retry in ([0-9.]+) ?s")  # Gemini says so in words
+_NO_MONEY = ("exceeded your current quota", "credit balance is too low", "insufficient balance")
+_RETRY_IN = re.compile(r"retry in ([0-9]+(?:\.[0-9]+)?) ?s")  # Gemini says so in words
+_ERROR_STATUS = re.compile(r"[45][0-9][0-9]")
 _FILTERED = (
     "content_filter",
     "content_policy_violation",
@@ -93,6 +122,11 @@ _UNSUPPORTED = (
     "logprobs",
 )
 _FORMATS = ("response_format", "json_object", "json_schema")
+_MESSAGE_NAMES = ("message", "detail", "msg", "status_msg", "error_msg")
+_CODE_NAMES = ("code", "type", "status_code", "error_code")
+_LONGEST_LINE = 300  # characters of what a server says
+_MOST_READ = 20 * _LONGEST_LINE  # of which some cannot be shown
+_HIGHEST_CODE = 10**9
 # How the names of errors begin, in httpx, httpx2 and aiohttp, before anything was sent.
 _NEVER_SENT = (
     "ConnectError",
@@ -132,41 +166,61 @@ def server_message(body: object) -> tuple[str, str]:
     """(message, code) of an error body in any of the common shapes; empty where there is none."""
     if isinstance(body, list) and len(body) == 1:
         body = body[0]
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        if isinstance(inner, dict):
-            message = inner.get("message") or inner.get("detail") or inner.get("msg") or ""
-            code = inner.get("code") or inner.get("type") or ""
-            # Routers hide what their upstream said.
-            metadata = inner.get("metadata")
-            raw = metadata.get("raw") if isinstance(metadata, dict) else None
-            return _line(f"{message}: {raw}" if raw else message), str(code)
+    if not isinstance(body, dict):
+        return _line(body), ""
+    inner = body.get("error") or body.get("base_resp") or body
+    if not isinstance(inner, dict):
         return _line(inner), ""
-    return _line(body), ""
+    message = next((inner[name] for name in _MESSAGE_NAMES if inner.get(name)), "")
+    codes = (inner.get(name) for name in _CODE_NAMES)
+    code = next((str(code)[:_LONGEST_LINE] for code in codes if _is_code(code)), "")
+    # Routers hide what their upstream said.
+    metadata = inner.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return _line(f"{_line(message)}: {_line(raw)}" if raw else message), code
+
+
+def _is_code(value: object) -> bool:
+    return bool(value) and (
+        isinstance(value, str) or (isinstance(value, int) and abs(value) < _HIGHEST_CODE)
+    )
 
 
 def _line(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str) if value else ""
-    return tidy(text)[:300]
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, default=str) if value else ""
+    except (ValueError, RecursionError):
+        # Numbers without end, or bottomless nesting.
+        text = ""
+    return tidy(text[:_MOST_READ])[:_LONGEST_LINE]
 
 
 # What sending and reading a reply may raise; anything else is a bug and is not retried.
-CALL_ERRORS = (openai.APIError, TimeoutError, OSError, UnreadableReply)
+CALL_ERRORS = (
+    openai.APIError,
+    TimeoutError,
+    OSError,
+    UnreadableReply,
+    OversizedReply,
+    Redirected,
+)
 
 
 def classify(error: BaseException) -> Decision:
     """What to do about one of CALL_ERRORS."""
     if isinstance(error, UnreadableReply):
-        # Some routers answer with status 200 and put the real one inside.
-        if error.code.isdecimal() and 400 <= int(error.code) < 600:
-            return classify_status(int(error.code), str(error), "", {})
-        if error.code in _OVERLOADED_CODES or error.code.startswith("rate_limit"):
-            return classify_status(429, str(error), error.code, {})
-        return Decision("retry", "unreadable", str(error))
+        return _classify_unreadable(str(error), error.code)
+    if isinstance(error, OversizedReply):
+        return Decision("retry", "too_large", str(error))
+    if isinstance(error, Redirected):
+        return Decision("stop", "redirected", str(error))
     if isinstance(error, openai.APIStatusError):
         headers = {k.lower(): v for k, v in error.response.headers.items()}
         message, code = server_message(error.body)
         return classify_status(error.status_code, message or _line(str(error)), code, headers)
+    distrust = tls_trouble(error)
+    if distrust:
+        return Decision("stop", "certificate", distrust)
     cause = error.__cause__ or error
     words = _line(str(cause)) or type(cause).__name__
     if type(cause).__name__.startswith(_NEVER_SENT):
@@ -177,13 +231,29 @@ def classify(error: BaseException) -> Decision:
     return Decision("retry", "connection", f"connection failed: {words}")
 
 
+def _classify_unreadable(message: str, code: str) -> Decision:
+    """Some routers answer with status 200 and put the real status, or a code, inside."""
+    code = code.lower()
+    if _ERROR_STATUS.fullmatch(code):
+        return classify_status(int(code), message, "", {})
+    if code in _OVERLOADED_CODES:
+        return Decision("retry", "overloaded", message, counted=False)
+    if code and any(word in f"{code} {message}".lower() for word in _RATE):
+        return Decision("retry", "rate_limit", message, counted=False)
+    if code:
+        decision = classify_status(400, message, code, {})
+        if decision.action in ("stop", "refused", "split"):
+            return decision
+    return Decision("retry", "unreadable", message)
+
+
 def classify_status(status: int, message: str, code: str, headers: Mapping[str, Any]) -> Decision:
     """What to do about an error status, by the server's code and words before the number."""
     said = f"{code} {message}".lower()
     wait = parse_retry_after(headers)
     asked = _RETRY_IN.search(said)
     if status == 429 and asked and wait is None:
-        return Decision("retry", "rate_limit", message, False, float(asked[1].rstrip(".") or 0))
+        return Decision("retry", "rate_limit", message, False, float(asked[1]))
     if any(word in said for word in _KEY_REFUSED):
         return Decision("stop", f"status_{status}", f"status {status}: {message}")
     if status in (400, 403, 422) and any(word in said for word in _FILTERED):

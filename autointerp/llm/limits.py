@@ -13,6 +13,7 @@ _REQUEST_WINDOW_S = 1.0
 _TOKEN_WINDOW_S = 5.0
 # Of what a server says it allows, for the differences between its clock and this one.
 _SHARE_OF_ALLOWED = 0.95
+_FEWEST = 1  # a minute: less would be to wait for ever
 
 
 class Pace:
@@ -70,4 +71,4 @@ def _allowed(headers: Mapping[str, str], name: str) -> float | None:
         value = float(headers.get(name, ""))
     except ValueError:
         return None
-    return value * _SHARE_OF_ALLOWED if math.isfinite(value) and value > 0 else None
+    return value * _SHARE_OF_ALLOWED if math.isfinite(value) and value >= _FEWEST else None

@@ -5,7 +5,6 @@ vLLM's, of a prompt's: `prompt_logprobs`, one object a token, of token id → `d
 `logprob`; the first token has none.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +24,7 @@ PARAMETERS: dict[Logprobs, dict[str, Any]] = {
     TOP_LOGPROBS: {"logprobs": True, "top_logprobs": _ALTERNATIVES},
 }
 _IMPOSSIBLE = -9999.0  # vLLM's for minus infinity, which JSON cannot hold
+_CERTAIN = 0.1  # 0, and what rounding may add to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Position:
             if not isinstance(entry, Mapping):
                 continue
             text, logprob = _text(entry), entry.get("logprob")
-            if isinstance(logprob, int | float) and _IMPOSSIBLE < logprob < math.inf:
+            if isinstance(logprob, int | float) and _IMPOSSIBLE < logprob <= _CERTAIN:
                 yield text, float(logprob)
 
 
@@ -65,7 +65,7 @@ def _prompt_position(row: Any, id: Any) -> Position:
     if not isinstance(row, Mapping) or not row:
         return Position("")
     # The prompt's own token is written first, unless something on the way has sorted them.
-    own = row.get(str(id), next(iter(row.values())))
+    own = row.get(str(id) if isinstance(id, int) else "", next(iter(row.values())))
     return Position(_text(own), tuple(row.values()))
 
 

@@ -2,24 +2,26 @@
 
 import asyncio
 
-import httpx
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.client import ChatClient, certificates
+from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import UnreadableReply, classify, server_message
+from autointerp.llm.errors import CALL_ERRORS, UnreadableReply, read_object, server_message
 from autointerp.llm.reply import read_reply
 from autointerp.llm.request import ChatRequest
 
 _LISTED = 5  # model names quoted in an error
 _CHECK_URL = "check the base URL, most end in /v1"
+_WRONG_KEY = (401, 403)
 
 
-async def preflight(base_url: str, api_key: str, model: str, *, timeout_s: float) -> None:
+async def preflight(
+    base_url: str, api_key: str, model: str, *, timeout_s: float, follow_redirects: bool = False
+) -> None:
     """Find out whether the endpoint will answer, before anything is spent.
 
-    Raises UserError with the server's own words where it is unreachable, refuses the key or does
+    Raises UserError with the server's own words where it is unreachable, rejects the key or does
     not know the model.
     """
     # The HTTP library's own error would print the key.
@@ -28,60 +30,69 @@ async def preflight(base_url: str, api_key: str, model: str, *, timeout_s: float
             f"the key for {base_url} holds a space, a line break or a character that is not "
             "ASCII: check the environment variable it comes from"
         )
-    url = base_url.rstrip("/") + "/models"
+    client = ChatClient(
+        base_url,
+        api_key,
+        timeout_s=timeout_s,
+        max_connections=1,
+        follow_redirects=follow_redirects,
+    )
     try:
-        async with (
-            asyncio.timeout(timeout_s),
-            httpx.AsyncClient(timeout=timeout_s, verify=certificates()) as client,
-        ):
-            response = await client.get(url, headers={"Authorization": f"Bearer {api_key}"})
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-        reason = str(error) or f"no reply within {timeout_s:g} s"
-        raise UserError(f"endpoint {base_url} cannot be reached: {reason}") from None
-    body = _json(response)
-    if response.status_code in (401, 403):
-        message = server_message(body)[0] or f"status {response.status_code}"
-        raise UserError(f"endpoint {base_url} refuses the key: {message}")
-    listed = _model_names(body) if response.is_success else []
-    if model not in listed:
-        # Routers take names that they do not list: ask for one token, which costs next to nothing.
-        await _probe(base_url, api_key, model, listed, timeout_s)
-
-
-async def _probe(
-    base_url: str, api_key: str, model: str, listed: list[str], timeout_s: float
-) -> None:
-    request = ChatRequest(model, ({"role": "user", "content": "Hi"},), max_tokens=1)
-    client = ChatClient(base_url, api_key, timeout_s=timeout_s, max_connections=1)
-    try:
-        read_reply((await client.send(Dialect().body(request))).raw)
-    except UnreadableReply as error:
-        raise UserError(
-            f"endpoint {base_url} does not answer with chat completions ({error}): {_CHECK_URL}"
-        ) from None
-    except (openai.APIError, TimeoutError) as error:
-        decision = classify(error)
-        # Too many requests for the moment is no reason not to begin, nor is a parameter.
-        if decision.kind != "rate_limit" and decision.action != "adapt":
-            names = ", ".join(listed[:_LISTED])
-            offers = f" (it offers {names}{' …' if len(listed) > _LISTED else ''})" if names else ""
-            hint = "" if listed or decision.kind != "status_404" else f"; {_CHECK_URL}"
-            raise UserError(
-                f"endpoint {base_url} does not serve {model!r}: {decision.message}{offers}{hint}"
-            ) from None
+        listed = await _models(client, timeout_s)
+        if model not in listed:
+            # Routers take names that they do not list: ask for one token, which costs nearly
+            # nothing.
+            await _probe(client, model, listed)
     finally:
         await client.close()
 
 
-def _json(response: httpx.Response) -> object:
+async def _models(client: ChatClient, timeout_s: float) -> list[str]:
+    """The models that the endpoint lists; none where it does not say."""
     try:
-        return response.json()
-    except ValueError:
-        return response.text[:300]
-
-
-def _model_names(body: object) -> list[str]:
-    entries = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(entries, list):
+        async with asyncio.timeout(timeout_s):
+            body = read_object((await client.request("get", "/models")).raw)
+    except UnreadableReply:
         return []
-    return [str(e["id"]) for e in entries if isinstance(e, dict) and "id" in e]
+    except CALL_ERRORS as error:
+        if isinstance(error, openai.APIStatusError):
+            if error.status_code not in _WRONG_KEY:
+                return []
+            message = client.without_key(server_message(error.body)[0])
+            raise UserError(
+                f"endpoint {client.base_url} rejects the key: "
+                f"{message or f'status {error.status_code}'}"
+            ) from None
+        decision = client.classify(error)
+        late = decision.kind == "timeout"
+        reason = f"no reply within {timeout_s:g} s" if late else decision.message
+        raise UserError(f"endpoint {client.base_url} cannot be reached: {reason}") from None
+    entries = body.get("data")
+    names = [
+        entry.get("id")
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+    ]
+    return [name for name in names if isinstance(name, str)]
+
+
+async def _probe(client: ChatClient, model: str, listed: list[str]) -> None:
+    request = ChatRequest(model, ({"role": "user", "content": "Hi"},), max_tokens=1)
+    try:
+        read_reply((await client.send(Dialect().body(request))).raw)
+    except CALL_ERRORS as error:
+        decision = client.classify(error)
+        if isinstance(error, UnreadableReply) and decision.kind == "unreadable":
+            raise UserError(
+                f"endpoint {client.base_url} does not answer with chat completions "
+                f"({decision.message}): {_CHECK_URL}"
+            ) from None
+        # Too many requests for the moment is no reason not to begin, nor is a parameter.
+        if decision.kind != "rate_limit" and decision.action != "adapt":
+            names = client.without_key(", ".join(listed[:_LISTED]))
+            offers = f" (it offers {names}{' …' if len(listed) > _LISTED else ''})" if names else ""
+            hint = "" if listed or decision.kind != "status_404" else f"; {_CHECK_URL}"
+            raise UserError(
+                f"endpoint {client.base_url} does not serve {model!r}: "
+                f"{decision.message}{offers}{hint}"
+            ) from None

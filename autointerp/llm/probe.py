@@ -1,13 +1,12 @@
 """What an endpoint can do, found out with a few short requests."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from autointerp.errors import UserError
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
+from autointerp.llm.errors import CALL_ERRORS, Decision
 from autointerp.llm.logprobs import PARAMETERS, PROMPT_LOGPROBS, Logprobs
 from autointerp.llm.reply import ChatReply, read_reply
 from autointerp.llm.request import ChatRequest, ReplySchema
@@ -74,7 +73,7 @@ async def probe(client: ChatClient, dialect: Dialect, model: str) -> Probe:
         if weaker is None:
             raise UserError(f"endpoint {client.base_url}: {outcome.message}")
         dialect = weaker
-    reply, raw, headers = outcome
+    reply, headers = outcome
     given: list[Logprobs] = []
     for logprobs in PARAMETERS:
         if dialect.takes(logprobs) and await _gives(client, dialect, model, logprobs):
@@ -85,39 +84,24 @@ async def probe(client: ChatClient, dialect: Dialect, model: str) -> Probe:
         dialect=dialect,
         model=reply.model,
         items_read=len(_read(reply.text)),
-        thinks=_thinks(reply.text, raw),
+        thinks=reply.thought,
         reports_usage=reply.usage.prompt_tokens > 0,
         logprobs=tuple(given),
         limits={k: v for k, v in headers.items() if k.startswith("x-ratelimit-limit")},
     )
 
 
-async def _ask(
-    client: ChatClient, body: bytes
-) -> tuple[ChatReply, dict[str, Any], dict[str, str]] | Decision:
+async def _ask(client: ChatClient, body: bytes) -> tuple[ChatReply, Mapping[str, str]] | Decision:
     try:
         raw, headers = await client.send(body)
-        return read_reply(raw), json.loads(raw, strict=False), dict(headers)
-    except (*CALL_ERRORS, UnreadableReply) as error:
-        return classify(error)
+        return read_reply(raw), headers
+    except CALL_ERRORS as error:
+        return client.classify(error)
 
 
-def _read(text: str) -> set[tuple[object, object]]:
-    found = {(item.get("n"), item.get("name")) for item in items(text, "colours")}
-    return found & set(enumerate(_WORDS, 1))
-
-
-def _choice(raw: dict[str, Any]) -> dict[str, Any]:
-    choice = raw["choices"][0]
-    assert isinstance(choice, dict)
-    return choice
-
-
-def _thinks(text: str, raw: dict[str, Any]) -> bool:
-    message = _choice(raw)["message"]
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
-    details = (raw.get("usage") or {}).get("completion_tokens_details") or {}
-    return bool(thoughts or "</think>" in text or details.get("reasoning_tokens"))
+def _read(text: str) -> set[tuple[int, str]]:
+    found = [(item.get("n"), item.get("name")) for item in items(text, "colours")]
+    return {asked for asked in enumerate(_WORDS, 1) if asked in found}
 
 
 async def _gives(client: ChatClient, dialect: Dialect, model: str, logprobs: Logprobs) -> bool:

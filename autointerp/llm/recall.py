@@ -1,7 +1,7 @@
 """What the journal knows of a request, in whatever dialect it was put when it was answered.
 
 An endpoint's dialect loses the parameters that it refuses. All that was ever lost is remembered, so
-that a reply is found again under the bytes that were sent for it.
+that a reply is found again under the content that was sent for it.
 """
 
 import json
@@ -45,12 +45,13 @@ class Recall:
 
     def put(self, request: ChatRequest) -> tuple[str, bytes]:
         """The request's key, and its bytes, in the present dialect."""
-        return self._put(request, self.dialect(request.model))
+        dialect = self.dialect(request.model)
+        return self._key(request, dialect), dialect.body(request)
 
     def find(self, request: ChatRequest) -> Recalled | None:
         """A readable reply to the request, in any dialect."""
         for dialect in self._all(request.model):
-            key, _ = self._put(request, dialect)
+            key = self._key(request, dialect)
             found = self._journal.get(key)
             if found is None:
                 continue
@@ -60,9 +61,8 @@ class Recall:
                 continue
         return None
 
-    def _put(self, request: ChatRequest, dialect: Dialect) -> tuple[str, bytes]:
-        body = dialect.body(request)
-        return request_key(self._endpoint, body, request.attempt), body
+    def _key(self, request: ChatRequest, dialect: Dialect) -> str:
+        return request_key(self._endpoint, dialect.content(request), request.attempt)
 
     def _all(self, model: str) -> list[Dialect]:
         if model not in self._dialects:

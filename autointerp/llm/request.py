@@ -1,7 +1,8 @@
 """A chat request: what is asked, apart from how an endpoint wants it put."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,29 +13,40 @@ PATH = "/chat/completions"
 
 @dataclass(frozen=True, slots=True)
 class ReplySchema:
-    """The JSON Schema that a reply should follow; its name is for the endpoint's error messages."""
+    """The JSON Schema that a reply should follow; its name is for the endpoint's error messages.
+
+    Endpoints that constrain decoding have the model write the properties in the order in which they
+    are declared: what a field should be based on is declared before it.
+    """
 
     name: str
     schema: Mapping[str, Any]
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: Mapping[str, Any], required: Sequence[str] | None = None) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": properties,
-        "required": list(properties),
+        "properties": dict(properties),
+        "required": list(required or properties),
         "additionalProperties": False,
     }
 
 
-def objects(fields: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a list of objects that have all of these fields and no others."""
-    return {"type": "array", "items": _object(fields)}
+def objects(fields: Mapping[str, Any], required: Sequence[str] | None = None) -> dict[str, Any]:
+    """The schema of a list of objects that have all of these fields and no others.
+
+    `required` names all the fields in another order. To an endpoint that order means nothing, but
+    it is part of a request's identity, while the order of the fields is not: with `required` as it
+    was, fields can be reordered and the journal still finds the replies.
+    """
+    return {"type": "array", "items": _object(fields, required)}
 
 
-def list_of(key: str, fields: dict[str, Any]) -> ReplySchema:
+def list_of(
+    key: str, fields: Mapping[str, Any], required: Sequence[str] | None = None
+) -> ReplySchema:
     """A list of such objects under `key`."""
-    return ReplySchema(key, _object({key: objects(fields)}))
+    return ReplySchema(key, _object({key: objects(fields, required)}))
 
 
 def two_lists(yes: str, no: str) -> ReplySchema:
@@ -68,7 +80,15 @@ class ChatRequest:
     about: tuple[str, ...] = ()
 
 
-def request_key(endpoint: str, body: bytes, attempt: int = 0) -> str:
-    """A request's identity: equal for everything that would get the same reply."""
-    parts = (endpoint.rstrip("/").encode(), PATH.encode(), body, str(attempt).encode())
+def as_json(value: Any, *, sort_keys: bool = False) -> bytes:
+    """The value as compact JSON."""
+    text = json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False)
+    # Text cut in the middle of a character may hold lone surrogates, which UTF-8 cannot.
+    return text.encode("utf-8", errors="replace")
+
+
+def request_key(endpoint: str, content: Mapping[str, Any], attempt: int = 0) -> str:
+    """A request's identity, in whatever order its content is sent."""
+    canonical = as_json(content, sort_keys=True)
+    parts = (endpoint.rstrip("/").encode(), PATH.encode(), canonical, str(attempt).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()

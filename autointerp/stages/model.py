@@ -83,7 +83,15 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
     for url, key in endpoints(config):
         timeout_s = min(config.timeout, _PREFLIGHT_S)
         try:
-            asyncio.run(preflight(url, key, model_name(config), timeout_s=timeout_s))
+            asyncio.run(
+                preflight(
+                    url,
+                    key,
+                    model_name(config),
+                    timeout_s=timeout_s,
+                    follow_redirects=config.follow_redirects,
+                )
+            )
             good.append((url, key))
         except UserError as error:
             errors.append(error)
@@ -148,7 +156,13 @@ def diagnose(job: Job) -> list[tuple[str, Probe]]:
     async def probe_all() -> list[tuple[str, Probe]]:
         found = []
         for url, key in endpoints(config):
-            client = ChatClient(url, key, timeout_s=config.timeout, max_connections=1)
+            client = ChatClient(
+                url,
+                key,
+                timeout_s=config.timeout,
+                max_connections=1,
+                follow_redirects=config.follow_redirects,
+            )
             try:
                 found.append((url, await probe(client, dialect(config), model_name(config))))
             finally:
@@ -232,6 +246,7 @@ def ask(
                 timeout_s=config.timeout,
                 max_connections=settings.max_concurrency,
                 transport=config.transport,
+                follow_redirects=config.follow_redirects,
             )
             for url, key in answering
         ]

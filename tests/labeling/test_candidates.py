@@ -21,12 +21,11 @@ from autointerp.labeling.candidates import views
 from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.labeling.shown import Shown
 from autointerp.llm.journal import Journal
-from autointerp.llm.request import request_key
 from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Plan, answer
 from autointerp.scoring.validation import SILENT, Choice, choice_plan, chosen
 from tests import scripted
 from tests.conftest import run_command
-from tests.fake_server import FakeServer, Fault, status
+from tests.fake_server import FakeServer, Fault, key_of, status
 from tests.planted import WORDS, plant_coder
 from tests.samples import evidence, window
 
@@ -227,7 +226,7 @@ def test_a_killed_run_pays_for_nothing_twice(cli, flags, tmp_path, served):
         process.wait()
         server.on_served = None
         journal = Journal.open(tmp_path / "out" / "journal.sqlite")
-        written = {b for b in server.bodies if journal.get(request_key(server.url, b)) is not None}
+        written = {b for b in server.bodies if journal.get(key_of(server.url, b)) is not None}
         journal.close()
         before = len(server.bodies)
         assert written

@@ -171,8 +171,8 @@ def test_the_reply_s_form_has_meanings_only_where_they_are_asked_for(tmp_path):
         list(r.schema.schema["properties"]["labels"]["items"]["properties"])
         for r in (asking, plain)
     ]
-    assert fields[0] == ["n", "meanings", "label", "reason", "confidence"]
-    assert fields[1] == ["n", "label", "reason", "confidence"]
+    assert fields[0] == ["n", "meanings", "reason", "label", "confidence"]
+    assert fields[1] == ["n", "reason", "label", "confidence"]
     assert asking.max_tokens > plain.max_tokens
     assert "meanings" not in str(plain)
     assert asking.messages[0] == plain.messages[0]

@@ -17,11 +17,10 @@ import autointerp
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.twins import OVERLAP, alike, find_twins
 from autointerp.llm.journal import Journal
-from autointerp.llm.request import request_key
 from autointerp.tables.write import read_drafts, write_drafts
 from tests import scripted
 from tests.conftest import run_command
-from tests.fake_server import FakeServer, Fault, status
+from tests.fake_server import FakeServer, Fault, key_of, status
 from tests.planted import WORDS, plant_coder
 
 FEATURES = st.integers(0, 8)
@@ -172,7 +171,7 @@ def test_a_killed_run_finds_the_same_twins_and_asks_for_no_reply_it_has(cli, fla
         process.wait()
         server.on_served = None
         journal = Journal.open(tmp_path / "out" / "journal.sqlite")
-        written = {b for b in server.bodies if journal.get(request_key(server.url, b)) is not None}
+        written = {b for b in server.bodies if journal.get(key_of(server.url, b)) is not None}
         journal.close()
         before = len(server.bodies)
         assert cli("label", *flags(server), *slow)[0] == 0

@@ -102,7 +102,7 @@ def test_what_an_expired_batch_had_done_is_kept(journal):
 def test_a_refused_batch_stops_with_the_servers_words(journal):
     with (
         BatchServer(say_back, ending="failed") as server,
-        pytest.raises(UserError, match="refused: line 1 is no request"),
+        pytest.raises(UserError, match="failed: line 1 is no request"),
     ):
         fill(server, JOBS, journal)
 

@@ -217,7 +217,7 @@ def test_10_the_pace_is_taken_from_the_headers(journal):
     assert took >= 1.0
 
 
-@pytest.mark.parametrize("value", ["banana", "", "0", "-5", "nan", "inf"])
+@pytest.mark.parametrize("value", ["banana", "", "0", "-5", "nan", "inf", "1e-300"])
 def test_10_a_limit_that_is_none_paces_nothing(value):
     pace = Pace(None, None)
     pace.hear({"x-ratelimit-limit-requests": value, "x-ratelimit-limit-tokens": value})

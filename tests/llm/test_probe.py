@@ -107,4 +107,5 @@ def test_what_was_lost_stays_lost_and_every_loss_ends():
         "messages": [],
         "max_completion_tokens": 5,
         "seed": 3,
+        "stream": False,
     }
