@@ -254,7 +254,7 @@ def test_the_pool_counts_and_keeps_what_the_server_sends(server, relay, journal,
     tokenizer = Tokenizer.from_file(str(server.folder / "tokenizer.json"))
     expected = {}
     for sent, head, raw in taken:
-        assert "stream" not in sent
+        assert sent["stream"] is False
         assert b"content-type: application/json" in head
         word = sent["messages"][0]["content"]
         prompt = f"<|im_start|>user\n{word}<|im_end|>\n<|im_start|>assistant\n"
