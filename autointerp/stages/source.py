@@ -11,7 +11,10 @@ from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.documents import source_identity
 from autointerp.activations.formats import find_cache, open_cache
+from autointerp.activations.hooks import site_of
 from autointerp.activations.manifest import Manifest, read_manifest, spoilt_file
+from autointerp.activations.residual import CHECKED_SITES
+from autointerp.activations.sites import SITES_VERSION
 from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.writer import partial_path, unfinished
 from autointerp.coders import SparseCoder
@@ -73,8 +76,14 @@ def made_from(job: Job, settings: StreamSettings) -> list[str]:
         "text": source_identity(settings.text.text),
         "coder": job.coder_identity if job.config.store == SPARSE else None,
     }
-    of_each = [replace(settings, hooks=(hook,), batch_contexts=0) for hook in settings.hooks]
-    return [fingerprint(settings=repr(own), **same_for_all) for own in of_each]
+    made = []
+    for hook in settings.hooks:
+        own = replace(settings, hooks=(hook,), batch_contexts=0)
+        site, _ = site_of(hook) or ("", 0)
+        # What these were captured as was wrong in some architectures before.
+        version = {"sites": SITES_VERSION} if site in CHECKED_SITES else {}
+        made.append(fingerprint(settings=repr(own), **same_for_all, **version))
+    return made
 
 
 def cache_paths(job: Job, settings: StreamSettings) -> list[Path]:
