@@ -61,6 +61,14 @@ def validated(settings: Mapping[str, Any]) -> RunConfig:
         raise UserError(f"{where}{message}") from None
 
 
+def by_present_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version recorded, as this one names them."""
+    settings = dict(recorded)
+    if isinstance(settings.get("tokens"), str):
+        settings["token_ids"] = settings.pop("tokens")
+    return settings
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

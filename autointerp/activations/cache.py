@@ -81,8 +81,8 @@ class Cache:
         """The token ids. Raises UserError where the cache has none."""
         if self.token_ids is None:
             raise UserError(
-                f"the cache {self.path} has no token ids: give them with --tokens FILE, a .npy or "
-                f".safetensors file of {self.contexts} × {self.context_length} ids"
+                f"the cache {self.path} has no token ids: give them with --token-ids FILE, a "
+                f".npy or .safetensors file of {self.contexts} × {self.context_length} ids"
             )
         return self.token_ids
 

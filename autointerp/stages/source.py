@@ -45,8 +45,11 @@ def stream_settings(job: Job) -> StreamSettings | None:
         raise UserError(f"hook {hook!r} names no place")
     if config.store == SPARSE and (job.coder is None or len(hooks) > 1):
         raise UserError("--store sparse needs one --hook and the --coder that reads it")
-    if config.tokens_file() is not None:
-        raise UserError(f"--tokens {config.tokens}: with --text it is a number of tokens")
+    if config.token_ids is not None:
+        raise UserError(
+            f"--token-ids {config.token_ids} is for a cache that has no token ids; with --text "
+            "they are made from it: drop one of the two"
+        )
     return StreamSettings(
         subject=_subject(subject),
         hooks=hooks,
@@ -58,7 +61,7 @@ def stream_settings(job: Job) -> StreamSettings | None:
             turns=config.turns,
             field=config.text_field,
         ),
-        tokens=config.token_limit(),
+        tokens=config.tokens,
         batch_contexts=config.batch_contexts,
         dtype="float32" if config.store == "float32" else "bfloat16",
     )
@@ -139,7 +142,7 @@ def check(job: Job) -> None:
 def open_cache_of(job: Job) -> DenseCache | SparseCache:
     config = job.config
     subject = _subject(config.subject) if config.subject is not None else None
-    return open_cache(config.cache_path(), config.tokens_file(), subject)
+    return open_cache(config.cache_path(), config.token_ids_file(), subject)
 
 
 def open_source(job: Job) -> Source:
@@ -178,7 +181,7 @@ def place_of(job: Job, source: Source) -> Place:
     return Place(
         settings if isinstance(source, SubjectStream) else None,
         job.config.cache_path(),
-        job.config.tokens_file() if named else None,
+        job.config.token_ids_file() if named else None,
         _subject(job.config.subject) if named and job.config.subject is not None else None,
         None if isinstance(source, SparseCache) else source.norms,
     )
