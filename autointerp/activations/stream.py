@@ -109,6 +109,11 @@ class SubjectStream:
         return self.settings.contexts
 
     @property
+    def contexts_read(self) -> int:
+        """How many the text has, once it is read to its end here; else at most so many."""
+        return self.reader.contexts if self._read_whole else self.contexts
+
+    @property
     def context_length(self) -> int:
         return self.settings.text.length
 

@@ -197,7 +197,7 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
             similar = _similar(prepared, rows)
             this = _pass(job, prepared, share, number, rows, similar, inputs)
             collector, remarks = read_pass(this, source, place, share.processes)
-            remarks = [*remarks, *_not_finite(job, collector)]
+            remarks = [*remarks, *_not_finite(job, source, collector)]
             shared += collector.drop_texts_shared_between_splits()
             repeats += sum(selection.repeats for selection in collector.selections)
             windows += write_windows(collector)
@@ -213,12 +213,13 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
     return _Written(windows, repeats, shared, remarks)
 
 
-def _not_finite(job: Job, collector: Collector) -> list[str]:
+def _not_finite(job: Job, source: Source, collector: Collector) -> list[str]:
     """What to warn of once all is read. Raises UserError where most activations are not finite."""
-    counted = collector.statistics
-    not_finite = counted.masked["not_finite"]
-    source = str(job.config.cache or job.config.subject or "the demo's subject")
-    return check_finite(not_finite, counted.tokens + not_finite, source)
+    masked = collector.statistics.masked
+    contexts = source.contexts_read if isinstance(source, SubjectStream) else source.contexts
+    tokens = contexts * source.context_length - masked["padding"]
+    name = str(job.config.cache or job.config.subject or "the demo's subject")
+    return check_finite(masked["not_finite"], tokens, name)
 
 
 def _similar(prepared: _Prepared, rows: Tensor) -> Ranked | None:
