@@ -35,14 +35,14 @@ def _option(name: str) -> inspect.Parameter:
     """The command-line option of one setting; unset means: not given."""
     field = RunConfig.model_fields[name]
     kind = field.annotation
-    accepted = kind if kind in (bool, int, float, str) else None
-    if accepted is None:
-        # `int | None` and literals: pydantic checks the values, the shell gives text or numbers.
-        members = getattr(kind, "__args__", ())
-        accepted = next((t for t in (str, int, float) if t in members), str)
+    # Of `int | None` and literals the first that a shell can give.
+    members = (kind, *getattr(kind, "__args__", ()))
+    shown = next((t for t in (bool, str, int, float) if t in members), str)
     default = "" if field.default is None else f" Default {field.default}."
     option = typer.Option(
         "--" + name.replace("_", "-"),
+        # Text, which RunConfig checks: what is wrong is then said alike wherever it was set.
+        metavar={int: "INTEGER", float: "FLOAT"}.get(shown),
         help=escape(f"{field.description}{default}"),
         rich_help_panel=setting_section(name),
     )
@@ -50,7 +50,7 @@ def _option(name: str) -> inspect.Parameter:
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[accepted | None, option],
+        annotation=Annotated[(bool if shown is bool else str) | None, option],
     )
 
 

@@ -13,6 +13,7 @@ from autointerp.activations.masks import MASKS, Mask
 
 DEMO = "demo"
 SPARSE = "sparse"
+TOKEN_ID_FILES = (".npy", ".safetensors")
 RANDOM_CODER, RANDOM_LABEL = "random-coder", "random-label"
 SCORER_NAMES = (
     *("detection", "simulation", "fuzzing", "intruder", "discrimination", "fade"),
@@ -111,10 +112,12 @@ class RunConfig(BaseModel):
         "activations",
         "Go on however many rows hold no text that can be read; without it over 1 % stop the run.",
     )
-    tokens: int | str = _setting(
-        400_000,
+    tokens: int = _setting(400_000, "activations", "Tokens to run.", ge=1)
+    token_ids: str | None = _setting(
+        None,
         "activations",
-        "Tokens to run; or, for a cache without token ids, the .npy or .safetensors file of them.",
+        "The .npy or .safetensors file of token ids of a cache that has none of its own.",
+        min_length=1,
     )
     context_length: int = _setting(128, "activations", "Tokens in a context.", ge=2)
     packing: Literal["concatenated", "documents"] = _setting(
@@ -471,13 +474,14 @@ class RunConfig(BaseModel):
         le=1,
     )
 
-    @field_validator("tokens")
+    @field_validator("tokens", mode="before")
     @classmethod
-    def _number_or_file(cls, value: int | str) -> int | str:
-        if isinstance(value, str) and value.replace("_", "").removeprefix("-").isdigit():
-            value = int(value)
-        if isinstance(value, int) and value < 1:
-            raise ValueError("at least one token is needed")
+    def _is_no_file(cls, value: Any) -> Any:
+        if isinstance(value, str) and Path(value).suffix in TOKEN_ID_FILES:
+            raise ValueError(
+                f"{value!r} is a file, not a number of tokens: write --token-ids {value} for it "
+                "(token_ids in a file of settings)"
+            )
         return value
 
     @field_validator("scorers")
@@ -665,12 +669,8 @@ class RunConfig(BaseModel):
         """Share of features that a model also judges by another feature's label."""
         return 1.0 if self.control == RANDOM_LABEL else self.null_share
 
-    def tokens_file(self) -> Path | None:
-        return Path(self.tokens) if isinstance(self.tokens, str) else None
-
-    def token_limit(self) -> int:
-        assert isinstance(self.tokens, int)
-        return self.tokens
+    def token_ids_file(self) -> Path | None:
+        return Path(self.token_ids) if self.token_ids is not None else None
 
     def name(self) -> str:
         """What the real coder is called; without one, the cache or model."""

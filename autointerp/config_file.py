@@ -128,6 +128,14 @@ def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:
     return f"setting {name}{where}: {message}"
 
 
+def by_present_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version recorded, as this one names them."""
+    settings = dict(recorded)
+    if isinstance(settings.get("tokens"), str):
+        settings["token_ids"] = settings.pop("tokens")
+    return settings
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -89,10 +89,10 @@ def finished(planted, tmp_path_factory) -> Run:
 def pytest_terminal_summary(terminalreporter, config) -> None:
     """One line of what was not run, and why."""
     skipped = Counter(
-        str(report.longrepr[2]).removeprefix("Skipped: ")
+        str(report.longrepr[2]).removeprefix("Skipped: ").partition(": ")[0]
         for report in terminalreporter.stats.get("skipped", [])
     )
-    reasons = [f"{n} tests ({why})" for why, n in skipped.items()]
+    reasons = [f"{n} {'test' if n == 1 else 'tests'} ({why})" for why, n in skipped.items()]
     reasons += [f"tests/{tests} (no {', '.join(names)})" for tests, names in _MISSING.items()]
     if "not soak" in config.option.markexpr:
         reasons.append("the soak test (-m soak)")

@@ -1,9 +1,16 @@
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from autointerp.config import RunConfig
-from autointerp.config_file import config_template, load_config, setting_section
+from autointerp.config_file import (
+    by_present_names,
+    config_template,
+    load_config,
+    setting_section,
+    validated,
+)
 from autointerp.errors import UserError
 
 
@@ -67,6 +74,9 @@ def test_the_template_holds_every_setting_and_its_default():
         ("label_meanings = 0", "setting label_meanings "),
         ('scorers = "detection,magic"', "'magic' is no scorer"),
         ("input_price = 1.0", "give both"),
+        ('tokens = "ids.npy"', "write --token-ids ids.npy for it"),
+        ('tokens = "many"', "setting tokens "),
+        ("tokens = 0", "setting tokens "),
         ("seed = ", "is not TOML"),
     ],
 )
@@ -76,6 +86,18 @@ def test_bad_settings_are_said_in_one_line(tmp_path, text, said):
     with pytest.raises(UserError, match=said) as caught:
         load_config(file, {})
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_token_ids_recorded_as_tokens_is_found_under_its_name():
+    recorded = {"tokens": "ids.npy", "seed": 1}
+    config = validated(by_present_names(recorded))
+    assert (config.token_ids_file(), config.seed) == (Path("ids.npy"), 1)
+    assert by_present_names({"tokens": 10}) == {"tokens": 10}
+
+
+@pytest.mark.parametrize("written", ["10_000", "10000", 10_000])
+def test_tokens_are_a_number_however_it_is_written(written):
+    assert load_config(None, {"tokens": written}).tokens == 10_000
 
 
 def test_a_missing_file_is_said(tmp_path):

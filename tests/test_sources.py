@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.activations.registry import tiny_model_of
 from tests.activations.tiny import tiny_model
 from tests.activations.tokenizers import word_tokenizer, write_subject
 from tests.coders.test_coder import write_saelens
@@ -201,7 +202,7 @@ def test_what_a_cache_holds_and_lacks(cli, planted, tmp_path):
     np.save(tmp_path / "acts.npy", np.ones((2, 4, 3), dtype=np.float32))
     code, shown, _ = cli("cache", "info", str(tmp_path / "acts.npy"))
     assert code == 0
-    for part in ("npy", "lacks token ids: give them with --tokens FILE", "lacks a mask of padding"):
+    for part in ("npy", "lacks token ids: give them with --token-ids FILE", "lacks a mask"):
         assert part in shown
     code, _, said = cli("cache", "info", str(tmp_path / "none"))
     assert code == 2
@@ -214,10 +215,70 @@ def test_a_cache_without_token_ids_says_how_to_give_them(cli, planted, tmp_path)
     flags += ["--subject", str(DATA / "saelens" / "subject"), "--out", str(tmp_path / "out")]
     code, _, said = cli("collect", *flags)
     assert code == 2
-    assert "has no token ids: give them with --tokens FILE" in said
+    assert "has no token ids: give them with --token-ids FILE" in said
     assert not (tmp_path / "out").exists()
     np.save(tmp_path / "ids.npy", np.ones((4, 48), dtype=np.int64))
-    assert cli("collect", *flags, "--tokens", str(tmp_path / "ids.npy"))[0] == 0
+    assert cli("collect", *flags, "--token-ids", str(tmp_path / "ids.npy"))[0] == 0
+
+
+def test_token_ids_given_as_tokens_say_how_to_give_them_now(cli, tmp_path):
+    code, _, said = cli("collect", "--tokens", "ids.npy", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "write --token-ids ids.npy for it" in said
+    code, _, said = cli("collect", *DEMO, "--token-ids", "ids.npy", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "with --text they are made from it" in said
+    assert not (tmp_path / "out").exists()
+
+
+def not_finite_from(folder, first):
+    """A cache of 40 contexts, of which those from `first` on are no numbers."""
+    activations = np.random.default_rng(0).normal(size=(40, 16, 90)).astype(np.float32)
+    activations[first:] = np.nan
+    np.save(folder / "acts.npy", activations)
+    np.save(folder / "token_ids.npy", np.ones((40, 16), dtype=np.int64))
+    return ["--cache", str(folder / "acts.npy"), "--subject", str(DATA / "saelens" / "subject")]
+
+
+@pytest.mark.parametrize("sampled", [16, 40 * 16])
+def test_a_cache_that_is_mostly_not_finite_makes_no_evidence(
+    cli, planted, tmp_path, monkeypatch, sampled
+):
+    """Seen in the first contexts, or where they were fine once all is read."""
+    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", sampled)
+    flags = [*not_finite_from(tmp_path, 10), "--coder", str(planted.coder)]
+    code, _, said = cli("collect", *flags, "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "have activations that are NaN or infinite; likely causes" in said
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_a_cache_with_some_activations_not_finite_is_read_and_said(cli, planted, tmp_path):
+    flags = [*not_finite_from(tmp_path, 35), "--coder", str(planted.coder)]
+    code, _, said = cli("collect", *flags, "--out", str(tmp_path / "out"))
+    assert code == 0, said
+    assert "NaN or infinite and are left out" in said
+    recorded = json.loads((tmp_path / "out" / "run.json").read_text())["stages"]["collect"]
+    assert any("NaN or infinite" in remark for remark in recorded["remarks"])
+
+
+def test_a_hook_that_is_not_what_the_layer_adds_is_said_by_doctor_and_before_a_pass(cli, tmp_path):
+    subject = tmp_path / "subject"
+    tiny_model_of("doge").save_pretrained(subject)  # whose layers weigh the residual they add to
+    word_tokenizer().save_pretrained(subject)
+    (tmp_path / "t.txt").write_text("the cat sat on the mat " * 30)
+    write_saelens(tmp_path / "sae", "standard", d_in=16)
+    out = tmp_path / "out"
+    flags = ["--coder", str(tmp_path / "sae"), "--subject", str(subject), "--out", str(out)]
+    flags += ["--text", str(tmp_path / "t.txt"), "--context-length", "4", "--tokens", "80"]
+    for command in ("doctor", "collect", "capture"):
+        code, _, said = cli(command, *flags, "--hook", "mlp_out:1")
+        assert code == 2
+        assert "--hook model.layers.1.mlp.output" in said
+        assert "\n" not in said.strip()
+        assert not list(out.rglob("*.parquet"))
+        assert not (out / "cache").exists()
+    assert "--hook" not in cli("doctor", *flags, "--hook", "model.layers.1.mlp.output")[2]
 
 
 def test_doctor_on_the_demo_right_and_wrong(cli):

@@ -24,6 +24,7 @@ from autointerp.activations.batch import (
     norm_sample,
     sampled_contexts,
 )
+from autointerp.activations.finite import check_finite_batch
 from autointerp.activations.masks import Mask
 from autointerp.errors import UserError
 from autointerp.firings import Firings
@@ -80,8 +81,8 @@ class Cache:
         """The token ids. Raises UserError where the cache has none."""
         if self.token_ids is None:
             raise UserError(
-                f"the cache {self.path} has no token ids: give them with --tokens FILE, a .npy or "
-                f".safetensors file of {self.contexts} × {self.context_length} ids"
+                f"the cache {self.path} has no token ids: give them with --token-ids FILE, a "
+                f".npy or .safetensors file of {self.contexts} × {self.context_length} ids"
             )
         return self.token_ids
 
@@ -123,6 +124,10 @@ class DenseCache(Cache):
         """The first contexts, for checks."""
         end = min(sampled_contexts(self.context_length), self.contexts)
         return next(self.batches(end, torch.device("cpu")))
+
+    def check(self) -> list[str]:
+        """What the first contexts warn of. Raises UserError where most are not finite."""
+        return check_finite_batch(self.first_batch(), f"the cache {self.path}")
 
     def sample(self, masks: Collection[Mask]) -> Tensor:
         """The activations of the first contexts, of tokens that count: [tokens, d_in]."""

@@ -8,6 +8,7 @@ import torch
 
 from autointerp import __version__
 from autointerp.activations.batch import ActivationBatch, NormSample
+from autointerp.activations.finite import check_finite
 from autointerp.activations.manifest import Manifest, Norms, SparseContent
 from autointerp.activations.stream import Captured, StreamSettings, SubjectStream
 from autointerp.activations.subject import tokenizer_sha256
@@ -44,6 +45,8 @@ def capture(
     Raises UserError.
     """
     stream = SubjectStream(settings, device)
+    for warning in stream.check():
+        say(f"capture: {warning}")
     # A text of no context, or a coder of another width, is said before a file is touched.
     norms, widths = stream.norm_samples, stream.widths
     encodings = [encoder(n, w) if encoder else None for n, w in zip(norms, widths, strict=True)]
@@ -64,7 +67,10 @@ def capture(
     for number, (writer, encoding) in enumerate(zip(writers, encodings, strict=True)):
         stream.words().save(writer.partial / "vocabulary.parquet")
         about = _about(stream, number, made_from[number], encoding.content if encoding else None)
-        manifests.append(writer.finish(about))
+        manifest = writer.finish(about)
+        for warning in check_finite(manifest.not_finite, manifest.tokens, str(writer.path)):
+            say(f"capture: {warning}")
+        manifests.append(manifest)
     return manifests
 
 
@@ -103,6 +109,7 @@ def _about(
         context_length=settings.text.length,
         contexts=0,
         tokens=0,
+        not_finite=0,
         text=settings.text.text,
         documents=0,
         packing=settings.text.packing,

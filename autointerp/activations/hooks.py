@@ -1,22 +1,21 @@
-"""Hook names to places in a transformers model, and running a model up to them.
+"""Hook names to hook points of a transformers model, and running a model up to them.
 
-A place is the input or the output of a module. It is named as SAELens and TransformerLens do
+A hook point is the input or the output of a module. It is named as SAELens and TransformerLens do
 (`blocks.20.hook_resid_post`), in short (`residual:20`), or by its module (`model.layers.20.mlp`,
-`layers.20.mlp.input`).
+`layers.20.mlp.input`). A module's name means exactly what that module takes or gives, the other
+names a site of a layer (`sites.py`).
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from autointerp.activations.sites import Side, site_in_layer
 from autointerp.errors import UserError
-
-Side = Literal["input", "output"]
 
 # TransformerLens's names of places in a layer, and ours.
 _LENS_NAMES = {
@@ -35,20 +34,18 @@ SITES = tuple(dict.fromkeys(_LENS_NAMES.values()))
 _SHORT = re.compile(rf"({'|'.join(SITES)}):(\d+)")
 _LENS = re.compile(r"blocks\.(\d+)\.(.+)")
 _LAYER_PATHS = ("layers", "h", "blocks", "language_model.layers", "decoder.layers")
-_ATTENTION = ("self_attn", "attn", "attention")
-_ATTENTION_OUTPUT = ("o_proj", "c_proj", "dense", "out_proj")
-_MLP_OUTPUT = ("down_proj", "c_proj", "dense_4h_to_h", "fc2")
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A place in a model: the input or the output of `module`, which the model has at `path`."""
+    """A hook point: the input or the output of `module`, which the model has at `path`."""
 
     name: str
     path: str
     module: nn.Module
     side: Side = "output"
     normalized: bool = False  # as its norm leaves it before the gain
+    scale: float = 1.0  # what the layer multiplies it by before it is added to the residual
 
 
 # Layers as modules, under the names that the architectures give them.
@@ -70,7 +67,7 @@ def canonical_place(name: str) -> tuple[str, int] | None:
     """(site, layer) that a hook's name means whatever the architecture, None where it depends."""
     module = _LAYER_MODULE.fullmatch(name)
     if module is None:
-        return _site_of(name)
+        return site_of(name)
     site = _MODULE_SITES.get((module[2], module[3] or "output"))
     return None if site is None else (site, int(module[1]))
 
@@ -81,7 +78,8 @@ class _Reached(Exception):
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The model's layers and the path they have in it. Raises UserError."""
-    for prefix in ("", "model.", "transformer.", "gpt_neox."):
+    base: str = getattr(model, "base_model_prefix", "")
+    for prefix in dict.fromkeys(("", "model.", "transformer.", f"{base}.".lstrip("."))):
         for path in _LAYER_PATHS:
             with suppress(AttributeError):
                 found = model.get_submodule(prefix + path)
@@ -92,47 +90,8 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     )
 
 
-def _first_of(module: nn.Module, names: Sequence[str]) -> str | None:
-    has = {name for name, _ in module.named_children()}
-    return next((name for name in names if name in has), None)
-
-
-def _place_in_layer(layer: nn.Module, site: str, parallel: bool) -> tuple[str, Side] | None:
-    """The module below a layer, and its side, that is `site`; None where there is none.
-
-    Gemma 2 and 3 (and OLMo 2) norm what attention and MLP write before it is added to the
-    residual: what is added is then the output of that norm.
-    """
-    has = {name for name, _ in layer.named_children()}
-    norms_outputs = "post_feedforward_layernorm" in has
-    if site in ("residual", "resid_pre"):
-        return "", "output" if site == "residual" else "input"
-    if site == "mlp_in":
-        return ("mlp", "input") if "mlp" in has else None
-    if site == "mlp_post":
-        last = _first_of(layer.get_submodule("mlp"), _MLP_OUTPUT) if "mlp" in has else None
-        return (f"mlp.{last}", "input") if last else None
-    if site == "mlp_out":
-        name = "post_feedforward_layernorm" if norms_outputs else "mlp"
-        return (name, "output") if name in has else None
-    if site in ("attn_out", "hook_z"):
-        attention = _first_of(layer, _ATTENTION)
-        if attention is None:
-            return None
-        if site == "attn_out":
-            return "post_attention_layernorm" if norms_outputs else attention, "output"
-        last = _first_of(layer.get_submodule(attention), _ATTENTION_OUTPUT)
-        return (f"{attention}.{last}", "input") if last else None
-    if parallel:
-        return None
-    norm = "pre_feedforward_layernorm" if norms_outputs else "post_attention_layernorm"
-    norm = norm if norm in has else "ln_2"
-    if norm in has:
-        return norm, "input"
-    return ("mlp", "input") if norms_outputs and site == "resid_mid" and "mlp" in has else None
-
-
-def _site_of(name: str) -> tuple[str, int] | None:
+def site_of(name: str) -> tuple[str, int] | None:
+    """(site, layer) of a hook that is named by them, None for a module's name."""
     short = _SHORT.fullmatch(name)
     if short:
         return short[1], int(short[2])
@@ -147,7 +106,7 @@ def resolve_hook(model: nn.Module, name: str) -> Hook:
 
     Raises UserError for a name, a layer or a place in a layer that the model does not have.
     """
-    place = _site_of(name)
+    place = site_of(name)
     if place is None:
         return _module_hook(model, name)
     site, number = place
@@ -158,17 +117,16 @@ def resolve_hook(model: nn.Module, name: str) -> Hook:
         )
     layer = layers[number]
     parallel = bool(getattr(getattr(model, "config", None), "use_parallel_residual", False))
-    found = _place_in_layer(layer, site, parallel)
+    found = site_in_layer(layer, site, parallel)
     if found is None:
         parts = ", ".join(child for child, _ in layer.named_children())
         raise UserError(
             f"hook {name}: layer {number} of {type(model).__name__} has no {site} (it has "
             f"{parts}); name a module path instead"
         )
-    inside, side = found
-    module = layer.get_submodule(inside)
-    where = f"{path}.{number}.{inside}".rstrip(".")
-    return Hook(name, where, module, side, normalized=site == "normalized")
+    module = layer.get_submodule(found.inside)
+    where = f"{path}.{number}.{found.inside}".rstrip(".")
+    return Hook(name, where, module, found.side, site == "normalized", found.scale)
 
 
 def _module_hook(model: nn.Module, name: str) -> Hook:
@@ -201,8 +159,8 @@ def _without_gain(x: Tensor, norm: nn.Module) -> Tensor:
 def _tokens_tensor(value: object, hook: Hook, contexts: int, length: int) -> Tensor:
     """The activations in what a module was given or gave: [contexts, length, d]."""
     # Layers give a tensor in newer releases of transformers and a tuple in older ones; attention
-    # and mixtures of experts give a tuple in all.
-    found = value[0] if isinstance(value, tuple) else value
+    # and mixtures of experts give a tuple in all, GPT's first version a list.
+    found = value[0] if isinstance(value, tuple | list) else value
     if isinstance(found, Tensor) and found.ndim == 2 and len(found) == contexts * length:
         found = found.view(contexts, length, -1)
     if isinstance(found, Tensor) and found.ndim == 4:
@@ -210,7 +168,10 @@ def _tokens_tensor(value: object, hook: Hook, contexts: int, length: int) -> Ten
     if not isinstance(found, Tensor) or found.shape[:2] != (contexts, length) or found.ndim != 3:
         raise UserError(f"hook {hook.name}: {hook.path} gives no activations of tokens")
     found = found.detach()
-    return _without_gain(found, hook.module) if hook.normalized else found
+    if hook.normalized:
+        return _without_gain(found, hook.module)
+    # A copy: what follows in the pass may write to the same memory (Falcon adds in place).
+    return found * hook.scale if hook.scale != 1 else found.clone()
 
 
 @contextmanager

@@ -64,6 +64,7 @@ class Manifest(BaseModel):
     context_length: int
     contexts: int
     tokens: int  # valid ones
+    not_finite: int = 0  # of them
     text: str
     documents: int
     packing: str

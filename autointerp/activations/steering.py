@@ -13,7 +13,12 @@ from autointerp.errors import UserError
 
 @contextmanager
 def steered(hook: Hook, shift: Tensor) -> Iterator[None]:
-    """Within it, shift [contexts, d] is added on every token of each context."""
+    """Within it, shift [contexts, d] is added on every token of each context.
+
+    It is in the units of what the hook sees: where a layer multiplies that, what the module gives
+    is shifted by as much less.
+    """
+    shift = shift / hook.scale
 
     def added(value: object) -> object:
         found = value[0] if isinstance(value, tuple) else value

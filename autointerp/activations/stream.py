@@ -19,13 +19,16 @@ from autointerp.activations.batch import (
     sampled_contexts,
 )
 from autointerp.activations.contexts import ContextReader, Contexts, TextSettings
+from autointerp.activations.finite import check_finite_batch
 from autointerp.activations.hooks import Hook, activations_at, resolve_hook
 from autointerp.activations.masks import Mask
+from autointerp.activations.residual import check_residual_sums
 from autointerp.activations.subject import Subject, load_subject
 from autointerp.errors import UserError
 from autointerp.vocabulary import Vocabulary, vocabulary_of
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+_CHECKED = 2  # contexts that are run again to see whether sites add up
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class SubjectStream:
     """Runs the subject model over text, several hooks in one forward pass.
 
     The first contexts are held until there is a sample of their norms, which decides what an
-    outlier is. Batches can be read once.
+    outlier is. Batches can be read once; whoever begins to read calls `check` before.
     """
 
     def __init__(
@@ -104,6 +107,11 @@ class SubjectStream:
     def contexts(self) -> int:
         """At most so many: the text may have fewer."""
         return self.settings.contexts
+
+    @property
+    def contexts_read(self) -> int:
+        """How many the text has, once it is read to its end here; else at most so many."""
+        return self.reader.contexts if self._read_whole else self.contexts
 
     @property
     def context_length(self) -> int:
@@ -174,6 +182,50 @@ class SubjectStream:
             found.append(f"the text ends after {had:,} of the {asked:,} tokens asked for")
         return found
 
+    def check(self) -> list[str]:
+        """Look at the first batch, before any is read, and warn of what it shows.
+
+        Raises UserError for token ids that the model does not have, hooks that are not the site
+        they are named by, and activations most of which are not finite.
+        """
+        self._check_token_ids()
+        found, first = [], self._head[0]
+        for number, hook in enumerate(self.hooks):
+            batch = first.batch(number, self.norm_samples[number].median)
+            found += check_finite_batch(batch, f"{self.settings.subject} at {hook.name}")
+        device = self.subject.device
+        token_ids, valid = first.token_ids[:_CHECKED], first.valid()[:_CHECKED]
+        for name in check_residual_sums(
+            self.subject.model, self.hooks, token_ids.to(device), valid.to(device)
+        ):
+            found.append(
+                f"hook {name} could not be checked: the model has no other sites that add up to "
+                "the residual stream with it"
+            )
+        return found
+
+    def _check_token_ids(self) -> None:
+        """Raise UserError where the text has token ids beyond the model's embeddings.
+
+        The whole text is looked through only where the tokenizer has such ids at all.
+        """
+        if len(self.words()) <= self.subject.embeddings:
+            return
+        reader = ContextReader(self.settings.text, self.subject.tokenizer)
+        for contexts in reader.batches(self.settings.batch_contexts, self.contexts):
+            self._check_has(contexts)
+
+    def _check_has(self, contexts: Contexts) -> None:
+        """Raise UserError where the model has no embedding for a token."""
+        largest = int(contexts.token_ids.max(initial=0))
+        if largest >= self.subject.embeddings:
+            raise UserError(
+                f"token {self.words().token_text(largest)!r} has id {largest:,}, but "
+                f"{self.settings.subject} has embeddings for ids below "
+                f"{self.subject.embeddings:,}: its tokenizer is another model's, or has tokens "
+                "that were added without resizing the embeddings"
+            )
+
     def first_batch(self) -> ActivationBatch:
         """The first batch of the first hook, which `batches` gives again."""
         return self._head[0].batch(0, self.norms.median)
@@ -217,6 +269,7 @@ class SubjectStream:
 
     def run(self, contexts: Contexts, first: int) -> Captured:
         """One forward pass over any contexts; `first` is the number of the first of them."""
+        self._check_has(contexts)
         device = self.subject.device
         token_ids = torch.from_numpy(contexts.token_ids).to(device)
         valid = torch.from_numpy(contexts.valid).to(device)

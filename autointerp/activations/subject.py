@@ -35,6 +35,11 @@ class Subject:
         return device
 
     @property
+    def embeddings(self) -> int:
+        """How many token ids it has an embedding for."""
+        return len(self.model.get_input_embeddings().weight)
+
+    @property
     def revision(self) -> str | None:
         """The commit of the hub it came from, None for a folder."""
         commit: str | None = getattr(self.model.config, "_commit_hash", None)

@@ -23,7 +23,8 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from autointerp.activations.batch import VALID, ActivationBatch, NormSample
+from autointerp.activations.batch import NOT_FINITE, VALID, ActivationBatch, NormSample
+from autointerp.activations.finite import check_finite
 from autointerp.activations.manifest import FILE, TOKENS_FILE, Manifest, Norms, Shard
 from autointerp.errors import UserError
 from autointerp.files import atomic_path, unwritable
@@ -183,7 +184,7 @@ class CacheWriter:
         """Write the last shard, tokens and manifest, and move the cache to its place.
 
         `about` is what is known before: its counts, norms and shards are filled in here. Raises
-        UserError where the disk refuses.
+        UserError where nothing can be written, or most activations are not finite.
         """
         with self._said():
             return self._finish(about)
@@ -196,12 +197,15 @@ class CacheWriter:
         tokens = {name: np.concatenate([p[name] for p in parts]) for name in _TOKEN_PARTS}
         save_arrays(tokens, self.partial / TOKENS_FILE)
         valid = (tokens["mask"] & VALID) != 0
+        not_finite = int((valid & ((tokens["mask"] & NOT_FINITE) != 0)).sum())
+        check_finite(not_finite, int(valid.sum()), str(self.path))
         norms = tokens["norms"][valid].astype(np.float64)
         norms = norms[np.isfinite(norms)]
         manifest = about.model_copy(
             update={
                 "contexts": self.written,
                 "tokens": int(valid.sum()),
+                "not_finite": not_finite,
                 "documents": len(np.unique(tokens["documents"][valid])),
                 "norms": Norms(
                     sample_median=self._state.norms[0],

@@ -1,6 +1,8 @@
 """Coders: SAEs and transcoders of every supported family, loaded into one form."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,11 @@ from autointerp.firings import Firings
 from autointerp.hashing import file_sha256
 
 __all__ = ["Firings", "SparseCoder", "coder_identity", "load_coder"]
+
+_STUMBLES = (
+    *(ArithmeticError, AttributeError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError),
+)
 
 
 def _format_of(path: Path, named: str | None) -> ModuleType:
@@ -41,8 +48,22 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
     UserError.
     """
     located = locate(str(spec))
-    coder: SparseCoder = _format_of(located.path, format).load(located.path, k)
-    return _corrected(coder, located.corrections)
+    with _as_user_errors(located.path):
+        coder: SparseCoder = _format_of(located.path, format).load(located.path, k)
+        return _corrected(coder, located.corrections)
+
+
+@contextmanager
+def _as_user_errors(path: Path) -> Iterator[None]:
+    """Whatever a format stumbles over in files that are not as it expects, as a user's error."""
+    try:
+        yield
+    except _STUMBLES as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise UserError(
+            f"coder {path}: its files are not as this format has them "
+            f"({type(error).__name__}: {said})"
+        ) from error
 
 
 def _corrected(coder: SparseCoder, known: Corrections) -> SparseCoder:
@@ -60,6 +81,8 @@ def _corrected(coder: SparseCoder, known: Corrections) -> SparseCoder:
 def coder_identity(spec: str | Path, format: str | None = None, k: int | None = None) -> str:
     """Changes when the coder's files, or how they are read, do."""
     located = locate(str(spec))
-    digests = [file_sha256(f) for f in _format_of(located.path, format).files(located.path)]
+    with _as_user_errors(located.path):
+        files = _format_of(located.path, format).files(located.path)
+    digests = [file_sha256(f) for f in files]
     read_as = f"{format} {k} {located.corrections}"
     return hashlib.sha256("".join([*digests, read_as]).encode()).hexdigest()

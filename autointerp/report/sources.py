@@ -78,7 +78,7 @@ def lacks(cache: DenseCache | SparseCache) -> list[str]:
     """What is not in the cache, and what to do about it."""
     found = []
     if cache.token_ids is None:
-        found.append("token ids: give them with --tokens FILE (.npy or .safetensors)")
+        found.append("token ids: give them with --token-ids FILE (.npy or .safetensors)")
     if cache.vocabulary is None:
         named = cache.origin.tokenizer or cache.origin.subject
         how = f"that of {named} is used" if named else "name the model with --subject"

@@ -45,7 +45,7 @@ class Contexts:
                 f"there is no activation cache at {path}: contexts are shown of runs that keep one "
                 "(--cache)"
             )
-        cache = with_token_ids(find_cache(path), self._config.tokens_file())
+        cache = with_token_ids(find_cache(path), self._config.token_ids_file())
         collected = self._run.stage("collect").get("hashes", {}).get("cache")
         # The name of the model whose tokenizer is taken may follow.
         if not f"{collected} ".startswith(f"{cache.identity} "):

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from autointerp.activations.cache import DenseCache, SparseCache
+from autointerp.activations.finite import check_finite
 from autointerp.activations.hooks import canonical_place
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.coders.randomised import randomised
 from autointerp.config import OUTPUT_TOKENS, RunConfig
 from autointerp.errors import UserError
-from autointerp.evidence.collector import CollectSettings
+from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.corpus import sampled, write_corpus
 from autointerp.evidence.directions import Directions, Ranked, decoder_neighbours, output_tokens
 from autointerp.evidence.selection import SelectionSpec
@@ -199,6 +200,7 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
             similar = _similar(prepared, rows)
             this = _pass(job, prepared, share, number, rows, similar, inputs)
             collector, remarks = read_pass(this, source, place, share.processes)
+            remarks = [*remarks, *_not_finite(job, source, collector)]
             left_out = collector.choose()
             repeats, shared = repeats + left_out.repeats, shared + left_out.shared
             windows += write_windows(collector)
@@ -212,6 +214,15 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
     write_features(tables, counters, sketches, files.features)
     write_corpus(corpus, vocabulary, files.corpus)
     return _Written(windows, repeats, shared, remarks)
+
+
+def _not_finite(job: Job, source: Source, collector: Collector) -> list[str]:
+    """What to warn of once all is read. Raises UserError where most activations are not finite."""
+    masked = collector.statistics.masked
+    contexts = source.contexts_read if isinstance(source, SubjectStream) else source.contexts
+    tokens = contexts * source.context_length - masked["padding"]
+    name = str(job.config.cache or job.config.subject or "the demo's subject")
+    return check_finite(masked["not_finite"], tokens, name)
 
 
 def _similar(prepared: _Prepared, rows: Tensor) -> Ranked | None:

@@ -35,6 +35,7 @@ def hook_of(source: Source) -> str | None:
 def fit(job: Job, source: DenseCache | SubjectStream) -> tuple[SparseCoder, CoderCheck]:
     """The coder, on the run's device and at the scale of these activations, and how it fits."""
     assert job.coder is not None
+    warnings = source.check()
     coder = job.coder.calibrated(source.norms.mean).to(job.device())
     x = counted_activations(source.first_batch()).to(job.device())
     check = check_coder(coder, x)
@@ -42,8 +43,8 @@ def fit(job: Job, source: DenseCache | SubjectStream) -> tuple[SparseCoder, Code
     here, there = (canonical_place(h) if h else None for h in (hook, coder.hook))
     if here and there and here != there:
         said = f"the activations are from {hook}, the coder's files name {coder.hook}"
-        check = replace(check, warnings=(*check.warnings, said))
-    return coder, check
+        warnings.append(said)
+    return coder, replace(check, warnings=(*check.warnings, *warnings))
 
 
 def diagnose(job: Job) -> Diagnosis:

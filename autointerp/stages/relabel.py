@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autointerp.config import RunConfig
-from autointerp.config_file import validated
+from autointerp.config_file import by_present_names, validated
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
@@ -84,6 +84,7 @@ def recorded_config(run: Run) -> RunConfig:
     recorded = run.record().get("config")
     if not isinstance(recorded, dict):
         raise UserError(f"{run.manifest} holds no settings: there is no run in {run.path}")
+    recorded = by_present_names(recorded)
     unknown = sorted(recorded.keys() - RunConfig.model_fields.keys())
     if unknown:
         say(f"{run.manifest} has settings that are not known here: {', '.join(unknown)}")

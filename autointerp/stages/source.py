@@ -11,7 +11,10 @@ from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.documents import source_identity
 from autointerp.activations.formats import find_cache, open_cache
+from autointerp.activations.hooks import site_of
 from autointerp.activations.manifest import Manifest, read_manifest, spoilt_file
+from autointerp.activations.residual import CHECKED_SITES
+from autointerp.activations.sites import SITES_VERSION
 from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.writer import partial_path, unfinished
 from autointerp.coders import SparseCoder
@@ -43,8 +46,11 @@ def stream_settings(job: Job) -> StreamSettings | None:
         raise UserError(f"hook {hook!r} names no place")
     if config.store == SPARSE and (job.coder is None or len(hooks) > 1):
         raise UserError("--store sparse needs one --hook and the --coder that reads it")
-    if config.tokens_file() is not None:
-        raise UserError(f"--tokens {config.tokens}: with --text it is a number of tokens")
+    if config.token_ids is not None:
+        raise UserError(
+            f"--token-ids {config.token_ids} is for a cache that has no token ids; with --text "
+            "they are made from it: drop one of the two"
+        )
     return StreamSettings(
         subject=_subject(subject),
         hooks=hooks,
@@ -57,7 +63,7 @@ def stream_settings(job: Job) -> StreamSettings | None:
             field=config.text_field,
             skip_bad_rows=config.skip_bad_rows,
         ),
-        tokens=config.token_limit(),
+        tokens=config.tokens,
         batch_contexts=config.batch_contexts,
         dtype="float32" if config.store == "float32" else "bfloat16",
     )
@@ -75,8 +81,14 @@ def made_from(job: Job, settings: StreamSettings) -> list[str]:
         "text": source_identity(settings.text.text, settings.text.field),
         "coder": job.coder_identity if job.config.store == SPARSE else None,
     }
-    of_each = [replace(settings, hooks=(hook,), batch_contexts=0) for hook in settings.hooks]
-    return [fingerprint(settings=repr(own), **same_for_all) for own in of_each]
+    made = []
+    for hook in settings.hooks:
+        own = replace(settings, hooks=(hook,), batch_contexts=0)
+        site, _ = site_of(hook) or ("", 0)
+        # What these were captured as was wrong in some architectures before.
+        version = {"sites": SITES_VERSION} if site in CHECKED_SITES else {}
+        made.append(fingerprint(settings=repr(own), **same_for_all, **version))
+    return made
 
 
 def cache_paths(job: Job, settings: StreamSettings) -> list[Path]:
@@ -132,7 +144,7 @@ def check(job: Job) -> None:
 def open_cache_of(job: Job) -> DenseCache | SparseCache:
     config = job.config
     subject = _subject(config.subject) if config.subject is not None else None
-    return open_cache(config.cache_path(), config.tokens_file(), subject)
+    return open_cache(config.cache_path(), config.token_ids_file(), subject)
 
 
 def open_source(job: Job) -> Source:
@@ -171,7 +183,7 @@ def place_of(job: Job, source: Source) -> Place:
     return Place(
         settings if isinstance(source, SubjectStream) else None,
         job.config.cache_path(),
-        job.config.tokens_file() if named else None,
+        job.config.token_ids_file() if named else None,
         _subject(job.config.subject) if named and job.config.subject is not None else None,
         None if isinstance(source, SparseCache) else source.norms,
     )

@@ -17,7 +17,7 @@ from autointerp.evidence.peaks import Found, peaks_of
 from autointerp.files import atomic_path
 from autointerp.job import Job
 from autointerp.parquet_files import read_parquet, write_parquet
-from autointerp.progress import track
+from autointerp.progress import say, track
 from autointerp.runs import fingerprint
 from autointerp.stages.source import check_width, made_from, stream_settings
 from autointerp.vocabulary import Vocabulary
@@ -69,6 +69,8 @@ def open_live(job: Job) -> Live:
     settings = stream_settings(job)
     assert settings is not None
     stream = SubjectStream(settings, job.device())
+    for warning in stream.check():
+        say(f"fade: {warning}")
     coder = check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
     return Live(job, stream, coder.calibrated(stream.norms.mean).to(job.device()))
 

@@ -64,7 +64,7 @@ def test_saelens_caches_in_half_precision_and_without_tokens(tmp_path):
     datasets.Dataset.from_dict({"h": values}, features).save_to_disk(tmp_path / "c")
     cache = find_cache(tmp_path / "c")
     assert cache.dtype == torch.float16
-    with pytest.raises(UserError, match="has no token ids: give them with --tokens FILE"):
+    with pytest.raises(UserError, match="has no token ids: give them with --token-ids FILE"):
         open_cache(tmp_path / "c", None, str(SAELENS / "subject"))
     np.save(tmp_path / "ids.npy", np.arange(20).reshape(5, 4))
     cache = open_cache(tmp_path / "c", tmp_path / "ids.npy", str(SAELENS / "subject"))

@@ -84,7 +84,7 @@ def with_token_ids(
     if tokens is not None:
         if cache.token_ids is not None:
             raise UserError(
-                f"the cache {cache.path} has token ids of its own: drop --tokens {tokens}"
+                f"the cache {cache.path} has token ids of its own: drop --token-ids {tokens}"
             )
         cache = replace(
             cache,
@@ -98,7 +98,7 @@ def with_token_ids(
 def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
     """Token ids of a .npy file, or a .safetensors file of one tensor: int32 [contexts, length]."""
     if not file.is_file():
-        raise UserError(f"--tokens {file}: there is no such file")
+        raise UserError(f"--token-ids {file}: there is no such file")
     if file.suffix == ".npy":
         array = npy_pair.read_array(file)
         dtype, integers = str(array.dtype), array.dtype.kind in "iu"
@@ -107,17 +107,17 @@ def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
         names = safetensors_names(file)
         if len(names) != 1:
             found = ", ".join(sorted(names))
-            raise UserError(f"--tokens {file} holds {len(names)} tensors ({found}), not one")
+            raise UserError(f"--token-ids {file} holds {len(names)} tensors ({found}), not one")
         ids = next(iter(read_safetensors(file, *names).values()))
         dtype, integers = str(ids.dtype).removeprefix("torch."), not ids.is_floating_point()
     if not integers:
-        raise UserError(f"--tokens {file} holds {dtype}, not token ids")
+        raise UserError(f"--token-ids {file} holds {dtype}, not token ids")
     ids = ids.long()
     if ids.shape not in (shape, (shape[0] * shape[1],)):
         raise UserError(
-            f"--tokens {file} holds {tuple(ids.shape)} ids; the cache has {shape[0]} × {shape[1]} "
-            "tokens"
+            f"--token-ids {file} holds {tuple(ids.shape)} ids; the cache has {shape[0]} × "
+            f"{shape[1]} tokens"
         )
     if bool((ids < 0).any()):
-        raise UserError(f"--tokens {file} holds negative ids")
+        raise UserError(f"--token-ids {file} holds negative ids")
     return ids.reshape(shape).int()

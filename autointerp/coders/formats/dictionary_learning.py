@@ -14,7 +14,9 @@ from autointerp.coders.formats.tensors import (
     oriented,
     per_feature,
     required,
+    scalar,
     subtract_before,
+    vector,
 )
 from autointerp.errors import UserError
 from autointerp.tensor_files import (
@@ -56,7 +58,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     bias_name = next((n for n in ("encoder.bias", "b_enc", "gate_bias") if n in stored), None)
     if bias_name is None:
         raise UserError(f"{file} is no dictionary of dictionary_learning: it has no encoder bias")
-    bias = required(stored, bias_name, file)
+    bias = vector(stored, bias_name, file)
     features = len(bias)
     weight_name = "encoder.weight" if "encoder.weight" in stored else "W_enc"
     encoder = oriented(required(stored, weight_name, file), features, file, weight_name)
@@ -67,7 +69,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     decoder_bias_name = next(
         (n for n in ("b_dec", "decoder_bias", "decoder.bias", "bias") if n in stored), "b_dec"
     )
-    decoder_bias = required(stored, decoder_bias_name, file)
+    decoder_bias = vector(stored, decoder_bias_name, file)
     # AutoEncoderNew (`decoder.bias`) and JumpReluAutoEncoder take the raw input.
     takes_raw = decoder_bias_name == "decoder.bias" or _is_jumprelu(stored)
     if not takes_raw:
@@ -107,9 +109,7 @@ def _is_jumprelu(stored: dict[str, Any]) -> bool:
 def _declared_k(stored: dict[str, Any], trainer: dict[str, Any]) -> int | None:
     # Other classes' trainers may have a setting of that name, which is not theirs to select by.
     selects = "TopK" in str(trainer.get("dict_class", "TopK"))
-    k = stored.get("k", trainer.get("k") if selects else None)
-    if isinstance(k, Tensor):
-        k = int(k)
+    k = scalar(stored.get("k", trainer.get("k") if selects else None))
     return k if isinstance(k, int) and not isinstance(k, bool) else None
 
 

@@ -1,12 +1,9 @@
 """Gemma Scope: `params.npz` (the first) or `params.safetensors` with `config.json` (the second)."""
 
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
@@ -15,9 +12,10 @@ from autointerp.coders.formats.tensors import (
     oriented,
     per_feature,
     required,
+    vector,
 )
-from autointerp.errors import UserError
 from autointerp.tensor_files import (
+    read_npz,
     read_safetensors,
     read_settings,
 )
@@ -56,12 +54,12 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     config = read_settings(path / _CONFIG) if (path / _CONFIG).is_file() else {}
     hook = _hook(path, config)
     tensors = _read(file, "w_enc", "b_enc", "threshold")
-    bias = required(tensors, "b_enc", file)
+    bias = vector(tensors, "b_enc", file)
     features = len(bias)
 
     def read_decoder() -> tuple[Tensor, Tensor]:
         stored = _read(file, "w_dec", "b_dec")
-        return required(stored, "w_dec", file), required(stored, "b_dec", file)
+        return required(stored, "w_dec", file), vector(stored, "b_dec", file)
 
     return SparseCoder(
         name=path.name,
@@ -80,15 +78,13 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
 def _read(file: Path, *names: str) -> dict[str, Tensor]:
     """The needed tensors, by lower-case name: some files write `W_enc`, others `w_enc`."""
     if file.suffix == ".safetensors":
-        upper = (name.replace("w_", "W_") for name in names)
-        found = read_safetensors(file, *names, *upper)
+        found = read_safetensors(file, *(s for name in names for s in _spellings(name)))
         return {name.lower(): tensor for name, tensor in found.items()}
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            wanted = {name.lower(): name for name in stored.files if name.lower() in names}
-            return {lower: torch.from_numpy(stored[name]) for lower, name in wanted.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+    return read_npz(file, {stored: name for name in names for stored in _spellings(name)})
+
+
+def _spellings(name: str) -> set[str]:
+    return {name, name.replace("w_", "W_")}
 
 
 def _declared_l0(path: Path, config: dict[str, Any]) -> float | None:

@@ -10,6 +10,7 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
     required,
+    vector,
 )
 from autointerp.tensor_files import (
     read_pickled,
@@ -42,11 +43,12 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     """relu(encoder · x + bias); nothing is subtracted from the input. Raises UserError."""
     encoder_name, decoder_name = _prefixes(path) or _PREFIXES[0]
     stored = read_pickled(path)
-    bias = required(stored, f"{encoder_name}.bias", path)
+    bias = vector(stored, f"{encoder_name}.bias", path)
     weight = required(stored, f"{encoder_name}.weight", path)
 
     def read_decoder() -> tuple[Tensor, Tensor]:
-        return stored[f"{decoder_name}.weight"], required(stored, f"{decoder_name}.bias", path)
+        weight = required(stored, f"{decoder_name}.weight", path)
+        return weight, vector(stored, f"{decoder_name}.bias", path)
 
     layer = _LAYER.search(path.name) or _LAYER.search(path.absolute().parent.as_posix())
     return SparseCoder(

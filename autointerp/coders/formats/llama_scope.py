@@ -14,6 +14,7 @@ from autointerp.coders.formats.tensors import (
     number,
     oriented,
     required,
+    vector,
 )
 from autointerp.errors import UserError
 from autointerp.tensor_files import (
@@ -45,7 +46,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     tensors = read_safetensors(
         file, "encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"
     )
-    bias = required(tensors, "encoder.bias", file)
+    bias = vector(tensors, "encoder.bias", file)
     features = len(bias)
     encoder = oriented(required(tensors, "encoder.weight", file), features, file, "encoder.weight")
     rows = oriented(required(tensors, "decoder.weight", file), features, file, "decoder.weight")
@@ -65,7 +66,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         raise UserError(f"{config_file}: act_fn {act_fn!r} is not supported")
     hook = config.get("hook_point_in")
     # Bias of the output in raw units; a transcoder's would need its other scale.
-    decoder_bias = required(tensors, "decoder.bias", file) / scale
+    decoder_bias = vector(tensors, "decoder.bias", file) / scale
 
     def read_decoder() -> tuple[Tensor, Tensor]:
         return rows / norms.unsqueeze(1), decoder_bias

@@ -12,7 +12,9 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
     required,
+    scalar,
     subtract_before,
+    vector,
 )
 from autointerp.errors import UserError
 from autointerp.tensor_files import (
@@ -47,10 +49,10 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     UserError.
     """
     stored = read_pickled(path)
-    bias = required(stored, "latent_bias", path)
+    bias = vector(stored, "latent_bias", path)
     features = len(bias)
     encoder = oriented(required(stored, "encoder.weight", path), features, path, "encoder.weight")
-    before = required(stored, "pre_bias", path)
+    before = vector(stored, "pre_bias", path)
     activation = str(stored.get("activation", "ReLU"))
     if activation not in ("ReLU", "TopK"):
         raise UserError(f"{path}: activation {activation!r} is not supported")
@@ -58,13 +60,10 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     chosen_k = None
     if is_topk:
         state: dict[str, Any] = section(stored, "activation_state_dict")
-        stated = state.get("k")
-        chosen_k = checked_k(
-            k or (int(stated) if isinstance(stated, Tensor) else stated), features, path
-        )
+        chosen_k = checked_k(k or scalar(state.get("k")), features, path)
 
     def read_decoder() -> tuple[Tensor, Tensor]:
-        return stored["decoder.weight"], before
+        return required(stored, "decoder.weight", path), before
 
     return SparseCoder(
         name=path.stem,

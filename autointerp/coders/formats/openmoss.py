@@ -14,6 +14,8 @@ from autointerp.coders.formats.tensors import (
     oriented,
     per_feature,
     required,
+    scalar,
+    vector,
 )
 from autointerp.errors import UserError
 from autointerp.tensor_files import (
@@ -58,7 +60,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     if config.get("use_glu_encoder"):
         raise UserError(f"{config_file}: encoders with a gated linear unit are not supported")
     tensors = _read(file, "encoder", "bias", "log_threshold")
-    bias = required(tensors, "bias", file)
+    bias = vector(tensors, "bias", file)
     features = len(bias)
     encoder = oriented(required(tensors, "encoder", file), features, file, "the encoder")
     act_fn = str(config.get("act_fn", "jumprelu" if "log_threshold" in tensors else "relu")).lower()
@@ -142,8 +144,7 @@ def _input_norm(
     stated = section(config, _MEAN_NORM)
     saved = stated.get(hook, stated.get("in"))
     if saved is None:
-        tensor = _tensors(file, f"{_MEAN_NORM}.{hook}").get(f"{_MEAN_NORM}.{hook}")
-        saved = None if tensor is None else float(tensor)
+        saved = scalar(_tensors(file, f"{_MEAN_NORM}.{hook}").get(f"{_MEAN_NORM}.{hook}"))
     if isinstance(saved, int | float) and saved > 0 and isfinite(saved):
         return "mean_norm", float(saved)
     return "mean_norm", None

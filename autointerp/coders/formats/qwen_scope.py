@@ -11,6 +11,7 @@ from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
     required,
+    vector,
 )
 from autointerp.errors import UserError
 from autointerp.tensor_files import (
@@ -43,11 +44,11 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
             "as its repository, which ends in L0_50 or L0_100"
         )
     stored = read_pickled(path)
-    bias = required(stored, "b_enc", path)
+    bias = vector(stored, "b_enc", path)
     encoder = oriented(required(stored, "W_enc", path), len(bias), path, "W_enc")
 
     def read_decoder() -> tuple[Tensor, Tensor]:
-        return stored["W_dec"], required(stored, "b_dec", path)
+        return required(stored, "W_dec", path), vector(stored, "b_dec", path)
 
     layer = _FILE.fullmatch(path.name)
     return SparseCoder(

@@ -16,6 +16,7 @@ from autointerp.coders.formats.tensors import (
     per_feature,
     required,
     subtract_before,
+    vector,
 )
 from autointerp.errors import UserError
 from autointerp.tensor_files import (
@@ -78,10 +79,10 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     names = ("W_enc", "b_enc", "b_dec", "threshold", "b_gate", "b_mag", "r_mag", "scaling_factor")
     tensors = read_safetensors(file, *names)
     gated = settings.architecture == "gated"
-    bias = required(tensors, "b_gate" if gated else "b_enc", file)
+    bias = vector(tensors, "b_gate" if gated else "b_enc", file)
     features = len(bias)
     encoder = oriented(required(tensors, "W_enc", file), features, file, "W_enc")
-    decoder_bias = required(tensors, "b_dec", file)
+    decoder_bias = vector(tensors, "b_dec", file)
     threshold = gain = shift = None
     if _ARCHITECTURES[settings.architecture] == "jumprelu":
         threshold = per_feature(tensors, "threshold", features, file)

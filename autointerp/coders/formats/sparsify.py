@@ -12,6 +12,7 @@ from autointerp.coders.formats.tensors import (
     oriented,
     required,
     subtract_before,
+    vector,
 )
 from autointerp.errors import UserError
 from autointerp.tensor_files import (
@@ -40,17 +41,17 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     config_file, file = path / _CONFIG, path / _WEIGHTS
     config = read_settings(config_file)
     kind = config.get("activation", "topk")
-    if kind not in _ACTIVATIONS:
+    if not isinstance(kind, str) or kind not in _ACTIVATIONS:
         raise UserError(f"{config_file}: activation {kind!r} is not supported")
     tensors = read_safetensors(file, "encoder.weight", "encoder.bias", "b_dec")
-    bias = required(tensors, "encoder.bias", file)
+    bias = vector(tensors, "encoder.bias", file)
     features = len(bias)
     encoder = oriented(required(tensors, "encoder.weight", file), features, file, "encoder.weight")
     chosen_k = checked_k(k or config.get("k"), features, config_file)
     if kind == "groupmax" and features % chosen_k:
         raise UserError(f"{config_file}: {features} features make no {chosen_k} equal groups")
     transcoder = bool(config.get("transcode"))
-    decoder_bias = required(tensors, "b_dec", file)
+    decoder_bias = vector(tensors, "b_dec", file)
     if not transcoder:
         bias = subtract_before(encoder, bias, decoder_bias, file)
 

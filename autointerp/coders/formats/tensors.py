@@ -1,6 +1,7 @@
 """A coder's tensors: required, finite, of the right shape, and turned the right way."""
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,23 @@ from torch import Tensor
 from autointerp.coders.coder import Decoder
 from autointerp.errors import UserError
 
+# A pickled tensor may repeat the values it holds; more than so many are nobody's.
+_MAX_REPEATED = 1 << 24
+
 
 def number(settings: Mapping[str, Any], name: str, file: Path) -> float:
     """A number among the settings of `file`. Raises UserError."""
     value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise UserError(f"{file}: {name} is {value!r}, not a number")
     return float(value)
+
+
+def scalar(value: object) -> object:
+    """What a tensor of one value holds; anything else as it is."""
+    if isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu":
+        return value.item()
+    return value
 
 
 def checked_k(k: object, features: int, file: Path) -> int:
@@ -27,13 +38,39 @@ def checked_k(k: object, features: int, file: Path) -> int:
 
 
 def required(tensors: Mapping[str, Any], name: str, file: Path) -> Tensor:
-    """The tensor in float32. Raises UserError where it is missing or not finite."""
+    """The tensor in float32, whatever it is stored in.
+
+    Raises UserError where it is missing, no plain tensor of real numbers, or not finite.
+    """
     found = tensors.get(name)
     if not isinstance(found, Tensor):
         raise UserError(f"{file} has no tensor {name!r}")
-    if not bool(torch.isfinite(found).all()):
+    is_plain = found.layout == torch.strided and found.device.type == "cpu"
+    if not is_plain or found.is_complex() or found.is_quantized:
+        raise UserError(f"{file}: {name!r} is not a plain tensor of real numbers")
+    if found.numel() > _MAX_REPEATED and found.nbytes > found.untyped_storage().nbytes():
+        raise UserError(
+            f"{file}: {name!r} claims {found.numel():,} values, more than the file holds"
+        )
+    try:
+        values = found.detach().float()
+    except RuntimeError:
+        raise UserError(
+            f"{file}: {name!r} is stored as {found.dtype}, which cannot be read: convert it to "
+            "float32 or bfloat16"
+        ) from None
+    # Not asked of what is stored: float8 has no such test.
+    if not bool(torch.isfinite(values).all()):
         raise UserError(f"{file}: tensor {name!r} has values that are not finite")
-    return found.float()
+    return values
+
+
+def vector(tensors: Mapping[str, Any], name: str, file: Path) -> Tensor:
+    """A required tensor of one dimension that is not empty."""
+    found = required(tensors, name, file)
+    if found.ndim != 1 or len(found) == 0:
+        raise UserError(f"{file}: {name!r} is {tuple(found.shape)}, not a vector")
+    return found
 
 
 def per_feature(tensors: Mapping[str, Any], name: str, features: int, file: Path) -> Tensor:
@@ -85,6 +122,11 @@ def decoder_reader(
     def reader() -> Decoder:
         weight, bias = read()
         rows = oriented(weight, features, file, "the decoder")
+        if bias is not None and bias.shape != rows.shape[1:]:
+            raise UserError(
+                f"{file}: a decoder bias of shape {tuple(bias.shape)} for a decoder of width "
+                f"{rows.shape[1]}"
+            )
         return Decoder(rows, torch.zeros(rows.shape[1]) if bias is None else bias)
 
     return reader

@@ -8,6 +8,7 @@ from autointerp.coders.formats.tensors import (
     oriented,
     per_feature,
     required,
+    vector,
 )
 from autointerp.tensor_files import (
     read_safetensors,
@@ -37,7 +38,7 @@ def files(path: Path) -> list[Path]:
 def load(path: Path, k: int | None = None) -> SparseCoder:
     """relu(W_enc · x + b_enc), or JumpReLU where there is a threshold. Raises UserError."""
     tensors = read_safetensors(path, "W_enc", "b_enc", *_THRESHOLDS)
-    bias = required(tensors, "b_enc", path)
+    bias = vector(tensors, "b_enc", path)
     threshold = next(
         (per_feature(tensors, n, len(bias), path) for n in _THRESHOLDS if n in tensors), None
     )
