@@ -18,12 +18,23 @@ from autointerp.llm.logprobs import PARAMETERS, Logprobs
 from autointerp.llm.request import ChatRequest
 
 Structured = Literal["json_schema", "json_object", "none"]
+_COUNTS = "counts in a schema"
 _WEAKER: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 _OTHER_NAME = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
 }
 _LOGPROBS_WORDS = ("logprob", "return_token_ids", "requested parameters")
+_COUNT_WORDS = (
+    "enum",
+    "minitems",
+    "maxitems",
+    "min_items",
+    "max_items",
+    "invalid schema",
+    "parse grammar",
+    "too complex",
+)
 _STRUCTURED_WORDS = (
     "response_format",
     "response format",
@@ -38,9 +49,13 @@ _STRUCTURED_WORDS = (
 
 @dataclass(frozen=True)
 class Dialect:
-    """`extra` are parameters that the user sets, `optional` those that may be given up."""
+    """`extra` are parameters that the user sets, `optional` those that may be given up.
+
+    `counts` says whether a schema says which numbers, and how many, there may be.
+    """
 
     structured: Structured = "json_schema"
+    counts: bool = True
     limit_name: str = "max_tokens"
     temperature: bool = True
     optional: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +72,8 @@ class Dialect:
         if request.temperature is not None and self.temperature:
             body["temperature"] = request.temperature
         if request.schema is not None and self.structured == "json_schema":
-            named = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
+            schema = request.schema.schema if self.counts else request.schema.without_counts()
+            named = {"name": request.schema.name, "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         elif request.schema is not None and self.structured == "json_object":
             body["response_format"] = {"type": "json_object"}
@@ -92,6 +108,8 @@ class Dialect:
         for name in self.optional:
             if name in said:
                 return self._less(name)
+        if any(word in said for word in _COUNT_WORDS) and self.structured == "json_schema":
+            return self.without_counts() or self._less(self.structured)
         if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _WEAKER:
             return self._less(self.structured)
         # The other name first: a refusal of one often recommends the other.
@@ -102,6 +120,10 @@ class Dialect:
         if "requested parameters" in said and self.structured in _WEAKER:
             return self._less(self.structured)
         return None
+
+    def without_counts(self) -> "Dialect | None":
+        """As requests were put before schemas said what they count; None where they do not."""
+        return self._less(_COUNTS) if self.structured == "json_schema" else None
 
     def _less(self, name: str) -> "Dialect | None":
         lost = (*self.lost, name)
@@ -115,6 +137,8 @@ class Dialect:
         if name == self.limit_name:
             other = _OTHER_NAME[name]
             return None if other in self.lost else replace(self, limit_name=other, lost=lost)
+        if name == _COUNTS:
+            return replace(self, counts=False, lost=lost) if self.counts else None
         if name == "temperature":
             return replace(self, temperature=False, lost=lost)
         return None

@@ -69,7 +69,10 @@ class Recall:
             remembered = self._lost(model) or [()]
             steps = [lost[:n] for lost in remembered for n in range(len(lost) + 1)]
             every = dict.fromkeys([remembered[-1], *steps])
-            self._dialects[model] = [self._first.after(lost) for lost in every]
+            dialects = [self._first.after(lost) for lost in every]
+            # A journal of an earlier version knows no other requests.
+            earlier = [one for d in dialects if (one := d.without_counts()) is not None]
+            self._dialects[model] = [*dialects, *earlier]
         return self._dialects[model]
 
     def _lost(self, model: str) -> list[tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """A chat request: what is asked, apart from how an endpoint wants it put."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,35 @@ class ReplySchema:
     name: str
     schema: Mapping[str, Any]
 
+    def without_counts(self) -> Mapping[str, Any]:
+        """The schema less which numbers, and how many, there may be: some endpoints want it so."""
+        loose: Mapping[str, Any] = _without_counts(self.schema)
+        return loose
+
+
+_COUNTS = ("enum", "minItems", "maxItems")
+
+
+def _without_counts(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # A field of an object may have one of these names: its value is then a schema.
+        return {
+            name: _without_counts(entry)
+            for name, entry in value.items()
+            if name not in _COUNTS or isinstance(entry, Mapping)
+        }
+    return [_without_counts(entry) for entry in value] if isinstance(value, list) else value
+
+
+def one_of(numbers: Sequence[int]) -> dict[str, Any]:
+    """The schema of one of these numbers."""
+    return {"type": "integer", "enum": list(numbers)}
+
+
+def array(entry: dict[str, Any], least: int, most: int) -> dict[str, Any]:
+    """The schema of a list with so many entries."""
+    return {"type": "array", "items": entry, "minItems": least, "maxItems": most}
+
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {
@@ -27,25 +56,24 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def objects(fields: dict[str, Any]) -> dict[str, Any]:
+def objects(fields: dict[str, Any], least: int, most: int) -> dict[str, Any]:
     """The schema of a list of objects that have all of these fields and no others."""
-    return {"type": "array", "items": _object(fields)}
+    return array(_object(fields), least, most)
 
 
-def list_of(key: str, fields: dict[str, Any]) -> ReplySchema:
-    """A list of such objects under `key`."""
-    return ReplySchema(key, _object({key: objects(fields)}))
+def list_of(key: str, fields: dict[str, Any], n: int) -> ReplySchema:
+    """A list of `n` such objects under `key`."""
+    return ReplySchema(key, _object({key: objects(fields, n, n)}))
 
 
-def two_lists(yes: str, no: str) -> ReplySchema:
-    """Numbers of what is, and of what is not: the shortest reply that shows what was left out."""
-    return number_lists(yes, no)
+def number_lists(keys: Sequence[str], numbers: Sequence[int]) -> ReplySchema:
+    """A list of some of the numbers under each key.
 
-
-def number_lists(*keys: str) -> ReplySchema:
-    """A list of numbers under each key."""
-    numbers = {"type": "array", "items": {"type": "integer"}}
-    return ReplySchema("answers", _object(dict.fromkeys(keys, numbers)))
+    Of two keys, one for what is and one for what is not, it is the shortest reply that shows what
+    was left out.
+    """
+    listed = array(one_of(numbers), 0, len(numbers))
+    return ReplySchema("answers", _object(dict.fromkeys(keys, listed)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, list_of
+from autointerp.llm.request import ChatRequest, ReplySchema, list_of
 from autointerp.llm.structured import items
 
 TASK = "fade_texts"
-SCHEMA = list_of("texts", {"text": {"type": "string"}})
 TOKENS_A_TEXT = 80
 _ENVELOPE_TOKENS = 50
 _TRIES = 2
@@ -66,7 +65,7 @@ class TextJob:
             messages=messages,
             max_tokens=self.room * (_ENVELOPE_TOKENS + TOKENS_A_TEXT * self._missing()),
             temperature=self.temperature,
-            schema=SCHEMA,
+            schema=schema(self._missing()),
             attempt=self.attempt,
             about=(f"{TASK}:{self.feature}",),
         )
@@ -108,6 +107,10 @@ class TextJob:
             error=error,
             unanswered=unanswered,
         )
+
+
+def schema(n: int) -> ReplySchema:
+    return list_of("texts", {"text": {"type": "string"}}, n)
 
 
 def read_texts(reply: str) -> list[str]:

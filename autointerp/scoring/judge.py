@@ -8,9 +8,10 @@ import numpy as np
 from autointerp.errors import UserError
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.logprobs import NO_LOGPROBS, PROMPT_LOGPROBS, Logprobs
+from autointerp.llm.numbering import Miscounted, numbers
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.request import ChatRequest, ReplySchema
 from autointerp.scoring.scorer import Item, Judged, Judgment, Plan, Scorer, Task, TokenTask
 from autointerp.vocabulary import Vocabulary
 
@@ -54,6 +55,7 @@ class JudgeJob:
     chunk: int | None = None  # items a request, where fewer than the settings allow
     attempt: int = 0
     room: int = 1
+    scattered: bool = False  # an earlier reply lost count: items are not numbered from 1
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -83,7 +85,8 @@ class JudgeJob:
         items = self._items()
         common = self.task.variables(items, self.vocabulary)
         shown = [
-            self.task.render(n, item, self.vocabulary, **common) for n, item in enumerate(items, 1)
+            self.task.render(number, item, self.vocabulary, **common)
+            for number, item in zip(numbers(len(items), self.scattered), items, strict=True)
         ]
         return self.prompt.messages(label=self.label, windows=shown, **common)
 
@@ -97,11 +100,16 @@ class JudgeJob:
             messages=tuple(self.messages()),
             max_tokens=1 if of_prompt else self.room * (_ENVELOPE_TOKENS + tokens),
             temperature=self.settings.temperature,
-            schema=task.schema if isinstance(task, Task) else None,
+            schema=self._schema(),
             attempt=self.attempt,
             logprobs=self.logprobs(),
             about=(self._about(),),
         )
+
+    def _schema(self) -> ReplySchema | None:
+        if not isinstance(self.task, Task):
+            return None
+        return self.task.schema([self.plan.items[i] for i in self._now()], self.scattered)
 
     def _about(self) -> str:
         """What is judged: by whose label the windows are, where it is not their feature's own."""
@@ -125,7 +133,10 @@ class JudgeJob:
             return job._less(now, outcome.message)
         if outcome.refused:
             return job._less(now, "the model refused to answer")
-        read = self._read(outcome, self._items())
+        try:
+            read = self._read(outcome, self._items())
+        except Miscounted:
+            read, job = {}, replace(job, scattered=True)
         new = {now[place]: value for place, value in read.items()}
         cut = outcome.finish_reason == "length" and self.task.mode != PROMPT_LOGPROBS
         if cut and not new and self.room == 1:
@@ -147,9 +158,9 @@ class JudgeJob:
 
     def _read(self, reply: ChatReply, shown: Sequence[Item]) -> dict[int, np.ndarray]:
         if isinstance(self.task, Task):
-            return self.task.read(reply.text, shown)
+            return self.task.read(reply.text, shown, self.scattered)
         sent = self.messages()[-1]["content"]
-        return self.task.read(reply.positions(self.task.mode), sent, shown)
+        return self.task.read(reply.positions(self.task.mode), sent, shown, self.scattered)
 
     def otherwise(self) -> "JudgeJob":
         """All items anew, in the next way. Raises UserError where there is none."""
@@ -169,6 +180,7 @@ class JudgeJob:
             chunk=None,
             attempt=0,
             room=1,
+            scattered=False,
         )
 
     def _less(self, now: tuple[int, ...], why: str) -> Step[Judged]:
