@@ -22,6 +22,7 @@ _LONGEST_LABEL = 300
 _LONGEST_MEANING = 100
 _LONGEST_REASON = 1000
 _EMPHASIS = re.compile(r"(\*{1,3}|`{1,3})((?:(?!\1).)+)\1")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)"')
 _PERCENT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
 _TEXT = {"type": "string"}
 _LABEL = {"label": _TEXT, "reason": _TEXT, "confidence": {"type": "number"}}
@@ -123,6 +124,11 @@ class LabelItem(BaseModel):
     @classmethod
     def _bounded(cls, value: str) -> str:
         return value[:_LONGEST_REASON]
+
+
+def template_words(template: str) -> frozenset[str]:
+    """What stands in quotation marks in a template, its example above all: not labels to give."""
+    return frozenset(tidy(text).casefold() for text in _QUOTED.findall(template))
 
 
 def read_labels(text: str, features: int, scattered: bool = False) -> dict[int, LabelItem]:

@@ -1,10 +1,15 @@
 """Labels by a language model: several features a request, what is missing asked again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autointerp.evidence.window import FeatureEvidence
-from autointerp.labeling.label_reply import LabelItem, read_labels, reply_schema
+from autointerp.labeling.label_reply import (
+    LabelItem,
+    read_labels,
+    reply_schema,
+    template_words,
+)
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.meanings import distinct_meanings, joint_label
 from autointerp.labeling.prompts import Prompt
@@ -18,6 +23,8 @@ from autointerp.vocabulary import Vocabulary
 _TOKENS_A_LABEL = 120  # room in the reply for one feature, and once again for the envelope
 _TOKENS_OF_MEANINGS = 60  # and for its meanings: few features have several
 _ALONE_TRIES = 2  # times a feature is asked for by itself before it is failed
+COPIED = "the model gave back words of the template in place of a label"
+_ALIKE = 3  # features from which on one label for all of a request is not believed
 _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
 
 
@@ -41,7 +48,8 @@ class _Spent:
 class LabelJob:
     """One request for the labels of a group of features.
 
-    `scattered`: an earlier reply lost count of them, so that they are not numbered from 1.
+    `scattered`: an earlier reply lost count of them, so that they are not numbered from 1. `vain`
+    are the keys of requests for the only feature of the group whose replies were of no use.
     """
 
     group: Sequence[FeatureEvidence]
@@ -53,6 +61,7 @@ class LabelJob:
     tries: int = 1
     room: int = 1
     scattered: bool = False
+    vain: tuple[str, ...] = ()
 
     def messages(self) -> list[dict[str, str]]:
         shown = shown_variables(self.group, self.vocabulary, self.settings.shown, self._numbers())
@@ -91,28 +100,52 @@ class LabelJob:
                 status = "refused" if outcome.kind == "content_filter" else "failed"
                 return self._without(list(self.group), job, status, outcome.message)
             status = "over_budget" if outcome.kind == "over_budget" else "failed"
-            return Step(results=[job._draft(e, status, outcome.message) for e in self.group])
+            drafts = [job._draft(e, status, outcome.message) for e in self.group]
+            return Step(results=drafts, spoiled=self._spoiled())
         if outcome.refused:
             return self._without(list(self.group), job, "refused", "the model refused to answer")
         try:
             found = read_labels(outcome.text, len(self.group), self.scattered)
         except Miscounted:
             found, job = {}, replace(job, scattered=True)
+        copied = self._copied(found)
+        found = {place: item for place, item in found.items() if place not in copied}
         drafts = [
             job._labeled(evidence, found[number])
             for number, evidence in enumerate(self.group, 1)
             if number in found
         ]
         cut_off = outcome.finish_reason == "length"
+        if not drafts and len(self.group) == 1:
+            job = replace(job, vain=(*self.vain, outcome.key))
         if cut_off and not drafts and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.
-            return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
+            return Step(follow_ups=[replace(job, room=_MORE_ROOM)], unread=True)
         missing = [e for number, e in enumerate(self.group, 1) if number not in found]
-        why = (
-            "the reply was cut off before this label" if cut_off else "no valid label in the reply"
-        )
+        why = "no valid label in the reply"
+        if copied:
+            why = COPIED
+        elif cut_off:
+            why = "the reply was cut off before this label"
         rest = self._without(missing, job, "failed", why)
-        return Step(results=[*drafts, *rest.results], follow_ups=rest.follow_ups)
+        return Step(
+            results=[*drafts, *rest.results],
+            follow_ups=rest.follow_ups,
+            unread=not drafts,
+            spoiled=rest.spoiled,
+        )
+
+    def _copied(self, found: Mapping[int, LabelItem]) -> set[int]:
+        """The places whose label is the template's, or the same for all of several features."""
+        words = template_words(self.prompt.source)
+        labels = {place: item.label.casefold() for place, item in found.items()}
+        every = len(labels) == len(self.group) >= _ALIKE
+        if every and len(set(labels.values())) == 1:
+            return set(labels)
+        return {place for place, label in labels.items() if label in words}
+
+    def _spoiled(self) -> list[tuple[str, ...]]:
+        return [self.vain] if self.vain else []
 
     def _without(
         self, missing: list[FeatureEvidence], job: "LabelJob", status: str, why: str
@@ -127,7 +160,7 @@ class LabelJob:
         if status == "failed" and self.tries < _ALONE_TRIES:
             again = replace(job, attempt=self.attempt + 1, tries=self.tries + 1)
             return Step(follow_ups=[again])
-        return Step(results=[job._draft(missing[0], status, why)])
+        return Step(results=[job._draft(missing[0], status, why)], spoiled=job._spoiled())
 
     def _book(self, reply: ChatReply | CallFailure) -> dict[int, _Spent]:
         """Each feature's share of what has been spent, this reply's tokens split evenly."""
@@ -170,6 +203,9 @@ class LabelJob:
     def _meanings(self, evidence: FeatureEvidence, item: LabelItem) -> list[str] | None:
         """The feature's meanings if there are several; None where nothing is known of them."""
         if item.meanings is None or not self._asks_for_meanings():
+            return None
+        words = template_words(self.prompt.source)
+        if any(m.label.casefold() in words for m in item.meanings):
             return None
         shown = self._windows(evidence)
         try:

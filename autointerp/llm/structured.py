@@ -129,7 +129,12 @@ def lists(text: str, keys: Sequence[str], n: int, scattered: bool = False) -> di
     times = Counter(i for given in found.values() for i in given)
     offset = offset_of(times, n, scattered)
     places = {number: place for place, number in enumerate(numbers(n, scattered), 1)}
-    return {places[i + offset]: key for key, given in found.items() for i in given if times[i] == 1}
+    return {
+        places[i + offset]: key
+        for key, given in found.items()
+        for i in given
+        if times[i] == 1 and i + offset in places
+    }
 
 
 def _arrays(whole: dict[str, Any], keys: Sequence[str]) -> dict[str, set[int]] | None:
@@ -152,6 +157,12 @@ def _numbers(text: str, key: str) -> set[int]:
     inside, closed = arrays[-1]
     parts = inside.split(",")[: None if closed else -1]
     return {i for part in parts if (i := number_of(part.strip().strip("\"'"))) is not None}
+
+
+def is_copied(text: str, template: str) -> bool:
+    """Whether a reply begins with an object that a template has as its example."""
+    whole = _whole(_answer(text))
+    return isinstance(whole, dict) and whole in _scan(template)
 
 
 def _whole(answer: str) -> Any:

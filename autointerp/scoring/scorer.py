@@ -70,8 +70,9 @@ class Plan:
 class Judged:
     """All judgments of one scorer on one feature's items, by the label of `label_of`.
 
-    `unanswered` says that the judge could not be had, which another time may mend; `mode` by which
-    of a scorer's ways it was asked.
+    `unanswered` says that the judge could not be had, `unread` that of some requests nothing in any
+    reply could be read: another time may mend both. `mode` says by which of a scorer's ways it was
+    asked.
     """
 
     plan: Plan
@@ -83,6 +84,7 @@ class Judged:
     cost_usd: float = 0.0
     error: str | None = None
     unanswered: bool = False
+    unread: bool = False
     mode: str | None = None
 
     @property

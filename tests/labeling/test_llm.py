@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels
+from autointerp.labeling.llm import COPIED, LabelSettings, _share, label_jobs, read_labels
 from autointerp.labeling.prompts import load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
@@ -146,6 +146,29 @@ def test_a_schema_says_which_numbers_and_how_many(tmp_path):
     windows = labels["items"]["properties"]["meanings"]["items"]["properties"]["windows"]
     assert windows["items"]["enum"] == list(range(1, windows["maxItems"] + 1))
     assert not re.search("enum|Items", str(request.schema.without_counts()))
+
+
+@pytest.mark.parametrize(
+    "copied", ["last words of ferries' names in timetables", "Names of ferries", "**related to**"]
+)
+def test_words_of_the_template_are_not_labels(tmp_path, copied):
+    labels = [item(1, "a"), item(2, copied), item(3, "c"), item(4, "d")]
+    step = jobs(4, tmp_path)[0].reduce(reply(labels))
+    assert [d.feature for d in step.results] == [0, 2, 3]
+    (alone,) = step.follow_ups
+    (last,) = alone.reduce(reply([item(1, copied)])).follow_ups
+    (draft,) = last.reduce(reply([item(1, copied)])).results
+    assert draft.status == "failed"
+    assert draft.error == COPIED
+
+
+def test_one_label_for_all_of_a_request_is_asked_again_with_fewer_features(tmp_path):
+    same = [item(n, "the text") for n in range(1, 5)]
+    step = jobs(4, tmp_path)[0].reduce(reply(same))
+    assert not step.results
+    assert [len(job.group) for job in step.follow_ups] == [2, 2]
+    # Two features may well be alike.
+    assert len(step.follow_ups[0].reduce(reply(same[:2])).results) == 2
 
 
 @pytest.mark.parametrize(

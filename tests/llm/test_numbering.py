@@ -64,6 +64,8 @@ def read(said, n, scattered=False):
         ([0, 1, 3], "miscounted"),
         ([1, 2, 3, 4, 5], "miscounted"),  # one too many: who can say which
         ([0, 1, 2, 3, 4], "miscounted"),
+        ([1, 2, 3, 4, 99], {1: 0, 2: 1, 3: 2, 4: 3}),
+        ([1, 2, 3, 99], "miscounted"),
         ([1, 2, 2, 3], "miscounted"),  # 3 may be meant for 4
         ([1, 2, 2, 3, 4], {1: 0, 3: 3, 4: 4}),
         ([None, None, None, None], {}),

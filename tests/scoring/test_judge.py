@@ -157,3 +157,11 @@ def test_where_count_was_lost_windows_are_asked_about_again_by_scattered_numbers
     text = json.dumps({"match": shown[:1], "no_match": shown[1:]})
     (judged,) = again.reduce(matches([], text=text)).results
     assert [j.prediction[0] for j in judged.judgments] == [1, 0, 0, 0]
+
+
+def test_the_example_of_the_template_is_not_an_answer():
+    example = json.dumps({"match": [2, 5], "no_match": [1, 3, 4]})
+    step = job(12).reduce(matches([], text=example))
+    assert not step.results
+    assert step.unread
+    assert step.follow_ups[0].scattered
