@@ -5,8 +5,8 @@ from pathlib import Path
 
 from autointerp.errors import UserError
 from autointerp.job import Job
+from autointerp.labeling.label_reply import reply_schema
 from autointerp.labeling.labeler import Draft
-from autointerp.labeling.llm import reply_schema
 from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.plain_text import line_for_person, one_line
 from autointerp.scoring import SCORERS, concept_texts, has_template

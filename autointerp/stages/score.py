@@ -92,8 +92,8 @@ def run(job: Job) -> None:
         return
     if lost := files.stage(NAME).get("unanswered"):
         cost = files.stage(NAME).get("unanswered_usd", 0.0)
-        spent = f", ${cost:,.4f} so far" if model.is_priced(config) else ""
-        say(f"score: {lost:,} judgments that could not be had are asked for again{spent}")
+        so_far = f", ${cost:,.4f} so far" if model.is_priced(config) else ""
+        say(f"score: {lost:,} judgments that could not be had are asked for again{so_far}")
     inputs = Inputs(job)
     store = inputs.store
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
