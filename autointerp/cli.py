@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from autointerp.config_file import config_template, load_config, setting_section
 from autointerp.errors import UserError
 from autointerp.files import unwritable
 from autointerp.plain_text import line_for_person
+
+if TYPE_CHECKING:
+    from autointerp.job import Job
 
 app = typer.Typer(
     help="Label the features of sparse autoencoders, and know how far each label can be trusted.",
@@ -97,6 +100,22 @@ def _run_stages(config: RunConfig, stages: tuple[str, ...], dry_run: bool) -> No
         raise typer.Exit(130) from None
     if not dry_run and job.run.labels.is_file():
         Console().print(summary(job.run))
+        if "label" in stages:
+            _exit_if_many_failed(job)
+
+
+def _exit_if_many_failed(job: "Job") -> None:
+    """Exit status 1 where a run cannot be called a success."""
+    from autointerp.stages.label import MANY_FAILED, failed
+
+    lost = failed(job)
+    if lost > MANY_FAILED * len(job.features):
+        print(
+            f"autointerp: {lost:,} of {len(job.features):,} features failed; `error` in "
+            f"{job.run.labels} says why, and the same command tries them again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
 
 
 @app.command()

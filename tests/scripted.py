@@ -43,6 +43,7 @@ class Excerpt:
 class Asked:
     """What a labeling prompt says of one feature."""
 
+    number: int
     top_tokens: list[str]
     excerpts: list[Excerpt] = field(default_factory=list)
     near_misses: list[str] = field(default_factory=list)
@@ -77,8 +78,7 @@ def asked(request: dict[str, Any]) -> list[Asked]:
     listed: list[str] = []
     for line in user[found.end() :].splitlines():
         if begun := _FEATURE.fullmatch(line):
-            assert int(begun[1]) == len(features) + 1
-            features.append(Asked(_quoted(begun[2])))
+            features.append(Asked(int(begun[1]), _quoted(begun[2])))
         elif output := _OUTPUT.fullmatch(line):
             features[-1].raised, features[-1].lowered = map(_quoted, output.groups())
         elif line in _SILENT:
@@ -98,7 +98,7 @@ def asks_for_labels(request: dict[str, Any]) -> bool:
 
 def answer(request: dict[str, Any]) -> str:
     if asks_for_labels(request):
-        return json.dumps({"labels": [label(n, f) for n, f in enumerate(asked(request), 1)]})
+        return json.dumps({"labels": [label(f.number, f) for f in asked(request)]})
     system, user = (m["content"] for m in request["messages"][:2])
     if '"intruder"' in system:
         return json.dumps({"sets": [intruder(n, t) for n, t in _sets(user)]})

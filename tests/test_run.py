@@ -199,17 +199,22 @@ def test_a_feature_that_gets_no_label_fails_alone_with_the_reason(cli, planted, 
     out = tmp_path / "out"
     with FakeServer(spoiled(without_bago)) as server:
         flags = [*model_flags(server), *planted.flags(out), "--features", "0-7"]
-        assert cli("run", *flags)[0] == 0
+        code, _, said = cli("run", *flags)
+        # One of eight is more than a tenth.
+        assert code == 1
+        assert "1 of 8 features failed" in said
         labels = table(out)
         assert labels["status"].tolist() == ["failed" if f == 2 else "labeled" for f in range(8)]
         assert labels.loc[2, "error"] == "no valid label in the reply"
         assert pd.isna(labels.loc[2, "label"])
         assert pd.isna(labels.loc[2, "detection_balanced_accuracy"])
         assert labels.loc[2, "prompt_tokens"] > 0
-        # What failed is taken up again by the next run; the journal says what was asked.
+        # What failed is asked about again by the next run, by itself, and nothing else is.
         sent = len(server.requests)
-        assert cli("run", *flags)[0] == 0
-        assert len(server.requests) == sent
+        code, _, said = cli("run", *flags)
+        assert code == 1
+        assert "1 features that failed are asked about again" in said
+        assert len(server.requests) == sent + 2
         pd.testing.assert_frame_equal(labels, table(out))
 
 
@@ -517,7 +522,7 @@ def test_labeling_again_in_vain_leaves_the_scores(planted, tmp_path, cli):
         assert (before["status"] == "failed").sum() == 1
         asked = len(server.bodies)
         assert cli("label", *flags)[0] == 0
-        assert len(server.bodies) == asked
+        assert len(server.bodies) == asked + 2
     pd.testing.assert_frame_equal(table(out), before)
     assert before["detection_balanced_accuracy"].notna().sum() == 11
 

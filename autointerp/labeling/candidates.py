@@ -61,7 +61,8 @@ class Proposal:
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Proposed]:
         step: Step[Draft] = self.job.reduce(outcome)
         again = [Proposal(job, self.view) for job in step.follow_ups if isinstance(job, LabelJob)]
-        return Step([Proposed(self.view, draft) for draft in step.results], again)
+        proposed = [Proposed(self.view, draft) for draft in step.results]
+        return Step(proposed, again, step.unread, step.spoiled)
 
 
 def distinct(drafts: Mapping[int, Draft]) -> list[Draft]:

@@ -1,109 +1,31 @@
 """Labels by a language model: several features a request, what is missing asked again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
-
 from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.label_reply import (
+    LabelItem,
+    read_labels,
+    reply_schema,
+    template_words,
+)
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.meanings import distinct_meanings, joint_label
 from autointerp.labeling.prompts import Prompt
 from autointerp.labeling.shown import Shown, shown_variables, shown_windows
+from autointerp.llm.numbering import Miscounted, numbers, offset_of
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, list_of, objects
-from autointerp.llm.structured import items
-from autointerp.plain_text import tidy
+from autointerp.llm.request import ChatRequest
 from autointerp.vocabulary import Vocabulary
 
 _TOKENS_A_LABEL = 120  # room in the reply for one feature, and once again for the envelope
 _TOKENS_OF_MEANINGS = 60  # and for its meanings: few features have several
-_LONGEST_LABEL = 300
-_LONGEST_MEANING = 100
-_LONGEST_REASON = 1000
 _ALONE_TRIES = 2  # times a feature is asked for by itself before it is failed
+COPIED = "the model gave back words of the template in place of a label"
+_ALIKE = 3  # features from which on one label for all of a request is not believed
 _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
-
-
-_NUMBER, _TEXT = {"type": "integer"}, {"type": "string"}
-# Models write the fields in this order: the reason before the label that it is for, how sure the
-# label is after it, and which excerpts belong together before what is said of them.
-_MEANING = {"windows": {"type": "array", "items": _NUMBER}, "label": _TEXT}
-_MEANINGS = {"meanings": objects(_MEANING, required=("label", "windows"))}
-_LABEL = {"reason": _TEXT, "label": _TEXT, "confidence": {"type": "number"}}
-_REQUIRED = ("label", "reason", "confidence")
-REPLY = list_of("labels", {"n": _NUMBER} | _LABEL, required=("n", *_REQUIRED))
-REPLY_WITH_MEANINGS = list_of(
-    "labels", {"n": _NUMBER} | _MEANINGS | _LABEL, required=("n", "meanings", *_REQUIRED)
-)
-
-
-def _clean(value: object) -> object:
-    return tidy(value) if isinstance(value, str) else value
-
-
-class Meaning(BaseModel):
-    """One of several meanings of a feature, and the numbers of the windows it is said to cover."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    label: str = Field(min_length=1, max_length=_LONGEST_MEANING)
-    windows: list[int]
-
-    _clean = field_validator("label", mode="before")(_clean)
-
-
-class LabelItem(BaseModel):
-    """One entry of the reply's `labels`."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    n: int
-    label: str = Field(min_length=1, max_length=_LONGEST_LABEL)
-    reason: str = ""
-    confidence: float | None = Field(None, ge=0, le=1)
-    meanings: list[Meaning] | None = None
-
-    _clean = field_validator("label", "reason", mode="before")(_clean)
-
-    @field_validator("reason", mode="before")
-    @classmethod
-    def _given(cls, value: object) -> object:
-        """A label is as good without a reason, left out or null."""
-        return "" if value is None else value
-
-    @field_validator("confidence", mode="wrap")
-    @classmethod
-    def _stated(cls, value: object, read: ValidatorFunctionWrapHandler) -> float | None:
-        """A confidence that cannot be read is not known; the label is good without it."""
-        try:
-            stated: float | None = read(value)
-            return stated
-        except ValidationError:
-            return None
-
-    @field_validator("meanings", mode="wrap")
-    @classmethod
-    def _readable(cls, value: object, read: ValidatorFunctionWrapHandler) -> list[Meaning] | None:
-        """Meanings that cannot be read are not known; the label is good without them."""
-        try:
-            meanings: list[Meaning] | None = read(value)
-            return meanings
-        except ValidationError:
-            return None
-
-    @field_validator("reason")
-    @classmethod
-    def _bounded(cls, value: str) -> str:
-        return value[:_LONGEST_REASON]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +46,11 @@ class _Spent:
 
 @dataclass(frozen=True)
 class LabelJob:
-    """One request for the labels of a group of features."""
+    """One request for the labels of a group of features.
+
+    `scattered`: an earlier reply lost count of them, so that they are not numbered from 1. `vain`
+    are the keys of requests for the only feature of the group whose replies were of no use.
+    """
 
     group: Sequence[FeatureEvidence]
     prompt: Prompt
@@ -134,10 +60,18 @@ class LabelJob:
     attempt: int = 0
     tries: int = 1
     room: int = 1
+    scattered: bool = False
+    vain: tuple[str, ...] = ()
 
     def messages(self) -> list[dict[str, str]]:
-        shown = shown_variables(self.group, self.vocabulary, self.settings.shown)
+        shown = shown_variables(self.group, self.vocabulary, self.settings.shown, self._numbers())
         return self.prompt.messages(**shown, most_meanings=self.settings.meanings)
+
+    def _numbers(self) -> list[int]:
+        return numbers(len(self.group), self.scattered)
+
+    def _windows(self, evidence: FeatureEvidence) -> int:
+        return len(shown_windows(evidence, self.settings.shown))
 
     def _asks_for_meanings(self) -> bool:
         """A template of the user's own may not explain them."""
@@ -146,12 +80,14 @@ class LabelJob:
     def request(self) -> ChatRequest:
         several = self._asks_for_meanings()
         a_feature = _TOKENS_A_LABEL + several * _TOKENS_OF_MEANINGS
+        meanings = self.settings.meanings if several else 1
+        windows = max(map(self._windows, self.group)) if several else 1
         return ChatRequest(
             model=self.settings.model,
             messages=tuple(self.messages()),
             max_tokens=self.room * a_feature * (len(self.group) + 1),
             temperature=self.settings.temperature,
-            schema=REPLY_WITH_MEANINGS if several else REPLY,
+            schema=reply_schema(self._numbers(), meanings, windows),
             attempt=self.attempt,
             about=tuple(f"label:{evidence.feature}" for evidence in self.group),
         )
@@ -164,25 +100,52 @@ class LabelJob:
                 status = "refused" if outcome.kind == "content_filter" else "failed"
                 return self._without(list(self.group), job, status, outcome.message)
             status = "over_budget" if outcome.kind == "over_budget" else "failed"
-            return Step(results=[job._draft(e, status, outcome.message) for e in self.group])
+            drafts = [job._draft(e, status, outcome.message) for e in self.group]
+            return Step(results=drafts, spoiled=self._spoiled())
         if outcome.refused:
             return self._without(list(self.group), job, "refused", "the model refused to answer")
-        found = read_labels(outcome.text, len(self.group))
+        try:
+            found = read_labels(outcome.text, len(self.group), self.scattered)
+        except Miscounted:
+            found, job = {}, replace(job, scattered=True)
+        copied = self._copied(found)
+        found = {place: item for place, item in found.items() if place not in copied}
         drafts = [
             job._labeled(evidence, found[number])
             for number, evidence in enumerate(self.group, 1)
             if number in found
         ]
         cut_off = outcome.finish_reason == "length"
+        if not drafts and len(self.group) == 1:
+            job = replace(job, vain=(*self.vain, outcome.key))
         if cut_off and not drafts and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.
-            return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
+            return Step(follow_ups=[replace(job, room=_MORE_ROOM)], unread=True)
         missing = [e for number, e in enumerate(self.group, 1) if number not in found]
-        why = (
-            "the reply was cut off before this label" if cut_off else "no valid label in the reply"
-        )
+        why = "no valid label in the reply"
+        if copied:
+            why = COPIED
+        elif cut_off:
+            why = "the reply was cut off before this label"
         rest = self._without(missing, job, "failed", why)
-        return Step(results=[*drafts, *rest.results], follow_ups=rest.follow_ups)
+        return Step(
+            results=[*drafts, *rest.results],
+            follow_ups=rest.follow_ups,
+            unread=not drafts,
+            spoiled=rest.spoiled,
+        )
+
+    def _copied(self, found: Mapping[int, LabelItem]) -> set[int]:
+        """The places whose label is the template's, or the same for all of several features."""
+        words = template_words(self.prompt.source)
+        labels = {place: item.label.casefold() for place, item in found.items()}
+        every = len(labels) == len(self.group) >= _ALIKE
+        if every and len(set(labels.values())) == 1:
+            return set(labels)
+        return {place for place, label in labels.items() if label in words}
+
+    def _spoiled(self) -> list[tuple[str, ...]]:
+        return [self.vain] if self.vain else []
 
     def _without(
         self, missing: list[FeatureEvidence], job: "LabelJob", status: str, why: str
@@ -197,7 +160,7 @@ class LabelJob:
         if status == "failed" and self.tries < _ALONE_TRIES:
             again = replace(job, attempt=self.attempt + 1, tries=self.tries + 1)
             return Step(follow_ups=[again])
-        return Step(results=[job._draft(missing[0], status, why)])
+        return Step(results=[job._draft(missing[0], status, why)], spoiled=job._spoiled())
 
     def _book(self, reply: ChatReply | CallFailure) -> dict[int, _Spent]:
         """Each feature's share of what has been spent, this reply's tokens split evenly."""
@@ -241,31 +204,21 @@ class LabelJob:
         """The feature's meanings if there are several; None where nothing is known of them."""
         if item.meanings is None or not self._asks_for_meanings():
             return None
-        shown = len(shown_windows(evidence, self.settings.shown))
-        claims = [(m.label, m.windows) for m in item.meanings]
+        words = template_words(self.prompt.source)
+        if any(m.label.casefold() in words for m in item.meanings):
+            return None
+        shown = self._windows(evidence)
+        try:
+            offset = offset_of((n for m in item.meanings for n in m.windows), shown)
+        except Miscounted:
+            return None
+        claims = [(m.label, [n + offset for n in m.windows]) for m in item.meanings]
         return distinct_meanings(claims, shown, self.settings.meanings)
 
 
 def _share(total: int, i: int, shares: int) -> int:
     """The i-th of whole-number shares that add up to the total."""
     return total * (i + 1) // shares - total * i // shares
-
-
-def read_labels(text: str, features: int) -> dict[int, LabelItem]:
-    """The valid labels of a reply by feature number; contradicting duplicates count as missing."""
-    found: dict[int, LabelItem] = {}
-    contradicted: set[int] = set()
-    for raw in items(text, "labels"):
-        try:
-            item = LabelItem.model_validate(raw)
-        except ValidationError:
-            continue
-        if not 1 <= item.n <= features:
-            continue
-        if item.n in found and found[item.n].label != item.label:
-            contradicted.add(item.n)
-        found.setdefault(item.n, item)
-    return {n: item for n, item in found.items() if n not in contradicted}
 
 
 def label_jobs(

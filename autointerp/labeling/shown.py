@@ -84,13 +84,16 @@ def contrast_windows(evidence: FeatureEvidence, n: int) -> list[Window]:
 
 
 def shown_variables(
-    group: Sequence[FeatureEvidence], vocabulary: Vocabulary, shown: Shown
+    group: Sequence[FeatureEvidence],
+    vocabulary: Vocabulary,
+    shown: Shown,
+    numbers: Sequence[int],
 ) -> dict[str, object]:
-    """What the label template is given of a group of features."""
+    """What the label template is given of a group of features, known by these numbers."""
     active = [shown_windows(evidence, shown) for evidence in group]
     silent = [contrast_windows(evidence, shown.contrast) for evidence in group]
     marks = marks_for([w for windows in (*active, *silent) for w in windows], vocabulary)
-    numbers, n = shown.activations == "numbers", shown.output_tokens
+    strengths, n = shown.activations == "numbers", shown.output_tokens
     features = [
         {
             "number": number,
@@ -99,21 +102,19 @@ def shown_variables(
             "raised_tokens": [quoted(token) for token in evidence.raised_tokens[:n]],
             "lowered_tokens": [quoted(token) for token in evidence.lowered_tokens[:n]],
             "windows": [
-                _window(i, window, vocabulary, marks, evidence.max_activation, numbers)
+                _window(i, window, vocabulary, marks, evidence.max_activation, strengths)
                 for i, window in enumerate(fires, 1)
             ],
             "near_misses": [one_line(w.text) for w in not_there if w.kind == "near_miss"],
             "negatives": [one_line(w.text) for w in not_there if w.kind == "negative"],
         }
-        for number, (evidence, fires, not_there) in enumerate(
-            zip(group, active, silent, strict=True), 1
-        )
+        for number, evidence, fires, not_there in zip(numbers, group, active, silent, strict=True)
     ]
     return {
         "features": features,
         "open_mark": marks[0],
         "close_mark": marks[1],
-        "numbers": numbers,
+        "numbers": strengths,
     }
 
 

@@ -109,7 +109,7 @@ class Asker:
             self._totals.from_journal += 1
             # It may be from before prompts were kept, or have been asked for something else.
             await self._journal.note(known.key, request)
-            return self._booked(known.key, self._priced(known))
+            return self._booked(known.key, replace(self._priced(known), recalled=True))
         if request.logprobs is None:
             return await self._take(request, dialect, turn)
         return await self._take_with(request.logprobs, request, turn)
@@ -225,7 +225,13 @@ class Asker:
     def _booked(self, key: str, reply: ChatReply) -> ChatReply:
         """The reply with what unreadable ones to the same request used up."""
         usage, cost = self._journal.spoiled(key)
-        whole = replace(reply, usage=reply.usage.plus(usage), cost_usd=reply.cost_usd + cost)
+        whole = replace(
+            reply,
+            usage=reply.usage.plus(usage),
+            cost_usd=reply.cost_usd + cost,
+            key=key,
+            repeated=self._journal.has_spoiled(key),
+        )
         self._totals.add(whole.usage, whole.cost_usd)
         return whole
 

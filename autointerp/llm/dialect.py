@@ -17,12 +17,23 @@ from autointerp.llm.logprobs import PARAMETERS, Logprobs
 from autointerp.llm.request import ChatRequest, as_json
 
 Structured = Literal["json_schema", "json_object", "none"]
+_COUNTS = "counts in a schema"
 _WEAKER: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 _OTHER_NAME = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
 }
 _LOGPROBS_WORDS = ("logprob", "return_token_ids", "requested parameters")
+_COUNT_WORDS = (
+    "enum",
+    "minitems",
+    "maxitems",
+    "min_items",
+    "max_items",
+    "invalid schema",
+    "parse grammar",
+    "too complex",
+)
 _STRUCTURED_WORDS = (
     "response_format",
     "response format",
@@ -37,9 +48,13 @@ _STRUCTURED_WORDS = (
 
 @dataclass(frozen=True)
 class Dialect:
-    """`extra` are parameters that the user sets, `optional` those that may be given up."""
+    """`extra` are parameters that the user sets, `optional` those that may be given up.
+
+    `counts` says whether a schema says which numbers, and how many, there may be.
+    """
 
     structured: Structured = "json_schema"
+    counts: bool = True
     limit_name: str = "max_tokens"
     temperature: bool = True
     optional: Mapping[str, Any] = field(default_factory=dict)
@@ -47,7 +62,10 @@ class Dialect:
     lost: tuple[str, ...] = ()
 
     def content(self, request: ChatRequest) -> dict[str, Any]:
-        """What the request asks for: its identity is made of this."""
+        """What the request asks for: its identity is made of this.
+
+        Whether the schema says which numbers there may be is left out, as it follows from the rest.
+        """
         content: dict[str, Any] = {
             "model": request.model,
             "messages": [dict(message) for message in request.messages],
@@ -56,8 +74,9 @@ class Dialect:
         if request.temperature is not None and self.temperature:
             content["temperature"] = request.temperature
         if request.schema is not None and self.structured == "json_schema":
-            named = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
-            content["response_format"] = {"type": "json_schema", "json_schema": named}
+            content["response_format"] = _response_format(
+                request.schema.name, request.schema.without_counts()
+            )
         elif request.schema is not None and self.structured == "json_object":
             content["response_format"] = {"type": "json_object"}
         if request.logprobs is not None:
@@ -70,7 +89,13 @@ class Dialect:
         Some gateways stream unless told not to. How a reply is delivered is no part of what is
         asked, so the identity leaves it out.
         """
-        return as_json(self.content(request) | {"stream": False})
+        content = self.content(request)
+        if request.schema is not None and self.structured == "json_schema" and self.counts:
+            given = _response_format(request.schema.name, request.schema.schema)
+            # What the user sets, and what may be given up, goes before this.
+            if "response_format" not in self.optional and "response_format" not in self.extra:
+                content["response_format"] = given
+        return as_json(content | {"stream": False})
 
     def most_tokens(self, request: ChatRequest) -> int:
         """The bound on the reply as it is sent: the user's own goes before the request's."""
@@ -92,6 +117,8 @@ class Dialect:
         for name in self.optional:
             if name in said:
                 return self._less(name)
+        if any(word in said for word in _COUNT_WORDS) and self.structured == "json_schema":
+            return self._less(_COUNTS) or self._less(self.structured)
         if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _WEAKER:
             return self._less(self.structured)
         # The other name first: a refusal of one often recommends the other.
@@ -115,6 +142,8 @@ class Dialect:
         if name == self.limit_name:
             other = _OTHER_NAME[name]
             return None if other in self.lost else replace(self, limit_name=other, lost=lost)
+        if name == _COUNTS:
+            return replace(self, counts=False, lost=lost) if self.counts else None
         if name == "temperature":
             return replace(self, temperature=False, lost=lost)
         return None
@@ -160,3 +189,8 @@ def dialect_for(
         lost=tuple(known["lacks"]),
         extra=extra or {},
     )
+
+
+def _response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    named = {"name": name, "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": named}

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,13 @@ class Journal:
         except zlib.error:
             return None
 
+    def has_spoiled(self, key: str) -> bool:
+        """Whether there were replies to this request of which nothing came."""
+        return key in self._spoiled
+
     def spoiled(self, key: str) -> tuple[Usage, float]:
         """What unreadable replies to this request have used up, and their known cost in dollars."""
-        if key not in self._spoiled:
+        if not self.has_spoiled(key):
             return Usage(), 0.0
         row = self._one(
             "SELECT SUM(prompt_tokens), SUM(completion_tokens), SUM(cached_tokens), SUM(cost_usd) "
@@ -185,6 +189,28 @@ class Journal:
         except sqlite3.Error as error:
             raise unusable(self._path, error) from None
         await self._written((key, asked))
+
+    def spoil(self, chains: Iterable[Sequence[str]]) -> None:
+        """Count the replies to these requests as unreadable: whoever asks again asks anew.
+
+        Each chain asked for the same thing time after time. What it took is counted with its first
+        request, which is the one that a later run sends.
+        """
+        moved = [(chain[0], key) for chain in chains for key in chain]
+        try:
+            self._reader.execute("BEGIN IMMEDIATE")
+            self._reader.executemany(
+                "INSERT INTO spoiled SELECT ?, model, reply, received_at, prompt_tokens, "
+                "completion_tokens, cached_tokens, cost_usd FROM replies WHERE key = ?",
+                moved,
+            )
+            self._reader.executemany("DELETE FROM replies WHERE key = ?", [m[1:] for m in moved])
+            self._reader.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._reader.in_transaction:
+                self._reader.rollback()
+            raise self._unwritable(error) from None
+        self._spoiled.update(first for first, _ in moved)
 
     def note_all(self, asked: Iterable[tuple[str, ChatRequest]]) -> None:
         """Store what is asked before there is a reply, each with its key; on disk after this."""

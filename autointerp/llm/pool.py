@@ -25,8 +25,10 @@ from autointerp.llm.journal import Journal
 from autointerp.llm.limits import Pace
 from autointerp.llm.prices import Price
 from autointerp.llm.recall import Recall
+from autointerp.llm.reply import ChatReply
 from autointerp.llm.request import ChatRequest
 from autointerp.llm.totals import PoolTotals
+from autointerp.llm.unread import NothingReadable, UnreadStreak
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -38,10 +40,17 @@ _MOST_MADE_AT_ONCE = 16  # jobs pulled in one visit to the thread that makes the
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[R_co]):
-    """What came of a reply: finished results, and jobs for what is still missing."""
+    """What came of a reply: finished results, and jobs for what is still missing.
+
+    `unread` says that nothing in the reply could be read. `spoiled` are chains of requests, by
+    their keys, that asked for the same thing time after time and got nothing: a later run asks
+    anew.
+    """
 
     results: "Sequence[R_co]" = ()
     follow_ups: "Sequence[Job[R_co]]" = ()
+    unread: bool = False
+    spoiled: Sequence[Sequence[str]] = ()
 
 
 class Job(Protocol[R_co]):
@@ -81,7 +90,11 @@ class _Pool(Generic[R]):
         asker: Asker,
         exchange: Exchange,
         on_result: Callable[[R], None],
+        journal: Journal,
+        totals: PoolTotals,
     ) -> None:
+        self._journal, self._totals = journal, totals
+        self._streak = UnreadStreak()
         self._fresh: Iterator[Job[R]] = iter(jobs)
         self._made: deque[Job[R]] = deque()
         self._all_made = False
@@ -106,6 +119,9 @@ class _Pool(Generic[R]):
                 if task is not None:
                     task.cancel()
             await asyncio.gather(making, *self._tasks, return_exceptions=True)
+        if self._streak.is_all() or isinstance(self._error, NothingReadable):
+            # None of it was made up for, and asked in ever smaller groups it would cost more.
+            self._journal.spoil(self._streak.chains())
         if self._error is not None:
             raise self._error
 
@@ -147,17 +163,20 @@ class _Pool(Generic[R]):
         finally:
             thread.shutdown(wait=True)
 
-    async def _next(self, turn: Turn) -> Job[R] | None:
-        """The next job, with a turn to send it, or None when none is left or on its way."""
+    async def _next(self, turn: Turn) -> tuple[Job[R], bool] | None:
+        """The next job, with a turn to send it, and whether it is a fresh one.
+
+        None when none is left or on its way.
+        """
         while True:
             if self._follow_ups or self._made:
                 # A job is taken only when it may be sent, so that few wait in memory.
                 await turn.take()
                 if self._follow_ups:
-                    return self._follow_ups.popleft()
+                    return self._follow_ups.popleft(), False
                 if self._made:
                     self._wanted.set()
-                    return self._made.popleft()
+                    return self._made.popleft(), True
                 continue
             # Others may have retries to send meanwhile.
             turn.give()
@@ -184,12 +203,15 @@ class _Pool(Generic[R]):
         turn = Turn(self._endpoints)
         try:
             while self._error is None:
-                job = await self._next(turn)
-                if job is None:
+                found = await self._next(turn)
+                if found is None:
                     return
+                job, is_fresh = found
                 self._busy += 1
                 try:
-                    step = job.reduce(await self._asker.outcome(job.request(), turn))
+                    outcome = await self._asker.outcome(job.request(), turn)
+                    step = job.reduce(outcome)
+                    self._heed(outcome, step, is_fresh)
                     self._follow_ups.extend(step.follow_ups)
                     for result in step.results:
                         self._on_result(result)
@@ -204,6 +226,16 @@ class _Pool(Generic[R]):
             self._stop(error)
         finally:
             turn.give()
+
+    def _heed(self, outcome: Outcome, step: Step[R], is_fresh: bool) -> None:
+        """Forget what a later run is to ask anew, and stop where asking on is pointless."""
+        self._totals.unread += step.unread
+        if step.spoiled:
+            self._journal.spoil(step.spoiled)
+        if isinstance(outcome, ChatReply) and not outcome.refused:
+            self._streak.add(outcome, unread=step.unread, is_fresh=is_fresh)
+            if self._streak.is_hopeless():
+                self._stop(self._streak.error())
 
 
 def _take(jobs: Iterator[Job[R]], n: int) -> list[Job[R]]:
@@ -263,4 +295,5 @@ async def run_jobs(
     )
     most = settings.max_concurrency * len(clients)
     workers = most + max(_FEWEST_SPARE, round(_SPARE_SHARE * most))
-    await _Pool(jobs, workers, endpoints, asker, exchange, on_result).run(stop, settings.drain_s)
+    pool = _Pool(jobs, workers, endpoints, asker, exchange, on_result, journal, totals)
+    await pool.run(stop, settings.drain_s)

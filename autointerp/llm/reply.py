@@ -48,6 +48,8 @@ class ChatReply:
 
     `usage` and `cost_usd` include unreadable replies to the same request before it. `prompt` and
     `tokens` have the tokens of the prompt and of the text, where they were asked for and given.
+    `key` is that of the request. `recalled` says that the journal had the reply, `repeated` that it
+    had replies to the request of which nothing came.
     """
 
     text: str
@@ -59,6 +61,9 @@ class ChatReply:
     cost_usd: float = 0.0
     prompt: Sequence[Position] = ()
     tokens: Sequence[Position] = ()
+    key: str = ""
+    recalled: bool = False
+    repeated: bool = False
 
     def positions(self, logprobs: Logprobs) -> Sequence[Position]:
         """Of the tokens whose alternatives were asked for."""

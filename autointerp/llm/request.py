@@ -22,6 +22,39 @@ class ReplySchema:
     name: str
     schema: Mapping[str, Any]
 
+    def without_counts(self) -> Mapping[str, Any]:
+        """The schema less which numbers, and how many, there may be.
+
+        Some endpoints take no other; and it is what a request is known by, since the numbers follow
+        from what is asked.
+        """
+        loose: Mapping[str, Any] = _without_counts(self.schema)
+        return loose
+
+
+_COUNTS = ("enum", "minItems", "maxItems")
+
+
+def _without_counts(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # A field of an object may have one of these names: its value is then a schema.
+        return {
+            name: _without_counts(entry)
+            for name, entry in value.items()
+            if name not in _COUNTS or isinstance(entry, Mapping)
+        }
+    return [_without_counts(entry) for entry in value] if isinstance(value, list) else value
+
+
+def one_of(numbers: Sequence[int]) -> dict[str, Any]:
+    """The schema of one of these numbers."""
+    return {"type": "integer", "enum": list(numbers)}
+
+
+def array(entry: dict[str, Any], least: int, most: int) -> dict[str, Any]:
+    """The schema of a list with so many entries."""
+    return {"type": "array", "items": entry, "minItems": least, "maxItems": most}
+
 
 def _object(properties: Mapping[str, Any], required: Sequence[str] | None = None) -> dict[str, Any]:
     return {
@@ -32,32 +65,33 @@ def _object(properties: Mapping[str, Any], required: Sequence[str] | None = None
     }
 
 
-def objects(fields: Mapping[str, Any], required: Sequence[str] | None = None) -> dict[str, Any]:
+def objects(
+    fields: Mapping[str, Any], least: int, most: int, required: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The schema of a list of objects that have all of these fields and no others.
 
     `required` names all the fields in another order. To an endpoint that order means nothing, but
     it is part of a request's identity, while the order of the fields is not: with `required` as it
     was, fields can be reordered and the journal still finds the replies.
     """
-    return {"type": "array", "items": _object(fields, required)}
+    return array(_object(fields, required), least, most)
 
 
 def list_of(
-    key: str, fields: Mapping[str, Any], required: Sequence[str] | None = None
+    key: str, fields: Mapping[str, Any], n: int, required: Sequence[str] | None = None
 ) -> ReplySchema:
-    """A list of such objects under `key`."""
-    return ReplySchema(key, _object({key: objects(fields, required)}))
+    """A list of `n` such objects under `key`."""
+    return ReplySchema(key, _object({key: objects(fields, n, n, required)}))
 
 
-def two_lists(yes: str, no: str) -> ReplySchema:
-    """Numbers of what is, and of what is not: the shortest reply that shows what was left out."""
-    return number_lists(yes, no)
+def number_lists(keys: Sequence[str], numbers: Sequence[int]) -> ReplySchema:
+    """A list of some of the numbers under each key.
 
-
-def number_lists(*keys: str) -> ReplySchema:
-    """A list of numbers under each key."""
-    numbers = {"type": "array", "items": {"type": "integer"}}
-    return ReplySchema("answers", _object(dict.fromkeys(keys, numbers)))
+    Of two keys, one for what is and one for what is not, it is the shortest reply that shows what
+    was left out.
+    """
+    listed = array(one_of(numbers), 0, len(numbers))
+    return ReplySchema("answers", _object(dict.fromkeys(keys, listed)))
 
 
 @dataclass(frozen=True, slots=True)

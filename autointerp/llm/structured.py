@@ -1,16 +1,19 @@
-"""JSON in what a language model wrote, read with tolerance and without guessing.
+"""JSON in what a language model wrote, read with tolerance.
 
-Nothing here raises, whatever the text: what cannot be read is left out. Text inside strings is
-never repaired.
+Nothing here raises, whatever the text: what cannot be read is left out. JSON that is only sloppy
+(commas too many, single quotes, comments) is repaired by json_repair; what it had to guess, where
+a text breaks off or a string has no clear end, is left out as well.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-T = TypeVar("T")
+import json_repair
+
+from autointerp.llm.numbering import number_of, numbers, offset_of
 
 # Beyond this many false starts there is no JSON in the text, only braces.
 MAX_FALSE_STARTS = 2000
@@ -21,20 +24,49 @@ _decoder = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 _start = re.compile(r"[{\[]")
 _comma = re.compile(r"\s*,\s*")
 _fence = re.compile(r"(?:```\w*)?\s*")
+_MOST_REPAIRED = 200_000  # characters; repairing is much slower than reading
+# Put behind a text that is repaired: the string or object that holds it was not closed.
+_END = "wHeReItEnDs"
+_MARK = f'{_END}, "{_END}": "{_END}"'
+# Of a string that took in what follows it, for want of its closing quote.
+_RUN_ON = re.compile(r"""['"]\s*\}|\{\s*['"]|['"]\w+['"]\s*:""")
 
 
-def items(text: str, key: str) -> list[dict[str, Any]]:
+def items(
+    text: str, key: str, number: str | None = None, value: str | None = None
+) -> list[dict[str, Any]]:
     """The whole objects of the array under `key`, also where the text breaks off within it.
 
     An item that cannot be read is left out, and those after it are still found. A reply that begins
     with the whole object is that object: what comes after it may quote a window. Else, where there
     are several such arrays, the last one counts: what goes before is an example or a draft. Where
     there is none, an array without a name or objects one after another are taken for it.
+
+    With the names of two fields, an object of entries by their numbers is read as such an array:
+    `number` is the field that the number belongs to, `value` the one for an entry that is no
+    object. Names of fields are in lower case, however they were written.
     """
     answer = _answer(text)
-    whole = _whole(answer).get(key)
-    if isinstance(whole, list):
-        return [item for item in whole if isinstance(item, dict)]
+    whole = _whole(answer)
+    if isinstance(whole, str):
+        return items(whole, key, number, value)
+    if isinstance(whole, dict):
+        listed = _listed(whole, key, number, value)
+        if listed is not None:
+            return listed
+    found = [_folded(item) for item in _scattered_items(answer, key)]
+    if isinstance(whole, dict):
+        return found
+    repaired: list[dict[str, Any]] = []
+    for one in _repaired(answer):
+        listed = _listed(one, key, number, value)
+        if listed is not None and (not repaired or not answer.startswith("{")):
+            repaired = [item for item in listed if _is_sure(item, answer)]
+    return repaired if len(repaired) > len(found) else found
+
+
+def _scattered_items(answer: str, key: str) -> list[dict[str, Any]]:
+    """The items of a text that does not begin with the whole object."""
     # A quote inside a string is escaped, so a match is never part of a string.
     opening = re.compile(r"(?<!\\)" + re.escape(json.dumps(key)) + r"\s*:\s*\[")
     found: list[dict[str, Any]] | None = None
@@ -50,60 +82,138 @@ def items(text: str, key: str) -> list[dict[str, Any]]:
     return [item for item in flat if isinstance(item, dict)]
 
 
-def undisputed(said: Iterable[tuple[int, T]]) -> dict[int, T]:
-    """What is said of each number; left out where it is said twice, and not the same."""
-    found: dict[int, T] = {}
-    disputed: set[int] = set()
-    for number, value in said:
-        if found.setdefault(number, value) != value:
-            disputed.add(number)
-    return {number: value for number, value in found.items() if number not in disputed}
+def _listed(
+    whole: dict[str, Any], key: str, number: str | None, value: str | None
+) -> list[dict[str, Any]] | None:
+    """The items under `key`, or of an object that is keyed by their numbers; None without any."""
+    inner = _folded_keys(whole).get(key.casefold(), whole)
+    if isinstance(inner, list):
+        return [_folded(item) for item in inner if isinstance(item, dict)]
+    if number is None or value is None or not isinstance(inner, dict):
+        return None
+    by_number = {n: entry for name, entry in inner.items() if (n := number_of(name)) is not None}
+    if not by_number or len(by_number) < sum(name != _END for name in inner):
+        return None
+    return [
+        {number: n} | (_folded(entry) if isinstance(entry, dict) else {value: entry})
+        for n, entry in by_number.items()
+    ]
 
 
-def sides(text: str, yes: str, no: str, n: int) -> dict[int, bool]:
-    """Which of the numbers 1 to n stand in the array under `yes`, which in that under `no`."""
-    return {i: key == yes for i, key in lists(text, (yes, no), n).items()}
+def sides(text: str, yes: str, no: str, n: int, scattered: bool = False) -> dict[int, bool]:
+    """Which of `n` items stand, by their numbers, in the array under `yes`, which under `no`.
+
+    By their places, from 1. Raises Miscounted as `lists` does.
+    """
+    return {i: key == yes for i, key in lists(text, (yes, no), n, scattered).items()}
 
 
-def lists(text: str, keys: Sequence[str], n: int) -> dict[int, str]:
-    """Under which of the keys each of the numbers 1 to n stands, an array under each.
+def lists(text: str, keys: Sequence[str], n: int, scattered: bool = False) -> dict[int, str]:
+    """Under which of the keys each of `n` items stands, an array of numbers under each.
 
-    Numbers in several, or in none, are left out. A reply that begins with the whole object is that
-    object; else of several arrays of one name the last counts, and of one that breaks off the last
-    number may be but the beginning of one, and is left out.
+    By their places, from 1. Numbers in several, or in none, are left out. A reply that begins with
+    the whole object is that object; else of several arrays of one name the last counts, and of one
+    that breaks off the last number may be but the beginning of one, and is left out. Raises
+    Miscounted where the numbers are not those of the items.
     """
     answer = _answer(text)
     whole = _whole(answer)
-    if all(isinstance(whole.get(key), list) for key in keys):
-        found = {key: {i for v in whole[key] if 1 <= (i := number_of(v)) <= n} for key in keys}
-    else:
-        found = {key: _numbers(answer, key, n) for key in keys}
-    times = Counter(i for numbers in found.values() for i in numbers)
-    return {i: key for key, numbers in found.items() for i in numbers if times[i] == 1}
+    if isinstance(whole, str):
+        return lists(whole, keys, n, scattered)
+    found = _arrays(whole, keys) if isinstance(whole, dict) else None
+    if found is None:
+        found = {key: _numbers(answer, key) for key in keys}
+        if not any(found.values()):
+            arrays = (_arrays(one, keys) for one in _repaired(answer))
+            found = next((one for one in arrays if one is not None), found)
+    times = Counter(i for given in found.values() for i in given)
+    offset = offset_of(times, n, scattered)
+    places = {number: place for place, number in enumerate(numbers(n, scattered), 1)}
+    return {
+        places[i + offset]: key
+        for key, given in found.items()
+        for i in given
+        if times[i] == 1 and i + offset in places
+    }
 
 
-def _whole(answer: str) -> dict[str, Any]:
-    """The object that the answer begins with; empty where it begins otherwise, or breaks off."""
-    found = _decode(answer, _fence.match(answer).end())  # type: ignore[union-attr]
-    return found[0] if found is not None and isinstance(found[0], dict) else {}
+def _arrays(whole: dict[str, Any], keys: Sequence[str]) -> dict[str, set[int]] | None:
+    """The numbers under each of the keys; None where it has not all of them, each with a list."""
+    folded = _folded_keys(whole)
+    listed = {key: folded.get(key.casefold()) for key in keys}
+    found: dict[str, set[int]] = {}
+    for key, values in listed.items():
+        if not isinstance(values, list) or any(_END in str(value) for value in values):
+            return None
+        found[key] = {i for v in values if (i := number_of(v)) is not None}
+    return found
 
 
-def _numbers(text: str, key: str, n: int) -> set[int]:
+def _numbers(text: str, key: str) -> set[int]:
     named = r"(?<!\\)" + re.escape(json.dumps(key)) + r"\s*:\s*\[([^\[\]{}]*)(\]?)"
     arrays = re.findall(named, text)
     if not arrays:
         return set()
     inside, closed = arrays[-1]
     parts = inside.split(",")[: None if closed else -1]
-    numbers = (number_of(part.strip().strip('"')) for part in parts)
-    return {number for number in numbers if 1 <= number <= n}
+    return {i for part in parts if (i := number_of(part.strip().strip("\"'"))) is not None}
 
 
-def number_of(value: object) -> int:
-    """A number that something is known by, which some models write as a string; else 0."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return int(value[:9])
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+def is_copied(text: str, template: str) -> bool:
+    """Whether a reply begins with an object that a template has as its example."""
+    whole = _whole(_answer(text))
+    return isinstance(whole, dict) and whole in _scan(template)
+
+
+def _whole(answer: str) -> Any:
+    """The value that the answer begins with; None where it begins otherwise, or breaks off."""
+    found = _decode(answer, _fence.match(answer).end())  # type: ignore[union-attr]
+    return None if found is None else found[0]
+
+
+def _repaired(text: str) -> list[dict[str, Any]]:
+    """The objects of a text whose JSON is not well formed; what was not closed holds `_END`."""
+    start = _start.search(text)
+    if start is None or len(text) > _MOST_REPAIRED:
+        return []
+    try:
+        value = json_repair.loads(text[start.start() :] + _MARK, skip_json_loads=True)
+    # What it makes of hostile text is not known: the reply is then as unreadable as it was.
+    except (ValueError, RecursionError, IndexError, TypeError):
+        return []
+    return [
+        _clean(one)
+        for one in (value if isinstance(value, list) else [value])
+        if isinstance(one, dict)
+    ]
+
+
+def _is_sure(value: Any, text: str) -> bool:
+    """Whether a value was closed in the text it is repaired from, and its strings stand there."""
+    if isinstance(value, str):
+        if _END in value or _RUN_ON.search(value):
+            return False
+        quoted = (json.dumps(value, ensure_ascii=False), json.dumps(value), repr(value))
+        return any(one in text for one in (*quoted, f'"{value}"', f"'{value}'"))
+    if isinstance(value, list):
+        return all(_is_sure(item, text) for item in value)
+    if isinstance(value, dict):
+        return _END not in value and all(_is_sure(item, text) for item in value.values())
+    return True
+
+
+def _folded_keys(value: dict[str, Any]) -> dict[str, Any]:
+    return {name.casefold(): item for name, item in value.items()}
+
+
+def _folded(item: dict[str, Any]) -> dict[str, Any]:
+    """The item with all names of fields, its own and those of objects it lists, in lower case."""
+    return {
+        name: [_folded(v) if isinstance(v, dict) else v for v in value]
+        if isinstance(value, list)
+        else value
+        for name, value in _folded_keys(item).items()
+    }
 
 
 def _decode(text: str, at: int) -> tuple[Any, int] | None:

@@ -12,6 +12,7 @@ class PoolTotals:
     requests: int = 0  # replies received over the network and read
     from_journal: int = 0
     unreadable: int = 0  # replies received and paid for that could not be read
+    unread: int = 0  # replies in which nothing was found of what was asked
     retries: int = 0
     rate_limited: int = 0
     in_doubt: int = 0  # sends that may have been paid for without a reply

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, list_of
+from autointerp.llm.request import ChatRequest, ReplySchema, list_of
 from autointerp.llm.structured import items
 
 TASK = "fade_texts"
-SCHEMA = list_of("texts", {"text": {"type": "string"}})
 TOKENS_A_TEXT = 80
 _ENVELOPE_TOKENS = 50
 _TRIES = 2
@@ -49,6 +48,7 @@ class TextJob:
     attempt: int = 0
     tries: int = 0
     room: int = 1
+    vain: tuple[str, ...] = ()  # keys of requests whose replies had no text
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -66,7 +66,7 @@ class TextJob:
             messages=messages,
             max_tokens=self.room * (_ENVELOPE_TOKENS + TOKENS_A_TEXT * self._missing()),
             temperature=self.temperature,
-            schema=SCHEMA,
+            schema=schema(self._missing()),
             attempt=self.attempt,
             about=(f"{TASK}:{self.feature}",),
         )
@@ -81,21 +81,30 @@ class TextJob:
         )
         if isinstance(outcome, CallFailure):
             final = outcome.kind in ("too_long", "content_filter", "bad_request")
-            return Step(results=[job._written(outcome.message, unanswered=not final)])
+            written = job._written(outcome.message, unanswered=not final)
+            return Step(results=[written], spoiled=self._spoiled())
         if outcome.refused:
             return Step(results=[job._written("the model refused to write texts")])
         read = read_texts(outcome.text)
+        if not read:
+            job = replace(job, vain=(*self.vain, outcome.key))
         if outcome.finish_reason == "length" and not read and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.
-            return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
+            return Step(follow_ups=[replace(job, room=_MORE_ROOM)], unread=True)
         texts = tuple(dict.fromkeys([*self.texts, *read]))[: self.wanted]
         # What is asked again must not find the same reply in the journal.
         job = replace(job, texts=texts, tries=self.tries + 1, attempt=self.attempt + 1)
         if job._missing() and job.tries < _TRIES:
-            return Step(follow_ups=[job])
+            return Step(follow_ups=[job], unread=not read)
         missing = job._missing()
-        error = f"{missing} of {self.wanted} texts were not written" if missing else None
-        return Step(results=[job._written(error)])
+        if not missing:
+            return Step(results=[job._written(None)])
+        error = f"{missing} of {self.wanted} texts were not written"
+        written = job._written(error, unanswered=bool(job.vain))
+        return Step(results=[written], unread=not read, spoiled=job._spoiled())
+
+    def _spoiled(self) -> list[tuple[str, ...]]:
+        return [self.vain] if self.vain else []
 
     def _written(self, error: str | None, *, unanswered: bool = False) -> Written:
         return Written(
@@ -108,6 +117,10 @@ class TextJob:
             error=error,
             unanswered=unanswered,
         )
+
+
+def schema(n: int) -> ReplySchema:
+    return list_of("texts", {"text": {"type": "string"}}, n)
 
 
 def read_texts(reply: str) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 from autointerp.evidence.text import one_line
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
-from autointerp.llm.request import two_lists
+from autointerp.llm.numbering import numbers
+from autointerp.llm.request import ReplySchema, number_lists
 from autointerp.llm.structured import sides
 from autointerp.scoring.ranking import ranking
 from autointerp.scoring.scorer import (
@@ -73,9 +74,13 @@ def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
     return {"number": number, "text": one_line(item.window.text)}
 
 
-def read_sides(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
-    """Answers to yes-or-no questions, given as two lists of numbers."""
-    return {n - 1: answer(yes) for n, yes in sides(text, *_SIDES, len(items)).items()}
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    return number_lists(_SIDES, numbers(len(items), scattered))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
+    found = sides(text, *_SIDES, len(items), scattered)
+    return {place - 1: answer(yes) for place, yes in found.items()}
 
 
 def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
@@ -85,7 +90,6 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
 
 
 _SIDES = ("match", "no_match")
-SCHEMA = two_lists(*_SIDES)
 
 SCORER = Scorer(
     name=NAME,
@@ -93,7 +97,7 @@ SCORER = Scorer(
     about="balanced accuracy of telling windows in which the feature fires from silent ones",
     plan=plan,
     reduce=reduce,
-    task=Task(SCHEMA, _render, read_sides, lambda _: 4),
+    task=Task(_schema, _render, _read, lambda _: 4),
     counts=counts,
     by_rule=_by_rule,
 )

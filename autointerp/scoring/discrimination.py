@@ -15,7 +15,8 @@ import numpy as np
 from autointerp.evidence.text import USUAL_MARKS, is_marked, marked, marks_for
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
-from autointerp.llm.request import number_lists
+from autointerp.llm.numbering import numbers
+from autointerp.llm.request import ReplySchema, number_lists
 from autointerp.llm.structured import lists
 from autointerp.scoring.choices import LETTERS, Choices
 from autointerp.scoring.scorer import (
@@ -83,12 +84,16 @@ def _render(number: int, item: Item, vocabulary: Vocabulary, **_common: Any) -> 
     }
 
 
-def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    return number_lists(LETTERS, numbers(len(items), scattered))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
     found: dict[int, np.ndarray] = {}
-    for number, letter in lists(text, LETTERS, len(items)).items():
-        choices = items[number - 1].choices
+    for place, letter in lists(text, LETTERS, len(items), scattered).items():
+        choices = items[place - 1].choices
         assert choices is not None, "an item of another scorer"
-        found[number - 1] = _worth(choices.credit(letter))
+        found[place - 1] = _worth(choices.credit(letter))
     return found
 
 
@@ -125,7 +130,7 @@ SCORER = Scorer(
     about="accuracy of choosing the label among those of similar features",
     plan=plan,
     reduce=reduce,
-    task=Task(number_lists(*LETTERS), _render, _read, lambda _: 4, _variables),
+    task=Task(_schema, _render, _read, lambda _: 4, _variables),
     by_rule=_by_rule,
     chance=1 / len(LETTERS),
 )

@@ -11,11 +11,13 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 
 import numpy as np
 
 from autointerp.llm.logprobs import Position
+from autointerp.llm.numbering import Miscounted, by_place
 from autointerp.llm.structured import THINK_END
 
 _DIGITS = {str(digit): digit for digit in range(10)}
@@ -78,19 +80,22 @@ def of_prompt(
     }
 
 
-def of_reply(positions: Sequence[Position], lengths: Sequence[int]) -> dict[int, np.ndarray]:
+def of_reply(
+    positions: Sequence[Position], lengths: Sequence[int], scattered: bool = False
+) -> dict[int, np.ndarray]:
     """Expected activations [length] of each window, from the probabilities of a reply's tokens.
 
     The reply has a line `Excerpt 2` before each window and, for each of its tokens, one of the
     token's number, a tab and a digit. A window of which a line is lacking is not read; NaN where
-    the digit is part of a longer token. Of two lines of one number the last counts.
+    the digit is part of a longer token. Of two lines of one number the last counts. Raises
+    Miscounted where the numbers of the windows are not those that were asked for.
     """
     starts = list(accumulate((len(p.text) for p in positions), initial=0))
     text = "".join(position.text for position in positions)
     thoughts, end, _ = text.rpartition(THINK_END)
     offset = len(thoughts) + len(end)
-    found: dict[tuple[int, int], float] = {}
-    window = 1
+    windows: dict[int | None, dict[int, float]] = {}
+    window: int | None = None
     for line in text[offset:].split("\n"):
         if header := _EXCERPT.match(line):
             window = int(header[1])
@@ -98,13 +103,20 @@ def of_reply(positions: Sequence[Position], lengths: Sequence[int]) -> dict[int,
             place = bisect_right(starts, offset + numbered.start(2)) - 1
             alone = positions[place].text.strip() == numbered[2]
             value = expected(positions[place]) if alone else math.nan
-            found[window, int(numbered[1])] = value
+            windows.setdefault(window, {})[int(numbered[1])] = value
         offset += len(line) + 1
+    if None in windows and not scattered:
+        # The first header may be left out, but then no other is the first.
+        if 1 in windows:
+            raise Miscounted
+        windows[1] = windows.pop(None)
     read = {}
-    for i, length in enumerate(lengths):
-        numbers = [(i + 1, n) for n in range(1, length + 1)]
-        if all(number in found for number in numbers):
-            read[i] = np.array([found[number] for number in numbers], dtype=np.float32)
+    for place, values in by_place(windows.items(), len(lengths), scattered).items():
+        length = lengths[place - 1]
+        with suppress(Miscounted):
+            found = by_place(values.items(), length)
+            if len(found) == length:
+                read[place - 1] = np.array([found[n + 1] for n in range(length)], np.float32)
     return read
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from autointerp.evidence.text import one_line
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
-from autointerp.llm.request import number_lists
+from autointerp.llm.numbering import numbers
+from autointerp.llm.request import ReplySchema, number_lists
 from autointerp.llm.structured import lists
 from autointerp.scoring.confusion import Array, checked_rows, ratio, total
 from autointerp.scoring.intervals import bootstrap, interval
@@ -230,9 +231,13 @@ def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
     return {"number": number, "text": one_line(item.window.text)}
 
 
-def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
-    found = lists(text, list(_RATINGS), len(items))
-    return {n - 1: np.array([_RATINGS[key]], dtype=np.float32) for n, key in found.items()}
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    return number_lists(list(_RATINGS), numbers(len(items), scattered))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
+    found = lists(text, list(_RATINGS), len(items), scattered)
+    return {place - 1: np.array([_RATINGS[key]], np.float32) for place, key in found.items()}
 
 
 def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
@@ -249,6 +254,6 @@ SCORER = Scorer(
     about="FADE's purity: average precision of the activation for windows rated to show the label",
     plan=plan,
     reduce=reduce,
-    task=Task(number_lists(*_RATINGS), _render, _read, lambda _: 4),
+    task=Task(_schema, _render, _read, lambda _: 4),
     by_rule=_by_rule,
 )

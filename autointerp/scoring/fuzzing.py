@@ -21,7 +21,8 @@ from autointerp.evidence.text import marked, marks_for
 from autointerp.evidence.window import Window
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
-from autointerp.llm.request import two_lists
+from autointerp.llm.numbering import numbers
+from autointerp.llm.request import ReplySchema, number_lists
 from autointerp.llm.structured import sides
 from autointerp.scoring.marks import Hosts, Marked, cut, rightly_marked, shown_tokens, to_show
 from autointerp.scoring.scorer import (
@@ -124,8 +125,13 @@ def _render(
     return {"number": number, "text": text}
 
 
-def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
-    return {n - 1: answer(yes) for n, yes in sides(text, *_SIDES, len(items)).items()}
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    return number_lists(_SIDES, numbers(len(items), scattered))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
+    found = sides(text, *_SIDES, len(items), scattered)
+    return {place - 1: answer(yes) for place, yes in found.items()}
 
 
 def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
@@ -144,7 +150,7 @@ SCORER = Scorer(
     about="balanced accuracy of telling windows marked where the feature fires from others",
     plan=plan,
     reduce=reduce,
-    task=Task(two_lists(*_SIDES), _render, _read, lambda _: 4, _variables),
+    task=Task(_schema, _render, _read, lambda _: 4, _variables),
     counts=counts,
     by_rule=_by_rule,
 )

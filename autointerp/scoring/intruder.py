@@ -15,9 +15,9 @@ import numpy as np
 
 from autointerp.evidence.text import marked, marks_for
 from autointerp.evidence.window import Window
-from autointerp.llm.request import ReplySchema, list_of
+from autointerp.llm.numbering import Miscounted, by_place, number_of, numbers
+from autointerp.llm.request import ReplySchema, list_of, one_of
 from autointerp.llm.structured import items as replied
-from autointerp.llm.structured import number_of, undisputed
 from autointerp.scoring.marks import (
     Hosts,
     Marked,
@@ -117,19 +117,28 @@ def _render(
     return {"number": number, "texts": texts}
 
 
-def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
-    said = undisputed(
-        (number_of(entry.get("n")) - 1, number_of(entry.get("intruder")))
-        for entry in replied(text, "sets")
-    )
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    fields = {
+        "n": one_of(numbers(len(items), scattered)),
+        "intruder": one_of(range(1, SHOWN + 1)),
+    }
+    return list_of("sets", fields, len(items))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
+    said = [
+        (number_of(entry.get("n")), number_of(entry.get("intruder")))
+        for entry in replied(text, "sets", "n", "intruder")
+    ]
+    # Who counts from 0 in one place does so in the other, where it may not show.
+    if any(0 in pair for pair in said):
+        raise Miscounted
     return {
-        number: np.array([place], dtype=np.float32)
-        for number, place in said.items()
-        if 0 <= number < len(items) and 1 <= place <= SHOWN
+        place - 1: np.array([intruder], dtype=np.float32)
+        for place, intruder in by_place(said, len(items), scattered).items()
+        if intruder is not None and 1 <= intruder <= SHOWN
     }
 
-
-_SCHEMA: ReplySchema = list_of("sets", {"n": {"type": "integer"}, "intruder": {"type": "integer"}})
 
 SCORER = Scorer(
     name=NAME,
@@ -137,7 +146,7 @@ SCORER = Scorer(
     about="accuracy of finding the one window of five in which the feature is silent",
     plan=plan,
     reduce=reduce,
-    task=Task(_SCHEMA, _render, _read, lambda _: 14, _variables),
+    task=Task(_schema, _render, _read, lambda _: 14, _variables),
     needs_label=False,
     chance=1 / SHOWN,
 )

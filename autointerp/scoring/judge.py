@@ -8,9 +8,11 @@ import numpy as np
 from autointerp.errors import UserError
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.logprobs import NO_LOGPROBS, PROMPT_LOGPROBS, Logprobs
+from autointerp.llm.numbering import Miscounted, numbers
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.request import ChatRequest, ReplySchema
+from autointerp.llm.structured import is_copied
 from autointerp.scoring.scorer import Item, Judged, Judgment, Plan, Scorer, Task, TokenTask
 from autointerp.vocabulary import Vocabulary
 
@@ -51,9 +53,12 @@ class JudgeJob:
     purpose: str | None = None  # what the journal calls it, where it is not for the score
     answers: Mapping[int, np.ndarray] = field(default_factory=dict)
     asked: Mapping[int, int] = field(default_factory=dict)  # times asked in vain, by index
+    # Items → keys of the requests about just these whose replies said nothing.
+    vain: Mapping[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
     chunk: int | None = None  # items a request, where fewer than the settings allow
     attempt: int = 0
     room: int = 1
+    scattered: bool = False  # an earlier reply lost count: items are not numbered from 1
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -83,7 +88,8 @@ class JudgeJob:
         items = self._items()
         common = self.task.variables(items, self.vocabulary)
         shown = [
-            self.task.render(n, item, self.vocabulary, **common) for n, item in enumerate(items, 1)
+            self.task.render(number, item, self.vocabulary, **common)
+            for number, item in zip(numbers(len(items), self.scattered), items, strict=True)
         ]
         return self.prompt.messages(label=self.label, windows=shown, **common)
 
@@ -97,11 +103,16 @@ class JudgeJob:
             messages=tuple(self.messages()),
             max_tokens=1 if of_prompt else self.room * (_ENVELOPE_TOKENS + tokens),
             temperature=self.settings.temperature,
-            schema=task.schema if isinstance(task, Task) else None,
+            schema=self._schema(),
             attempt=self.attempt,
             logprobs=self.logprobs(),
             about=(self._about(),),
         )
+
+    def _schema(self) -> ReplySchema | None:
+        if not isinstance(self.task, Task):
+            return None
+        return self.task.schema([self.plan.items[i] for i in self._now()], self.scattered)
 
     def _about(self) -> str:
         """What is judged: by whose label the windows are, where it is not their feature's own."""
@@ -121,35 +132,45 @@ class JudgeJob:
             return Step(follow_ups=[job.otherwise()])
         if isinstance(outcome, CallFailure):
             if outcome.kind not in ("too_long", "content_filter", "bad_request"):
-                return Step(results=[replace(job._judged(outcome.message), unanswered=True)])
+                judged = replace(job._judged(outcome.message), unanswered=True)
+                return Step(results=[judged], spoiled=job._spoiled())
             return job._less(now, outcome.message)
         if outcome.refused:
             return job._less(now, "the model refused to answer")
-        read = self._read(outcome, self._items())
+        try:
+            read = self._read(outcome, self._items())
+        except Miscounted:
+            read, job = {}, replace(job, scattered=True)
         new = {now[place]: value for place, value in read.items()}
         cut = outcome.finish_reason == "length" and self.task.mode != PROMPT_LOGPROBS
+        if not new:
+            keys = (*self.vain.get(now, ()), outcome.key)
+            job = replace(job, vain={**self.vain, now: keys})
         if cut and not new and self.room == 1:
             # Thoughts, most likely, which some models write before they answer.
-            return Step(follow_ups=[replace(job, room=_MORE_ROOM)])
+            return Step(follow_ups=[replace(job, room=_MORE_ROOM)], unread=True)
         asked = dict(self.asked) | {i: self.asked.get(i, 0) + 1 for i in now if i not in new}
         again = tuple(i for i in now if i not in new and asked[i] < _TRIES)
-        job = replace(
-            job,
-            answers={**self.answers, **new},
-            asked=asked,
-            todo=again + self.todo[len(now) :],
-            # What is asked again must not find the reply that lacked it in the journal.
-            attempt=self.attempt + 1 if again else self.attempt,
-        )
-        if job.todo and not (self.enough is not None and self.enough(job._judged(None))):
-            return Step(follow_ups=[job])
-        return Step(results=[job._judged(None)])
+        todo = again + self.todo[len(now) :]
+        job = replace(job, answers={**self.answers, **new}, asked=asked, todo=todo)
+        # What is asked again must not find the reply that lacked it in the journal.
+        job = replace(job, attempt=max((asked.get(i, 0) for i in job._now()), default=0))
+        if todo and not (self.enough is not None and self.enough(job._judged(None))):
+            return Step(follow_ups=[job], unread=not new)
+        return Step(results=[job._judged(None)], unread=not new, spoiled=job._spoiled())
+
+    def _spoiled(self) -> list[tuple[str, ...]]:
+        """Requests about items of which nothing was said in other requests either."""
+        known = self.answers.keys()
+        return [keys for items, keys in self.vain.items() if not known >= set(items)]
 
     def _read(self, reply: ChatReply, shown: Sequence[Item]) -> dict[int, np.ndarray]:
         if isinstance(self.task, Task):
-            return self.task.read(reply.text, shown)
+            if is_copied(reply.text, self.messages()[0]["content"]):
+                raise Miscounted
+            return self.task.read(reply.text, shown, self.scattered)
         sent = self.messages()[-1]["content"]
-        return self.task.read(reply.positions(self.task.mode), sent, shown)
+        return self.task.read(reply.positions(self.task.mode), sent, shown, self.scattered)
 
     def otherwise(self) -> "JudgeJob":
         """All items anew, in the next way. Raises UserError where there is none."""
@@ -166,9 +187,11 @@ class JudgeJob:
             todo=tuple(range(len(self.plan.items))),
             answers={},
             asked={},
+            vain={},
             chunk=None,
             attempt=0,
             room=1,
+            scattered=False,
         )
 
     def _less(self, now: tuple[int, ...], why: str) -> Step[Judged]:
@@ -179,7 +202,8 @@ class JudgeJob:
         todo = self.todo[1:]
         if todo:
             return Step(follow_ups=[replace(self, asked=asked, todo=todo, chunk=None)])
-        return Step(results=[replace(self, asked=asked, todo=())._judged(why)])
+        judged = replace(self, asked=asked, todo=())._judged(why)
+        return Step(results=[judged], spoiled=self._spoiled())
 
     def _judged(self, error: str | None) -> Judged:
         """What was asked and came out; where asking ended for a failure, all counts as asked."""
@@ -204,6 +228,7 @@ class JudgeJob:
             completion_tokens=self.completion_tokens,
             cost_usd=self.cost_usd,
             error=error,
+            unread=bool(self._spoiled()),
             mode=self.task.mode,
         )
 

@@ -70,8 +70,9 @@ class Plan:
 class Judged:
     """All judgments of one scorer on one feature's items, by the label of `label_of`.
 
-    `unanswered` says that the judge could not be had, which another time may mend; `mode` by which
-    of a scorer's ways it was asked.
+    `unanswered` says that the judge could not be had, `unread` that of some requests nothing in any
+    reply could be read: another time may mend both. `mode` says by which of a scorer's ways it was
+    asked.
     """
 
     plan: Plan
@@ -83,6 +84,7 @@ class Judged:
     cost_usd: float = 0.0
     error: str | None = None
     unanswered: bool = False
+    unread: bool = False
     mode: str | None = None
 
     @property
@@ -143,31 +145,38 @@ class Material:
 class Task:
     """How a language model is asked, and read: the template's name is the scorer's.
 
-    `render`: number and item → what the template shows of it. `read`: a reply and the items it is
-    about → predictions by their index, those that can be read. `variables`: what the template shows
+    `schema`: the items, and whether their numbers are scattered → what a reply must look like.
+    `render`: number and item → what the template shows of it. `read`: a reply, the items it is
+    about and whether their numbers are scattered → predictions by their index, those that can be
+    read; raises Miscounted. `variables`: what the template shows
     of a request as a whole, from its items; `render` is given these as well, by name. `mode` names
     it among a scorer's ways of asking, where there are several.
     """
 
-    schema: ReplySchema
+    schema: Callable[[Sequence[Item], bool], ReplySchema]
     render: Callable[..., dict[str, Any]]
-    read: Callable[[str, Sequence[Item]], dict[int, np.ndarray]]
+    read: Callable[[str, Sequence[Item], bool], dict[int, np.ndarray]]
     reply_tokens: Callable[[Item], int]
     variables: Callable[[Sequence[Item], Vocabulary], dict[str, Any]] = lambda *_: {}
     mode: str | None = None
+
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the JSON object that a reply is."""
+        return tuple(self.schema((), False).schema["properties"])
 
 
 @dataclass(frozen=True)
 class TokenTask:
     """As `Task`, read from the probabilities of tokens: `mode` says of which.
 
-    `read`: positions, the last message that was sent, and the items. The template's name is the
+    `read`: positions, the last message that was sent, the items, and whether their numbers are
+    scattered; raises Miscounted. The template's name is the
     scorer's and the mode's, with a `_` between.
     """
 
     mode: Logprobs
     render: Callable[[int, Item, Vocabulary], dict[str, Any]]
-    read: Callable[[Sequence[Position], str, Sequence[Item]], dict[int, np.ndarray]]
+    read: Callable[[Sequence[Position], str, Sequence[Item], bool], dict[int, np.ndarray]]
     reply_tokens: Callable[[Item], int]
     variables: Callable[[Sequence[Item], Vocabulary], dict[str, Any]] = lambda *_: {}
 

@@ -16,9 +16,9 @@ from autointerp.evidence.window import Window
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
 from autointerp.llm.logprobs import PROMPT_LOGPROBS, TOP_LOGPROBS, Position
-from autointerp.llm.request import ReplySchema, list_of
+from autointerp.llm.numbering import by_place, number_of, numbers
+from autointerp.llm.request import ReplySchema, array, list_of, one_of
 from autointerp.llm.structured import items as replied
-from autointerp.llm.structured import number_of, undisputed
 from autointerp.scoring.expectations import of_prompt, of_reply
 from autointerp.scoring.graded import graded
 from autointerp.scoring.scorer import (
@@ -87,26 +87,32 @@ def _lengths(items: Sequence[Item]) -> list[int]:
 
 
 def _read_prompt(
-    positions: Sequence[Position], sent: str, items: Sequence[Item]
+    positions: Sequence[Position], sent: str, items: Sequence[Item], _scattered: bool
 ) -> dict[int, np.ndarray]:
     return of_prompt(positions, sent, _lengths(items))
 
 
 def _read_reply(
-    positions: Sequence[Position], _sent: str, items: Sequence[Item]
+    positions: Sequence[Position], _sent: str, items: Sequence[Item], scattered: bool
 ) -> dict[int, np.ndarray]:
-    return of_reply(positions, _lengths(items))
+    return of_reply(positions, _lengths(items), scattered)
 
 
-def _read(text: str, items: Sequence[Item]) -> dict[int, np.ndarray]:
-    said = undisputed(
-        (number_of(entry.get("w")) - 1, entry.get("activations"))
-        for entry in replied(text, "windows")
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    lengths = _lengths(items) or [0]
+    activations = array(one_of(range(HIGHEST + 1)), min(lengths), max(lengths))
+    fields = {"w": one_of(numbers(len(items), scattered)), "activations": activations}
+    return list_of("windows", fields, len(items))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
+    said = (
+        (number_of(entry.get("w")), entry.get("activations"))
+        for entry in replied(text, "windows", "w", "activations")
     )
     found = {
-        place: _activations(values, len(items[place].truth))
-        for place, values in said.items()
-        if 0 <= place < len(items)
+        place - 1: _activations(values, len(items[place - 1].truth))
+        for place, values in by_place(said, len(items), scattered).items()
     }
     return {place: values for place, values in found.items() if values is not None}
 
@@ -125,18 +131,13 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
     return [Judgment(i, p.astype(np.float32)) for i, p in zip(items, predicted, strict=True)]
 
 
-_SCHEMA: ReplySchema = list_of(
-    "windows",
-    {"w": {"type": "integer"}, "activations": {"type": "array", "items": {"type": "integer"}}},
-)
-
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="Pearson correlation of predicted with true activations, over all tokens",
     plan=plan,
     reduce=reduce,
-    task=Task(_SCHEMA, _render, _read, lambda item: 20 + 3 * len(item.truth), mode="json"),
+    task=Task(_schema, _render, _read, lambda item: 20 + 3 * len(item.truth), mode="json"),
     better=(
         TokenTask(PROMPT_LOGPROBS, _render_lines, _read_prompt, lambda _: 0),
         # A number of up to two tokens, a tab, a digit and a line break.

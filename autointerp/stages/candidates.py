@@ -83,7 +83,7 @@ def choose(
 
         def take(choice: Choice) -> None:
             nonlocal unanswered
-            unanswered += choice.judged[-1].unanswered
+            unanswered += any(one.unanswered or one.unread for one in choice.judged)
             feature = choice.feature
             found[feature] = chosen(firsts[feature], choices[feature], choice)
             progress.advance()

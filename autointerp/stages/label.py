@@ -14,7 +14,7 @@ from autointerp.job import Job
 from autointerp.labeling import lexical
 from autointerp.labeling.candidates import Proposal, Proposed, views
 from autointerp.labeling.labeler import Draft, unlabelable
-from autointerp.labeling.llm import LabelSettings, label_jobs
+from autointerp.labeling.llm import COPIED, LabelSettings, label_jobs
 from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
@@ -39,6 +39,7 @@ NAME = "label"
 LEXICAL = lexical.NAME
 AGAIN = ("failed", "over_budget", "pending")  # what the next run takes up
 _NO_LABEL = ("refused", "failed")
+MANY_FAILED = 0.1  # of the selected features, beyond which a run did not succeed
 _REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come to
 _TOKENS_OF_MEANINGS = 15  # an empty list of most features, about 60 for one of several meanings
 
@@ -112,6 +113,24 @@ def is_done(job: Job) -> bool:
     return all(draft.status not in AGAIN for draft in read_drafts(files.drafts))
 
 
+def failed(job: Job) -> int:
+    """How many of the selected features failed."""
+    selected = set(job.features)
+    drafts = read_drafts(job.run.drafts) if job.run.drafts.is_file() else []
+    return sum(draft.status == "failed" and draft.feature in selected for draft in drafts)
+
+
+def _say_what_is_asked_again(job: Job) -> None:
+    """What an earlier run paid for and got nothing of is paid for once more: say so before."""
+    if not job.run.drafts.is_file() or job.run.stage(NAME).get("inputs") != _inputs(job):
+        return
+    lost = [draft for draft in read_drafts(job.run.drafts) if draft.status == "failed"]
+    if lost:
+        cost = sum(draft.cost_usd for draft in lost)
+        spent = f"${cost:,.4f} so far" if model.is_priced(job.config) else "at an unknown price"
+        say(f"label: {len(lost):,} features that failed are asked about again ({spent})")
+
+
 def run(job: Job) -> None:
     """Draft a label for every selected feature, unless that is done from the same inputs."""
     if is_done(job):
@@ -126,6 +145,7 @@ def run(job: Job) -> None:
     vocabulary = Vocabulary.load(job.run.vocabulary)
     if job.config.uses_model():
         check(job)
+        _say_what_is_asked_again(job)
     else:
         say("label: no model is named, so labels are lexical rules (--model NAME for a model)")
     stopped: BaseException | None = None
@@ -321,6 +341,8 @@ def _draft_by_model(
             stopped = found.asked.stopped
             details["asked_for_candidates"] = asdict(found.asked.totals)
             details["unchosen"] += found.unanswered
+    if copied := sum(draft.error == COPIED for draft in drafts.values()):
+        say(f"label: {copied:,} features failed because {COPIED}")
     linked = {
         feature: twin_draft(feature, drafts[own])
         for feature, own in plan.twins.items()

@@ -138,13 +138,14 @@ def totals_note(totals: PoolTotals, config: RunConfig) -> str:
     else:
         spend = f"${totals.spent_usd:,.4f} of ${config.budget:,.2f}"
     trouble = f", trying again: {totals.trouble[:_TROUBLE]}" if totals.trouble else ""
+    unread = f", {totals.unread:,} replies of no use" if totals.unread else ""
     cached = ""
     if totals.cached_tokens:
         cached = f", {totals.cached_tokens / max(1, totals.prompt_tokens):.0%} of prompts cached"
     return (
         f"{totals.requests:,} requests, {totals.from_journal:,} from the journal, "
         f"{totals.in_flight} of {totals.limit} in flight, {totals.retries:,} retries, "
-        f"{spend}{cached}{trouble}"
+        f"{spend}{cached}{unread}{trouble}"
     )
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from autointerp.errors import UserError
 from autointerp.job import Job
+from autointerp.labeling.label_reply import reply_schema
 from autointerp.labeling.labeler import Draft
-from autointerp.labeling.llm import REPLY
 from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.plain_text import line_for_person, one_line
 from autointerp.scoring import SCORERS, concept_texts, has_template
@@ -16,15 +16,12 @@ from autointerp.stages import fade, judging, label
 from autointerp.tables.write import read_drafts
 
 _ASKED = {name: task for s in SCORERS.values() for name, task in s.templates().items()}
-_SCHEMAS = {
-    label.NAME: REPLY,
-    **{name: task.schema if isinstance(task, Task) else None for name, task in _ASKED.items()},
-    **{name: None for name, s in SCORERS.items() if s.task is None and has_template(s)},
-    concept_texts.TASK: concept_texts.SCHEMA,
-}
-# Task → the keys of the JSON object that its replies are; none where they are no JSON.
-TEMPLATES = {
-    task: tuple(schema.schema["properties"] if schema else ()) for task, schema in _SCHEMAS.items()
+# Task → the keys of the JSON object that its replies are; none where they are not JSON.
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    label.NAME: tuple(reply_schema([1]).schema["properties"]),
+    **{name: task.keys() if isinstance(task, Task) else () for name, task in _ASKED.items()},
+    **{name: () for name, s in SCORERS.items() if s.task is None and has_template(s)},
+    concept_texts.TASK: tuple(concept_texts.schema(1).schema["properties"]),
 }
 
 

@@ -90,6 +90,10 @@ def run(job: Job) -> None:
     if is_done(job):
         say(f"score: done already, {files.labels}")
         return
+    if lost := files.stage(NAME).get("unanswered"):
+        cost = files.stage(NAME).get("unanswered_usd", 0.0)
+        so_far = f", ${cost:,.4f} so far" if model.is_priced(config) else ""
+        say(f"score: {lost:,} judgments that could not be had are asked for again{so_far}")
     inputs = Inputs(job)
     store = inputs.store
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
@@ -108,9 +112,11 @@ def run(job: Job) -> None:
         keep(files, prompts.values())
 
         def note(judged: Judged) -> None:
-            details["unanswered"] = details.get("unanswered", 0) + judged.unanswered
-            if judged.unanswered:
+            again = judged.unanswered or judged.unread
+            details["unanswered"] = details.get("unanswered", 0) + again
+            if again:
                 details["unanswered_for"] = judged.error
+                details["unanswered_usd"] = details.get("unanswered_usd", 0.0) + judged.cost_usd
 
         with atomic_path(files.predictions) as temporary:
             writer = PredictionWriter(job.coder_name, temporary)

@@ -261,15 +261,22 @@ def test_where_no_judge_can_be_had_the_first_is_kept_until_one_can(cli, flags, t
     assert labels["error"].isna().all()
 
 
-def test_judgments_that_cannot_be_read_keep_the_first(cli, flags, tmp_path):
+def test_judgments_that_cannot_be_read_keep_the_first_and_are_asked_again(cli, flags, tmp_path):
+    few = list(ASKED)[:4]  # of more, the run would pause
     with FakeServer(lambda r: respond(r) if scripted.asks_for_labels(r) else "hm") as server:
-        assert cli("label", *flags(server))[0] == 0
-        _, _, said = cli("label", *flags(server))
-        assert "label: done already" in said
-    labels = table(tmp_path / "out").loc[list(ASKED)]
+        asked = flags(server, "--features", "0-3")
+        assert cli("label", *asked)[0] == 0
+        labels = table(tmp_path / "out").loc[few]
+        sent = len(server.requests)
+        server.respond = respond
+        assert cli("label", *asked)[0] == 0
+        again = server.requests[sent:]
     assert labels["label"].tolist() == [c[0]["label"] for c in labels["candidates"]]
     assert all(c["balanced_accuracy"] is None for both in labels["candidates"] for c in both)
     assert labels["error"].str.endswith("is kept: too few judgments could be read").all()
+    assert again
+    assert not any(scripted.asks_for_labels(request) for request in again)
+    assert table(tmp_path / "out").loc[few]["error"].isna().all()
 
 
 def test_a_run_that_stops_keeps_the_first_and_goes_on(cli, flags, tmp_path):

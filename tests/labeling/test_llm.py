@@ -1,9 +1,10 @@
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels
+from autointerp.labeling.llm import COPIED, LabelSettings, _share, label_jobs, read_labels
 from autointerp.labeling.prompts import load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
@@ -109,9 +110,86 @@ def test_labels_are_cleaned_and_bounded():
     )
     found = read_labels(text, 4)
     assert found[1].label == "two lines"
-    assert 2 not in found
+    assert found[2].label == "x" * 299 + "…"
     assert len(found[3].reason) == 1000
     assert found[4].label == "by string"
+
+
+def test_labels_counted_from_0_are_each_put_on_their_own_feature(tmp_path):
+    step = jobs(4, tmp_path)[0].reduce(reply([item(n, f"label {n + 1}") for n in range(4)]))
+    assert [(d.feature, d.label) for d in step.results] == [(f, f"label {f + 1}") for f in range(4)]
+    assert not step.follow_ups
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 2), (1, 2, 3, 4, 5), (1, 2, 2, 3), (2, 3, 5)])
+def test_where_count_was_lost_nothing_is_believed_and_numbers_are_scattered(tmp_path, numbers):
+    step = jobs(4, tmp_path)[0].reduce(
+        reply([item(n, f"label {i}") for i, n in enumerate(numbers)])
+    )
+    assert not step.results
+    assert [len(job.group) for job in step.follow_ups] == [2, 2]
+    again = step.follow_ups[0]
+    user = again.messages()[1]["content"]
+    shown = [int(n) for n in re.findall(r"^Feature (\d+) ", user, re.MULTILINE)]
+    assert not {1, 2} & set(shown)
+    fields = again.request().schema.schema["properties"]["labels"]["items"]["properties"]
+    assert fields["n"]["enum"] == shown
+    done = again.reduce(reply([item(n, f"label of {n}") for n in shown]))
+    assert [d.label for d in done.results] == [f"label of {n}" for n in shown]
+
+
+def test_a_schema_says_which_numbers_and_how_many(tmp_path):
+    request = jobs(4, tmp_path)[0].request()
+    labels = request.schema.schema["properties"]["labels"]
+    assert (labels["minItems"], labels["maxItems"]) == (4, 4)
+    assert labels["items"]["properties"]["n"] == {"type": "integer", "enum": [1, 2, 3, 4]}
+    windows = labels["items"]["properties"]["meanings"]["items"]["properties"]["windows"]
+    assert windows["items"]["enum"] == list(range(1, windows["maxItems"] + 1))
+    assert not re.search("enum|Items", str(request.schema.without_counts()))
+
+
+@pytest.mark.parametrize(
+    "copied", ["last words of ferries' names in timetables", "Names of ferries", "**related to**"]
+)
+def test_words_of_the_template_are_not_labels(tmp_path, copied):
+    labels = [item(1, "a"), item(2, copied), item(3, "c"), item(4, "d")]
+    step = jobs(4, tmp_path)[0].reduce(reply(labels))
+    assert [d.feature for d in step.results] == [0, 2, 3]
+    (alone,) = step.follow_ups
+    (last,) = alone.reduce(reply([item(1, copied)])).follow_ups
+    (draft,) = last.reduce(reply([item(1, copied)])).results
+    assert draft.status == "failed"
+    assert draft.error == COPIED
+
+
+def test_one_label_for_all_of_a_request_is_asked_again_with_fewer_features(tmp_path):
+    same = [item(n, "the text") for n in range(1, 5)]
+    step = jobs(4, tmp_path)[0].reduce(reply(same))
+    assert not step.results
+    assert [len(job.group) for job in step.follow_ups] == [2, 2]
+    # Two features may well be alike.
+    assert len(step.follow_ups[0].reduce(reply(same[:2])).results) == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        ("**names of months**", "names of months"),
+        ("`self` in Python", "`self` in Python"),
+        ("***`names`***", "names"),
+        ("**a** and **b**", "**a** and **b**"),
+        ("**", "**"),
+        ("__init__", "__init__"),
+        (["names of months"], "names of months"),
+    ],
+)
+def test_emphasis_around_a_label_goes(written, label):
+    assert read_labels(json.dumps({"labels": [item(1, written)]}), 1)[1].label == label
+
+
+def test_a_long_label_is_cut_between_words():
+    long = read_labels(json.dumps({"labels": [item(1, "word " * 80)]}), 1)[1].label
+    assert long == " ".join(["word"] * 60) + "…"
 
 
 def meaning(label, *windows):
@@ -204,6 +282,18 @@ def test_a_label_without_a_usable_confidence_is_kept(stated):
     said = {"n": 1, "label": "months", "reason": "r"} | stated
     (item,) = read_labels(json.dumps({"labels": [said]}), 1).values()
     assert (item.label, item.confidence) == ("months", None)
+
+
+def test_a_confidence_in_percent_is_a_share():
+    said = {"n": 1, "label": "months", "confidence": "80 %"}
+    assert read_labels(json.dumps({"labels": [said]}), 1)[1].confidence == 0.8
+
+
+def test_meanings_counted_from_0_or_beyond_are_put_right_or_unknown(tmp_path):
+    from_0 = [meaning("cats", 0, 1, 2), meaning("rivers", 3, 4, 5)]
+    assert labeled(from_0, tmp_path).meanings == ["cats", "rivers"]
+    for lost in ([0, 1], [7]):
+        assert labeled([meaning("cats", 1, 2), meaning("b", *lost)], tmp_path).meanings is None
 
 
 def test_a_confidence_as_text_is_a_number():

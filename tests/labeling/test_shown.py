@@ -120,7 +120,9 @@ def test_output_tokens_are_shown_of_features_that_have_them():
     )
     group = [known, evidence(1, top(1))]
     for n, raised, lowered in ((2, ["'⏎'", "'b'"], ["'d'", "'e'"]), (0, [], [])):
-        first, second = shown_variables(group, VOCABULARY, Shown(1, 0, output_tokens=n))["features"]
+        first, second = shown_variables(group, VOCABULARY, Shown(1, 0, output_tokens=n), [1, 2])[
+            "features"
+        ]
         assert (first["raised_tokens"], first["lowered_tokens"]) == (raised, lowered)
         assert (second["raised_tokens"], second["lowered_tokens"]) == ([], [])
 
@@ -128,8 +130,8 @@ def test_output_tokens_are_shown_of_features_that_have_them():
 def test_marks_occur_in_no_silent_text_either():
     silent = window([0], [0], kind="near_miss", text="1 << 2")
     feature = evidence(0, [*top(1), silent])
-    assert shown_variables([feature], VOCABULARY, Shown(1, 0))["open_mark"] == "<<"
-    assert shown_variables([feature], VOCABULARY, Shown(1, 0, contrast=1))["open_mark"] == "⟦"
+    assert shown_variables([feature], VOCABULARY, Shown(1, 0), [1])["open_mark"] == "<<"
+    assert shown_variables([feature], VOCABULARY, Shown(1, 0, contrast=1), [1])["open_mark"] == "⟦"
 
 
 @given(
@@ -168,7 +170,7 @@ def test_a_strength_is_never_taken_for_text(tokens):
 @pytest.mark.parametrize("numbers", ["marks", "numbers"])
 def test_an_excerpt_names_its_strongest_token_and_strength(numbers):
     feature = evidence(0, [window([0, 5, 0], [1, 4, 0]), window([0], [8], rank=1, context=1)])
-    shown = shown_variables([feature], VOCABULARY, Shown(2, 0, numbers))
+    shown = shown_variables([feature], VOCABULARY, Shown(2, 0, numbers), [1])
     assert shown["numbers"] == (numbers == "numbers")
     excerpts = shown["features"][0]["windows"]
     assert [(e["number"], e["peak"], e["strength"]) for e in excerpts] == [

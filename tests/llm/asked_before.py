@@ -4,11 +4,11 @@ The journal was written by that version's own code, the requests of `EARLIER` in
 lost parameters since.
 """
 
-from autointerp.labeling.llm import REPLY, REPLY_WITH_MEANINGS
+from autointerp.labeling.label_reply import reply_schema
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.request import ChatRequest
 from autointerp.scoring import detection, intruder, simulation
-from autointerp.scoring.concept_texts import SCHEMA as TEXTS
+from autointerp.scoring.concept_texts import schema as texts_schema
 
 ENDPOINT = "https://example.com/v1"
 DIALECT = Dialect(
@@ -24,15 +24,15 @@ def _request(words, **more):
 
 
 NOW = [
-    _request("labels", schema=REPLY, about=("feature:1",)),
-    _request("meanings", schema=REPLY_WITH_MEANINGS),
-    _request("detection", schema=detection.SCHEMA),
-    _request("detection, once more", schema=detection.SCHEMA, attempt=1),
-    _request("intruder", schema=intruder.SCORER.task.schema),
-    _request("simulation", schema=simulation.SCORER.task.schema),
-    _request("texts", schema=TEXTS, temperature=1.0),
+    _request("labels", schema=reply_schema([1, 2]), about=("feature:1",)),
+    _request("meanings", schema=reply_schema([1, 2], 5, 10)),
+    _request("detection", schema=detection.SCORER.task.schema((), False)),
+    _request("detection, once more", schema=detection.SCORER.task.schema((), False), attempt=1),
+    _request("intruder", schema=intruder.SCORER.task.schema((), False)),
+    _request("simulation", schema=simulation.SCORER.task.schema((), False)),
+    _request("texts", schema=texts_schema(5), temperature=1.0),
     _request("what stands in its place", logprobs="top_logprobs"),
     _request("cut \ud83d, ünïcode", temperature=None),
 ]
-EARLIER = [_request("under another dialect", schema=REPLY)]
-FAILED = _request("a failure that was taken for an answer", schema=REPLY)
+EARLIER = [_request("under another dialect", schema=reply_schema([1]))]
+FAILED = _request("a failure that was taken for an answer", schema=reply_schema([1]))

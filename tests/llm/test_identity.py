@@ -7,31 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.labeling.llm import REPLY, REPLY_WITH_MEANINGS
+from autointerp.labeling.label_reply import reply_schema
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.journal import Journal
 from autointerp.llm.pool import Step
 from autointerp.llm.recall import Recall
 from autointerp.llm.request import ChatRequest, list_of, request_key
 from autointerp.scoring import detection, discrimination, fade, fuzzing, intruder, simulation
-from autointerp.scoring.concept_texts import SCHEMA as TEXTS
+from autointerp.scoring.concept_texts import schema as texts_schema
 from tests.batch_server import BatchServer
-from tests.fake_server import FakeServer
+from tests.fake_server import FakeServer, status
 from tests.llm.asked_before import DIALECT, EARLIER, ENDPOINT, FAILED, NOW
 from tests.llm.echo import run, say_back
 from tests.llm.test_batch import fill
 
 BEFORE = Path("tests/data/journals/before.sqlite")
+LABELS, WITH_MEANINGS = reply_schema([1, 2]), reply_schema([1, 2], 5, 10)
 FIELDS = {  # of one entry, in the order in which they are to be written
-    "labels": (REPLY, ["n", "reason", "label", "confidence"]),
-    "meanings": (REPLY_WITH_MEANINGS, ["n", "meanings", "reason", "label", "confidence"]),
-    "detection": (detection.SCHEMA, ["match", "no_match"]),
-    "fuzzing": (fuzzing.SCORER.task.schema, ["right", "wrong"]),
-    "discrimination": (discrimination.SCORER.task.schema, ["A", "B", "C", "D"]),
-    "intruder": (intruder.SCORER.task.schema, ["n", "intruder"]),
-    "simulation": (simulation.SCORER.task.schema, ["w", "activations"]),
-    "fade": (fade.SCORER.task.schema, ["clear", "partly", "none"]),
-    "texts": (TEXTS, ["text"]),
+    "labels": (LABELS, ["n", "reason", "label", "confidence"]),
+    "meanings": (WITH_MEANINGS, ["n", "meanings", "reason", "label", "confidence"]),
+    "detection": (detection.SCORER.task.schema((), False), ["match", "no_match"]),
+    "fuzzing": (fuzzing.SCORER.task.schema((), False), ["right", "wrong"]),
+    "discrimination": (discrimination.SCORER.task.schema((), False), ["A", "B", "C", "D"]),
+    "intruder": (intruder.SCORER.task.schema((), False), ["n", "intruder"]),
+    "simulation": (simulation.SCORER.task.schema((), False), ["w", "activations"]),
+    "fade": (fade.SCORER.task.schema((), False), ["clear", "partly", "none"]),
+    "texts": (texts_schema(5), ["text"]),
 }
 
 
@@ -54,7 +55,7 @@ def test_fields_are_sent_in_the_order_in_which_they_should_be_written(name):
 
 
 def test_an_excerpts_group_is_sent_before_its_label():
-    body = json.loads(Dialect().body(ChatRequest("m", (), 10, schema=REPLY_WITH_MEANINGS)))
+    body = json.loads(Dialect().body(ChatRequest("m", (), 10, schema=WITH_MEANINGS)))
     entry = sent_schema(body)["properties"]["labels"]["items"]
     assert list(entry["properties"]["meanings"]["items"]["properties"]) == ["windows", "label"]
 
@@ -65,7 +66,7 @@ class Ordered:
     word = "w"
 
     def request(self):
-        schema = list_of("entries", {"z": {"type": "string"}, "a": {"type": "string"}})
+        schema = list_of("entries", {"z": {"type": "string"}, "a": {"type": "string"}}, 2)
         return ChatRequest("test-model", ({"role": "user", "content": "w"},), 10, schema=schema)
 
     def reduce(self, outcome):
@@ -91,7 +92,7 @@ def shuffled(value, draw):
 
 
 def test_a_request_is_the_same_in_any_order():
-    content = Dialect().content(ChatRequest("m", ({"role": "user", "content": "x"},), 9, 0, REPLY))
+    content = Dialect().content(ChatRequest("m", ({"role": "user", "content": "x"},), 9, 0, LABELS))
     keys = {request_key("u", shuffled(content, random.Random(seed))) for seed in range(20)}
     assert keys == {request_key("u", content)}
     assert request_key("u", content | {"max_tokens": 8}) not in keys
@@ -129,3 +130,30 @@ def test_a_failure_that_was_taken_for_an_answer_is_asked_for_again(journal, befo
     kept = journal.get(request_key(ENDPOINT, DIALECT.content(FAILED)))
     assert b"Upstream overloaded" in kept[0]
     assert before.find(FAILED) is None
+
+
+def test_a_schema_without_counts_is_the_same_request(before):
+    """What an endpoint that takes no counts was asked is found, and the other way round."""
+    request = NOW[0]
+    loose = Dialect().after(("counts in a schema",))
+    assert json.loads(loose.body(request)) != json.loads(Dialect().body(request))
+    assert '"enum"' not in loose.body(request).decode()
+    assert loose.content(request) == Dialect().content(request)
+
+
+def test_an_endpoint_that_takes_no_counts_is_asked_without_them(tmp_path):
+    def picky(request, _seen, _index):
+        said = json.dumps(request.get("response_format"))
+        return (
+            status(400, "Invalid schema: 'minItems' is not permitted")
+            if "minItems" in said
+            else None
+        )
+
+    with FakeServer(say_back, faults=picky) as server:
+        ran = run(server, [Ordered()], tmp_path / "journal.sqlite", dialect=Dialect())
+        assert len(ran.results) == 1
+        first, second = map(json.loads, server.bodies)
+    assert "minItems" in json.dumps(sent_schema(first))
+    assert fields_of(sent_schema(second)) == ["z", "a"]
+    assert "minItems" not in json.dumps(sent_schema(second))

@@ -14,7 +14,7 @@ from autointerp.llm.errors import Decision, UnreadableReply, classify, parse_ret
 from autointerp.llm.reply import read_reply
 from autointerp.llm.request import ChatRequest, request_key
 from autointerp.llm.retry import backoff_s
-from autointerp.llm.structured import items, sides, undisputed
+from autointerp.llm.structured import items
 
 REQUEST_MODULE = sys.modules[_Response.__module__.partition(".")[0]]
 
@@ -268,46 +268,3 @@ def test_what_several_providers_say_is_understood(code, body, action, kind):
 def test_when_to_try_again_may_be_in_words():
     body = {"error": {"message": "exceeded your current quota, retry in 34.07s"}}
     assert classify(status_error(429, body)).retry_after_s == pytest.approx(34.07)
-
-
-# Two lists of numbers
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('{"yes": [1, 3], "no": [2]}', {1: True, 2: False, 3: True}),
-        ('```json\n{"yes": ["1"], "no": [2, 3]}\n```', {1: True, 2: False, 3: False}),
-        ('{"yes": [], "no": []}', {}),
-        ('{"yes": [1, 2], "no": [2, 3]}', {1: True, 3: False}),  # 2 is in both
-        ('{"yes": [0, 1, 9, true, 1.5, "x", null], "no": []}', {1: True}),
-        ('Well: {"yes": [1]} and {"no": [3]}', {1: True, 3: False}),
-        (
-            'Not {"yes": [2], "no": []} but\n{"yes": [1], "no": [2, 3]}',
-            {1: True, 2: False, 3: False},
-        ),
-        ('{"yes": [1], "no": [2]} Window 3 says {"yes": [3], "no": []}', {1: True, 2: False}),
-        ('{"yes": [1, 2], "no": [3', {1: True, 2: True}),  # 3 might have become 31
-        ('{"yes": [1, 2', {1: True}),
-        ("<think>yes: [1]</think> none", {}),
-        ("", {}),
-    ],
-)
-def test_numbers_on_two_sides_are_read(text, expected):
-    assert sides(text, "yes", "no", 3) == expected
-
-
-@given(st.text(st.sampled_from('{}[]":,yesno 0123456789\\'), max_size=60))
-def test_whatever_is_written_no_number_is_on_both_sides_or_beyond(text):
-    found = sides(text, "yes", "no", 5)
-    assert set(found) <= {1, 2, 3, 4, 5}
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2))))
-def test_what_is_said_twice_and_not_the_same_counts_as_not_said(said):
-    found = undisputed(said)
-    for number in range(4):
-        values = {value for n, value in said if n == number}
-        assert ({found[number]} if number in found else None) == (
-            values if len(values) == 1 else None
-        )

@@ -167,7 +167,7 @@ def test_lists_of_numbers_are_read_where_a_reply_leaves_some_out_or_breaks_off()
     assert lists('So: ```{"A": [], "B": [1, 2], "C": [3], "D": [', LETTERS, 4) == {
         1: "B", 2: "B", 3: "C",
     }  # fmt: skip
-    assert lists('{"A": [1, 9], "B": [1], "C": [], "D": ["2"]}', LETTERS, 3) == {2: "D"}
+    assert lists('{"A": [1, 3], "B": [1], "C": [], "D": ["2"]}', LETTERS, 3) == {2: "D", 3: "A"}
 
 
 def learned(labeler, token):

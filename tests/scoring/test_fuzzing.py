@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autointerp.evidence.text import is_marked
 from autointerp.labeling.prompts import BUNDLED, load_prompt
+from autointerp.llm.numbering import Miscounted
 from autointerp.scoring import SCORERS, fuzzing, intruder
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorer import FIRES, Judged, Judgment, Material
@@ -160,7 +161,13 @@ def test_the_prompt_marks_what_the_items_mark(name):
 def test_replies_are_read_or_missing():
     items = [None] * 4
     text = json.dumps({"right": [1, 3], "wrong": [2, 3]})
-    assert {k: v[0] for k, v in fuzzing.SCORER.task.read(text, items).items()} == {0: 1, 1: 0}
-    sets = [{"n": 1, "intruder": 5}, {"n": 2, "intruder": 6}, {"n": 9, "intruder": 1}, {"n": "3"}]
-    read = intruder.SCORER.task.read(json.dumps({"sets": sets}), items)
+    assert {k: v[0] for k, v in fuzzing.SCORER.task.read(text, items, False).items()} == {
+        0: 1,
+        1: 0,
+    }
+    sets = [{"n": 1, "intruder": 5}, {"n": 2, "intruder": 6}, {"n": "3"}]
+    read = intruder.SCORER.task.read(json.dumps({"sets": sets}), items, False)
     assert {k: v[0] for k, v in read.items()} == {0: 5}
+    for lost in ({"n": 9, "intruder": 1}, {"n": 3, "intruder": 0}, {"n": 0, "intruder": 1}):
+        with pytest.raises(Miscounted):
+            intruder.SCORER.task.read(json.dumps({"sets": [*sets, lost]}), items, False)

@@ -135,3 +135,33 @@ def test_what_is_enough_ends_it_and_what_was_not_asked_is_not_missing():
     assert len(judged.judgments) == 4
     assert judged.parse_rate() == 1
     assert judged.error is None
+
+
+def test_judgments_counted_from_0_are_put_right():
+    reply = json.dumps({"match": [0, 2], "no_match": [1, 3]})
+    judged, asked = judge(job(), lambda _: matches([], text=reply))
+    assert [j.prediction[0] for j in judged.judgments] == [1, 0, 1, 0]
+    assert len(asked) == 1
+
+
+def test_where_count_was_lost_windows_are_asked_about_again_by_scattered_numbers():
+    first = job()
+    lost = first.reduce(matches([], text=json.dumps({"match": [0, 1], "no_match": [2]})))
+    (again,) = lost.follow_ups
+    user = again.messages()[1]["content"]
+    shown = [int(line.partition(".")[0]) for line in user.splitlines() if "window" in line]
+    assert len(shown) == 4
+    assert not set(shown) & {0, 1, 2, 3, 4}
+    listed = again.request().schema.schema["properties"]["match"]
+    assert (listed["items"]["enum"], listed["maxItems"]) == (shown, 4)
+    text = json.dumps({"match": shown[:1], "no_match": shown[1:]})
+    (judged,) = again.reduce(matches([], text=text)).results
+    assert [j.prediction[0] for j in judged.judgments] == [1, 0, 0, 0]
+
+
+def test_the_example_of_the_template_is_not_an_answer():
+    example = json.dumps({"match": [2, 5], "no_match": [1, 3, 4]})
+    step = job(12).reduce(matches([], text=example))
+    assert not step.results
+    assert step.unread
+    assert step.follow_ups[0].scattered

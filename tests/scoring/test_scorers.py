@@ -127,11 +127,11 @@ def test_where_all_labels_are_the_same_there_is_no_null():
 def test_a_judge_that_contradicts_itself_has_said_nothing():
     item = Item(window([1, 2], [0, 1]), FIRES, np.zeros(2, np.float32))
     twice = '{"sets": [{"n": 1, "intruder": 1}, {"n": 2, "intruder": 3}, {"n": 1, "intruder": 2}]}'
-    read = intruder.SCORER.task.read(twice, [item, item])
+    read = intruder.SCORER.task.read(twice, [item, item], False)
     assert {n: v.tolist() for n, v in read.items()} == {1: [3.0]}
     twice = (
         '{"windows": [{"w": 1, "activations": [0, 1]}, {"w": 2, "activations": [0, 2]},'
         ' {"w": 1, "activations": [5, 1]}, {"w": 2, "activations": [0, 2]}]}'
     )
-    read = simulation.SCORER.task.read(twice, [item, item])
+    read = simulation.SCORER.task.read(twice, [item, item], False)
     assert {n: v.tolist() for n, v in read.items()} == {1: [0.0, 2.0]}
