@@ -15,6 +15,7 @@ from autointerp.config import RunConfig
 from autointerp.config_file import config_template, load_config, setting_section
 from autointerp.errors import UserError
 from autointerp.plain_text import line_for_person
+from autointerp.secrets import hide_environment, masked_stream
 
 app = typer.Typer(
     help="Label the features of sparse autoencoders, and know how far each label can be trusted.",
@@ -266,6 +267,8 @@ def _main(
 
 def main() -> None:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    hide_environment()
+    sys.stdout, sys.stderr = masked_stream(sys.stdout), masked_stream(sys.stderr)
     try:
         app(prog_name="autointerp")
     except UserError as error:

@@ -575,17 +575,19 @@ class RunConfig(BaseModel):
     @classmethod
     def _are_urls(cls, value: str) -> str:
         for url in _names(value):
+            # Before it is quoted in an error, and whether or not it is an address.
+            if "@" in url.rpartition("://")[2].partition("/")[0] or "?" in url or "#" in url:
+                raise ValueError(
+                    "a key does not belong in base_url: name the variable that holds it with "
+                    "api_key_env"
+                )
             try:
                 parts = urlsplit(url)
                 is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
-                if parts.username or parts.query:
-                    raise ValueError("a key does not belong into base_url: name its variable")
-            except ValueError as error:
-                if "key" in str(error):
-                    raise
+            except ValueError:
                 is_url = False
             if not is_url:
-                raise ValueError(f"{url!r} is no http or https address")
+                raise ValueError(f"{url!r} is not an http or https address")
         return value
 
     @field_validator("extra_body")

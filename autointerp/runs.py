@@ -14,6 +14,7 @@ from typing import Any
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
 from autointerp.plain_text import line_for_person
+from autointerp.secrets import masked
 
 
 class Run:
@@ -52,7 +53,7 @@ class Run:
         """Set top-level entries of `run.json`."""
         record = self.record() | entries
         with atomic_path(self.manifest) as temporary:
-            temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
+            temporary.write_text(masked(json.dumps(record, indent=2, default=str)) + "\n")
 
     def stage(self, name: str) -> dict[str, Any]:
         stages: dict[str, dict[str, Any]] = self.record().get("stages", {})

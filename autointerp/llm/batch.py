@@ -25,6 +25,7 @@ from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import (
     CALL_ERRORS,
     UnreadableReply,
+    classify,
     classify_status,
     server_message,
 )
@@ -96,7 +97,7 @@ class BatchRun:
                         await self._submit(file)
                 await self._collect_pending()
         except CALL_ERRORS as error:
-            message = self._client.classify(error).message
+            message = classify(error).message
             raise UserError(f"batches at {self._client.base_url}: {message}") from None
 
     async def _patiently(self, call: Callable[[], Awaitable[R]]) -> R:
@@ -105,7 +106,7 @@ class BatchRun:
             try:
                 return await call()
             except CALL_ERRORS as error:
-                if self._client.classify(error).action != "retry" or self._stop.is_set():
+                if classify(error).action != "retry" or self._stop.is_set():
                     raise
                 await self._sleep(_LONGEST_POLL_S)
         return await call()

@@ -6,15 +6,15 @@ import importlib
 import resource
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.errors import Decision, classify
 from autointerp.llm.request import PATH
+from autointerp.secrets import hide, masked, masked_bytes, masked_errors, masked_value
 
 Transport = Literal["httpx", "aiohttp"]
 
@@ -32,7 +32,6 @@ _CONNECTIONS_A_SHARD = 32
 # Endpoints under load send blank lines to keep a connection open: that is no failure, up to this.
 _LONGEST_WAITS = 5
 _SPARE_CONNECTIONS = 8
-_SHORTEST_KEY = 6  # "none" and the like are words that a message may hold
 _OTHER_FILES = 64  # that a process has open beside its connections
 
 
@@ -61,6 +60,8 @@ class _Shard:
 class ChatClient:
     """Sends requests to one OpenAI-compatible endpoint. It never retries: the pool does.
 
+    Whatever the server says, in replies, headers and errors, has its secrets masked: a server may
+    quote the key that it was sent.
     `timeout_s` is for silence; a reply that keeps coming may take five times as long.
     """
 
@@ -74,7 +75,7 @@ class ChatClient:
         transport: Transport = "httpx",
     ) -> None:
         self.base_url = base_url
-        self._key = api_key
+        hide(api_key)
         self._total_s = timeout_s * _LONGEST_WAITS
         # httpx looks through all its connections for each request, so it gets them in parts.
         shards = 1 if transport == "aiohttp" else -(-max_connections // _CONNECTIONS_A_SHARD)
@@ -103,14 +104,6 @@ class ChatClient:
             self._shards.append(_Shard(sdk))
         self._sdk = self._shards[0].sdk
 
-    def classify(self, error: BaseException) -> Decision:
-        """What to do about a failed call; a key that the server quotes is not passed on."""
-        decision = classify(error)
-        return replace(decision, message=self.without_key(decision.message))
-
-    def without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if len(self._key) > _SHORTEST_KEY else text
-
     async def send(self, body: bytes) -> RawReply:
         """A chat completion.
 
@@ -131,47 +124,54 @@ class ChatClient:
         call: Any = shard.sdk.get if method == "get" else shard.sdk.post
         shard.in_flight += 1
         sent = {} if body is None else {"content": body}
-        try:
-            async with asyncio.timeout(self._total_s):
-                response = await call(
-                    path,
-                    cast_to=_Response,
-                    options={"headers": {"Content-Type": content_type}},
-                    **sent,
-                )
-        except Exception as error:
-            # The aiohttp transport lets some of its library's own errors through, and calls a
-            # connection that broke after the request was sent one that could not be made.
-            own = _aiohttp_error(error)
-            if own is None or isinstance(own, TimeoutError):
-                raise
-            raise openai.APIConnectionError(message=str(own), request=_NO_REQUEST) from own
-        finally:
-            shard.in_flight -= 1
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return RawReply(response.content, headers)
+        with masked_errors():
+            try:
+                async with asyncio.timeout(self._total_s):
+                    response = await call(
+                        path,
+                        cast_to=_Response,
+                        options={"headers": {"Content-Type": content_type}},
+                        **sent,
+                    )
+            except Exception as error:
+                # The aiohttp transport lets some of its library's own errors through, and calls a
+                # connection that broke after the request was sent one that could not be made.
+                own = _aiohttp_error(error)
+                if own is None or isinstance(own, TimeoutError):
+                    raise
+                raise openai.APIConnectionError(message=str(own), request=_NO_REQUEST) from own
+            finally:
+                shard.in_flight -= 1
+        headers = {name.lower(): masked(value) for name, value in response.headers.items()}
+        return RawReply(masked_bytes(response.content), headers)
 
     async def submit_batch(self, file: Path, name: str, path: str) -> str:
         """Hand in a file of requests; the batch's id. `name` finds it again among the others."""
-        uploaded = await self._sdk.files.create(file=file, purpose="batch")
-        batch = await self._sdk.batches.create(
-            input_file_id=uploaded.id,
-            endpoint=f"/v1{path}",  # type: ignore[arg-type]
-            completion_window="24h",
-            metadata={"autointerp": name},
-        )
-        return batch.id
+        with masked_errors():
+            uploaded = await self._sdk.files.create(file=file, purpose="batch")
+            batch = await self._sdk.batches.create(
+                input_file_id=uploaded.id,
+                endpoint=f"/v1{path}",  # type: ignore[arg-type]
+                completion_window="24h",
+                metadata={"autointerp": name},
+            )
+        return masked(batch.id)
 
     async def batch(self, id: str) -> dict[str, Any]:
-        return (await self._sdk.batches.retrieve(id)).to_dict()
+        with masked_errors():
+            found: dict[str, Any] = masked_value((await self._sdk.batches.retrieve(id)).to_dict())
+        return found
 
     async def list_batches(self, most: int) -> list[dict[str, Any]]:
         """The newest batches of the account."""
-        return [batch.to_dict() for batch in (await self._sdk.batches.list(limit=most)).data]
+        with masked_errors():
+            found = (await self._sdk.batches.list(limit=most)).data
+        return [masked_value(batch.to_dict()) for batch in found]
 
     async def file(self, id: str) -> bytes:
         """A file's content."""
-        return (await self._sdk.files.content(id)).content
+        with masked_errors():
+            return masked_bytes((await self._sdk.files.content(id)).content)
 
     async def close(self) -> None:
         for shard in self._shards:

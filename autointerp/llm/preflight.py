@@ -1,6 +1,7 @@
 """Finding out whether an endpoint will answer, before anything is spent."""
 
 import asyncio
+import json
 
 import httpx
 import openai
@@ -11,6 +12,7 @@ from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import UnreadableReply, classify, server_message
 from autointerp.llm.reply import read_reply
 from autointerp.llm.request import ChatRequest
+from autointerp.secrets import hide, masked
 
 _LISTED = 5  # model names quoted in an error
 _CHECK_URL = "check the base URL, most end in /v1"
@@ -22,6 +24,7 @@ async def preflight(base_url: str, api_key: str, model: str, *, timeout_s: float
     Raises UserError with the server's own words where it is unreachable, refuses the key or does
     not know the model.
     """
+    hide(api_key)
     # The HTTP library's own error would print the key.
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
         raise UserError(
@@ -74,10 +77,11 @@ async def _probe(
 
 
 def _json(response: httpx.Response) -> object:
+    text = masked(response.text)
     try:
-        return response.json()
-    except ValueError:
-        return response.text[:300]
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text[:300]
 
 
 def _model_names(body: object) -> list[str]:

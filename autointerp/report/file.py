@@ -16,6 +16,7 @@ from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import overview
 from autointerp.report.page import page_html
 from autointerp.runs import Run
+from autointerp.secrets import masked
 from autointerp.tables.exports.source import selected
 
 _USUAL = 200  # features with a page, unless others are chosen
@@ -69,4 +70,4 @@ def _packed(value: Any) -> str:
     """A tenth of its size: windows are much alike, and their activations mostly 0."""
     # In ASCII, so that lone surrogates, which UTF-8 lacks and a reply may hold, can be said.
     text = json.dumps(value, default=str, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(masked(text).encode(), mtime=0)).decode()

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from autointerp.plain_text import tidy
 from autointerp.report.columns import Column
+from autointerp.secrets import masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,9 @@ def plain(value: Any) -> Any:
 
 
 def answer(value: Any, status: int = 200) -> Response:
-    """The value as JSON in ASCII, so that lone surrogates, which UTF-8 lacks, can be said."""
-    body = json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    """The value as JSON, secrets masked.
+
+    In ASCII, so that lone surrogates, which UTF-8 lacks, can be said.
+    """
+    body = masked(json.dumps(plain(value), allow_nan=False, separators=(",", ":")))
     return Response(body, status, media_type="application/json")

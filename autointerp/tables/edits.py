@@ -24,6 +24,7 @@ from autointerp.files import atomic_path, open_parquet
 from autointerp.plain_text import tidy
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
+from autointerp.secrets import masked
 from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import EDITED, score_columns
 
@@ -218,7 +219,8 @@ def _has_feature(run: Run, feature: int) -> bool:
 
 
 def _storable(value: Any) -> Any:
-    """Text as a file can hold it: lone surrogates, which only JSON can spell, are replaced."""
+    """Text as a file may hold it: lone surrogates, which only JSON can spell, are replaced, and
+    secrets are masked."""
     if not isinstance(value, str):
         return value
-    return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return masked(value.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
