@@ -1,19 +1,17 @@
 """The command line: parses, calls, prints. No logic lives here."""
 
-import inspect
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from autointerp import __version__, run_commands
 from autointerp.config import RunConfig
-from autointerp.config_file import config_template, load_config, setting_section
+from autointerp.config_file import config_template, load_config
 from autointerp.errors import UserError
+from autointerp.options import CONFIG_HELP, with_settings
 from autointerp.plain_text import line_for_person
 from autointerp.secrets import hide_environment, masked_stream
 
@@ -25,57 +23,6 @@ app = typer.Typer(
 )
 prompt_app = typer.Typer(help="Look at prompt templates.", no_args_is_help=True)
 app.add_typer(prompt_app, name="prompt")
-
-_CONFIG_HELP = "A TOML file of settings; `autointerp config` prints one."
-
-
-def _option(name: str) -> inspect.Parameter:
-    """The command-line option of one setting; unset means: not given."""
-    field = RunConfig.model_fields[name]
-    kind = field.annotation
-    accepted = kind if kind in (bool, int, float, str) else None
-    if accepted is None:
-        # `int | None` and literals: pydantic checks the values, the shell gives text or numbers.
-        members = getattr(kind, "__args__", ())
-        accepted = next((t for t in (str, int, float) if t in members), str)
-    default = "" if field.default is None else f" Default {field.default}."
-    option = typer.Option(
-        "--" + name.replace("_", "-"),
-        help=escape(f"{field.description}{default}"),
-        rich_help_panel=setting_section(name),
-    )
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[accepted | None, option],
-    )
-
-
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every setting of RunConfig as an option, beside its own parameters.
-
-    The command receives the resolved configuration as its first argument.
-    """
-    own = list(inspect.signature(command).parameters.values())[1:]
-    config_option = inspect.Parameter(
-        "config",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[Path | None, typer.Option("--config", help=_CONFIG_HELP)],
-    )
-
-    def wrapped(**given: Any) -> None:
-        flags = {name: given.pop(name) for name in RunConfig.model_fields}
-        command(load_config(given.pop("config"), flags), **given)
-
-    parameters = [*own, config_option, *(_option(name) for name in RunConfig.model_fields)]
-    wrapped.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    )
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    return wrapped
-
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Count requests, tokens and cost; send nothing.")
@@ -98,7 +45,7 @@ def _run_stages(config: RunConfig, stages: tuple[str, ...], dry_run: bool) -> No
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def run(config: RunConfig, dry_run: DryRun = False) -> None:
     """Do the whole job: collect, label, score. Done stages are skipped.
 
@@ -110,28 +57,28 @@ def run(config: RunConfig, dry_run: DryRun = False) -> None:
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def capture(config: RunConfig) -> None:
     """Run the subject model over text and store what the hook sees."""
     _run_stages(config, ("capture",), False)
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def collect(config: RunConfig) -> None:
     """Collect every feature's evidence from the cache, in one pass."""
     _run_stages(config, ("collect",), False)
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def label(config: RunConfig, dry_run: DryRun = False) -> None:
     """Label the collected features."""
     _run_stages(config, ("label",), dry_run)
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def score(config: RunConfig, dry_run: DryRun = False) -> None:
     """Score the labels on windows the labeler never saw."""
     _run_stages(config, ("score",), dry_run)
@@ -144,7 +91,7 @@ def config() -> None:
 
 
 @prompt_app.command("show")
-@_with_settings
+@with_settings()
 def prompt_show(
     config: RunConfig,
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
@@ -159,7 +106,7 @@ def prompt_show(
 
 
 PromptsOption = Annotated[str | None, typer.Option("--prompts", help="The folder of templates.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help=_CONFIG_HELP)]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
 
 
 def _prompts_folder(prompts: str | None, config: Path | None) -> Path:
@@ -231,7 +178,7 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def doctor(config: RunConfig) -> None:
     """Check that coder and activations fit and, with --model, what the endpoint can do.
 

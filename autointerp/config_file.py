@@ -52,13 +52,18 @@ def validated(settings: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
+        name, message = problem_of(error)
+        if error.errors()[0]["type"] == "extra_forbidden":
             message = "there is no such setting; `autointerp config` lists them"
         where = f"setting {name}: " if name else ""
         raise UserError(f"{where}{message}") from None
+
+
+def problem_of(error: ValidationError) -> tuple[str, str]:
+    """Where the first of the problems is, in names with dots, and what it is."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return name, str(first["msg"]).removeprefix("Value error, ")
 
 
 def _toml(value: Any) -> str:

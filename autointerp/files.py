@@ -4,7 +4,7 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,13 +67,46 @@ def gzip_lines(path: Path) -> Iterator[Callable[[str], None]]:
         yield write
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """The Parquet file, its footer read. Raises UserError where it is missing or damaged."""
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What Arrow says of a missing or damaged file, as a UserError."""
     try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        first_line = str(error).strip().splitlines()[0]
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{path} cannot be read: {first_line}") from None
+
+
+class ParquetFile(pq.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
+    """A Parquet file whose reading raises UserError where it is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with readable(path):
+            super().__init__(path)
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        with readable(self._path):
+            return super().read(columns=columns)
+
+    def read_row_group(self, i: int, columns: list[str] | None = None) -> pa.Table:
+        with readable(self._path):
+            return super().read_row_group(i, columns=columns)
+
+    def read_row_groups(self, groups: list[int], columns: list[str] | None = None) -> pa.Table:
+        with readable(self._path):
+            return super().read_row_groups(groups, columns=columns)
+
+    def iter_batches(
+        self, batch_size: int = 65_536, columns: Sequence[str | None] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        with readable(self._path):
+            yield from super().iter_batches(batch_size, columns=columns)
+
+
+def open_parquet(path: Path) -> ParquetFile:
+    """The Parquet file, its footer read. Raises UserError where it is missing or damaged."""
+    return ParquetFile(path)
 
 
 def files_identity(files: Iterable[Path]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
 from autointerp.plain_text import line_for_person
+from autointerp.recorded import RecordedSettings, read_record
 from autointerp.secrets import masked
 
 
@@ -38,16 +39,12 @@ class Run:
         self.fade = path / "fade"
 
     def record(self) -> dict[str, Any]:
-        """What `run.json` says; empty for a new run."""
-        if not self.manifest.is_file():
-            return {}
-        try:
-            loaded = json.loads(self.manifest.read_text())
-        except ValueError:
-            loaded = None
-        if not isinstance(loaded, dict):
-            raise UserError(f"{self.manifest} is no JSON object: move it away to start over")
-        return loaded
+        """What `run.json` says, its shape checked; empty for a new run. Raises UserError."""
+        return read_record(self.manifest) if self.manifest.is_file() else {}
+
+    def settings(self) -> RecordedSettings:
+        """The settings that the run was made with: to be looked at."""
+        return RecordedSettings(self.record().get("config", {}), self.manifest)
 
     def update(self, **entries: Any) -> None:
         """Set top-level entries of `run.json`."""

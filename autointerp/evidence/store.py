@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from autointerp.columns import conform, version_of
+from autointerp.columns import checked, conform, leaf_of, metadata_of
 from autointerp.errors import UserError
 from autointerp.evidence.coactive import coactive_features
 from autointerp.evidence.collector import Collector
@@ -29,7 +29,7 @@ from autointerp.evidence.schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.evidence.selection import NONE, Selection
 from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
-from autointerp.files import atomic_path, open_parquet
+from autointerp.files import atomic_path, open_parquet, readable
 from autointerp.prefetch import prefetched
 from autointerp.progress import track
 from autointerp.vocabulary import Vocabulary
@@ -41,6 +41,8 @@ _FEW = 64  # features whose statistics are looked up rather than all read
 _TOP_TOKENS = 10
 _COACTIVE = 10  # features that fire on the same tokens
 _DENSE = 0.1  # share of tokens
+# What is known of every feature that was collected.
+KNOWN_OF_ALL = ("n_active", "density", "mean_activation", "max_activation", "top_tokens")
 _STATISTICS = FEATURES_SCHEMA.remove(FEATURES_SCHEMA.get_field_index("histogram"))
 
 WriteWindows = Callable[[Collector], int]  # writes what a collector kept, returns the windows
@@ -260,8 +262,9 @@ class EvidenceStore:
         for path in (windows, features):
             if not path.is_file():
                 raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
-        self._windows = open_parquet(windows)
-        version_of(self._windows.schema_arrow, windows)
+        self._windows = checked(open_parquet(windows), WINDOWS_SCHEMA, windows, gaps=False)
+        self._column = leaf_of(self._windows, "feature")
+        self._path = windows
         self._features = features
 
     @cached_property
@@ -271,11 +274,16 @@ class EvidenceStore:
 
     def _statistics_of(self, features: Sequence[int] | None) -> dict[int, dict[str, Any]]:
         chosen = None if features is None else [("feature", "in", list(features))]
-        written = pq.read_schema(self._features)
-        version_of(written, self._features)
+        written = _open_features(self._features).schema_arrow
         columns = [n for n in _STATISTICS.names if n in written.names]
-        table = pq.read_table(self._features, columns=columns, filters=chosen)
-        return {row["feature"]: row for row in conform(table, _STATISTICS).to_pylist()}
+        with readable(self._features):
+            table = conform(
+                pq.read_table(self._features, columns=columns, filters=chosen), _STATISTICS
+            )
+        for name in KNOWN_OF_ALL:
+            if table[name].null_count:
+                raise UserError(f"{self._features}: column {name} lacks values")
+        return {row["feature"]: row for row in table.to_pylist()}
 
     @property
     def features(self) -> list[int]:
@@ -283,7 +291,9 @@ class EvidenceStore:
 
     def _bounds(self, group: int) -> tuple[int, int]:
         """The first and the last feature of a row group."""
-        found = self._windows.metadata.row_group(group).column(1).statistics
+        found = self._windows.metadata.row_group(group).column(self._column).statistics
+        if found is None or not found.has_min_max:
+            raise UserError(f"{self._path} does not say where which features are: collect again")
         return found.min, found.max
 
     def read(self, features: Sequence[int]) -> Iterator[FeatureEvidence]:
@@ -330,10 +340,8 @@ class EvidenceStore:
 
     def _not_collected(self, feature: int) -> UserError:
         features = self.features
-        return UserError(
-            f"feature {feature} was not collected in this run (its features: "
-            f"{features[0]} to {features[-1]})"
-        )
+        there = f"its features: {features[0]} to {features[-1]}" if features else "it has none"
+        return UserError(f"feature {feature} was not collected in this run ({there})")
 
     def _evidence(self, row: dict[str, Any], windows: list[Window]) -> FeatureEvidence:
         return FeatureEvidence(
@@ -383,7 +391,16 @@ def _arrays(column: pa.ChunkedArray, begin: int, end: int) -> list[np.ndarray]:
 
 def collected_features(features: Path) -> set[int]:
     """The features that have a row in `features.parquet`."""
-    return set(open_parquet(features).read(columns=["feature"])["feature"].to_pylist())
+    return set(_open_features(features).read(columns=["feature"])["feature"].to_pylist())
+
+
+def histogram_edges_of(features: Path) -> list[float]:
+    """The edges of the histograms in `features.parquet`. Raises UserError."""
+    return metadata_of(_open_features(features), "histogram_edges", list[float], features)
+
+
+def _open_features(features: Path) -> pq.ParquetFile:
+    return checked(open_parquet(features), FEATURES_SCHEMA, features)
 
 
 def corpus_summary(features: Path) -> dict[str, Any]:

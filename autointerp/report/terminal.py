@@ -240,7 +240,7 @@ def summary(run: Run) -> Table:
         tokens = f"{used.prompt_tokens:,} prompt and {used.completion_tokens:,} completion tokens"
         row("model", f"{tokens}, {cost}")
     stages = run.record().get("stages", {})
-    row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))
+    row("seconds", ", ".join(f"{n} {s.get('seconds', 0.0):.1f}" for n, s in stages.items()))
     row("table", str(run.labels))
     return table
 
