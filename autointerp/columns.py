@@ -147,6 +147,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if field.name in table.column_names:
             arrays.append(_cast(table[field.name], field))
+            field = field.with_type(arrays[-1].type)  # its lists may name their members otherwise
         else:
             arrays.append(pa.nulls(len(table), field.type))
         fields.append(field)

@@ -1,5 +1,6 @@
 """The record of a run comes from whoever made it: what it names is shown, never used."""
 
+import importlib
 import json
 import typing
 from typing import Literal, get_args, get_origin
@@ -86,9 +87,8 @@ def test_a_hostile_run_sends_nothing_and_loads_nothing(copied, monkeypatch, tmp_
         "autointerp.scoring.embedding.Encoder.__init__",
         lambda _self, name, _device: loaded.append(name),
     )
-    monkeypatch.setattr(
-        "autointerp.serve.contexts.find_cache", lambda path: pytest.fail(f"opened {path}")
-    )
+    contexts = importlib.import_module("autointerp.serve.contexts")
+    monkeypatch.setattr(contexts, "find_cache", lambda path: pytest.fail(f"opened {path}"))
     with FakeServer(scripted.answer) as evil:
         settings = {
             "model": "test-model",

@@ -22,6 +22,7 @@ from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore, collected_features, histogram_edges_of
 from autointerp.evidence.window import Window
 from autointerp.features import select_features
+from autointerp.files import open_parquet
 from autointerp.progress import track
 from autointerp.runs import Run
 from autointerp.tables.migrate import open_table
@@ -97,7 +98,7 @@ class ByFeature:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open_table(path)
+        self._file = open_parquet(path)
         self._held: tuple[list[int], pa.Table] = ([], self._file.schema_arrow.empty_table())
         self._column = leaf_of(self._file, "feature")
 
