@@ -60,7 +60,8 @@ class FeaturePages:
     @cached_property
     def _labels(self) -> tuple[np.ndarray, pa.ChunkedArray]:
         """Features, ascending, and their labels."""
-        table = open_table(self._run.labels).read(columns=["feature", "label"])
+        path = self._run.labels
+        table = current(open_table(path).read(columns=["feature", "label"]), path)
         return table["feature"].to_numpy(), table["label"]
 
     @cached_property
