@@ -1,23 +1,22 @@
 """The command line: parses, calls, prints. No logic lives here."""
 
 import errno
-import inspect
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from autointerp import __version__, run_commands
 from autointerp.config import RunConfig
-from autointerp.config_file import config_template, load_config, setting_section
+from autointerp.config_file import config_template, load_config
 from autointerp.errors import UserError
 from autointerp.files import unwritable
+from autointerp.options import CONFIG_HELP, with_settings
 from autointerp.plain_text import line_for_person
+from autointerp.secrets import hide_environment, masked_stream
 
 if TYPE_CHECKING:
     from autointerp.job import Job
@@ -30,57 +29,6 @@ app = typer.Typer(
 )
 prompt_app = typer.Typer(help="Look at prompt templates.", no_args_is_help=True)
 app.add_typer(prompt_app, name="prompt")
-
-_CONFIG_HELP = "A TOML file of settings; `autointerp config` prints one."
-
-
-def _option(name: str) -> inspect.Parameter:
-    """The command-line option of one setting; unset means: not given."""
-    field = RunConfig.model_fields[name]
-    kind = field.annotation
-    # Of `int | None` and literals the first that a shell can give.
-    members = (kind, *getattr(kind, "__args__", ()))
-    shown = next((t for t in (bool, str, int, float) if t in members), str)
-    default = "" if field.default is None else f" Default {field.default}."
-    option = typer.Option(
-        "--" + name.replace("_", "-"),
-        # Text, which RunConfig checks: what is wrong is then said alike wherever it was set.
-        metavar={int: "INTEGER", float: "FLOAT"}.get(shown),
-        help=escape(f"{field.description}{default}"),
-        rich_help_panel=setting_section(name),
-    )
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[(bool if shown is bool else str) | None, option],
-    )
-
-
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every setting of RunConfig as an option, beside its own parameters.
-
-    The command receives the resolved configuration as its first argument.
-    """
-    own = list(inspect.signature(command).parameters.values())[1:]
-    config_option = inspect.Parameter(
-        "config",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[Path | None, typer.Option("--config", help=_CONFIG_HELP)],
-    )
-
-    def wrapped(**given: Any) -> None:
-        flags = {name: given.pop(name) for name in RunConfig.model_fields}
-        command(load_config(given.pop("config"), flags), **given)
-
-    parameters = [*own, config_option, *(_option(name) for name in RunConfig.model_fields)]
-    wrapped.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    )
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    return wrapped
-
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Count requests, tokens and cost; send nothing.")
@@ -119,7 +67,7 @@ def _exit_if_many_failed(job: "Job") -> None:
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def run(config: RunConfig, dry_run: DryRun = False) -> None:
     """Do the whole job: collect, label, score. Done stages are skipped.
 
@@ -131,28 +79,28 @@ def run(config: RunConfig, dry_run: DryRun = False) -> None:
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def capture(config: RunConfig) -> None:
     """Run the subject model over text and store what the hook sees."""
     _run_stages(config, ("capture",), False)
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def collect(config: RunConfig) -> None:
     """Collect every feature's evidence from the cache, in one pass."""
     _run_stages(config, ("collect",), False)
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def label(config: RunConfig, dry_run: DryRun = False) -> None:
     """Label the collected features."""
     _run_stages(config, ("label",), dry_run)
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def score(config: RunConfig, dry_run: DryRun = False) -> None:
     """Score the labels on windows the labeler never saw."""
     _run_stages(config, ("score",), dry_run)
@@ -165,7 +113,7 @@ def config() -> None:
 
 
 @prompt_app.command("show")
-@_with_settings
+@with_settings()
 def prompt_show(
     config: RunConfig,
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
@@ -180,7 +128,7 @@ def prompt_show(
 
 
 PromptsOption = Annotated[str | None, typer.Option("--prompts", help="The folder of templates.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help=_CONFIG_HELP)]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
 
 
 def _prompts_folder(prompts: str | None, config: Path | None) -> Path:
@@ -252,7 +200,7 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
 
 
 @app.command()
-@_with_settings
+@with_settings()
 def doctor(config: RunConfig) -> None:
     """Check that coder and activations fit and, with --model, what the endpoint can do.
 
@@ -288,6 +236,8 @@ def _main(
 
 def main() -> None:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    hide_environment()
+    sys.stdout, sys.stderr = masked_stream(sys.stdout), masked_stream(sys.stderr)
     try:
         try:
             app(prog_name="autointerp")

@@ -595,17 +595,19 @@ class RunConfig(BaseModel):
     @classmethod
     def _are_urls(cls, value: str) -> str:
         for url in _names(value):
+            # Before it is quoted in an error, and whether or not it is an address.
+            if "@" in url.rpartition("://")[2].partition("/")[0] or "?" in url or "#" in url:
+                raise ValueError(
+                    "a key does not belong in base_url: name the variable that holds it with "
+                    "api_key_env"
+                )
             try:
                 parts = urlsplit(url)
                 # The port and the host are checked as they are read.
                 host, _ = (parts.hostname or "").encode("idna"), parts.port
                 is_url = parts.scheme in ("http", "https") and bool(host)
                 is_url &= url.isprintable() and " " not in url
-                if parts.username or parts.query:
-                    raise ValueError("a key does not belong into base_url: name its variable")
-            except ValueError as error:
-                if "key" in str(error):
-                    raise
+            except ValueError:
                 is_url = False
             if not is_url:
                 raise ValueError(f"{url!r} is not a valid http or https address")

@@ -128,12 +128,11 @@ def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:
     return f"setting {name}{where}: {message}"
 
 
-def by_present_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that an older version recorded, as this one names them."""
-    settings = dict(recorded)
-    if isinstance(settings.get("tokens"), str):
-        settings["token_ids"] = settings.pop("tokens")
-    return settings
+def problem_of(error: ValidationError) -> tuple[str, str]:
+    """Where the first of the problems is, in names with dots, and what it is."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return name, str(first["msg"]).removeprefix("Value error, ")
 
 
 def _toml(value: Any) -> str:

@@ -61,7 +61,7 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
 
 def _check_control(job: Job) -> None:
     """Raises UserError where a control would overwrite a run, or a run a control."""
-    there = job.run.record().get("config", {}).get("control")
+    there = job.run.settings().text("control")
     if job.run.stage(collect.NAME) and (there == RANDOM_CODER) != job.config.is_random():
         if job.config.is_random():
             what = "a run of the coder itself: name another --out for its control"

@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any
 
+from autointerp.secrets import masked
+
 LONGEST_LINE = 2000  # characters of a line for a person
 
 # What chat models take for the end of a turn, were it in a prompt as it stands.
@@ -89,7 +91,8 @@ def _dot(found: re.Match[str]) -> str:
 def tidy(text: str) -> str:
     """What a model or a server wrote as one plain line: words with single spaces between.
 
-    Escape sequences and unseen characters go, control characters count as spaces.
+    Escape sequences and unseen characters go, control characters count as spaces, and secrets are
+    masked.
     """
     text = _ESCAPE.sub("", text)
     if not text.isascii():
@@ -97,7 +100,7 @@ def tidy(text: str) -> str:
     if not text.isprintable():
         # Joiners and overrides stand inside words, the rest between them.
         text = "".join(c if c.isprintable() else "" if _is_inside_words(c) else " " for c in text)
-    return " ".join(text.split())
+    return masked(" ".join(text.split()))
 
 
 def _is_inside_words(character: str) -> bool:
@@ -110,8 +113,8 @@ _INSIDE = frozenset("\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u206
 
 
 def line_for_person(text: object) -> str:
-    """Anything as one line for a terminal or a log, of bounded length."""
-    shown = one_line(str(text))
+    """Anything as one line for a terminal or a log, of bounded length, secrets masked."""
+    shown = masked(one_line(str(text)))
     return shown if len(shown) <= LONGEST_LINE else shown[: LONGEST_LINE - 1] + "…"
 
 

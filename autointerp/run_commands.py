@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
+from autointerp.options import settings_of_section, with_settings
 from autointerp.plain_text import json_line, line_for_person
 
 app = typer.Typer()
@@ -166,11 +168,22 @@ def report(
 
 
 @app.command()
+@with_settings(
+    ("cache", "tokens", "prompts", "embedding_model", *settings_of_section("model")),
+)
 def serve(
+    config: RunConfig,
     run: RunArgument = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let every account of this machine in.")
+    ] = False,
 ) -> None:
-    """Show a run's pages in the browser, on this machine alone, until Ctrl-C (extra serve)."""
+    """Show a run's pages in the browser, on this machine alone, until Ctrl-C (extra serve).
+
+    New labels are asked of the model that is named here, with the key and the templates named
+    here: a run's record, which may come from somebody else, is shown and not trusted.
+    """
     from autointerp.runs import find_run
 
     found = find_run(run)
@@ -181,7 +194,7 @@ def serve(
             raise
         raise UserError(f"serve needs {error.name}: pip install 'autointerp[serve]'") from None
     try:
-        serve_run(found, port)
+        serve_run(found, port, config, with_token=not no_token)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autointerp.damage import FADE, damaged
+from autointerp.damage import FADE
 from autointerp.errors import UserError
 from autointerp.files import atomic_path, unwritable, writing
 from autointerp.plain_text import line_for_person
+from autointerp.recorded import RecordedSettings, read_record
+from autointerp.secrets import masked
 
 
 class Run:
@@ -40,22 +42,18 @@ class Run:
         self.fade = path / FADE
 
     def record(self) -> dict[str, Any]:
-        """What `run.json` says; empty for a new run."""
-        if not self.manifest.is_file():
-            return {}
-        try:
-            loaded = json.loads(self.manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise damaged(self.manifest, error) from None
-        if not (isinstance(loaded, dict) and _is_record(loaded)):
-            raise damaged(self.manifest, "it is not the record of a run")
-        return loaded
+        """What `run.json` says, its shape checked; empty for a new run. Raises UserError."""
+        return read_record(self.manifest) if self.manifest.is_file() else {}
+
+    def settings(self) -> RecordedSettings:
+        """The settings that the run was made with: to be looked at."""
+        return RecordedSettings(self.record().get("config", {}), self.manifest)
 
     def update(self, **entries: Any) -> None:
         """Set top-level entries of `run.json`."""
         record = self.record() | entries
         with atomic_path(self.manifest) as temporary:
-            temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
+            temporary.write_text(masked(json.dumps(record, indent=2, default=str)) + "\n")
 
     def stage(self, name: str) -> dict[str, Any]:
         stages: dict[str, dict[str, Any]] = self.record().get("stages", {})
@@ -126,14 +124,6 @@ class Run:
                     self.path.rmdir()
         finally:
             os.close(handle)
-
-
-def _is_record(loaded: dict[str, Any]) -> bool:
-    """Whether what others look into is there to look into."""
-    tables = [loaded.get(name, {}) for name in ("stages", "config", "versions", "prompts")]
-    return all(isinstance(t, dict) for t in tables) and all(
-        isinstance(stage, dict) for stage in tables[0].values()
-    )
 
 
 def fingerprint(**inputs: Any) -> str:

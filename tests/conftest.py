@@ -2,6 +2,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -84,6 +85,13 @@ def finished(planted, tmp_path_factory) -> Run:
     code, _, err = run_command("run", *planted.flags(out), "--features", "all")
     assert code == 0, err
     return Run(out)
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Run:
+    """A copy that may be written to."""
+    shutil.copytree(finished.path, tmp_path / "run")
+    return Run(tmp_path / "run")
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:

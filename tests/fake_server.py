@@ -73,6 +73,7 @@ class FakeServer:
         self.api_key = api_key
         self.faults = faults
         self.tls = tls
+        self.connections = 0
         self.requests: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
         self.served: Counter[str] = Counter()
@@ -115,6 +116,7 @@ class FakeServer:
         self._loop.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while await self._one_request(reader, writer):
                 pass

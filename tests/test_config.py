@@ -1,15 +1,12 @@
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from autointerp.config import RunConfig
 from autointerp.config_file import (
-    by_present_names,
     config_template,
     load_config,
     setting_section,
-    validated,
 )
 from autointerp.errors import UserError
 
@@ -86,13 +83,6 @@ def test_bad_settings_are_said_in_one_line(tmp_path, text, said):
     with pytest.raises(UserError, match=said) as caught:
         load_config(file, {})
     assert "\n" not in str(caught.value)
-
-
-def test_a_file_of_token_ids_recorded_as_tokens_is_found_under_its_name():
-    recorded = {"tokens": "ids.npy", "seed": 1}
-    config = validated(by_present_names(recorded))
-    assert (config.token_ids_file(), config.seed) == (Path("ids.npy"), 1)
-    assert by_present_names({"tokens": 10}) == {"tokens": 10}
 
 
 @pytest.mark.parametrize("written", ["10_000", "10000", 10_000])

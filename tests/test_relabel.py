@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import settings as few
 from hypothesis import strategies as st
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown, shown_windows
@@ -64,9 +65,16 @@ def settings(run, **changes):
     run.update(config=run.record()["config"] | changes)
 
 
-def relabel(run, feature):
+def own(run, **changes):
+    """The settings of a person who names the endpoint that the run's record names."""
+    named = ("model", "base_url", "input_price", "output_price")
+    recorded = run.settings().shown()
+    return RunConfig(**{name: recorded[name] for name in named} | changes)
+
+
+def relabel(run, feature, **changes):
     """A new label, kept as the server keeps it."""
-    draft = stages_relabel.relabel(run, feature)
+    draft = stages_relabel.relabel(run, feature, own(run, **changes))
     if draft.label is not None:
         now = datetime.now(UTC)
         add_edit(run, Edit(feature, "model_label", draft.labeler, now, label=draft.label))
@@ -111,7 +119,9 @@ def test_each_new_label_is_asked_for_with_other_windows(run, server, planted):
 
 
 def test_a_label_that_was_paid_for_and_not_kept_is_not_paid_for_again(run, server):
-    lost = stages_relabel.relabel(run, FEATURE)  # its process died before the edit was written
+    lost = stages_relabel.relabel(
+        run, FEATURE, own(run)
+    )  # its process died before the edit was written
     already = len(server.requests)
     assert relabel(run, FEATURE).label == lost.label
     assert len(server.requests) == already
@@ -199,19 +209,17 @@ def test_a_feature_that_fires_little_is_asked_about_until_there_is_nothing_else_
     [
         (DEAD, {}, "has no window in which it is active"),
         (99, {}, "feature 99 was not collected"),
-        (FEATURE, {"labeler": "lexical"}, "the run's labels come from rules: .*--model"),
-        (FEATURE, {"model": None}, "the run's labels come from rules: .*--model"),
+        (FEATURE, {"labeler": "lexical"}, "no model is named"),
+        (FEATURE, {"model": None}, "no model is named"),
         (FEATURE, {"budget": 1e-6}, r"not labeled again: the budget of \$1e-06 is used up"),
-        (FEATURE, {"label_top": "x"}, "run.json: setting label_top"),
         (FEATURE, {"model": "none-such"}, "does not serve 'none-such'"),
         (FEATURE, {"api_key_env": "NO_SUCH_KEY", "base_url": "http://a.invalid/v1"}, "no key for"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_line(run, server, feature, changes, why):
-    settings(run, **changes)
     already = len(server.requests)
     with pytest.raises(UserError, match=why) as said:
-        relabel(run, feature)
+        relabel(run, feature, **changes)
     assert "\n" not in str(said.value)
     assert all(r["max_tokens"] == 1 for r in server.requests[already:])
 
@@ -223,15 +231,23 @@ def test_a_run_that_is_busy_is_left_alone(run, server):
     assert len(server.requests) == already
 
 
-def test_settings_of_another_version_are_said_and_left_out(run, capsys):
+@pytest.mark.parametrize("taken", [{"label_top": "x"}, {"seed": -1}, {"label_top": 21}])
+def test_what_is_taken_from_the_record_is_checked(run, server, taken):
+    settings(run, **taken)
+    already = len(server.requests)
+    with pytest.raises(UserError, match=r"run.json: (setting|label_top)"):
+        relabel(run, FEATURE)
+    assert len(server.requests) == already
+
+
+def test_settings_of_another_version_are_no_matter(run):
     settings(run, gone="x", old=1)
     assert relabel(run, FEATURE).status == "labeled"
-    assert "settings that are not known here: gone, old" in capsys.readouterr().err
 
 
 def test_without_a_run_it_is_said(tmp_path):
-    with pytest.raises(UserError, match="there is no run in"):
-        relabel(Run(tmp_path), 0)
+    with pytest.raises(UserError, match="run `autointerp collect` first"):
+        stages_relabel.relabel(Run(tmp_path), 0, RunConfig(model="m"))
 
 
 windows = st.lists(

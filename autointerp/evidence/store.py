@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from autointerp.columns import conform, version_of
+from autointerp.columns import checked, conform, leaf_of, metadata_of
 from autointerp.errors import UserError
 from autointerp.evidence.coactive import coactive_features
 from autointerp.evidence.collector import Collector
@@ -31,7 +31,7 @@ from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
 from autointerp.features import listed
 from autointerp.files import atomic_path
-from autointerp.parquet_files import WRITTEN, open_parquet, read_parquet, write_parquet
+from autointerp.parquet_files import WRITTEN, ParquetFile, open_parquet, read_parquet, write_parquet
 from autointerp.prefetch import prefetched
 from autointerp.progress import track
 from autointerp.vocabulary import Vocabulary
@@ -43,6 +43,8 @@ _FEW = 64  # features whose statistics are looked up rather than all read
 _TOP_TOKENS = 10
 _COACTIVE = 10  # features that fire on the same tokens
 _DENSE = 0.1  # share of tokens
+# What is known of every feature that was collected.
+KNOWN_OF_ALL = ("n_active", "density", "mean_activation", "max_activation", "top_tokens")
 _STATISTICS = FEATURES_SCHEMA.remove(FEATURES_SCHEMA.get_field_index("histogram"))
 
 WriteWindows = Callable[[Collector], int]  # writes what a collector kept, returns the windows
@@ -262,8 +264,9 @@ class EvidenceStore:
         for path in (windows, features):
             if not path.is_file():
                 raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
-        self._windows = open_parquet(windows)
-        version_of(self._windows.schema_arrow, windows)
+        self._windows = checked(open_parquet(windows), WINDOWS_SCHEMA, windows, gaps=False)
+        self._column = leaf_of(self._windows, "feature")
+        self._path = windows
         self._features = features
 
     @cached_property
@@ -277,7 +280,9 @@ class EvidenceStore:
 
     def _bounds(self, group: int) -> tuple[int, int]:
         """The first and the last feature of a row group."""
-        found = self._windows.metadata.row_group(group).column(1).statistics
+        found = self._windows.metadata.row_group(group).column(self._column).statistics
+        if found is None or not found.has_min_max:
+            raise UserError(f"{self._path} does not say where which features are: collect again")
         return found.min, found.max
 
     def read(self, features: Sequence[int]) -> Iterator[FeatureEvidence]:
@@ -381,16 +386,27 @@ def _arrays(column: pa.ChunkedArray, begin: int, end: int) -> list[np.ndarray]:
 def read_statistics(path: Path, features: Sequence[int] | None = None) -> dict[int, dict[str, Any]]:
     """Rows of `features.parquet` by feature, of all or of some, without their histograms."""
     chosen = None if features is None else [("feature", "in", list(features))]
-    written = open_parquet(path).schema_arrow
-    version_of(written, path)
+    written = _open_features(path).schema_arrow
     columns = [n for n in _STATISTICS.names if n in written.names]
-    table = read_parquet(path, columns=columns, filters=chosen)
-    return {row["feature"]: row for row in conform(table, _STATISTICS).to_pylist()}
+    table = conform(read_parquet(path, columns=columns, filters=chosen), _STATISTICS)
+    for name in KNOWN_OF_ALL:
+        if table[name].null_count:
+            raise UserError(f"{path}: column {name} lacks values")
+    return {row["feature"]: row for row in table.to_pylist()}
 
 
 def collected_features(features: Path) -> set[int]:
     """The features that have a row in `features.parquet`."""
-    return set(open_parquet(features).read(columns=["feature"])["feature"].to_pylist())
+    return set(_open_features(features).read(columns=["feature"])["feature"].to_pylist())
+
+
+def histogram_edges_of(features: Path) -> list[float]:
+    """The edges of the histograms in `features.parquet`. Raises UserError."""
+    return metadata_of(_open_features(features), "histogram_edges", list[float], features)
+
+
+def _open_features(features: Path) -> ParquetFile:
+    return checked(open_parquet(features), FEATURES_SCHEMA, features)
 
 
 def corpus_summary(features: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from autointerp.files import atomic_path
 from autointerp.labeling.bounded import BoundedEnvironment, bounded, joined, limited
 from autointerp.plain_text import one_line
 from autointerp.runs import Run
+from autointerp.secrets import masked
 
 SUFFIX = ".jinja"
 _BLOCKS = ("system", "user")
@@ -198,7 +199,7 @@ def keep(run: Run, prompts: Iterable[Prompt]) -> None:
         path.parent.mkdir(exist_ok=True)
         if not path.is_file():
             with atomic_path(path) as temporary:
-                temporary.write_text(prompt.source, encoding="utf-8", newline="")
+                temporary.write_text(masked(prompt.source), encoding="utf-8", newline="")
     if hashes:
         run.update(prompts=run.record().get("prompts", {}) | hashes)
 

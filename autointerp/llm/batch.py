@@ -32,7 +32,7 @@ from autointerp.llm.batch_results import (
 from autointerp.llm.budget import cost_usd, worst_usd
 from autointerp.llm.client import ChatClient, id_of
 from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import CALL_ERRORS, UnreadableReply
+from autointerp.llm.errors import CALL_ERRORS, UnreadableReply, classify
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.logprobs import NO_LOGPROBS
 from autointerp.llm.pool import Drained, Job
@@ -41,6 +41,7 @@ from autointerp.llm.recall import Recall
 from autointerp.llm.reply import CallFailure, usage_of
 from autointerp.llm.request import PATH, ChatRequest
 from autointerp.plain_text import tidy
+from autointerp.secrets import masked
 
 R = TypeVar("R")
 
@@ -103,7 +104,7 @@ class BatchRun:
                         await self._submit(file)
                 await self._collect_pending()
         except CALL_ERRORS as error:
-            message = self._client.classify(error).message
+            message = classify(error).message
             raise UserError(f"batches at {self._client.base_url}: {message}") from None
 
     async def _patiently(
@@ -117,7 +118,7 @@ class BatchRun:
             try:
                 return await call()
             except CALL_ERRORS as error:
-                decision = self._client.classify(error)
+                decision = classify(error)
                 in_doubt = not can_be_repeated and decision.kind not in _NOT_DONE
                 too_large = decision.kind == "too_large"
                 if decision.action != "retry" or in_doubt or too_large or self._stop.is_set():
@@ -224,7 +225,7 @@ class BatchRun:
                 await self._keep(file, model, sent_with[model], worst)
             self._journal.execute("UPDATE batches SET state = ? WHERE id = ?", batch["status"], id)
             if batch["status"] == "failed":
-                reasons = self._client.without_key(errors_of(batch))
+                reasons = masked(errors_of(batch))
                 raise UserError(f"batch {id} failed: {reasons}")
             if batch["status"] != "completed":
                 self._on_event(f"batch {id} {batch['status']}: what it had done is kept")
@@ -278,7 +279,7 @@ class BatchRun:
                 kept.clear()
         await asyncio.gather(*map(self._journal.put, kept))
         if failed:
-            words = self._client.without_key(failed.most_common(1)[0][0])
+            words = masked(failed.most_common(1)[0][0])
             self._on_event(f"{failed.total():,} requests of a batch have no reply: {words}")
 
     def _hear_refusal(self, reason: NoReply, model: str, sent_with: Dialect) -> None:

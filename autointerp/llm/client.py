@@ -7,23 +7,17 @@ import resource
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.errors import (
-    Decision,
-    OversizedReply,
-    Redirected,
-    UnreadableReply,
-    classify,
-    read_object,
-)
+from autointerp.llm.errors import OversizedReply, Redirected, UnreadableReply, read_object
 from autointerp.llm.guarded import GuardedAiohttp, GuardedHttpx
 from autointerp.llm.request import PATH
+from autointerp.secrets import hide, masked, masked_bytes, masked_errors
 
 Transport = Literal["httpx", "aiohttp"]
 
@@ -41,7 +35,6 @@ _CONNECTIONS_A_SHARD = 32
 # Endpoints under load send blank lines to keep a connection open: that is no failure, up to this.
 _LONGEST_WAITS = 5
 _SPARE_CONNECTIONS = 8
-_SHORTEST_KEY = 6  # "none" and the like are words that a message may hold
 _OTHER_FILES = 64  # that a process has open beside its connections
 MOST_BYTES = 16 * 2**20  # of a reply, decompressed
 _MOST_FILE_BYTES = 512 * 2**20  # of a batch's results
@@ -80,8 +73,10 @@ class _Shard:
 class ChatClient:
     """Sends requests to one OpenAI-compatible endpoint. It never retries: the pool does.
 
-    `timeout_s` is for silence; a reply that keeps coming may take five times as long. With
-    `follow_redirects` an endpoint may send requests on to another host, without the key.
+    Whatever the server says, in replies, headers and errors, has its secrets masked: a server may
+    quote the key that it was sent. `timeout_s` is for silence; a reply that keeps coming may take
+    five times as long. With `follow_redirects` an endpoint may send requests on to another host,
+    without the key.
     """
 
     def __init__(
@@ -97,6 +92,7 @@ class ChatClient:
         self.base_url = base_url
         self._key = api_key
         self._timeout_s = timeout_s
+        hide(api_key)
         self._total_s = timeout_s * _LONGEST_WAITS
         self._transport, self._follow_redirects = transport, follow_redirects
         # httpx looks through all its connections for each request, so it gets them in parts.
@@ -132,14 +128,6 @@ class ChatClient:
         """For batches, whose files are larger than replies."""
         return self._sdk(_SPARE_CONNECTIONS, _MOST_FILE_BYTES)
 
-    def classify(self, error: BaseException) -> Decision:
-        """What to do about a failed call; a key that the server quotes is not passed on."""
-        decision = classify(error)
-        return replace(decision, message=self.without_key(decision.message))
-
-    def without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if len(self._key) > _SHORTEST_KEY else text
-
     async def send(self, body: bytes) -> RawReply:
         """A chat completion.
 
@@ -169,8 +157,8 @@ class ChatClient:
                 )
         finally:
             shard.in_flight -= 1
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return RawReply(response.content, headers)
+        headers = {name.lower(): masked(value) for name, value in response.headers.items()}
+        return RawReply(masked_bytes(response.content), headers)
 
     async def upload(self, file: Path) -> str:
         """Hand over a file of requests for a batch; its id. Raises as `send` does."""
@@ -188,18 +176,18 @@ class ChatClient:
                 completion_window="24h",
                 metadata={"autointerp": name},
             )
-        return id_of(read_object(response.content))
+        return masked(id_of(read_object(masked_bytes(response.content))))
 
     async def batch(self, id: str) -> dict[str, Any]:
         async with _call(self._total_s):
             response = await self._batches.batches.with_raw_response.retrieve(id)
-        return read_object(response.content)
+        return read_object(masked_bytes(response.content))
 
     async def list_batches(self, most: int) -> list[dict[str, Any]]:
         """The newest batches of the account."""
         async with _call(self._total_s):
             response = await self._batches.batches.with_raw_response.list(limit=most)
-        listed = read_object(response.content).get("data")
+        listed = read_object(masked_bytes(response.content)).get("data")
         if not isinstance(listed, list):
             raise UnreadableReply("the list of batches has no data")
         return [batch for batch in listed if isinstance(batch, dict)]
@@ -208,7 +196,7 @@ class ChatClient:
         """A file's content."""
         async with _call(_LONGEST_FILE_S):
             response = await self._batches.files.with_raw_response.content(id)
-        return response.content
+        return masked_bytes(response.content)
 
     async def close(self) -> None:
         for shard in self._shards:
@@ -227,10 +215,14 @@ def id_of(what: Mapping[str, Any]) -> str:
 
 @asynccontextmanager
 async def _call(longest_s: float) -> AsyncIterator[None]:
-    """Bounds how long a call takes; what it raises is among CALL_ERRORS on any transport."""
+    """Bounds how long a call takes.
+
+    What it raises is among CALL_ERRORS on any transport, and quotes no secret.
+    """
     try:
-        async with asyncio.timeout(longest_s):
-            yield
+        with masked_errors():
+            async with asyncio.timeout(longest_s):
+                yield
     except Exception as error:
         # openai 2 makes of whatever `send` raises a connection that failed.
         if isinstance(error.__cause__, OversizedReply | Redirected):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from autointerp.llm.budget import Budget, cost_usd, worst_usd
 from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
-from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply
+from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
 from autointerp.llm.journal import Journal, Received
 from autointerp.llm.prices import Price
 from autointerp.llm.reply import ChatReply, read_reply, usage_of
@@ -119,7 +119,7 @@ class Exchange:
         try:
             raw, headers = await endpoint.client.send(body)
         except CALL_ERRORS as error:
-            decision = endpoint.client.classify(error)
+            decision = classify(error)
             if decision.too_much:
                 endpoint.limit.refused(epoch)
             else:
@@ -144,7 +144,7 @@ class Exchange:
         try:
             reply = read_reply(raw)
         except UnreadableReply as error:
-            decision = endpoint.client.classify(error)
+            decision = classify(error)
             if decision.too_much:
                 endpoint.limit.refused(epoch)
             else:

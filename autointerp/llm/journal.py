@@ -23,6 +23,7 @@ from autointerp.llm.journal_prompts import PromptRows, is_kept
 from autointerp.llm.reply import Usage
 from autointerp.llm.request import ChatRequest
 from autointerp.llm.sends import Send, SendLog
+from autointerp.secrets import masked_bytes
 
 _MOST_AT_ONCE = 256  # replies in one commit: bounds the memory and what one failure touches
 _GATHER_S = 0.004  # waited for more to commit with the first: a sync costs about as much
@@ -315,7 +316,7 @@ class _Rows:
         row = (
             kept.key,
             kept.model,
-            zlib.compress(kept.raw),
+            zlib.compress(masked_bytes(kept.raw)),
             time.time(),
             usage.prompt_tokens,
             usage.completion_tokens,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from autointerp.llm.request import ChatRequest
+from autointerp.secrets import masked
 
 # `messages` is JSON: the role of each and the name of its text, null for the next of `own`, which
 # is compressed JSON. Requests are found by what they are about alone: an index of their keys, which
@@ -77,7 +78,7 @@ class PromptRows:
 
 def _encoded(text: str) -> bytes:
     # As in a request's body: text cut within a character may hold what UTF-8 cannot.
-    return text.encode("utf-8", errors="replace")
+    return masked(text).encode("utf-8", errors="replace")
 
 
 @lru_cache(_SHARED)

@@ -7,9 +7,16 @@ import openai
 from autointerp.errors import UserError
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import CALL_ERRORS, UnreadableReply, read_object, server_message
+from autointerp.llm.errors import (
+    CALL_ERRORS,
+    UnreadableReply,
+    classify,
+    read_object,
+    server_message,
+)
 from autointerp.llm.reply import read_reply
 from autointerp.llm.request import ChatRequest
+from autointerp.secrets import hide, masked
 
 _LISTED = 5  # model names quoted in an error
 _CHECK_URL = "check the base URL, most end in /v1"
@@ -24,6 +31,7 @@ async def preflight(
     Raises UserError with the server's own words where it is unreachable, rejects the key or does
     not know the model.
     """
+    hide(api_key)
     # The HTTP library's own error would print the key.
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
         raise UserError(
@@ -58,12 +66,12 @@ async def _models(client: ChatClient, timeout_s: float) -> list[str]:
         if isinstance(error, openai.APIStatusError):
             if error.status_code not in _WRONG_KEY:
                 return []
-            message = client.without_key(server_message(error.body)[0])
+            message = masked(server_message(error.body)[0])
             raise UserError(
                 f"endpoint {client.base_url} rejects the key: "
                 f"{message or f'status {error.status_code}'}"
             ) from None
-        decision = client.classify(error)
+        decision = classify(error)
         late = decision.kind == "timeout"
         reason = f"no reply within {timeout_s:g} s" if late else decision.message
         raise UserError(f"endpoint {client.base_url} cannot be reached: {reason}") from None
@@ -81,7 +89,7 @@ async def _probe(client: ChatClient, model: str, listed: list[str]) -> None:
     try:
         read_reply((await client.send(Dialect().body(request))).raw)
     except CALL_ERRORS as error:
-        decision = client.classify(error)
+        decision = classify(error)
         if isinstance(error, UnreadableReply) and decision.kind == "unreadable":
             raise UserError(
                 f"endpoint {client.base_url} does not answer with chat completions "
@@ -89,7 +97,7 @@ async def _probe(client: ChatClient, model: str, listed: list[str]) -> None:
             ) from None
         # Too many requests for the moment is no reason not to begin, nor is a parameter.
         if decision.kind != "rate_limit" and decision.action != "adapt":
-            names = client.without_key(", ".join(listed[:_LISTED]))
+            names = masked(", ".join(listed[:_LISTED]))
             offers = f" (it offers {names}{' …' if len(listed) > _LISTED else ''})" if names else ""
             hint = "" if listed or decision.kind != "status_404" else f"; {_CHECK_URL}"
             raise UserError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from autointerp.errors import UserError
 from autointerp.llm.client import ChatClient
 from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import CALL_ERRORS, Decision
+from autointerp.llm.errors import CALL_ERRORS, Decision, classify
 from autointerp.llm.logprobs import PARAMETERS, PROMPT_LOGPROBS, Logprobs
 from autointerp.llm.reply import ChatReply, read_reply
 from autointerp.llm.request import ChatRequest, ReplySchema
@@ -96,7 +96,7 @@ async def _ask(client: ChatClient, body: bytes) -> tuple[ChatReply, Mapping[str,
         raw, headers = await client.send(body)
         return read_reply(raw), headers
     except CALL_ERRORS as error:
-        return client.classify(error)
+        return classify(error)
 
 
 def _read(text: str) -> set[tuple[int, str]]:

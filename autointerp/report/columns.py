@@ -18,7 +18,9 @@ class Column:
 def columns_of(schema: pa.Schema) -> list[Column]:
     return [
         Column(
-            field.name, _type(field.type), (field.metadata or {}).get(b"description", b"").decode()
+            field.name,
+            _type(field.type),
+            (field.metadata or {}).get(b"description", b"").decode(errors="replace"),
         )
         for field in schema
     ]

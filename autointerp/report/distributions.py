@@ -188,7 +188,10 @@ def scatters(scores: pd.DataFrame, features: np.ndarray, density: np.ndarray) ->
             continue
         chosen = _sample(len(rows))
         points = rows.sort_values("feature").iloc[chosen]
-        place = np.searchsorted(features, points["feature"].to_numpy())
+        wanted = points["feature"].to_numpy()
+        place = np.searchsorted(features, wanted).clip(max=len(features) - 1)
+        known = (features[place] == wanted) & np.isfinite(density[place])
+        points, place = points[known], place[known]
         found.append(
             Scatter(
                 scorer=scorer,

@@ -1,6 +1,5 @@
 """Everything there is to see of one feature, read from a run's files."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +13,10 @@ import pyarrow as pa
 
 from autointerp.errors import UserError
 from autointerp.evidence.corpus import Corpus
-from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.store import KNOWN_OF_ALL, EvidenceStore, histogram_edges_of
 from autointerp.evidence.text import one_line, shown_tokens
 from autointerp.evidence.window import Window
-from autointerp.parquet_files import open_parquet, read_parquet
+from autointerp.parquet_files import read_parquet
 from autointerp.report.shown import (
     Decile,
     FeaturePage,
@@ -33,7 +32,7 @@ from autointerp.runs import Run
 from autointerp.scoring import SCORERS, chance_of
 from autointerp.scoring.scorer import FIRES
 from autointerp.tables.edits import Edit, edited_row, read_edits
-from autointerp.tables.migrate import current
+from autointerp.tables.migrate import current, open_table
 from autointerp.vocabulary import Vocabulary
 
 _DIGITS = 4  # significant ones of activations: a page is no place for more
@@ -60,7 +59,8 @@ class FeaturePages:
     @cached_property
     def _labels(self) -> tuple[np.ndarray, pa.ChunkedArray]:
         """Features, ascending, and their labels."""
-        table = open_parquet(self._run.labels).read(columns=["feature", "label"])
+        path = self._run.labels
+        table = current(open_table(path).read(columns=["feature", "label"]), path)
         return table["feature"].to_numpy(), table["label"]
 
     @cached_property
@@ -68,7 +68,7 @@ class FeaturePages:
         """Scorers of the labels that the run has: files may be left from labels before."""
         if not self._run.labels.is_file():
             return set()
-        file = open_parquet(self._run.labels)
+        file = open_table(self._run.labels)
         names = {f"{name}_n": name for name in SCORERS}
         table = file.read(columns=[n for n in names if n in file.schema_arrow.names])
         return {names[n] for n in table.column_names if table[n].null_count < len(table)}
@@ -140,6 +140,9 @@ class FeaturePages:
         if not rows:
             raise UserError(f"feature {feature} was not collected in the run {self._run.path}")
         row = rows[0]
+        for name in (*KNOWN_OF_ALL, "histogram"):
+            if row[name] is None:
+                raise UserError(f"{self._run.features}: feature {feature} has no {name}")
         return ShownStatistics(
             n_active=row["n_active"],
             density=row["density"],
@@ -159,9 +162,7 @@ class FeaturePages:
 
     @cached_property
     def _edges(self) -> list[float]:
-        metadata = open_parquet(self._run.features).schema_arrow.metadata
-        edges: list[float] = json.loads(metadata[b"histogram_edges"])
-        return edges
+        return histogram_edges_of(self._run.features)
 
     def _related(self, found: Sequence[Mapping[str, Any]] | None, share: str) -> list[Related]:
         return [
@@ -184,8 +185,9 @@ def _rows(path: Path, feature: int) -> list[dict[str, Any]]:
     """A feature's rows of a table that is about sorted by feature; none before it is written."""
     if not path.is_file():
         return []
-    table = current(read_parquet(path, filters=[("feature", "==", feature)]), path)
-    rows: list[dict[str, Any]] = table.to_pylist()
+    open_table(path)
+    table = read_parquet(path, filters=[("feature", "==", feature)])
+    rows: list[dict[str, Any]] = current(table, path).to_pylist()
     return rows
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.files import atomic_path, unwritable
-from autointerp.parquet_files import open_parquet
+from autointerp.json_values import plain
 from autointerp.progress import track
 from autointerp.report.columns import columns_of
 from autointerp.report.exchanges import feature_exchanges
@@ -16,7 +16,9 @@ from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import overview
 from autointerp.report.page import page_html
 from autointerp.runs import Run
+from autointerp.secrets import masked
 from autointerp.tables.exports.source import selected
+from autointerp.tables.migrate import open_table
 
 _USUAL = 200  # features with a page, unless others are chosen
 
@@ -55,18 +57,19 @@ def _data(run: Run, chosen: list[int]) -> dict[str, Any]:
             if exchanges := feature_exchanges(run, feature):
                 asked[feature] = _packed([asdict(one) for one in exchanges])
             progress.advance()
-    columns = columns_of(open_parquet(run.labels).schema_arrow) if run.labels.is_file() else []
-    return {
+    columns = columns_of(open_table(run.labels).schema_arrow) if run.labels.is_file() else []
+    found = {
         "run": {"name": seen.name, "coder": seen.coder, "columns": [asdict(c) for c in columns]},
         "overview": asdict(seen),
         "rows": rows,
         "pages": pages,
         "exchanges": asked,
     }
+    return {name: plain(value) for name, value in found.items()}
 
 
 def _packed(value: Any) -> str:
     """A tenth of its size: windows are much alike, and their activations mostly 0."""
     # In ASCII, so that lone surrogates, which UTF-8 lacks and a reply may hold, can be said.
-    text = json.dumps(value, default=str, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    text = json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(masked(text).encode(), mtime=0)).decode()

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from autointerp.config import RunConfig
 from autointerp.files import files_identity
-from autointerp.parquet_files import open_parquet
+from autointerp.recorded import RecordedSettings
 from autointerp.report.distributions import (
     Curve,
     Distribution,
@@ -30,6 +30,7 @@ from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
+from autointerp.tables.migrate import current, open_table
 from autointerp.tables.strata import load_strata
 
 _MOST_FAILURES = 20
@@ -126,7 +127,7 @@ def overview(run: Run) -> Overview:
         coder=str(coders[0]) if coders else "",
         model=stages.get("label", {}).get("labeler"),
         judge=stages.get("score", {}).get("judge"),
-        settings=_settings(record.get("config", {})),
+        settings=_settings(run.settings()),
         counts=status_counts(labels),
         failures=failures(labels),
         flags=flag_counts(labels),
@@ -145,14 +146,14 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     """The columns, null where the file lacks one; no rows where there is no file."""
     if not path.is_file():
         return pd.DataFrame(columns=columns)
-    file = open_parquet(path)
+    file = open_table(path)
     there = set(file.schema_arrow.names)
-    table = file.read(columns=[name for name in columns if name in there])
+    table = current(file.read(columns=[name for name in columns if name in there]), path)
     for name in columns:
-        if name not in there:
+        if name not in table.column_names:  # of a scorer that the run does not have
             table = table.append_column(name, pa.nulls(len(table)))
-    categories = [n for n in ("coder", "status", "scorer", "metric") if n in there]
-    frame: pd.DataFrame = table.to_pandas(categories=categories)
+    categories = [n for n in ("coder", "status", "scorer", "metric") if n in columns]
+    frame: pd.DataFrame = table.select(columns).to_pandas(categories=categories)
     return frame
 
 
@@ -189,9 +190,10 @@ def failures(labels: pd.DataFrame, most: int = _MOST_FAILURES) -> list[Failure]:
     return [*found, Failure("", "other", rest)] if rest else found
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(recorded: RecordedSettings) -> dict[str, Any]:
     fields = RunConfig.model_fields
-    return {n: v for n, v in config.items() if n not in fields or v != fields[n].default}
+    every = recorded.shown().items()
+    return {n: v for n, v in every if n not in fields or v != fields[n].default}
 
 
 @lru_cache(maxsize=4)
@@ -216,7 +218,7 @@ def _cost(labels: pd.DataFrame, stages: Mapping[str, Any]) -> Cost:
 
 def _totals(entry: Mapping[str, Any]) -> Iterator[Mapping[str, int]]:
     """What pools recorded (`llm.totals.PoolTotals`), at whatever depth of the stages' details."""
-    if {"requests", "from_journal"} <= entry.keys():
+    if all(type(entry.get(name)) is int for name in ("requests", "from_journal")):
         yield entry
     for inner in entry.values():
         if isinstance(inner, dict):
@@ -225,9 +227,9 @@ def _totals(entry: Mapping[str, Any]) -> Iterator[Mapping[str, int]]:
 
 def _time(name: str, stage: Mapping[str, Any]) -> StageTime:
     done = {
-        "collect": stage.get("corpus", {}).get("features"),
+        "collect": (stage.get("corpus") or {}).get("features"),
         "label": sum(stage.get("outcomes", {}).values()),
         "score": stage.get("scored"),
     }.get(name)
-    seconds = float(stage["seconds"])
+    seconds = float(stage.get("seconds", 0.0))
     return StageTime(name, seconds, done / seconds if done and seconds > 0 else None)

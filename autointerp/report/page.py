@@ -12,6 +12,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from autointerp.secrets import masked
+
 _SCRIPTS = (
     "dom.js",
     "source.js",
@@ -62,7 +64,7 @@ def _filled(template: str, **parts: str) -> str:
 
 def _embedded(data: dict[str, Any]) -> str:
     """JSON that cannot end its element, whatever text is in it."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = masked(json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")))
     safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return f'<script type="application/json" id="data">{safe}</script>'
 

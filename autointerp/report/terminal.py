@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from rich import box
@@ -248,7 +249,7 @@ def summary(run: Run) -> Table:
         tokens = f"{used.prompt_tokens:,} prompt and {used.completion_tokens:,} completion tokens"
         row("model", f"{tokens}, {cost}")
     stages = run.record().get("stages", {})
-    row("seconds", ", ".join(f"{n} {s['seconds']:.1f}" for n, s in stages.items()))
+    row("seconds", ", ".join(f"{n} {s.get('seconds', 0.0):.1f}" for n, s in stages.items()))
     row("table", str(run.labels))
     return table
 
@@ -284,7 +285,8 @@ def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Con
             pattern = re.compile(grep)
         except re.error as error:
             raise UserError(f"--grep {grep!r} is no regular expression: {error}") from None
-        frame = frame[[isinstance(v, str) and bool(pattern.search(v)) for v in frame["label"]]]
+        matches = [isinstance(v, str) and bool(pattern.search(v)) for v in frame["label"]]
+        frame = frame[np.array(matches, dtype=bool)]  # of no rows, a list would be of no columns
     column = SORTS[sort]
     frame = frame.sort_values(column, ascending=column == "feature", na_position="last")
     console.print(label_table(frame.head(limit), f"{min(limit, len(frame))} of {len(frame)} rows"))

@@ -4,12 +4,14 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
+from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
 
 from autointerp import __version__
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.plain_text import line_for_person
 from autointerp.report.page import page_html
@@ -24,14 +26,22 @@ from autointerp.serve.shapes import Preparing, Problem, answer
 from autointerp.serve.writing import writing
 
 OPENAPI = "/api/openapi.json"
+_TOKEN = (
+    " Every request needs the token of the address that `autointerp serve` printed: as the header "
+    "Authorization: Bearer TOKEN, as ?token=TOKEN, or in the cookie that such an address sets."
+)
+_BEARER = HTTPBearer(auto_error=False)  # for the description alone: the guard asks for it
 # A user's error on reading is that something is not there.
 _STATUS: dict[type[UserError], int] = {BadQuery: 422, NotInstalled: 501, Stopping: 503}
 _RETRY_AFTER_S = 2
 
 
-def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
-    """Everything behind one port; `hosts` are what a Host header may say. Raises UserError."""
-    served = Served(run)
+def create_app(run: Run, port: int, own: RunConfig, token: str | None) -> ASGIApp:
+    """Everything behind one port. `own` are the settings of whoever serves the run.
+
+    Without a `token` every account of this machine is let in. Raises UserError.
+    """
+    served = Served(run, own)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -42,13 +52,14 @@ def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
     app = FastAPI(
         title="autointerp",
         version=__version__,
-        description="Labels, scores and evidence of a run's features.",
+        description="Labels, scores and evidence of a run's features." + (_TOKEN if token else ""),
         openapi_url=OPENAPI,
         docs_url=None,  # FastAPI's own load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        responses={status: {"model": Problem} for status in (403, 404, 415, 421, 422)},
+        dependencies=[Security(_BEARER)] if token else [],
+        responses={status: {"model": Problem} for status in (401, 403, 404, 415, 421, 422)},
         exception_handlers={
             NotReady: _not_ready,
             UserError: _user_error,
@@ -69,7 +80,7 @@ def create_app(run: Run, hosts: frozenset[str]) -> ASGIApp:
         html, policy = api_page(app.openapi())
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
-    return Guard(app, hosts)
+    return Guard(app, port, token)
 
 
 async def _not_ready(_request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import threading
 from functools import cached_property
+from pathlib import Path
 
 from autointerp.activations.batch import VALID
 from autointerp.activations.cache import Cache
@@ -14,11 +15,16 @@ from autointerp.vocabulary import Vocabulary
 
 
 class Contexts:
-    """Opened at the first request; activations are not read."""
+    """Opened at the first request; activations are not read.
 
-    def __init__(self, run: Run, config: RunConfig) -> None:
+    The cache is the one in the run's own folder, or the one that whoever serves the run names: a
+    path in the run's record is shown and not opened.
+    """
+
+    def __init__(self, run: Run, own: RunConfig) -> None:
         self._run = run
-        self._config = config
+        self._path = Path(own.cache) if own.cache else run.path / "cache"
+        self._tokens_file = own.token_ids_file()
         self._lock = threading.Lock()
 
     def text(self, context: int) -> ContextText:
@@ -39,13 +45,15 @@ class Contexts:
 
     @cached_property
     def _cache(self) -> Cache:
-        path = self._config.cache_path()
+        path = self._path
         if not path.exists():
+            named = self._run.settings().text("cache")
+            hint = f" (the run's record says {named})" if named else ""
             raise UserError(
-                f"there is no activation cache at {path}: contexts are shown of runs that keep one "
-                "(--cache)"
+                f"there is no activation cache at {path}: to see contexts, name the run's with "
+                f"`autointerp serve --cache PATH`{hint}"
             )
-        cache = with_token_ids(find_cache(path), self._config.token_ids_file())
+        cache = with_token_ids(find_cache(path), self._tokens_file)
         collected = self._run.stage("collect").get("hashes", {}).get("cache")
         # The name of the model whose tokenizer is taken may follow.
         if not f"{collected} ".startswith(f"{cache.identity} "):

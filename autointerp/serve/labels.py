@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from autointerp.errors import UserError
 from autointerp.report.columns import Column, columns_of
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
@@ -36,6 +37,11 @@ class Labels:
     @property
     def total(self) -> int:
         return len(self.table)
+
+    @property
+    def coder(self) -> str:
+        """What the table calls the coder; empty where it has no rows."""
+        return str(self.table["coder"][0]) if self.total else ""
 
     @cached_property
     def _features(self) -> frozenset[int]:
@@ -141,8 +147,11 @@ def read_labels(run: Run) -> Labels:
     columns = {column.name: column for column in columns_of(table.schema)}
     connection = duckdb.connect(":memory:", config=_CLOSED)
     connection.register("read", table)
-    connection.execute(
-        f"CREATE TABLE labels AS SELECT *, lower(coalesce(label, '')) AS {_HIDDEN} FROM read"
-    )
+    try:
+        connection.execute(
+            f"CREATE TABLE labels AS SELECT *, lower(coalesce(label, '')) AS {_HIDDEN} FROM read"
+        )
+    except duckdb.Error as error:  # columns of kinds, or by names, that it does not know
+        raise UserError(f"{run.labels} cannot be searched: {str(error).splitlines()[0]}") from None
     connection.unregister("read")
     return Labels(table.combine_chunks(), columns, connection)

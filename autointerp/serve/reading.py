@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.llm.journal_file import Exchange
+from autointerp.recorded import RecordedSettings
 from autointerp.report.exchanges import feature_exchanges
 from autointerp.report.overview import Overview
 from autointerp.report.shown import FeaturePage, ShownWindow
@@ -120,11 +121,13 @@ def reading(served: Served) -> APIRouter:
     return routes
 
 
-def _asks(config: RunConfig) -> str | None:
-    """In full: a run's settings may come from somebody else, and get a key of this machine."""
-    if not config.uses_model():
-        return None
-    return f"{config.model} at {', '.join(config.base_urls())}"
+def _asks(own: RunConfig) -> str | None:
+    return f"{own.model} at {', '.join(own.base_urls())}" if own.uses_model() else None
+
+
+def _asked(recorded: RecordedSettings) -> str | None:
+    model, address = recorded.text("model"), recorded.text("base_url")
+    return f"{model} at {address}" if model and address else None
 
 
 def _info(served: Served) -> RunInfo:
@@ -134,10 +137,11 @@ def _info(served: Served) -> RunInfo:
         labels = None
     return RunInfo(
         name=served.name,
-        coder=served.config.coder_name(),
+        coder=labels.coder if labels else "",
         total=labels.total if labels else 0,
         columns=list(labels.columns.values()) if labels else [],
-        asks=_asks(served.config),
+        asks=_asks(served.own),
+        asked=_asked(served.run.settings()),
         meaning=is_installed(),
         meaning_ready=served.meanings.ready,
         default_metric=labels.default_metric if labels else None,

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import Overview, overview
@@ -13,7 +14,7 @@ from autointerp.runs import Run
 from autointerp.serve.contexts import Contexts
 from autointerp.serve.labels import Labels, read_labels
 from autointerp.serve.meaning import Meanings
-from autointerp.stages.relabel import recorded_config
+from autointerp.stages import model
 
 T = TypeVar("T")
 
@@ -50,12 +51,21 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 
 class Served:
-    """One run. Raises UserError where its settings cannot be read."""
+    """One run, and the settings of the person who serves it.
 
-    def __init__(self, run: Run) -> None:
+    What is asked, opened or loaded is named by `own` alone. The run may come from a stranger: its
+    recorded settings are shown. Raises UserError where its record cannot be read, or what `own`
+    names is not there.
+    """
+
+    def __init__(self, run: Run, own: RunConfig) -> None:
         self.run = run
-        # The folder may have been moved since the settings were written.
-        self.config = recorded_config(run).model_copy(update={"out": str(run.path)})
+        self.own = own
+        run.settings()
+        if "prompts" in own.model_fields_set and not Path(own.prompts).is_dir():
+            raise UserError(f"prompts {own.prompts}: there is no such folder")
+        if own.uses_model():
+            model.endpoints(own)  # a missing key is said at once
         self.labels: Fresh[Labels] = Fresh([run.labels, run.edits], lambda: read_labels(run))
         self.overview: Fresh[Overview] = Fresh(
             [run.manifest, run.labels, run.scores, run.predictions], lambda: overview(run)
@@ -64,8 +74,8 @@ class Served:
             [run.windows, run.features, run.corpus, run.vocabulary, run.labels, run.edits],
             lambda: FeaturePages(run),
         )
-        self.meanings = Meanings(run, self.config.embedding_model)
-        self.contexts = Contexts(run, self.config)
+        self.meanings = Meanings(run, own.embedding_model)
+        self.contexts = Contexts(run, own)
 
     def warm(self) -> None:
         """Make what takes long on large runs before somebody waits for it."""

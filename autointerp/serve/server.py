@@ -1,16 +1,18 @@
 """Listening on this machine's loopback until Ctrl-C."""
 
+import secrets
 import socket
 
 import uvicorn
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.plain_text import line_for_person
 from autointerp.runs import Run
 from autointerp.serve.app import create_app
-from autointerp.serve.security import hosts
 
 _LOOPBACK = "127.0.0.1"
+_TOKEN_BYTES = 24
 _PATIENCE_S = 5  # for requests in flight when the server is stopped
 
 
@@ -31,10 +33,10 @@ def listening(port: int) -> socket.socket:
     return found
 
 
-def server_of(run: Run, port: int) -> uvicorn.Server:
+def server_of(run: Run, port: int, own: RunConfig, token: str | None) -> uvicorn.Server:
     """The server, not running yet. Raises UserError where the run cannot be served."""
     config = uvicorn.Config(
-        create_app(run, hosts(port)),
+        create_app(run, port, own, token),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -44,13 +46,15 @@ def server_of(run: Run, port: int) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def serve(run: Run, port: int) -> None:
-    """Serve a run's pages until it is interrupted, which raises KeyboardInterrupt."""
+def serve(run: Run, port: int, own: RunConfig, *, with_token: bool) -> None:
+    """Serve a run's pages until it is interrupted, which raises KeyboardInterrupt.
+
+    The token, if there is to be one, is new each time.
+    """
+    token = secrets.token_urlsafe(_TOKEN_BYTES) if with_token else None
     with listening(port) as bound:
         port = bound.getsockname()[1]
-        server = server_of(run, port)
-        print(
-            line_for_person(f"{run.path} is at http://{_LOOPBACK}:{port}/ (Ctrl-C ends it)"),
-            flush=True,
-        )
+        server = server_of(run, port, own, token)
+        address = f"http://{_LOOPBACK}:{port}/" + (f"?token={token}" if token else "")
+        print(line_for_person(f"{run.path} is at {address} (Ctrl-C ends it)"), flush=True)
         server.run(sockets=[bound])

@@ -1,20 +1,17 @@
 """What the JSON API takes and gives, and how values become JSON."""
 
-import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from autointerp.json_values import plain
 from autointerp.plain_text import tidy
 from autointerp.report.columns import Column
+from autointerp.secrets import masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +34,20 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run. `asks` is the model, and where, that a new label would be asked of; null where there
-    is none. `meaning` says whether labels can be searched by meaning, `meaning_ready` for what
-    share of them that is worked out already; it begins with the first search."""
+    """A run.
+
+    `asks` is the model, and where, that a new label would be asked of: null where none was named to
+    `autointerp serve`. `asked` is what the run's record says of the model that was asked before; it
+    is shown and not used. `meaning` says whether labels can be searched by meaning, `meaning_ready`
+    for what share of them that is worked out already; it begins with the first search.
+    """
 
     name: str
     coder: str
     total: int
     columns: list[Column]
     asks: str | None
+    asked: str | None
     meaning: bool
     meaning_ready: float
     default_metric: str | None
@@ -122,28 +124,10 @@ class Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def plain(value: Any) -> Any:
-    """The value in what JSON has: numbers that are not finite, and missing ones, are None."""
-    if value is None or isinstance(value, bool | str | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(member) for key, member in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(member) for member in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
-
-
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """The value as JSON in ASCII, so that lone surrogates, which UTF-8 lacks, can be said."""
-    body = json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    """The value as JSON, secrets masked.
+
+    In ASCII, so that lone surrogates, which UTF-8 lacks, can be said.
+    """
+    body = masked(json.dumps(plain(value), allow_nan=False, separators=(",", ":")))
     return Response(body, status, headers, media_type="application/json")

@@ -14,6 +14,11 @@ from autointerp.stages.model import is_priced
 from autointerp.stages.relabel import relabel
 from autointerp.tables.edits import Edit, add_edit
 
+NO_MODEL = (
+    "no model was named to ask: start the server with `autointerp serve --model NAME "
+    "--base-url URL` (the run's record is not trusted to name one)"
+)
+
 
 def writing(served: Served) -> APIRouter:
     routes = APIRouter(responses={status: {"model": Problem} for status in (400, 409)})
@@ -27,7 +32,10 @@ def writing(served: Served) -> APIRouter:
 
     @routes.post("/features/{feature}/label", response_model=Edit, status_code=201)
     def label(feature: Number, _nothing: Nothing) -> Response:
-        """Ask the run's model for a new label. It costs money, and is done one at a time."""
+        """Ask the model that was named to `autointerp serve` for a new label.
+
+        It costs money, and is done one at a time.
+        """
         _check(served, feature)
         if not asking.acquire(blocking=False):
             raise HTTPException(409, "another label is being asked for: wait for it")
@@ -40,9 +48,11 @@ def writing(served: Served) -> APIRouter:
 
 
 def _asked(served: Served, feature: int) -> Edit:
-    """A new label from the run's model. Raises HTTPException where there is none to be had."""
+    """A new label from a model. Raises HTTPException where there is none to be had."""
+    if not served.own.uses_model():
+        raise HTTPException(409, NO_MODEL)
     try:
-        draft = relabel(served.run, feature)
+        draft = relabel(served.run, feature, served.own)
     except UserError as error:
         raise HTTPException(409, line_for_person(error)) from None
     if draft.label is None:
@@ -57,7 +67,7 @@ def _asked(served: Served, feature: int) -> Edit:
         confidence=draft.confidence,
         prompt_tokens=draft.prompt_tokens,
         completion_tokens=draft.completion_tokens,
-        cost_usd=draft.cost_usd if is_priced(served.config) else None,
+        cost_usd=draft.cost_usd if is_priced(served.own) else None,
     )
 
 

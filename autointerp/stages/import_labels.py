@@ -73,7 +73,7 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
 
 def _drafts(run: Run, store: EvidenceStore, texts: Mapping[int, str], labeler: str) -> list[Draft]:
     """One of every feature that was collected."""
-    min_windows = run.record().get("config", {}).get("min_windows", 1)
+    min_windows = run.settings().number("min_windows")
     features = store.features
     drafts = []
     with track("import", len(features), "features") as progress:

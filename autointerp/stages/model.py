@@ -29,6 +29,7 @@ from autointerp.llm.sends import Send
 from autointerp.llm.totals import PoolTotals
 from autointerp.progress import Tracker, let_go_of_closed_output, say
 from autointerp.runs import fingerprint
+from autointerp.secrets import hide
 
 R = TypeVar("R")
 _TROUBLE = 60  # characters of a server's complaint beside the bar
@@ -59,6 +60,7 @@ def endpoints(config: RunConfig) -> list[tuple[str, str]]:
     found = []
     for url, variable in zip(urls, variables * len(urls), strict=False):
         key = os.environ.get(variable, "").strip()
+        hide(key)
         if not key and urlsplit(url).hostname not in _NO_KEY_NEEDED:
             raise UserError(
                 f"no key for {url}: set the environment variable {variable}, or name another with "

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from autointerp.config import RunConfig
-from autointerp.config_file import by_present_names, validated
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
@@ -22,7 +21,6 @@ from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown
 from autointerp.llm.journal import Journal
 from autointerp.llm.recall import Recall
-from autointerp.progress import say
 from autointerp.runs import Run
 from autointerp.stages import label, model
 from autointerp.stages.candidates import is_worth_another
@@ -45,20 +43,19 @@ class _Quiet:
         pass
 
 
-def relabel(run: Run, feature: int) -> Draft:
+def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
     """A draft with a new label or, where the model gives none, with what became of it.
 
-    May be called in any thread that has no event loop running. `cost_usd` is 0 where the model has
-    no known price. Raises UserError where the run's settings name no model, the feature has no
-    evidence or all of it was shown already, somebody else works on the run, the endpoint refuses,
-    or the budget does not allow it.
+    Model, endpoint, key, templates and budget are those of `own`, the settings of whoever asks: the
+    run's record is not trusted to name them, and says only how windows are chosen and shown. May be
+    called in any thread that has no event loop running. `cost_usd` is 0 where the model has no
+    known price. Raises UserError where `own` names no model, the feature has no evidence or all of
+    it was shown already, somebody else works on the run, the endpoint fails, or the budget does not
+    allow it.
     """
-    config = recorded_config(run)
-    if not config.uses_model():
-        raise UserError(
-            "the run's labels come from rules: to ask a model about its features, label them with "
-            "`autointerp label --model NAME`"
-        )
+    if not own.uses_model():
+        raise UserError("no model is named to ask for a label")
+    config = run.settings().with_own(own)
     job = Job(config.model_copy(update=_ONE_REQUEST), run, None, [feature])
     drafts: list[Draft] = []
     with run.locked():
@@ -74,24 +71,6 @@ def relabel(run: Run, feature: int) -> Draft:
             raise UserError(f"feature {feature} is not labeled again: {draft.error}")
         run.note(f"relabel of feature {feature}: {draft.status}")
     return draft
-
-
-def recorded_config(run: Run) -> RunConfig:
-    """The settings in `run.json`; those that this version does not know are said and left out.
-
-    Raises UserError where there are none, or one has a value that is not allowed.
-    """
-    recorded = run.record().get("config")
-    if not isinstance(recorded, dict):
-        raise UserError(f"{run.manifest} holds no settings: there is no run in {run.path}")
-    recorded = by_present_names(recorded)
-    unknown = sorted(recorded.keys() - RunConfig.model_fields.keys())
-    if unknown:
-        say(f"{run.manifest} has settings that are not known here: {', '.join(unknown)}")
-    try:
-        return validated({k: v for k, v in recorded.items() if k not in unknown})
-    except UserError as error:
-        raise UserError(f"{run.manifest}: {error}") from None
 
 
 def _unanswered(job: Job, feature: int) -> LabelJob | Draft:

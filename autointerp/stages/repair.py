@@ -14,8 +14,6 @@ from autointerp.files import aside
 from autointerp.llm.journal_salvage import is_damaged, salvage
 from autointerp.parquet_files import open_parquet
 from autointerp.runs import Run
-from autointerp.stages import model
-from autointerp.stages.relabel import recorded_config
 from autointerp.tables.write import read_drafts, read_scores, write_labels
 
 
@@ -90,16 +88,17 @@ def _labels_made_again(run: Run) -> str:
     drafts = read_drafts(run.drafts)
     if not {draft.feature for draft in drafts} <= statistics.keys():
         return f"{name} cannot be made again: the drafts are not of the features collected"
-    config = recorded_config(run) if run.record().get("config") else None
+    by_model = bool(run.settings().text("model"))
     coder = next((row["coder"] for row in statistics.values()), "")
     scored = run.stage("score") and run.scores.is_file()
     scores = read_scores(run.scores) if scored else {}
-    priced = config is not None and model.is_priced(config)
+    # Prices are the settings', which may be a stranger's: costs are known where any was noted.
+    priced = not by_model or any(draft.cost_usd for draft in drafts)
     write_labels(coder, drafts, statistics, scores, {}, priced, run.labels)
     line = f"{name} was made again from the drafts of {len(drafts):,} features"
     if scored:
         line += " and their scores"
-    if scored and (config is None or config.uses_model()):
+    if scored and by_model:
         # What judging cost, and why it failed, are in the replies alone.
         run.forget_stages("score")
         line += "; `autointerp score` adds what judging cost, from the journal"

@@ -98,7 +98,7 @@ def _check(a: Run, b: Run) -> None:
 def check_coders(a: Run, b: Run) -> None:
     """Raises UserError where the runs are not of the same coder."""
     hashes = [run.stage("collect").get("hashes", {}).get("coder") for run in (a, b)]
-    names = [str(load_labels(run.path)["coder"].iloc[0]) for run in (a, b)]
+    names = ["".join(map(str, load_labels(run.path)["coder"].head(1))) for run in (a, b)]
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
     if not same:
         raise UserError(
@@ -209,7 +209,7 @@ def _names(scores: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def spent(labels: pd.DataFrame) -> Spent:
-    asked = labels["prompt_tokens"] > 0
+    asked = labels["prompt_tokens"].fillna(0) > 0
     known = labels.loc[asked, "cost_usd"].notna().all()
     return Spent(
         labeled=int((labels["status"] == "labeled").sum()),
@@ -248,7 +248,7 @@ def settings_apart(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
 def _settings(run: Run) -> dict[str, Any]:
     record = run.record()
     stages = record.get("stages", {})
-    config = {k: v for k, v in record.get("config", {}).items() if k not in _OWN_SETTINGS}
+    config = {k: v for k, v in run.settings().shown().items() if k not in _OWN_SETTINGS}
     prompts = stages.get("score", {}).get("prompt_hashes", {})
     if "prompt_hash" in stages.get("label", {}):
         prompts = {"label": stages["label"]["prompt_hash"]} | prompts

@@ -33,7 +33,7 @@ def against_other_labels(run: Run) -> Compared:
 
     Metrics whose null is what chance gets are left out: it is the same for every feature.
     """
-    if run.record().get("config", {}).get("control") != RANDOM_LABEL or not run.scores.is_file():
+    if run.settings().text("control") != RANDOM_LABEL or not run.scores.is_file():
         return {}
     scores = load_scores(run.path)
     own, other = scores[scores["value"].notna()], scores[scores["null_value"].notna()]

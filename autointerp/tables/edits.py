@@ -17,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.columns import column, conform, schema_of, version_of
+from autointerp.columns import checked, column, conform, schema_of
 from autointerp.errors import UserError
 from autointerp.files import atomic_path, unwritable
 from autointerp.parquet_files import open_parquet, write_parquet
 from autointerp.plain_text import tidy
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
+from autointerp.secrets import masked
 from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import EDITED, score_columns
 
@@ -97,12 +98,24 @@ def add_edit(run: Run, edit: Edit) -> None:
 
 
 def read_edits(run: Run, feature: int | None = None) -> list[Edit]:
-    """The edits of the run, or of one of its features, oldest first; [] where there are none."""
+    """The edits of the run, or of one of its features, oldest first; [] where there are none.
+
+    Raises UserError where the file is damaged, or a row of it is not an edit.
+    """
     table = _read(run).select(SCHEMA.names)
     if feature is not None:
         table = table.filter(pc.field("feature") == feature)
-    rows = ({**row, "time": row["time"].astimezone(UTC)} for row in table.to_pylist())
-    return sorted((Edit(**row) for row in rows), key=lambda edit: edit.time)
+    try:
+        rows = [{**row, "time": row["time"].astimezone(UTC)} for row in table.to_pylist()]
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{run.edits} cannot be read: {error}") from None
+    edits = [Edit(**row) for row in rows]
+    for edit in edits:
+        try:
+            _check(edit)
+        except UserError as error:
+            raise UserError(f"{run.edits}: {error}") from None
+    return sorted(edits, key=lambda edit: edit.time)
 
 
 def apply_edits(table: pa.Table, run: Run) -> pa.Table:
@@ -165,9 +178,7 @@ def edited_row(row: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
 def _read(run: Run) -> pa.Table:
     if not run.edits.is_file():
         return SCHEMA.empty_table()
-    table = open_parquet(run.edits).read()
-    version_of(table.schema, run.edits)
-    return conform(table, SCHEMA)
+    return conform(checked(open_parquet(run.edits), SCHEMA, run.edits).read(), SCHEMA)
 
 
 @contextmanager
@@ -218,7 +229,8 @@ def _has_feature(run: Run, feature: int) -> bool:
 
 
 def _storable(value: Any) -> Any:
-    """Text as a file can hold it: lone surrogates, which only JSON can spell, are replaced."""
+    """Text as a file may hold it: lone surrogates, which only JSON can spell, are replaced, and
+    secrets are masked."""
     if not isinstance(value, str):
         return value
-    return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return masked(value.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))

@@ -10,8 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.columns import SCHEMA_VERSION, conform, version_of
+from autointerp.columns import SCHEMA_VERSION, checked, conform, version_of
+from autointerp.errors import UserError
 from autointerp.evidence.schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
+from autointerp.parquet_files import ParquetFile, open_parquet
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES
 from autointerp.tables.schema import PREDICTIONS, SCORES, labels_schema
@@ -32,6 +34,14 @@ def _with_strata(predictions: pa.Table) -> pa.Table:
 _STEPS: dict[tuple[str, int], Callable[[pa.Table], pa.Table]] = {
     ("predictions.parquet", 1): _with_strata,
 }
+
+
+def open_table(path: Path) -> ParquetFile:
+    """A table of a run, its columns checked. Raises UserError where it is missing or damaged."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: the run has not come so far")
+    file = open_parquet(path)
+    return checked(file, schema_for(path.name, file.schema_arrow.names), path)
 
 
 def current(table: pa.Table, path: Path) -> pa.Table:

@@ -10,11 +10,10 @@ import pyarrow as pa
 from autointerp.columns import conform
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.parquet_files import open_parquet
 from autointerp.runs import Run
 from autointerp.tables.edits import apply_edits
 from autointerp.tables.frame import TableFrame, frame_of
-from autointerp.tables.migrate import current, schema_for
+from autointerp.tables.migrate import current, open_table, schema_for
 from autointerp.tables.schema import RUN
 
 
@@ -67,9 +66,7 @@ def load_windows(run: str | Path, feature: int) -> TableFrame:
 
 def read_table(path: Path) -> pa.Table:
     """A table of a run as the present version writes it. Raises UserError."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: the run has not come so far")
-    return current(open_parquet(path).read(), path)
+    return current(open_table(path).read(), path)
 
 
 def _files(run: str | Path) -> Run:

@@ -11,12 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.errors import UserError
-from autointerp.parquet_files import open_parquet
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES
-from autointerp.tables.migrate import current
+from autointerp.tables.migrate import current, open_table
 
 _DECILES = [f"{10 * i}–{10 * i + 10} %" for i in range(10)]
 _Z = 1.959963984540054
@@ -43,9 +41,7 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     Raises UserError where the run has no scores yet.
     """
     path = Run(Path(run)).predictions
-    if not path.is_file():
-        raise UserError(f"{path} is missing: the run has not come so far")
-    file = open_parquet(path)
+    file = open_table(path)
     # In the first version a window's kind stood for its stratum.
     written = set(file.schema_arrow.names)
     stratum = "stratum" if "stratum" in written else "window"

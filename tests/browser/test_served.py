@@ -20,7 +20,7 @@ from tests.browser.conftest import watched
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
 from tests.planted import LENGTH
-from tests.serve.conftest import serving
+from tests.serve.conftest import TOKEN, entrance, serving
 
 MANY = 131_072
 
@@ -35,12 +35,13 @@ def labeled(planted, tmp_path_factory) -> Iterator[tuple[Run, str]]:
             ran = thread.submit(run_command, "run", *flags, *planted.flags(out))
         code, _, err = ran.result()
         assert code == 0, err
-        with serving(Run(out)) as client:
-            yield Run(out), str(client.base_url)
+        own = {"model": "test-model", "base_url": model.url, "cache": str(planted.cache)}
+        with serving(Run(out), **own) as client:
+            yield Run(out), entrance(client)
 
 
 def open_feature(page: Page, address: str, feature: int) -> None:
-    page.goto(f"{address}/#/feature/{feature}")
+    page.goto(f"{address}#/feature/{feature}")
     expect(page.get_by_text(re.compile(f"^feature {feature}( of|$)"))).to_be_visible()
 
 
@@ -132,7 +133,7 @@ def test_correcting_does_not_leave_the_list_that_is_gone_through(page, labeled):
     run, address = labeled
     table = load_labels(run.path).sort_values(["density", "feature"], ascending=[False, True])
     first, second = table["feature"].tolist()[:2]
-    page.goto(f"{address}/#/features?sort=density&descending=true")
+    page.goto(f"{address}#/features?sort=density&descending=true")
     page.locator(f"[data-feature='{first}'] a").first.click()
     page.get_by_text("Correct or comment").click()
     page.get_by_label("Your name").fill("Ada")
@@ -156,7 +157,7 @@ def test_a_search_by_meaning_is_answered_once_it_is_ready(page, labeled):
         route.fulfill(**(replies.pop() if replies else {"json": found}))
 
     page.route("**/api/features?*meaning=*", answered)
-    page.goto(f"{address}/#/features?search=dogs&by=meaning")
+    page.goto(f"{address}#/features?search=dogs&by=meaning")
     expect(page.get_by_role("alert")).to_have_text(waiting)
     expect(page.locator("#count")).to_have_text("1 of 6")
     expect(page.locator("#search-by")).to_have_value("meaning")
@@ -168,11 +169,38 @@ def test_a_page_that_was_open_before_the_labels_shows_them(page, finished, tmp_p
     labels = run.labels.read_bytes()
     run.labels.unlink()
     with serving(run) as client:
-        page.goto(f"{client.base_url}/#/")
+        page.goto(f"{entrance(client)}#/")
         page.locator("h1").wait_for()
         run.labels.write_bytes(labels)
         page.get_by_role("link", name="Features").click()
         expect(page.get_by_role("columnheader", name="label")).to_be_visible()
+
+
+def test_the_token_goes_from_the_address_into_a_cookie(browser, finished):
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(finished) as client:
+        address = str(client.base_url)
+        page.goto(f"{address}/")
+        expect(page.get_by_text("the token is missing")).to_be_visible()
+        page.goto(f"{entrance(client)}#/feature/3")
+        expect(page.get_by_text(re.compile("^feature 3( of|$)"))).to_be_visible()
+        assert page.url == f"{address}/#/feature/3"
+        (cookie,) = context.cookies()
+        assert (cookie["value"], cookie["httpOnly"], cookie["sameSite"]) == (TOKEN, True, "Strict")
+        page.reload()
+        expect(page.get_by_text(re.compile("^feature 3( of|$)"))).to_be_visible()
+    context.close()
+
+
+def test_without_a_model_the_page_says_how_one_is_named(page, labeled):
+    run, _ = labeled
+    with serving(run) as client:
+        open_feature(page, entrance(client), 2)
+        page.get_by_text("Correct or comment").click()
+        said = page.get_by_text("autointerp serve --model NAME")
+        expect(said).to_contain_text("This run's record names test-model at http://127.0.0.1:")
+        expect(page.get_by_role("button", name="Ask the model")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -187,14 +215,14 @@ def test_anyone_can_read_what_is_folded_too(browser, labeled, scheme):
         page.evaluate(unfold)
         found = Axe().run(page)
         assert not found.violations_count, found.generate_report()
-        page.goto(f"{labeled[1]}/api")
+        page.goto(labeled[1].replace("/?", "/api?"))
         found = Axe().run(page)
         assert not found.violations_count, found.generate_report()
 
 
 def test_a_feature_that_is_not_there_is_said(browser, labeled):
     page = browser.new_page()  # one that does not mind a 404 on its console
-    page.goto(f"{labeled[1]}/#/feature/99")
+    page.goto(f"{labeled[1]}#/feature/99")
     expect(page.get_by_role("alert")).to_contain_text("feature 99 was not collected")
     page.close()
 
@@ -213,11 +241,11 @@ def many(labeled, tmp_path_factory) -> Iterator[str]:
     pq.write_table(rows, folder / "labels.parquet")
     (folder / "run.json").write_bytes(labeled[0].manifest.read_bytes())
     with serving(Run(folder)) as client:
-        yield str(client.base_url)
+        yield entrance(client)
 
 
 def test_many_features_are_scrolled_sorted_and_searched_without_a_stall(page, many):
-    page.goto(f"{many}/#/features")
+    page.goto(f"{many}#/features")
     expect(page.locator("#count")).to_have_text(f"{MANY:,}")
     assert page.locator(".rows [role=row]").count() < 100  # what is seen, not all there is
     # The longest time in which the page did nothing else.

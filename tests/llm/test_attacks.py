@@ -11,7 +11,7 @@ from autointerp.errors import UserError
 from autointerp.llm import client as client_module
 from autointerp.llm.asking import RunStopped
 from autointerp.llm.client import ChatClient
-from autointerp.llm.errors import CALL_ERRORS
+from autointerp.llm.errors import CALL_ERRORS, classify
 from autointerp.llm.journal_file import info
 from autointerp.llm.preflight import preflight
 from tests.batch_server import BatchServer
@@ -107,7 +107,7 @@ def ask(server, **more):
             reply = json.loads((await client.send(body)).raw)
             return reply["choices"][0]["message"]["content"]
         except CALL_ERRORS as error:
-            return client.classify(error).message
+            return classify(error).message
         finally:
             await client.close()
 

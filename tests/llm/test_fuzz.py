@@ -265,7 +265,7 @@ def test_any_bytes(transport):
         try:
             check_reply((await client.send(b"{}")).raw)
         except CALL_ERRORS as error:
-            check_decision(client.classify(error))
+            check_decision(classify(error))
         finally:
             await client.close()
 

@@ -102,7 +102,7 @@ def make_run(
     run, rng = Run(path), np.random.default_rng(seed)
     made = feature_rows(features, rng, dead=dead)
     write(made, FEATURES_SCHEMA, run.features)
-    corpus = {"tokens": 1000, "features": features, "dead": 3, "masked": {}}
+    corpus = {"tokens": 1000, "mean_l0": 1.5, "features": features, "dead": 3, "masked": {}}
     stages: dict[str, Any] = {"collect": {"seconds": 2.0, "corpus": corpus}}
     label_table, scores = [], []
     if labels:

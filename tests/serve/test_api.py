@@ -16,7 +16,7 @@ from autointerp.tables.edits import read_edits
 from tests import scripted
 from tests.fake_server import FakeServer
 from tests.hostile import EVERYTHING
-from tests.serve.conftest import serving
+from tests.serve.conftest import HEADERS, TOKEN, serving
 
 JSON = {"Content-Type": "application/json"}
 
@@ -133,6 +133,58 @@ def test_only_this_machines_own_pages_get_through(client):
         assert "access-control-allow-origin" not in headers
 
 
+def test_the_token_lets_in_and_nothing_else_does(client):
+    cookie = f"autointerp-{client.base_url.port}"
+    right = [
+        {"headers": HEADERS},
+        {"headers": {"Authorization": f"bearer  {TOKEN}"}},
+        {"headers": {"Cookie": f"other=1; {cookie}={TOKEN}"}},
+        {"params": {"token": TOKEN}},
+    ]
+    wrong = [
+        {},
+        {"headers": {"Authorization": f"Basic {TOKEN}"}},
+        {"headers": {"Authorization": TOKEN}},
+        {"headers": {"Cookie": f"autointerp={TOKEN}"}},
+        {"headers": {"Cookie": f"{cookie}={TOKEN}x"}},
+        {"headers": {"Cookie": f"{cookie}="}},
+        {"params": {"token": TOKEN[:-1]}},
+        {"params": {"token": "é"}},
+        {"headers": {"X-Token": TOKEN}},
+    ]
+    with httpx.Client(base_url=client.base_url) as other:
+        for path in ("/", "/api", "/api/run", "/api/openapi.json", "/nowhere"):
+            for sent in wrong:
+                reply = other.get(path, **sent)
+                assert "Bearer TOKEN" in refused(reply, 401)
+                assert reply.headers["www-authenticate"] == "Bearer"
+                assert reply.headers["x-frame-options"] == "DENY"
+                assert "set-cookie" not in reply.headers
+        vote = {"kind": "vote", "author": "a", "vote": 1}
+        for sent in wrong:
+            refused(other.post("/api/features/1/edits", json=vote, **sent), 401)
+    assert votes_of(client) == 0
+    for sent in right:
+        with httpx.Client(base_url=client.base_url) as other:
+            reply = other.get("/api/run", **sent)
+            assert ok(reply)["total"] == 14
+            set_by_address = reply.headers.get("set-cookie")
+            if "params" in sent:
+                assert set_by_address == f"{cookie}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+                ok(other.get("/api/overview"))  # the cookie does
+            else:
+                assert set_by_address is None
+    described = ok(client.get("/api/openapi.json"))
+    assert "Authorization: Bearer TOKEN" in described["info"]["description"]
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+
+
+def test_without_a_token_none_is_asked_for(copied):
+    with serving(copied, token=None) as client, httpx.Client(base_url=client.base_url) as other:
+        ok(other.get("/api/run"))
+        assert "securitySchemes" not in ok(other.get("/api/openapi.json"))["components"]
+
+
 def votes_of(client):
     return ok(client.get("/api/features", params={"filter": "votes:gt:0"}))["matched"]
 
@@ -200,19 +252,20 @@ def test_many_edits_at_once_are_all_kept(client, copied):
     assert sorted(int(edit.text) for edit in read_edits(copied)) == list(range(24))
 
 
-def test_a_label_from_the_model_one_at_a_time(client, copied, monkeypatch):
+def test_a_label_from_the_model_one_at_a_time(copied, monkeypatch):
     asked, go_on = threading.Event(), threading.Event()
 
-    def relabel(run, feature):
+    def relabel(run, feature, own):
         asked.set()
         assert go_on.wait(30)
         return Draft(feature, "labeled", "m", label="new", confidence=0.5, prompt_tokens=7)
 
     monkeypatch.setattr(writing, "relabel", relabel)
-    with ThreadPoolExecutor(1) as thread:
+    own = {"model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    with serving(copied, **own) as client, ThreadPoolExecutor(1) as thread:
         first = thread.submit(client.post, "/api/features/4/label", json={})
         assert asked.wait(30)
-        with httpx.Client(base_url=client.base_url) as other:
+        with httpx.Client(base_url=client.base_url, headers=HEADERS) as other:
             said = refused(other.post("/api/features/5/label", json={}), 409)
         go_on.set()
         made = ok(first.result(), 201)
@@ -222,14 +275,15 @@ def test_a_label_from_the_model_one_at_a_time(client, copied, monkeypatch):
     assert (kept.feature, kept.label, kept.prompt_tokens) == (4, "new", 7)
 
 
-def test_the_runs_model_is_asked_and_what_it_was_asked_is_shown(
+def test_the_model_named_to_serve_is_asked_and_what_it_was_asked_is_shown(
     cli, planted, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     with FakeServer(scripted.answer) as model:
         flags = ["--model", "test-model", "--base-url", model.url, "--features", "3,4"]
         assert cli("run", *flags, *planted.flags(tmp_path / "run"))[0] == 0
-        with serving(Run(tmp_path / "run")) as client:
+        own = {"model": "test-model", "base_url": model.url}
+        with serving(Run(tmp_path / "run"), **own) as client:
             assert ok(client.get("/api/run"))["asks"] == f"test-model at {model.url}"
             first = ok(client.get("/api/features/4/exchanges"))
             made = ok(client.post("/api/features/4/label", json={}), 201)
@@ -244,8 +298,8 @@ def test_the_runs_model_is_asked_and_what_it_was_asked_is_shown(
     assert "Feature 1 " in again[0]["messages"][1]["content"]
 
 
-def test_a_run_without_a_model_gives_no_label(client, copied):
-    refused(client.post("/api/features/4/label", json={}), 409)
+def test_without_a_model_named_to_serve_there_is_no_label(client, copied):
+    assert "serve --model NAME" in refused(client.post("/api/features/4/label", json={}), 409)
     assert read_edits(copied) == []
 
 

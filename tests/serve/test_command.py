@@ -21,7 +21,10 @@ def test_it_says_where_it_is_and_ends_quietly_on_ctrl_c(cli, finished, monkeypat
 
         def visit():
             try:
-                replies.append((address, httpx.get(f"{address}api/run", timeout=60).json()))
+                visited = {
+                    n: httpx.get(f"{address}api/run", headers=h, timeout=60) for n, h in sent
+                }
+                replies.append((address, visited))
             finally:
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -29,12 +32,17 @@ def test_it_says_where_it_is_and_ends_quietly_on_ctrl_c(cli, finished, monkeypat
         return bound
 
     monkeypatch.setattr(server, "listening", heard)
-    code, said, complained = cli("serve", str(finished.path), "--port", "0")
-    ((address, info),) = replies
-    assert info["total"] == 14
-    assert code in (0, 130)
-    assert said.splitlines() == [f"{finished.path} is at {address} (Ctrl-C ends it)"]
-    assert complained == ""
+    monkeypatch.setattr(server.secrets, "token_urlsafe", lambda _bytes: "drawn")
+    sent = [("none", {}), ("token", {"Authorization": "Bearer drawn"})]
+    for flags, query in (([], "?token=drawn"), (["--no-token"], "")):
+        replies.clear()
+        code, said, complained = cli("serve", str(finished.path), "--port", "0", *flags)
+        ((address, visited),) = replies
+        assert visited["token"].json()["total"] == 14
+        assert visited["none"].status_code == (401 if query else 200)
+        assert code in (0, 130)
+        assert said.splitlines() == [f"{finished.path} is at {address}{query} (Ctrl-C ends it)"]
+        assert complained == ""
 
 
 def test_a_port_in_use_is_one_line(cli, finished):

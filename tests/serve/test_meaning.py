@@ -29,7 +29,6 @@ def run(copied):
         table.set_column(place, table.schema.field("label"), pa.array(labels, pa.string())),
         copied.labels,
     )
-    copied.update(config=copied.record()["config"] | {"embedding_model": str(ENCODER)})
     return copied
 
 
@@ -52,7 +51,7 @@ def test_the_nearest_labels_each_encoded_once(run, encoded):
     def found(client, **query):
         return client.get("/api/search", params={"by": "meaning", **query}).json()
 
-    with serving(run) as client:
+    with serving(run, embedding_model=str(ENCODER)) as client:
         assert client.get("/api/run").json()["meaning_ready"] == 0
         first = found(client, q="a recipe for loaves", limit=3)
         assert [one["feature"] for one in first[:2]] == [0, 4]
@@ -68,7 +67,7 @@ def test_the_nearest_labels_each_encoded_once(run, encoded):
         assert client.post("/api/features/3/edits", json=edit).status_code == 201
         assert found(client, q="penalty shoot-outs")[0]["feature"] == 3
         assert encoded[4:] == ["penalty shoot-outs"]
-    with serving(run) as client:
+    with serving(run, embedding_model=str(ENCODER)) as client:
         again = found(client, q="a recipe for loaves", limit=2)
     assert again[0]["score"] == pytest.approx(first[0]["score"], abs=1e-3)
     assert [one["feature"] for one in again] == [0, 4]
@@ -116,7 +115,7 @@ def test_a_client_is_told_to_ask_again_until_it_is_ready(run, encoded, monkeypat
     monkeypatch.setattr(
         Meanings, "_work_out", lambda *given: (may_begin.wait(60), work_out(*given))[1]
     )
-    with serving(run) as client:
+    with serving(run, embedding_model=str(ENCODER)) as client:
 
         def asked():
             queries = {
@@ -152,7 +151,7 @@ def test_what_is_done_is_kept_when_the_server_stops(run, encoded, monkeypatch):
 
 def test_without_the_extra_it_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr(meaning.importlib.util, "find_spec", lambda name: None)
-    with serving(run) as client:
+    with serving(run, embedding_model=str(ENCODER)) as client:
         assert client.get("/api/run").json()["meaning"] is False
         reply = client.get("/api/search", params={"q": "x", "by": "meaning"})
         assert reply.status_code == 501

@@ -117,6 +117,8 @@ function startTheme() {
   });
 }
 
+// The token in the address is in a cookie by now: the history and bookmarks need not have it.
+if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 startTheme();
 listen();
 route();

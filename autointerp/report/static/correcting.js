@@ -68,28 +68,30 @@ function correcting(page) {
       note,
       h("button", { type: "submit", id: "save-note" }, "Save note"),
     ),
-    run.asks &&
-      h(
-        "p",
-        {},
-        h(
-          "button",
-          {
-            type: "button",
-            id: "relabel",
-            onclick: (event) => {
-              event.target.disabled = true;
-              said.textContent = "The model is asked …";
-              return kept(said, () => source.relabel(page.feature)).finally(() => (event.target.disabled = false));
-            },
-          },
-          "Ask the model for a new label",
-        ),
-        h("span", { class: "dim" }, ` from other windows than before: one request to ${readable(run.asks)}`),
-      ),
+    run.asks ? asking(page, said) : h("p", { class: "dim" }, howToAsk()),
     said,
     history_(page.edits || []),
   );
+}
+
+function asking(page, said) {
+  const ask = (event) => {
+    event.target.disabled = true;
+    said.textContent = "The model is asked …";
+    return kept(said, () => source.relabel(page.feature)).finally(() => (event.target.disabled = false));
+  };
+  return h(
+    "p",
+    {},
+    h("button", { type: "button", id: "relabel", onclick: ask }, "Ask the model for a new label"),
+    h("span", { class: "dim" }, ` from other windows than before: one request to ${readable(run.asks)}`),
+  );
+}
+
+// A run from elsewhere could name any address: who serves it says which model is asked, and where.
+function howToAsk() {
+  const before = run.asked ? ` This run's record names ${readable(run.asked)}; it is not used unless you name it.` : "";
+  return `To ask a model for new labels, start the server with: autointerp serve --model NAME --base-url URL.${before}`;
 }
 
 function rememberOpen(event) {

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from autointerp.errors import UserError
-from autointerp.parquet_files import open_parquet
 from autointerp.plain_text import tidy
 from autointerp.tables.exports.examples import dumps
 from autointerp.tables.exports.source import Source, number
+from autointerp.tables.migrate import open_table
 
 # Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "|", "%")
@@ -30,7 +30,7 @@ def _rows(source: Source) -> Iterator[dict[str, Any]]:
 def _columns(source: Source) -> list[pa.Field]:
     if not source.run.labels.is_file():
         raise UserError(f"no labels: {source.run.labels} is missing; run `autointerp label` first")
-    return list(open_parquet(source.run.labels).schema_arrow)
+    return list(open_table(source.run.labels).schema_arrow)
 
 
 def write_jsonl(source: Source, out: Path) -> None:

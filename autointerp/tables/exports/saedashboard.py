@@ -20,9 +20,8 @@ _FEATURES_A_BATCH = 128
 
 def write(source: Source, out: Path) -> None:
     names = source.names
-    config = source.run.record().get("config", {})
-    corpus = str(config.get("text") or "")
-    length = int(config.get("context_length") or 0)
+    settings = source.run.settings()
+    corpus, length = settings.text("text"), settings.number("context_length")
     records = source.records(windows=True)
     batch = 0
     while part := list(islice(records, _FEATURES_A_BATCH)):

@@ -3,7 +3,6 @@
 Memory holds one chunk of features and one row group of each table, however large the run is.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -17,14 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from autointerp.columns import leaf_of, metadata_of
 from autointerp.errors import UserError
 from autointerp.evidence.corpus import Corpus
-from autointerp.evidence.store import EvidenceStore, collected_features
+from autointerp.evidence.store import EvidenceStore, collected_features, histogram_edges_of
 from autointerp.evidence.window import Window
 from autointerp.features import listed, select_among
 from autointerp.parquet_files import open_parquet
 from autointerp.progress import say, track
 from autointerp.runs import Run
+from autointerp.tables.migrate import open_table
 from autointerp.vocabulary import Vocabulary
 
 _CHUNK = 256  # features in memory at a time
@@ -63,8 +64,8 @@ def naming(run: Run, model: str | None, source: str | None, creator: str) -> Nam
 
     The layer is the first number in the hook's name; where there is none it has to be given.
     """
-    config = run.record().get("config", {})
-    hook = str(run.stage("collect").get("hook") or config.get("hook") or "")
+    settings = run.settings()
+    hook = run.stage("collect").get("hook") or settings.text("hook")
     coder = _coder(run)
     if source is None:
         layer = re.search(r"\d+", hook)
@@ -76,7 +77,7 @@ def naming(run: Run, model: str | None, source: str | None, creator: str) -> Nam
         source = f"{int(layer[0])}-{safe_name(coder)}".lower()
     if not re.fullmatch(r"\d{1,4}-[A-Za-z0-9._-]{1,100}", source):
         raise UserError(f"source {source!r} is not LAYER-NAME, such as 6-res-jb")
-    subject = str(config.get("subject") or coder).rstrip("/")
+    subject = (settings.text("subject") or coder).rstrip("/")
     return Naming(
         model=safe_name(model or subject.rpartition("/")[2]).lower(),
         source=source,
@@ -86,8 +87,8 @@ def naming(run: Run, model: str | None, source: str | None, creator: str) -> Nam
 
 
 def _coder(run: Run) -> str:
-    found = open_parquet(run.features).read_row_groups([0], columns=["coder"])["coder"]
-    return str(found[0].as_py())
+    names = open_table(run.features).read(columns=["coder"])["coder"]
+    return str(names[0]) if len(names) else ""
 
 
 class ByFeature:
@@ -99,10 +100,7 @@ class ByFeature:
     def __init__(self, path: Path) -> None:
         self._file = open_parquet(path)
         self._held: tuple[list[int], pa.Table] = ([], self._file.schema_arrow.empty_table())
-        leaves = self._file.metadata
-        # Nested columns before it have several leaves each.
-        names = [leaves.schema.column(i).path for i in range(leaves.num_columns)]
-        self._column = names.index("feature")
+        self._column = leaf_of(self._file, "feature")
 
     @cached_property
     def _bounds(self) -> np.ndarray:
@@ -182,14 +180,11 @@ class Source:
     @cached_property
     def tokens(self) -> int:
         """How many tokens the evidence comes from."""
-        metadata = open_parquet(self.run.features).schema_arrow.metadata or {}
-        return int(metadata[b"tokens"])
+        return metadata_of(open_table(self.run.features), "tokens", int, self.run.features)
 
     @cached_property
     def histogram_edges(self) -> list[float]:
-        metadata = open_parquet(self.run.features).schema_arrow.metadata or {}
-        edges: list[float] = json.loads(metadata[b"histogram_edges"])
-        return edges
+        return histogram_edges_of(self.run.features)
 
     @cached_property
     def made_at(self) -> str:
@@ -254,7 +249,7 @@ def selected(run: Run, text: str) -> list[int]:
         if not path.is_file():
             raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
     collected = sorted(collected_features(run.features))
-    seed = run.record().get("config", {}).get("seed", 0)
+    seed = run.settings().number("seed")
     chosen, missing = select_among(text, collected, seed)
     if not chosen:
         raise UserError(
