@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from autointerp.llm.request import request_key
+from autointerp.llm.request import ReplySchema, request_key
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ def key_of(url: str, body: bytes) -> str:
     """The key under which the journal keeps the reply to a body that was sent."""
     content = json.loads(body)
     del content["stream"]
+    named = content.get("response_format", {}).get("json_schema")
+    if named is not None:
+        named["schema"] = ReplySchema(named["name"], named["schema"]).without_counts()
     return request_key(url, content)
 
 

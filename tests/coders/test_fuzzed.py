@@ -26,7 +26,7 @@ from tests.coders.layouts import LAYOUTS
 from tests.coders.test_coder import write_saelens
 
 often = settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 VALUES = st.recursive(
     st.none()

@@ -92,7 +92,8 @@ _LONG = "{% for a in range(9999) %}{% for b in range(9999) %}"
         "{% for a in range(9999) %}{{ 'a long line of text' * 99 }}{% endfor %}",
     ],
 )
-def test_a_template_that_does_not_end_fails_when_loaded_and_says_where(tmp_path, body):
+def test_a_template_that_does_not_end_fails_when_loaded_and_says_where(tmp_path, monkeypatch, body):
+    monkeypatch.setattr("autointerp.labeling.bounded.MAX_STEPS", 50_000)
     file = tmp_path / "detection.jinja"
     file.write_text("{% block system %}S{% endblock %}{% block user %}" + body + "{% endblock %}")
     with pytest.raises(UserError, match=r"does not end|too long|to the power") as caught:

@@ -129,7 +129,7 @@ def check_decision(decision):
 
 
 @given(REPLIES)
-@settings(max_examples=500)
+@settings(max_examples=150)
 def test_any_reply(raw):
     check_reply(raw)
 
@@ -182,7 +182,7 @@ HEADERS = st.dictionaries(
 
 @given(st.integers(400, 599), REPLIES, HEADERS)
 @example(429, encoded({"error": {"message": "retry in 1.2.3s"}}), {})
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_any_error(code, content, headers):
     latin = {name: value.encode("utf-8") for name, value in headers.items()}
     check_decision(classify(status_error(code, content, latin)))
@@ -270,7 +270,7 @@ def test_any_bytes(transport):
             await client.close()
 
     @given(FRAMES)
-    @settings(max_examples=60)
+    @settings(max_examples=30)
     def any_bytes(raw):
         nonlocal sent
         sent = raw
