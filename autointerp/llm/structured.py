@@ -22,6 +22,8 @@ THINK, THINK_END = "<think>", "</think>"
 # NaN and infinity are no JSON, but models write them: null. Line breaks inside strings are kept.
 _decoder = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 _start = re.compile(r"[{\[]")
+# A share without quotes: json_repair takes in the bracket that follows it.
+_bare_percent = re.compile(r"(:\s*)([0-9]+(?:\.[0-9]+)?\s*%)(?=\s*[,}\]])")
 _comma = re.compile(r"\s*,\s*")
 _fence = re.compile(r"(?:```\w*)?\s*")
 _MOST_REPAIRED = 200_000  # characters; repairing is much slower than reading
@@ -58,10 +60,11 @@ def items(
     if isinstance(whole, dict):
         return found
     repaired: list[dict[str, Any]] = []
-    for one in _repaired(answer):
+    quoted = _bare_percent.sub(r'\1"\2"', answer)
+    for one in _repaired(quoted):
         listed = _listed(one, key, number, value)
         if listed is not None and (not repaired or not answer.startswith("{")):
-            repaired = [item for item in listed if _is_sure(item, answer)]
+            repaired = [item for item in listed if _is_sure(item, quoted)]
     return repaired if len(repaired) > len(found) else found
 
 

@@ -289,6 +289,18 @@ def test_a_confidence_in_percent_is_a_share():
     assert read_labels(json.dumps({"labels": [said]}), 1)[1].confidence == 0.8
 
 
+def test_a_percentage_without_quotes_loses_no_label():
+    reply = (
+        '{"labels": [{"n": 1, "label": "months", "reason": "in dates: 80%, or so", '
+        '"confidence": 80%}, {"n": 2, "label": "days", "reason": "", "confidence": 7.5 % }]}'
+    )
+    found = read_labels(reply, 2)
+    assert {n: (item.label, item.confidence) for n, item in found.items()} == {
+        1: ("months", 0.8),
+        2: ("days", 0.075),
+    }
+
+
 def test_meanings_counted_from_0_or_beyond_are_put_right_or_unknown(tmp_path):
     from_0 = [meaning("cats", 0, 1, 2), meaning("rivers", 3, 4, 5)]
     assert labeled(from_0, tmp_path).meanings == ["cats", "rivers"]
