@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from autointerp.coders.coder import SparseCoder
 from autointerp.coders.formats import FORMATS, unsupported
 from autointerp.coders.source import Corrections, locate
@@ -50,7 +52,14 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
     located = locate(str(spec))
     with _as_user_errors(located.path):
         coder: SparseCoder = _format_of(located.path, format).load(located.path, k)
-        return _corrected(coder, located.corrections)
+        coder = _corrected(coder, located.corrections)
+    # Thresholds may be infinite: such a feature never fires.
+    if not bool(torch.isfinite(coder.encoder).all() and torch.isfinite(coder.bias).all()):
+        raise UserError(
+            f"coder {located.path}: its weights are no longer finite once scaled by the norms that "
+            "its files state: check those"
+        )
+    return coder
 
 
 @contextmanager
