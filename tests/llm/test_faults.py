@@ -30,9 +30,7 @@ from autointerp.llm.limits import Pace
 from autointerp.llm.reply import Usage
 from autointerp.llm.retry import backoff_s
 from tests.fake_server import FakeServer, Fault, send, status
-from tests.llm.echo import DIALECT, PRICE, Echo, run, say_back
-
-TRANSPORTS = ["httpx", "aiohttp"]
+from tests.llm.echo import DIALECT, PRICE, TRANSPORTS, Echo, run, say_back
 
 
 @pytest.fixture

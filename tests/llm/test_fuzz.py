@@ -23,8 +23,8 @@ from autointerp.llm.errors import CALL_ERRORS, UnreadableReply, classify, parse_
 from autointerp.llm.limits import Pace
 from autointerp.llm.logprobs import PARAMETERS
 from autointerp.llm.reply import read_reply, usage_of, was_cut
-from tests.llm.echo import PRICE
-from tests.llm.test_faults import TRANSPORTS, Wire
+from tests.llm.echo import PRICE, TRANSPORTS
+from tests.llm.test_faults import Wire
 
 HTTP = sys.modules[_Response.__module__.partition(".")[0]]
 WORDS = st.sampled_from(

@@ -11,7 +11,7 @@ from autointerp.llm.pool import Drained
 from autointerp.llm.preflight import _probe, preflight
 from autointerp.llm.prices import price_of
 from tests.fake_server import FakeServer, Fault, status
-from tests.llm.echo import DIALECT, Echo, run, say_back
+from tests.llm.echo import DIALECT, TRANSPORTS, Echo, run, say_back
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_a_request_that_hangs_times_out_and_is_tried_again(journal):
     assert ran.results == [("a", "re: a")]
 
 
-@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_connection_that_ends_after_the_request_was_sent_uses_up_an_attempt(journal, transport):
     how = {"max_attempts": 3, "transport": transport, "longest_s": 2.0}
     with FakeServer(say_back, faults=lambda *_: Fault("drop")) as server:

@@ -31,7 +31,7 @@ from autointerp.llm.journal_file import export, info
 from autointerp.llm.preflight import preflight
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest
-from tests.llm.echo import Echo, run
+from tests.llm.echo import TRANSPORTS, Echo, run
 
 MODEL = "tiny"  # as the server is started with, which is the one name that it takes
 NO_THOUGHTS = "<think>\n\n</think>\n\n"
@@ -241,7 +241,7 @@ def test_a_model_the_server_does_not_have_stops_the_run(server, journal):
     assert info(journal).replies == 0
 
 
-@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_pool_counts_and_keeps_what_the_server_sends(server, relay, journal, transport):
     how = {"dialect": dialect_for(relay.url), "concurrency": 4, "transport": transport}
     jobs = asks(40)
@@ -321,7 +321,7 @@ def test_replies_end_at_their_bound_or_by_themselves(server, journal):
     assert [(r.text, r.finish_reason) for _, r in ran.results] == [("", "stop")] * 3
 
 
-@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_requests_that_break_the_server_hurt_no_others(server, journal, transport):
     jobs = asks(40)
     broken = [Unsaid(f"0.{i}") for i in range(4)]

@@ -13,7 +13,7 @@ from autointerp.llm.asking import RunStopped
 from autointerp.llm.client import certificates
 from autointerp.llm.preflight import preflight
 from tests.fake_server import FakeServer
-from tests.llm.echo import Echo, run, say_back
+from tests.llm.echo import TRANSPORTS, Echo, run, say_back
 
 FILES = Path("tests/data/tls")
 REMEDY = {
@@ -21,7 +21,6 @@ REMEDY = {
     "expired": "the endpoint needs a new one",
     "other-host": "use the base URL that has the name the certificate is for",
 }
-TRANSPORTS = ["httpx", "aiohttp"]
 
 
 def serving(name):
