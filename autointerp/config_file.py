@@ -54,9 +54,10 @@ def _from_file(path: Path) -> dict[str, _Setting]:
         inner = value if isinstance(value, dict) and name in _SECTIONS else {name: value}
         section = name if inner is value else ""
         for key, setting in inner.items():
-            if key in found:
-                raise UserError(f"config {path} gives {key} twice: {found[key].place}, and in it")
             line = lines.get((section, key), lines.get((key, "")))
+            if key in found:
+                again = f", and line {line}" if line else ""
+                raise UserError(f"config gives {key} twice: {found[key].place}{again}")
             where = f"{path}, line {line}" if line else str(path)
             found[key] = _Setting(setting, where)
     return found
@@ -121,7 +122,7 @@ def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:
         return f"{message} ({where})" if where else message
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, RunConfig.model_fields, n=1)
+        near = difflib.get_close_matches(name, [*_SECTIONS, *RunConfig.model_fields], n=1)
         meant = f"did you mean {near[0]}? " if near else ""
         message = f"there is no such setting; {meant}`autointerp config` lists them"
     where = f" ({places[name]})" if name in places else ""

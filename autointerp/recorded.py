@@ -121,6 +121,9 @@ class _Stage(_Part):
     outcomes: dict[str, _Count] = {}
     scored: _Count = 0
     unchosen: _Count = 0
+    unanswered: _Count = 0
+    unanswered_for: _Line | None = None
+    unanswered_usd: float = 0.0
     prompt_hash: _Line | None = None
     prompt_hashes: dict[str, _Line] = {}
     imported: _Imported | None = None

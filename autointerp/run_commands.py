@@ -169,7 +169,7 @@ def report(
 
 @app.command()
 @with_settings(
-    ("cache", "tokens", "prompts", "embedding_model", *settings_of_section("model")),
+    ("cache", "token_ids", "prompts", "embedding_model", *settings_of_section("model")),
 )
 def serve(
     config: RunConfig,

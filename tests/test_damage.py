@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -120,7 +122,7 @@ def test_repair_and_the_same_command_bring_it_all_back(cli, planted, run, name, 
     assert code == 0, said
     pd.testing.assert_frame_equal(autointerp.load_labels(run.path), before)
     code, printed, _ = cli("repair", str(run.path))
-    assert (code, "are whole" in printed) == (0, True)
+    assert (code, "are intact" in printed) == (0, True)
 
 
 def test_windows_that_are_gone_are_collected_again(cli, planted, tmp_path):
@@ -157,6 +159,38 @@ def test_labels_by_a_model_come_back_from_drafts_scores_and_the_journal(cli, pla
     pd.testing.assert_frame_equal(autointerp.load_labels(out), before)
 
 
+def test_costs_that_are_not_known_stay_unknown_without_the_record(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    with FakeServer(scripted.answer) as server:
+        flags = ("--model", "test-model", "--base-url", server.url, *planted.flags(out))
+        assert cli("run", *flags)[0] == 0
+    costs = autointerp.load_labels(out)["cost_usd"]
+    for name in ("run.json", "labels.parquet"):
+        hurt(out / name, zeros)
+    assert cli("repair", str(out))[0] == 0
+    pd.testing.assert_series_equal(autointerp.load_labels(out)["cost_usd"], costs)
+
+
+def test_scores_of_an_earlier_version_or_of_another_scorer_are_no_obstacle(cli, run):
+    scores = pq.read_table(run.scores)
+    at = scores.schema.get_field_index("scorer")
+    strange = scores.slice(0, 1).set_column(
+        at, scores.schema.field("scorer"), pa.array(["nosuch"], pa.string())
+    )
+    pq.write_table(pa.concat_tables([scores, strange]).drop_columns(["lift"]), run.scores)
+    hurt(run.labels, zeros)
+    assert cli("repair", str(run.path))[0] == 0
+    labels = autointerp.load_labels(run.path)
+    assert labels["detection_balanced_accuracy"].notna().any()
+    assert not [name for name in labels if "nosuch" in name]
+
+
+def test_repair_of_a_whole_run_writes_nothing(cli, run):
+    before = {f.name: f.stat().st_mtime_ns for f in run.path.iterdir() if f.name != ".lock"}
+    assert cli("repair", str(run.path))[0] == 0
+    assert {f.name: f.stat().st_mtime_ns for f in run.path.iterdir() if f.name != ".lock"} == before
+
+
 def test_labels_are_made_again_where_the_windows_are_gone_too(cli, run):
     before = autointerp.load_labels(run.path)
     hurt(run.labels, zeros)
@@ -176,7 +210,7 @@ def test_a_damaged_text_of_fade_is_set_aside(cli, run):
 
 def test_repair_wants_a_run(cli, tmp_path):
     code, _, said = cli("repair", str(tmp_path))
-    assert (code, "there is no file of a run in it" in said) == (2, True)
+    assert (code, "there are no files of a run" in said) == (2, True)
     assert cli("repair", str(tmp_path / "none"))[0] == 2
     assert not (tmp_path / "none").exists()
 
@@ -221,7 +255,7 @@ def test_replies_around_damaged_pages_of_a_journal_are_saved(cli, tmp_path, page
     assert len(kept) == saved
     assert journal.fact("a") == "b"
     journal.close()
-    assert "are whole" in cli("repair", str(run.path))[1]
+    assert "are intact" in cli("repair", str(run.path))[1]
 
 
 def test_a_journal_of_zeros_is_said_and_replaced(cli, tmp_path):

@@ -670,7 +670,7 @@ def test_judgments_that_could_not_be_had_are_asked_for_by_the_next_run(cli, plan
         flags = [*model_flags(server), *planted.flags(out), "--max-attempts", "2"]
         code, _, said = cli("run", *flags)
         assert code == 0
-        assert "24 judgments could not be had (status 500: status 500)" in said
+        assert "24 judgments are missing (status 500: status 500)" in said
         assert table(out)["detection_balanced_accuracy"].isna().all()
         server.faults = None
         assert cli("run", *flags)[0] == 0

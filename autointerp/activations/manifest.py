@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from autointerp.errors import UserError
 
@@ -13,7 +13,7 @@ TOKENS_FILE = "tokens.safetensors"
 
 
 class Shard(BaseModel):
-    file: str
+    file: str = Field(pattern=r"^[^/\\]+$")  # of the cache's own folder
     first_context: int
     contexts: int
     bytes: int

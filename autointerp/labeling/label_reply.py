@@ -22,7 +22,7 @@ _LONGEST_LABEL = 300
 _LONGEST_MEANING = 100
 _LONGEST_REASON = 1000
 _EMPHASIS = re.compile(r"(\*{1,3}|`{1,3})((?:(?!\1).)+)\1")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)"')
+_EXAMPLE = re.compile(r'"(?:label|reason)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _PERCENT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
 _TEXT = {"type": "string"}
 # Models write the fields in this order: the reason before the label that it is for, how sure the
@@ -131,8 +131,8 @@ class LabelItem(BaseModel):
 
 
 def template_words(template: str) -> frozenset[str]:
-    """What stands in quotation marks in a template, its example above all: not labels to give."""
-    return frozenset(tidy(text).casefold() for text in _QUOTED.findall(template))
+    """The labels and reasons of a template's examples, in lower case: not labels to give."""
+    return frozenset(tidy(text).casefold() for text in _EXAMPLE.findall(template))
 
 
 def read_labels(text: str, features: int, scattered: bool = False) -> dict[int, LabelItem]:

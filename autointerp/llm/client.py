@@ -165,7 +165,7 @@ class ChatClient:
         async with _call(_LONGEST_FILE_S):
             files = self._batches.files.with_raw_response
             response = await files.create(file=file, purpose="batch")
-        return id_of(read_object(response.content))
+        return id_of(read_object(masked_bytes(response.content)))
 
     async def create_batch(self, file_id: str, name: str, path: str) -> str:
         """Hand in an uploaded file; the batch's id. `name` finds it again among the others."""

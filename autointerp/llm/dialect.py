@@ -30,9 +30,11 @@ _COUNT_WORDS = (
     "maxitems",
     "min_items",
     "max_items",
+    "grammar",
     "invalid schema",
-    "parse grammar",
     "too complex",
+    "too many states",
+    "unimplemented keys",
 )
 _STRUCTURED_WORDS = (
     "response_format",

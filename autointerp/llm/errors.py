@@ -121,6 +121,7 @@ _UNSUPPORTED = (
     "extra_forbidden",
     "logprobs",
 )
+_SCHEMAS = ("schema", "grammar")  # that an endpoint cannot compile
 _FORMATS = ("response_format", "json_object", "json_schema")
 _MESSAGE_NAMES = ("message", "detail", "msg", "status_msg", "error_msg")
 _CODE_NAMES = ("code", "type", "status_code", "error_code")
@@ -281,6 +282,8 @@ def classify_status(status: int, message: str, code: str, headers: Mapping[str, 
         return Decision("retry", "unreadable", f"status {status}: {message}")
     refused = message.lower()
     if status in (400, 422) and any(word in refused for word in _UNSUPPORTED):
+        return Decision("adapt", f"status_{status}", f"status {status}: {message}")
+    if status in (400, 422) and any(word in refused for word in _SCHEMAS):
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")
     if status == 403 and "logprobs" in refused:
         # OpenAI's, of models that keep theirs.

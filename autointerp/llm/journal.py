@@ -119,7 +119,7 @@ class Journal:
         row = self._one("SELECT reply, cost_usd FROM replies WHERE key = ?", key)
         try:
             return None if row is None else (zlib.decompress(row[0]), row[1])
-        except zlib.error:
+        except (zlib.error, TypeError):
             return None
 
     def has_spoiled(self, key: str) -> bool:

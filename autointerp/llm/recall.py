@@ -7,11 +7,15 @@ that a reply is found again under the content that was sent for it.
 import json
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter, ValidationError
+
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import UnreadableReply
 from autointerp.llm.journal import Journal
 from autointerp.llm.reply import ChatReply, read_reply
 from autointerp.llm.request import ChatRequest, request_key
+
+_LOST = TypeAdapter(list[tuple[str, ...]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,10 @@ class Recall:
 
     def _lost(self, model: str) -> list[tuple[str, ...]]:
         known = self._journal.fact(self._fact(model))
-        return [tuple(lost) for lost in json.loads(known)] if known else []
+        try:
+            return _LOST.validate_json(known) if known else []
+        except ValidationError:  # a damaged journal, or one of who knows whom
+            return []
 
     def _fact(self, model: str) -> str:
         return f"dialect of {self._endpoint} for {model}"

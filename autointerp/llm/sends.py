@@ -46,7 +46,8 @@ class SendLog:
         self._open[send] -= 1
         if not self._open[send]:
             del self._open[send]
-        elif answered:
+        # One request may have been sent in two forms, at different worst costs.
+        if answered and any(one.key == send.key for one in self._open):
             self._answered.add(send.key)
         self._write("=" if answered else "-", send)
 

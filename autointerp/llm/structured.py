@@ -201,7 +201,10 @@ def _is_sure(value: Any, text: str) -> bool:
     if isinstance(value, list):
         return all(_is_sure(item, text) for item in value)
     if isinstance(value, dict):
-        return _END not in value and all(_is_sure(item, text) for item in value.values())
+        # A name that took in what follows it has merged two objects into one.
+        if _END in value or any(_RUN_ON.search(name) for name in value):
+            return False
+        return all(_is_sure(item, text) for item in value.values())
     return True
 
 

@@ -184,9 +184,9 @@ def _kept(path: Path, model: str) -> dict[bytes, np.ndarray]:
             if (file.metadata() or {}).get("model") != model:
                 return {}
             keys, vectors = file.get_tensor("keys"), file.get_tensor("vectors")
-    except (OSError, SafetensorError):
+        return dict(zip(map(bytes, keys), vectors, strict=True))
+    except (OSError, SafetensorError, TypeError, ValueError):
         return {}
-    return dict(zip(map(bytes, keys), vectors, strict=True))
 
 
 def _keep(path: Path, model: str, known: dict[bytes, np.ndarray]) -> None:

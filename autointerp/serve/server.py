@@ -27,7 +27,7 @@ def listening(port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise UserError(
-            f"port {port} of {_LOOPBACK} cannot be had ({error.strerror}): name another --port, "
+            f"port {port} of {_LOOPBACK} is not available ({error.strerror}): name another --port, "
             "0 for any"
         ) from None
     return found

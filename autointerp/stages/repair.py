@@ -24,7 +24,7 @@ def repair(run: Run) -> Iterator[str]:
     files += sorted(run.fade.glob("*.parquet"))
     there = [p for p in (*files, run.labels, run.journal, run.manifest) if p.is_file()]
     if not there:
-        raise UserError(f"no run at {run.path}: there is no file of a run in it")
+        raise UserError(f"no run at {run.path}: there are no files of a run")
     with run.locked():
         lost = []
         if moved := _record_set_aside(run):
@@ -47,10 +47,11 @@ def repair(run: Run) -> Iterator[str]:
             yield _labels_made_again(run)
             lost.append(run.labels)
         missing = [p.name for p in files[:4] if not p.is_file() and p not in lost]
-        if missing and run.stage("collect"):
+        collected = run.stage("collect") or run.drafts.is_file() or len(missing) < 4
+        if missing and collected:
             yield f"missing: {', '.join(missing)}; `autointerp collect` makes them again"
         elif not lost:
-            yield f"{run.path}: all {len(there)} files are whole"
+            yield f"{run.path}: all {len(there)} files are intact"
 
 
 def _said(path: Path, moved: Path) -> str:
@@ -64,7 +65,8 @@ def _record_set_aside(run: Run) -> Path | None:
         run.record()
     except DamagedFile:
         moved = aside(run.manifest)
-    run.update()
+    if not run.manifest.is_file():
+        run.update()
     return moved
 
 
@@ -88,16 +90,19 @@ def _labels_made_again(run: Run) -> str:
     drafts = read_drafts(run.drafts)
     if not {draft.feature for draft in drafts} <= statistics.keys():
         return f"{name} cannot be made again: the drafts are not of the features collected"
-    by_model = bool(run.settings().text("model"))
+    by_model = any(draft.prompt_tokens for draft in drafts)
     coder = next((row["coder"] for row in statistics.values()), "")
     scored = run.stage("score") and run.scores.is_file()
     scores = read_scores(run.scores) if scored else {}
     # Prices are the settings', which may be a stranger's: costs are known where any was noted.
-    priced = not by_model or any(draft.cost_usd for draft in drafts)
+    priced = any(draft.cost_usd for draft in drafts)
     write_labels(coder, drafts, statistics, scores, {}, priced, run.labels)
     line = f"{name} was made again from the drafts of {len(drafts):,} features"
     if scored:
         line += " and their scores"
+    elif run.scores.is_file():
+        # The lost record would have said whether they are of these labels.
+        line += f"; {run.scores.name} is left out until `autointerp run` has checked it"
     if scored and by_model:
         # What judging cost, and why it failed, are in the replies alone.
         run.forget_stages("score")

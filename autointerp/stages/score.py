@@ -1,5 +1,6 @@
 """score: labels + unseen windows → predictions.parquet, scores.parquet and the label table."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
@@ -191,15 +192,16 @@ def run(job: Job) -> None:
         details["judge"] = labeler_name(job)
         details["local_judges"] = judged_here
         details["prompt_hashes"] = hashes
-        details["scored"] = len(scores)
+        scored = sum(any(math.isfinite(s.estimate.value) for s in each) for each in scores.values())
+        details["scored"] = scored
         details["evidence"] = evidence_identity(files)
         if details.get("unanswered"):
             say(
-                f"score: {details['unanswered']:,} judgments could not be had "
+                f"score: {details['unanswered']:,} judgments are missing "
                 f"({details['unanswered_for']}): the next run asks for them again"
             )
         if stopped is not None:
-            say(f"score: {len(scores):,} of {len(labeled):,} scored; the same command goes on")
+            say(f"score: {scored:,} of {len(labeled):,} scored; the same command goes on")
             raise stopped
 
 

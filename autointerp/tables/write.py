@@ -19,6 +19,7 @@ from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Score
 from autointerp.scoring.statistics import Estimate
 from autointerp.tables.collisions import shares_label
+from autointerp.tables.migrate import current, open_table
 from autointerp.tables.schema import CANDIDATES, PREDICTIONS, SCORES, labels_schema
 
 _ROW_GROUP = 65_536
@@ -209,7 +210,9 @@ def write_scores(
 def read_scores(path: Path) -> dict[int, list[Score]]:
     """The scores of each feature, as `write_labels` takes them."""
     found: dict[int, list[Score]] = {}
-    for row in read_parquet(path).to_pylist():
+    for row in current(open_table(path).read(), path).to_pylist():
+        if row["scorer"] not in SCORERS:  # of another version, or of a package not installed here
+            continue
         value, low, high = (_float(row[name]) for name in ("value", "ci_low", "ci_high"))
         score = Score(
             feature=row["feature"],

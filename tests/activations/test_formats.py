@@ -90,6 +90,16 @@ def test_other_data_sets_are_no_caches(tmp_path, columns, said):
         find_cache(saelens_rows(tmp_path / "c", columns))
 
 
+@pytest.mark.parametrize("named", ["/etc/hostname", "../c/data-00001-of-00003.arrow"])
+def test_arrow_files_outside_the_folder_are_not_opened(tmp_path, named):
+    shutil.copytree(SAELENS / "cache", tmp_path / "c")
+    state = json.loads((tmp_path / "c" / "state.json").read_text())
+    state["_data_files"][1]["filename"] = named
+    (tmp_path / "c" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UserError, match="is not a file of that folder"):
+        find_cache(tmp_path / "c")
+
+
 def test_damaged_arrow_files_are_said(tmp_path):
     shutil.copytree(SAELENS / "cache", tmp_path / "c")
     file = tmp_path / "c" / "data-00001-of-00003.arrow"

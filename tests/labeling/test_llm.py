@@ -149,7 +149,8 @@ def test_a_schema_says_which_numbers_and_how_many(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "copied", ["last words of ferries' names in timetables", "Names of ferries", "**related to**"]
+    "copied",
+    ["last words of ferries' names in timetables", "Names of ferries", "**names of ferries**"],
 )
 def test_words_of_the_template_are_not_labels(tmp_path, copied):
     labels = [item(1, "a"), item(2, copied), item(3, "c"), item(4, "d")]
@@ -160,6 +161,12 @@ def test_words_of_the_template_are_not_labels(tmp_path, copied):
     (draft,) = last.reduce(reply([item(1, copied)])).results
     assert draft.status == "failed"
     assert draft.error == COPIED
+
+
+@pytest.mark.parametrize("word", ["Windows", "related to", "label", "reason"])
+def test_words_that_a_template_only_mentions_are_labels(tmp_path, word):
+    step = jobs(1, tmp_path)[0].reduce(reply([item(1, word)]))
+    assert [draft.label for draft in step.results] == [word]
 
 
 def test_one_label_for_all_of_a_request_is_asked_again_with_fewer_features(tmp_path):

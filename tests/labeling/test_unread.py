@@ -82,7 +82,7 @@ def test_judgments_that_could_not_be_read_are_asked_again_and_the_others_are_fre
         flags += ["--judge-items", "20"]
         code, _, said = cli("run", *flags)
         assert code == 0
-        assert "1 judgments could not be had" in said
+        assert "1 judgments are missing" in said
         before = pq.read_table(out / "scores.parquet").num_rows
         sent = len(server.requests)
         server.respond = scripted.answer

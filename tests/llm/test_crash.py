@@ -79,6 +79,24 @@ def test_a_doubt_outlasts_the_rewriting_of_the_sends(tmp_path, monkeypatch):
     again.close()
 
 
+def test_a_request_sent_in_two_forms_is_in_doubt_in_one(tmp_path, monkeypatch):
+    """With and without the numbers in its schema it is one request, at two worst costs."""
+    path = tmp_path / "journal.sqlite"
+    journal = Journal.open(path)
+    first, second = Send("k", 0.5), Send("k", 0.25)
+    journal.sending(first)
+    journal.sending(second)
+    asyncio.run(journal.put(Received("k", "m", b"{}", Usage(), 0.1)))
+    journal.settle(second, answered=True)
+    monkeypatch.setattr("autointerp.llm.sends._LONGEST_FILE", 10)
+    journal.sending(Send("other", 0.0))
+    journal.close()
+    again = Journal.open(path)
+    again.take_up_doubts()
+    assert again.spent_usd() == 0.1 + 0.5
+    again.close()
+
+
 def test_doubts_are_taken_up_all_or_none(tmp_path, monkeypatch):
     """A process that dies between them would leave those behind it to be counted twice."""
     journal = Journal.open(tmp_path / "journal.sqlite")

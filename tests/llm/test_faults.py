@@ -492,6 +492,7 @@ TOKENS = (
 NEWER = "unexpected keyword: max_completion_tokens. Extra inputs are not permitted, extra_forbidden"
 WARM = "Unsupported value: 'temperature' does not support 0.0 with this model."
 THINK = "Unrecognized request argument supplied: chat_template_kwargs"
+COUNTS = "counts in a schema"  # given up first where a grammar is at fault
 UNSUPPORTED = {
     "schema": ({}, refuse(json_schema=(400, SCHEMA)), ["json_schema"]),
     "formats": (
@@ -499,7 +500,7 @@ UNSUPPORTED = {
         refuse(json_schema=(400, SCHEMA), json_object=(422, OBJECT)),
         ["json_schema", "json_object"],
     ),
-    "late": ({}, refuse(json_schema=(500, "response_format: no grammar")), ["json_schema"]),
+    "late": ({}, refuse(json_schema=(500, "response_format: no grammar")), [COUNTS, "json_schema"]),
     "max_tokens": ({}, refuse(max_tokens=(400, TOKENS)), ["max_tokens"]),
     "max_completion_tokens": (
         {"limit_name": "max_completion_tokens"},

@@ -132,6 +132,12 @@ def test_a_failure_that_was_taken_for_an_answer_is_asked_for_again(journal, befo
     assert before.find(FAILED) is None
 
 
+@pytest.mark.parametrize("fact", ["not json", "5", '[[["a"]]]', '{"a": 1}'])
+def test_a_fact_that_is_none_is_forgotten(journal, fact):
+    journal.set_fact(f"dialect of {ENDPOINT} for m", fact)
+    assert Recall(journal, ENDPOINT, DIALECT).dialect("m") == DIALECT
+
+
 def test_a_schema_without_counts_is_the_same_request(before):
     """What an endpoint that takes no counts was asked is found, and the other way round."""
     request = NOW[0]
@@ -141,14 +147,22 @@ def test_a_schema_without_counts_is_the_same_request(before):
     assert loose.content(request) == Dialect().content(request)
 
 
-def test_an_endpoint_that_takes_no_counts_is_asked_without_them(tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Invalid schema: 'minItems' is not permitted",
+        "Failed to parse grammar",
+        "The specified schema produces a constraint that has too many states for serving.",
+        "The provided JSON schema contains features not supported by xgrammar.",
+        'Unimplemented keys in schema: ["minItems"]',
+        "Schema is too complex",
+    ],
+)
+def test_an_endpoint_that_takes_no_counts_is_asked_without_them(tmp_path, words):
     def picky(request, _seen, _index):
-        said = json.dumps(request.get("response_format"))
-        return (
-            status(400, "Invalid schema: 'minItems' is not permitted")
-            if "minItems" in said
-            else None
-        )
+        if "minItems" in json.dumps(request.get("response_format")):
+            return status(400, words)
+        return None
 
     with FakeServer(say_back, faults=picky) as server:
         ran = run(server, [Ordered()], tmp_path / "journal.sqlite", dialect=Dialect())

@@ -138,3 +138,27 @@ def test_whatever_is_written_no_number_is_on_both_sides_or_beyond(text):
 def test_any_text_is_read_without_an_error(text, json_like):
     for one in (text, json_like, text + json_like):
         assert isinstance(items(one, "labels", "n", "label"), list)
+
+
+def test_a_name_that_swallowed_what_follows_it_gives_no_feature_anothers_label():
+    text = (
+        '{"labels": [{"n": 1, "label": "alpha", "confidence: 0.5}, '
+        '{"n": 2, "label": "bravo", "confidence": 0.5,}, '
+        '{"n": 3, "label": "charlie", "confidence": 0.5,},]}'
+    )
+    right = {1: "alpha", 2: "bravo", 3: "charlie"}
+    found = {item["n"]: item["label"] for item in items(text, "labels")}
+    assert found.items() <= right.items()
+    assert 3 in found
+
+
+def test_no_single_character_lost_gives_a_feature_anothers_label():
+    right = {1: "alpha", 2: "bravo", 3: "charlie"}
+    text = str({"labels": [{"n": n, "label": label, "c": 0.5} for n, label in right.items()]})
+    for place in range(len(text)):
+        broken = text[:place] + text[place + 1 :]
+        for item in (one for one in items(broken, "labels") if "n" in one):
+            # A letter of the label itself may be the one that is lost.
+            wanted = right.get(item.get("n"), "")
+            label = item.get("label", wanted)
+            assert label == wanted or set(label) <= set(wanted), broken

@@ -50,7 +50,7 @@ def test_a_port_in_use_is_one_line(cli, finished):
         port = taken.getsockname()[1]
         code, _, said = cli("serve", str(finished.path), "--port", str(port))
     assert code == 2
-    assert said.startswith(f"autointerp: port {port} of 127.0.0.1 cannot be had")
+    assert said.startswith(f"autointerp: port {port} of 127.0.0.1 is not available")
     assert len(said.splitlines()) == 1
 
 

@@ -34,7 +34,10 @@ FORMATS: dict[str, ModuleType] = {
 def find_cache(path: Path) -> DenseCache | SparseCache:
     """The cache at `path` as it is, or the only one in the folder. Raises UserError."""
     if not path.exists():
-        raise UserError(f"no activation cache at {path}: there is no such file or folder")
+        raise UserError(
+            f"no activation cache at {path}: there is no such file or folder; name one with "
+            "--cache, or give --subject and --text"
+        )
     for module in FORMATS.values():
         if module.matches(path):
             found: DenseCache | SparseCache = module.load(path)

@@ -92,9 +92,13 @@ def _files(path: Path) -> list[Path]:
     """The data files in the order of the data set."""
     try:
         state = json.loads((path / _STATE).read_text())
-        files = [path / entry["filename"] for entry in state["_data_files"]]
+        names = [str(entry["filename"]) for entry in state["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return sorted(path.glob("*.arrow"))
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise UserError(f"{path / _STATE} names {outside[0]}, which is not a file of that folder")
+    files = [path / name for name in names]
     missing = [f for f in files if not f.is_file()]
     if missing:
         raise UserError(f"{missing[0]} is missing, which {path / _STATE} names")
