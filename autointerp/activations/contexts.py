@@ -112,8 +112,8 @@ class ContextReader:
         if self.documents >= len(taken) or any(f.kind != "text" for f in taken):
             return []
         return [
-            f"the first {self.documents:,} of {len(taken):,} files hold the tokens asked for: the "
-            "others were not read"
+            f"the tokens asked for end in file {self.documents:,} of {len(taken):,}: those after "
+            "it were not read"
         ]
 
     def _stacked(self, rows: list[_Row]) -> Contexts:
