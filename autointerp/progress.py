@@ -81,7 +81,7 @@ class _Lines:
         elapsed = max(time.monotonic() - self._began, 1e-6)
         rate = (self._done - self._skipped) / elapsed
         timing = f"in {elapsed:.1f} s"
-        if not ended and 0 < rate and self._done < self._total:
+        if not ended and rate > 0 and self._done < self._total:
             timing = f"{(self._total - self._done) / rate:.0f} s left"
         parts = [
             f"{self._description}: {self._done:,} of {self._total:,} {self._unit}",

@@ -49,7 +49,8 @@ class TopK:
         return [self.encoder, self.encoder_bias, self.decoder, self.bias]
 
     def hidden(self, x: Tensor) -> Tensor:
-        return F.linear(x - self.bias, self.encoder, self.encoder_bias)
+        # The bias goes where one product less is needed for its gradient.
+        return F.linear(x, self.encoder, self.encoder_bias - self.encoder @ self.bias)
 
     def decode(self, indices: Tensor, values: Tensor) -> Tensor:
         """Reads only the rows of active features. indices, values: [tokens, k] → [tokens, d]."""

@@ -51,7 +51,8 @@ def runs(subject, tmp_path_factory) -> dict[str, Run]:
     run_cli("capture", "--subject", str(subject), "--text", str(folder / "text"), *hooks)
     made = {}
     for site in SITES:
-        cache, sae, out = (folder / part / site.replace(":", "-") for part in ("cache", "sae", "run"))
+        name = site.replace(":", "-")
+        cache, sae, out = (folder / part / name for part in ("cache", "sae", "run"))
         size = ["--features", "512", "--k", "16", "--steps", "150", "--batch", "512"]
         subprocess.run(
             [sys.executable, str(SCRIPT), "--cache", str(cache), "--out", str(sae), *size],
