@@ -45,9 +45,6 @@ class TopK:
     bias: Tensor  # [d]
     k: int
 
-    def parameters(self) -> list[Tensor]:
-        return [self.encoder, self.encoder_bias, self.decoder, self.bias]
-
     def hidden(self, x: Tensor) -> Tensor:
         # The bias goes where one product less is needed for its gradient.
         return F.linear(x, self.encoder, self.encoder_bias - self.encoder @ self.bias)
@@ -113,7 +110,8 @@ def train(
     scale = math.sqrt(x.shape[1]) / float((sample - centre).norm(dim=1).mean())
     decoder = F.normalize(torch.randn(features, x.shape[1], generator=generator), dim=1)
     sae = TopK(decoder.clone(), torch.zeros(features), decoder, centre * scale, k)
-    optimizer = torch.optim.Adam([p.requires_grad_() for p in sae.parameters()], lr=rate)
+    parameters = [sae.encoder, sae.encoder_bias, sae.decoder, sae.bias]
+    optimizer = torch.optim.Adam([p.requires_grad_() for p in parameters], lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / WARM_UP_STEPS, 4 * (1 - step / steps))
     )
@@ -148,10 +146,10 @@ def train(
                 f"{reported - began:.0f} s",
                 flush=True,
             )
-    for parameter in sae.parameters():
+    for parameter in parameters:
         parameter.requires_grad_(False)
-    # Folded in, so that the SAE takes activations as the model has them.
-    return TopK(sae.encoder * scale, sae.encoder_bias, sae.decoder / scale, sae.bias / scale, k)
+    # Of activations as the model has them: all but the biases is the same at every scale.
+    return TopK(sae.encoder, sae.encoder_bias / scale, sae.decoder, sae.bias / scale, k)
 
 
 def quality(sae: TopK, x: Tensor) -> dict[str, float]:
@@ -170,13 +168,12 @@ def quality(sae: TopK, x: Tensor) -> dict[str, float]:
 
 
 def save(sae: TopK, folder: Path, hook: str | None, subject: str | None) -> None:
-    """SAELens's layout; the decoder's norms are moved into the encoder's, as it has them."""
-    norms = sae.decoder.norm(dim=1)
+    """SAELens's layout."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
-        "W_enc": (sae.encoder.T * norms).contiguous(),
-        "b_enc": sae.encoder_bias * norms,
-        "W_dec": sae.decoder / norms[:, None],
+        "W_enc": sae.encoder.T.contiguous(),
+        "b_enc": sae.encoder_bias,
+        "W_dec": sae.decoder,
         "b_dec": sae.bias,
     }
     save_file(weights, folder / "sae_weights.safetensors")
@@ -223,15 +220,8 @@ def main() -> None:
     if train_size < given.batch:
         parser.error(f"{given.cache} holds {len(x):,} tokens that count, less than a --batch")
     print(f"{train_size:,} activations of width {x.shape[1]}, {len(x) - train_size:,} held out")
-    sae = train(
-        x[:train_size],
-        features=given.features,
-        k=given.k,
-        steps=given.steps,
-        batch=given.batch,
-        rate=given.rate,
-        seed=given.seed,
-    )
+    wanted = {n: getattr(given, n) for n in ("features", "k", "steps", "batch", "rate", "seed")}
+    sae = train(x[:train_size], **wanted)
     found = quality(sae, x[train_size:])
     print(
         f"held out: FVU {found['fvu']:.3f}, L0 {found['l0']:.1f}, "

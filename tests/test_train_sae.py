@@ -40,7 +40,7 @@ def planted():
 @pytest.fixture(scope="module")
 def trained(script, planted):
     return script.train(
-        planted[0], features=60, k=ACTIVE, steps=600, batch=256, rate=1e-2, dead_after=4000
+        planted[0], features=72, k=ACTIVE, steps=400, batch=128, rate=1e-2, dead_after=3000
     )
 
 
@@ -54,12 +54,12 @@ def test_the_product_reads_it_without_flags(script, trained, planted, tmp_path):
     x, _ = planted
     script.save(trained, tmp_path, "residual:3", "some-model")
     coder = load_coder(tmp_path)
-    assert (coder.hook, coder.k, coder.features) == ("blocks.3.hook_resid_post", ACTIVE, 60)
+    assert (coder.hook, coder.k, coder.features) == ("blocks.3.hook_resid_post", ACTIVE, 72)
     firings = coder.encode(x[:500])
     rebuilt = coder.read_decoder().reconstruct(firings, 500)
     torch.testing.assert_close(rebuilt, trained.reconstruct(x[:500])[0], rtol=1e-4, atol=1e-2)
     norms = coder.read_decoder().weight.norm(dim=1)
-    torch.testing.assert_close(norms, torch.ones(60))
+    torch.testing.assert_close(norms, torch.ones(72))
     missed = (x[:500] - rebuilt).square().sum() / (x[:500] - x[:500].mean(0)).square().sum()
     assert float(missed) < 0.02
     assert script.quality(trained, x[:500])["fvu"] == pytest.approx(float(missed), rel=1e-3)
