@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autointerp.evidence.window import FeatureEvidence, Kind, Split, Window
 from autointerp.labeling.lexical import LexicalLabeler
+from autointerp.labeling.literals import Tables
 from autointerp.labeling.rules import PHRASE_LIMIT, Predicate, Rule, Term
 from autointerp.vocabulary import Vocabulary
 
@@ -344,3 +345,10 @@ def test_the_first_tokens_are_said_once() -> None:
     comma = Term(Predicate("token", (1,), (",",)), Predicate("always", (0,), ("0",)), (), ())
     rule = Rule((first[0], comma, first[1]), 1, 1, 0.5, 1, 1, 0)
     assert rule.phrase() == "','; the first 8 tokens of a context"
+
+
+def test_words_are_known_by_the_codes_that_saved_rules_hold() -> None:
+    tables = Tables(Vocabulary((b" \xe2\x94", b"\xe2\x94", b" The", b"the"), frozenset()))
+    assert tables.word.tolist() == [0, 1, 2, 2, 3, -1]
+    assert tables.word_names == [r"\xe2\x94", r"\xe2\x94", "the", "⟨unknown⟩"]
+    assert tables.text("token", 0) == r" \xe2\x94"
