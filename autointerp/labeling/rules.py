@@ -1,12 +1,14 @@
 """Rules: what a feature fires on as a few literals, with the phrase a person reads."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 PHRASE_LIMIT = 120
 _QUOTED_VALUES = 8
+_BYTE = re.compile(r"\\x[0-9a-f]{2}")
 _WHITESPACE = {
     "\n": "newline",
     " ": "space",
@@ -183,8 +185,9 @@ def _context_phrase(predicate: Predicate, shown: int) -> str:
 
 
 def _any_case(predicate: Predicate) -> str:
-    """Digits and signs have no case to speak of."""
-    return " in any case" if any(t.upper() != t for t in predicate.texts) else ""
+    """Digits, signs and bytes have no case to speak of."""
+    texts = [_BYTE.sub("", text) for text in predicate.texts]
+    return " in any case" if any(text.upper() != text for text in texts) else ""
 
 
 def _listed(items: Sequence[str], shown: int) -> str:

@@ -327,7 +327,7 @@ def test_phrases() -> None:
     token = Predicate("token", (1, 2), ("self", "\n    "))
     assert _phrase(token, always) == "'self' or newline + 4 spaces"
     assert _phrase(Predicate("word", (1,), ("it's",)), always) == '"it\'s" in any case'
-    assert _phrase(Predicate("word", (1, 2), ("-", "3")), always) == "'-' or '3'"
+    assert _phrase(Predicate("word", (1, 2), ("-", r"\x82")), always) == r"'-' or '\x82'"
     assert _phrase(Predicate("token", (1,), ("\xa0",)), always) == "no-break space"
     assert _phrase(token, Predicate("line", (1,), ("def",))).endswith("on a line after 'def'")
     assert _phrase(anything, Predicate("topic", (1, 2), ("ssl", "tls"))) == (
