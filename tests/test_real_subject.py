@@ -4,8 +4,6 @@ What must hold whatever the weights are; how good the labels are is in docs/exam
 """
 
 import importlib.util
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 from pydoc_data.topics import topics  # Python's own documentation, English prose and some code
@@ -16,12 +14,12 @@ import autointerp
 from autointerp.runs import Run
 from tests.conftest import run_command
 from tests.serve.conftest import serving
+from tests.test_train_sae import load_script, run_script
 
 pytestmark = pytest.mark.real_model
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_sae.py"
-SITES = ("residual:6", "mlp_out:6", "attn_out:6")
-FEATURES = 64
+SITES = ("residual:4", "mlp_out:4", "attn_out:4")
+FEATURES = 48
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +45,14 @@ def runs(subject, tmp_path_factory) -> dict[str, Run]:
     (folder / "text").mkdir()
     for name, text in list(topics.items())[:60]:
         (folder / "text" / f"{name}.txt").write_text(text)
-    hooks = ["--hook", ",".join(SITES), "--tokens", "16384", "--cache", str(folder / "cache")]
+    hooks = ["--hook", ",".join(SITES), "--tokens", "12288", "--cache", str(folder / "cache")]
     run_cli("capture", "--subject", str(subject), "--text", str(folder / "text"), *hooks)
-    made = {}
+    script, made = load_script(), {}
     for site in SITES:
         name = site.replace(":", "-")
         cache, sae, out = (folder / part / name for part in ("cache", "sae", "run"))
-        size = ["--features", "512", "--k", "16", "--steps", "150", "--batch", "512"]
-        subprocess.run(
-            [sys.executable, str(SCRIPT), "--cache", str(cache), "--out", str(sae), *size],
-            check=True,
-        )
+        size = ["--features", "256", "--k", "16", "--steps", "100", "--batch", "512"]
+        run_script(script, "--cache", str(cache), "--out", str(sae), *size)
         run_cli(
             *("run", "--coder", str(sae), "--cache", str(cache), "--out", str(out)),
             *("--features", f"random:{FEATURES}"),

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -17,13 +18,22 @@ DIRECTIONS, WIDTH, ACTIVE = 48, 64, 3
 QUICK = ["--steps", "5", "--batch", "64"]
 
 
-@pytest.fixture(scope="module")
-def script():
+def load_script():
     spec = importlib.util.spec_from_file_location("train_sae", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules["train_sae"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def run_script(script, *flags):
+    with mock.patch.object(sys, "argv", ["train_sae.py", *flags]):
+        script.main()
+
+
+@pytest.fixture(scope="module")
+def script():
+    return load_script()
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +75,15 @@ def test_the_product_reads_it_without_flags(script, trained, planted, tmp_path):
     assert script.quality(trained, x[:500])["fvu"] == pytest.approx(float(missed), rel=1e-3)
 
 
-def test_from_a_cache_to_a_folder(script, planted, tmp_path, monkeypatch, capsys):
+def test_from_a_cache_to_a_folder(script, planted, tmp_path, capsys):
     x = planted[0][:2000].view(50, 40, WIDTH)
     x[:, 0] *= 1000  # first tokens, which are masked
     vocabulary = Vocabulary((b"a", b"b"), frozenset())
     write_cache(tmp_path / "cache", torch.zeros(50, 40), x, vocabulary, hook="layers.1.mlp")
 
-    def main(*flags):
-        monkeypatch.setattr(sys, "argv", ["train_sae.py", "--out", str(tmp_path / "sae"), *flags])
-        script.main()
-        return capsys.readouterr().out
-
-    said = main("--cache", str(tmp_path / "cache"), "--features", "8", "--k", "2", *QUICK)
+    folders = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "sae")]
+    run_script(script, *folders, "--features", "8", "--k", "2", *QUICK)
+    said = capsys.readouterr().out
     assert said.startswith("1,852 activations of width 64, 98 held out")
     assert load_coder(tmp_path / "sae").hook == "layers.1.mlp"
 
@@ -88,9 +95,8 @@ def test_from_a_cache_to_a_folder(script, planted, tmp_path, monkeypatch, capsys
         (["--cache", "nowhere", "--k", "9", "--features", "8"], "--k 9 must be from 1 to"),
     ],
 )
-def test_errors_are_one_line(script, flags, said, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train_sae.py", "--out", "sae", *flags])
+def test_errors_are_one_line(script, flags, said, capsys):
     with pytest.raises(SystemExit) as exit:
-        script.main()
+        run_script(script, "--out", "sae", *flags)
     assert exit.value.code == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
