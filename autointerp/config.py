@@ -82,8 +82,8 @@ class RunConfig(BaseModel):
     subject: str | None = _setting(
         None,
         "activations",
-        "The subject model: a folder or a Hugging Face id, or demo. Without --text, the tokenizer "
-        "of a cache that has none.",
+        "The subject model: a folder, a .gguf file, a Hugging Face id, or demo. Without --text, "
+        "the tokenizer of a cache that has none.",
         min_length=1,
     )
     hook: str | None = _setting(

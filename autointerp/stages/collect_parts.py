@@ -48,7 +48,7 @@ def read_pass(
     if done == source.contexts:
         return _merged(this, parts), []
     with track("collect", source.contexts * length, "tokens") as progress:
-        progress.advance(done * length)
+        progress.skip(done * length)
         if processes == 1 and len(parts) == 1:
             keep = this.passes > 1  # others follow, and may be killed
 

@@ -39,6 +39,9 @@ class _Quiet:
     def advance(self, n: int = 1) -> None:
         pass
 
+    def skip(self, n: int) -> None:
+        pass
+
     def note(self, text: str) -> None:
         pass
 

@@ -99,6 +99,9 @@ def test_a_feature_is_opened_and_its_windows_read(page, report, finished):
     peak.hover()
     expect(page.locator("#tip")).to_contain_text(peak.get_attribute("data-token"))
     expect(page.locator("#tip")).to_contain_text(f"{strongest:.3g}")
+    # Spaces are shown where they tell something: in tokens on which the feature fires.
+    assert page.locator(".t.on .space").count() > 0
+    assert page.locator(".t:not(.on) .space").count() == 0
 
     text = page.locator(".window .text").first
     before = text.locator(".t").count()
