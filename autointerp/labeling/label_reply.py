@@ -22,7 +22,6 @@ _LONGEST_LABEL = 300
 _LONGEST_MEANING = 100
 _LONGEST_REASON = 1000
 _EMPHASIS = re.compile(r"(\*{1,3}|`{1,3})((?:(?!\1).)+)\1")
-_EXAMPLE = re.compile(r'"(?:label|reason)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _PERCENT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
 _TEXT = {"type": "string"}
 # Models write the fields in this order: the reason before the label that it is for, how sure the
@@ -128,11 +127,6 @@ class LabelItem(BaseModel):
     @classmethod
     def _bounded(cls, value: str) -> str:
         return value[:_LONGEST_REASON]
-
-
-def template_words(template: str) -> frozenset[str]:
-    """The labels and reasons of a template's examples, in lower case: not labels to give."""
-    return frozenset(tidy(text).casefold() for text in _EXAMPLE.findall(template))
 
 
 def read_labels(text: str, features: int, scattered: bool = False) -> dict[int, LabelItem]:
