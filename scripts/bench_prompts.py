@@ -45,7 +45,7 @@ from autointerp.llm.reply import ChatReply
 from autointerp.llm.request import ChatRequest
 from autointerp.progress import say, track
 from autointerp.runs import Run
-from autointerp.scoring import SCORERS, concept_texts
+from autointerp.scoring import SCORERS, concept_texts, forms
 from autointerp.scoring.concept_texts import Written
 from autointerp.scoring.null import null_partners
 from autointerp.scoring.scorer import Judged
@@ -59,7 +59,6 @@ _EVIDENCE = ("windows", "features", "corpus", "vocabulary")
 _RIGHT = 0.8  # balanced accuracy of a rule on unseen windows, from which on its label is right
 _LONGEST = 80  # characters of such a label: long ones are lists that no model reads well
 _DRAWS = 2000
-_FORMS = ("lists", "booleans", "quotes", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -338,8 +337,7 @@ class Bench:
         return row
 
     def _judgments(self, variant: Variant) -> dict[str, Any]:
-        more = {} if variant.form is None else {"judge_form": variant.form}
-        job = self.job(schema=variant.schema, **more)
+        job = self.job(schema=variant.schema, judge_form=variant.form or forms.LISTS)
         inputs = Inputs(job)
         nulls = null_partners(inputs.labeled(self.right.values()), job.config.seed)
 
@@ -355,7 +353,7 @@ class Bench:
         yes = [float(j.prediction[0] > 0) for j in read if j.item.truth.size == 1]
         return {
             "readable": float(np.nanmean([one.parse_rate() for one in results])) if asked else None,
-            "yes": float(np.mean(yes)) if yes and _is_yes_or_no(variant.task) else None,
+            "yes": float(np.mean(yes)) if yes and variant.form else None,
             "score": self._difference(results),
         } | self._spent(seen)
 
@@ -441,12 +439,10 @@ def _takes_schema(task: str) -> bool:
     return not task.endswith("_logprobs")
 
 
-def _is_yes_or_no(task: str) -> bool:
-    return task in ("detection", "fuzzing")
-
-
 def _forms(task: str) -> Sequence[str | None]:
-    return _FORMS if _is_yes_or_no(task) and "judge_form" in RunConfig.model_fields else (None,)
+    """The ways in which a template asks, where there are several."""
+    found = list(SCORERS[task].forms) if task in SCORERS else []
+    return found or (None,)
 
 
 def _share(row: dict[str, Any], name: str) -> str:
