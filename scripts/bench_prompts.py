@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_prompts_table import markdown
 
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
@@ -417,11 +418,7 @@ class Bench:
             f"{options.windows} activating windows a score, at most {options.judge_items} items a "
             f"request, temperature 0.\n\n"
         )
-        labels = [row for row in rows if row["task"] == "label"]
-        judges = [row for row in rows if row["task"] != "label"]
-        return head + "\n".join(
-            [_markdown(_LABEL_COLUMNS, labels), _markdown(_JUDGE_COLUMNS, judges)]
-        )
+        return head + markdown(rows)
 
 
 def _main(judged: Judged) -> float:
@@ -443,65 +440,6 @@ def _forms(task: str) -> Sequence[str | None]:
     """The ways in which a template asks, where there are several."""
     found = list(SCORERS[task].forms) if task in SCORERS else []
     return found or (None,)
-
-
-def _share(row: dict[str, Any], name: str) -> str:
-    value = row.get(name)
-    return "–" if value is None else f"{100 * value:.0f} %"
-
-
-def _number(row: dict[str, Any], name: str) -> str:
-    return f"{row[name]:,.0f}" if name in row else "–"
-
-
-def _interval(row: dict[str, Any], name: str) -> str:
-    found = row.get(name)
-    if not found or not found["n"]:
-        return row["error"][:80] if name == "score" and "error" in row else "–"
-    return f"{found['mean']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
-
-
-def _own(row: dict[str, Any]) -> str:
-    found = row.get("score")
-    return f"{found['own']:.2f}" if found and found["n"] else "–"
-
-
-_Column = tuple[str, Callable[[dict[str, Any]], str]]
-_COMMON: list[_Column] = [
-    ("prompt tokens", lambda row: _number(row, "prompt_tokens")),
-    ("reply tokens", lambda row: _number(row, "completion_tokens")),
-    ("seconds", lambda row: _number(row, "seconds")),
-]
-_LABEL_COLUMNS: list[_Column] = [
-    ("template", lambda row: row["variant"]),
-    ("schema", lambda row: "yes" if row["schema"] else "no"),
-    ("features a request", lambda row: str(row["per_request"])),
-    ("readable", lambda row: _share(row, "readable")),
-    ("copied", lambda row: _share(row, "copied")),
-    ("identical", lambda row: _share(row, "identical")),
-    ("labeled", lambda row: _share(row, "labeled")),
-    ("distinct", lambda row: _share(row, "distinct")),
-    ("flagged", lambda row: _share(row, "flagged")),
-    ("detection − null", lambda row: _interval(row, "detection")),
-    ("embedding − null", lambda row: _interval(row, "embedding")),
-    *_COMMON,
-]
-_JUDGE_COLUMNS: list[_Column] = [
-    ("template", lambda row: row["variant"]),
-    ("schema", lambda row: "yes" if row["schema"] else "no"),
-    ("readable", lambda row: _share(row, "readable")),
-    ("copied", lambda row: _share(row, "copied")),
-    ("says yes", lambda row: _share(row, "yes")),
-    ("score", _own),
-    ("score − null", lambda row: _interval(row, "score")),
-    *_COMMON,
-]
-
-
-def _markdown(columns: list[_Column], rows: list[dict[str, Any]]) -> str:
-    lines = [[name for name, _ in columns], ["---"] * len(columns)]
-    lines += [[value(row) for _, value in columns] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) if rows else ""
 
 
 def main() -> None:

@@ -236,17 +236,22 @@ def counts(drafts: Iterable[Draft]) -> dict[str, dict[str, int]]:
     return {kind: dict(found[kind]) for kind in KINDS if kind in found}
 
 
+def _counted(labels: int) -> str:
+    return f"{labels:,} {'label' if labels == 1 else 'labels'}"
+
+
 def summary(drafts: Collection[Draft]) -> Iterator[str]:
     """What a run's user is told of replies that were no labels, and of labels that are doubtful."""
     for kind, outcomes in counts(drafts).items():
-        labeled, total = outcomes.get("labeled", 0), sum(outcomes.values())
-        became = [f"{labeled:,} then labeled"]
-        became += [f"{n:,} {status}" for status, n in outcomes.items() if status != "labeled"]
+        ranked = sorted(outcomes, key=lambda status: (status != "labeled", status))
+        words = {status: status for status in outcomes} | {"labeled": "then labeled"}
+        became = [f"{outcomes[status]:,} {words[status]}" for status in ranked]
         how = "in smaller groups" if kind in (MISCOUNTED, LEFT_OUT) else "alone"
-        yield f"{total:,} labels {KINDS[kind]}, asked again {how}: {', '.join(became)}"
+        total = _counted(sum(outcomes.values()))
+        yield f"{total} {KINDS[kind]}, asked again {how}: {', '.join(became)}"
     flags = Counter(flag for draft in drafts for flag in draft.flags or ())
     for flag, n in flags.items():
-        yield f"{n:,} labels are kept with the flag {flag}"
+        yield f"{_counted(n)} kept with the flag {flag}"
     labels = Counter(same(draft.label) for draft in drafts if draft.label and not draft.rule)
     label, n = labels.most_common(1)[0] if labels else ("", 0)
     if n >= _MANY and n >= _MANY_SHARE * labels.total():

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,9 @@ from autointerp.labeling.no_label import alike, doubt, same, template_of
 from autointerp.labeling.prompts import BUNDLED
 from autointerp.labeling.shown import Shown, shown_text
 from autointerp.tables.read import load_labels
+from autointerp.tables.write import read_drafts
+from tests import scripted
+from tests.fake_server import FakeServer
 
 SOURCE = (BUNDLED / "label.jinja").read_text(encoding="utf-8")
 TEMPLATE = template_of(SOURCE)
@@ -142,9 +147,9 @@ def test_a_summary_names_each_kind_and_what_became_of_it():
     ]
     assert list(no_label.summary(drafts)) == [
         "4 labels copied from the template's example, asked again alone: 3 then labeled, 1 failed",
-        "1 labels missing from replies with fewer features than were asked for, asked again in "
+        "1 label missing from replies with fewer features than were asked for, asked again in "
         "smaller groups: 1 then labeled",
-        "1 labels are kept with the flag label_recites_tokens",
+        "1 label kept with the flag label_recites_tokens",
     ]
     assert no_label.counts(drafts) == {
         "copied": {"labeled": 3, "failed": 1},
@@ -152,3 +157,34 @@ def test_a_summary_names_each_kind_and_what_became_of_it():
     }
     alike = [Draft(f, "labeled", "m", "The text.") for f in range(6)]
     assert list(no_label.summary(alike)) == ["6 of 6 labels are the same: 'the text'"]
+
+
+def test_a_run_says_what_it_asked_again_and_what_became_of_it(cli, planted, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-secret")
+    stubborn = planted.words[3][0]
+
+    def answer(request):
+        said = json.loads(scripted.answer(request))
+        shown = scripted.asked(request)
+        for label, feature in zip(said["labels"], shown, strict=True):
+            if stubborn in str(feature.top_tokens):
+                label["label"] = "I'm sorry, I cannot determine this."
+            elif len(shown) > 1 and "ferries" in request["messages"][0]["content"]:
+                label["label"] = "Last words of ferries' names in timetables"
+        return json.dumps(said)
+
+    out = tmp_path / "out"
+    flags = ["--model", "test-model", "--features-per-request", "2", *planted.flags(out)]
+    assert cli("collect", *flags)[0] == 0
+    with FakeServer(answer) as server:
+        flags += ["--base-url", server.url]
+        _, _, said = cli("label", *flags)
+    # 12 features can be labeled, two a request.
+    assert (
+        "11 labels copied from the template's example, asked again alone: 11 then labeled" in said
+    )
+    assert "1 label in which the model declines to answer, asked again alone: 1 failed" in said
+    drafts = {draft.feature: draft for draft in read_drafts(out / "drafts.parquet")}
+    assert drafts[3].error == "no label came, only text in which the model declines to answer"
+    assert drafts[4].asked_again == ["copied"]
+    assert len(server.requests) == 6 + 11 + 2
