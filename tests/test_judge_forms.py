@@ -22,6 +22,11 @@ def flags_of(server, planted, out, *more):
     return [*flags, *planted.flags(out), "--scorers", "detection,fuzzing", *more]
 
 
+def unwrapped(printed):
+    """A table's cells, each on one line."""
+    return " ".join(printed.replace("│", " ").split())
+
+
 def test_quotes_before_booleans_judge_as_lists_do(cli, planted, tmp_path):
     found = {}
     for form in ("lists", "quotes"):
@@ -50,7 +55,7 @@ def test_a_judge_that_says_yes_to_everything_is_told_from_one_that_judges(cli, p
     assert code == 0, said
     flags = autointerp.load_labels(tmp_path / "out")["flags"].explode()
     assert set(flags.dropna()) == {"detection_uniform"}
-    words = " ".join(printed.split())
+    words = unwrapped(printed)
     assert "100% got yes for everything" in words
     assert "no better than chance: mean balanced accuracy 0.500" in words
     assert words.count("so these scores mean nothing") == 1  # fuzzing was judged
@@ -87,7 +92,7 @@ def test_a_timid_judges_probabilities_rank_what_it_says_no_to(cli, planted, tmp_
     assert by_metric["detection", "balanced_accuracy"] == 0.5
     assert by_metric["detection", "auroc"] > 0.9
     assert by_metric["fuzzing", "auroc"] > 0.9
-    words = " ".join(printed.split())
+    words = unwrapped(printed)
     assert "its probabilities do rank excerpts: mean AUROC" in words
     predictions = pd.read_parquet(out / "predictions.parquet")
     assert sorted(predictions["probability"].astype(float).round(2).unique()) == [0.1, 0.4]
@@ -103,7 +108,7 @@ def test_where_there_are_no_probabilities_booleans_take_their_place_and_it_is_sa
         )
     assert code == 0, said
     assert "does not take top_logprobs" in said
-    assert "asked for booleans instead" in " ".join(printed.split())
+    assert "asked for booleans instead" in unwrapped(printed)
     assert set(autointerp.load_scores(out)["mode"].dropna()) == {"booleans"}
 
 
