@@ -72,10 +72,12 @@ class Variant:
     schema: bool
     per_request: int = 1
     form: str | None = None
+    meanings: int = 1  # as --label-meanings
 
     def label(self) -> str:
-        form = f" ({self.form})" if self.form else ""
-        return f"{self.task}{form}: {self.name}" if self.name != "current" else self.task + form
+        name = "" if self.name == "current" else f": {self.name}"
+        without = ", no meanings" if self.task == "label" and self.meanings == 1 else ""
+        return f"{self.task}{f' ({self.form})' if self.form else ''}{name}{without}"
 
 
 @dataclass
@@ -139,6 +141,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.per_request = [int(n) for n in options.per_request.split(",")]
+        self.meanings = [int(n) for n in options.meanings.split(",")]
         self.out = Path(options.out)
         self.out.mkdir(parents=True, exist_ok=True)
         self.rows_file = self.out / "rows.jsonl"
@@ -218,12 +221,13 @@ class Bench:
         tasks = [name for scorer in SCORERS.values() if scorer.task for name in scorer.templates()]
         wanted = self.options.only.split(",") if self.options.only else None
         return [
-            Variant(task, name, read_prompt(task, path), schema, per_request, form)
+            Variant(task, name, read_prompt(task, path), schema, per_request, form, meanings)
             for task in ("label", *tasks, concept_texts.TASK)
             if wanted is None or task in wanted
             for schema in ((True, False) if _takes_schema(task) else (False,))
             for name, path in _files(task, Path(self.options.templates))
             for form in _forms(task)
+            for meanings in (self.meanings if task == "label" else (1,))
             for per_request in (self.per_request if task == "label" else (1,))
         ]
 
@@ -239,7 +243,7 @@ class Bench:
         options = self.options
         parts = (
             *(variant.task, variant.name, variant.prompt.hash, variant.schema),
-            *(variant.per_request, variant.form, options.base_url, options.model),
+            *(variant.per_request, variant.form, variant.meanings, options.base_url, options.model),
             *(options.features, options.windows, options.judge_items),
             *(options.label_top, options.label_quantiles),
         )
@@ -289,7 +293,11 @@ class Bench:
 
     def _labels(self, variant: Variant) -> dict[str, Any]:
         job = self.job(schema=variant.schema)
-        settings = replace(settings_of(job), features_per_request=variant.per_request)
+        settings = replace(
+            settings_of(job),
+            features_per_request=variant.per_request,
+            meanings=variant.meanings,
+        )
 
         def jobs() -> Iterator[LabelJob]:
             return label_jobs(
@@ -460,6 +468,7 @@ def main() -> None:
     parser.add_argument("--of", type=int, default=500, help="features of the demo to choose from")
     parser.add_argument("--tokens", default="100_000", help="of the demo's text")
     parser.add_argument("--per-request", default="1,4,8", help="features in a labeling request")
+    parser.add_argument("--meanings", default="5,1", help="as --label-meanings; 1: not asked for")
     parser.add_argument("--label-top", type=int, default=5, help="as of a run")
     parser.add_argument("--label-quantiles", type=int, default=5, help="as of a run")
     parser.add_argument("--windows", type=int, default=6, help="activating windows of a score")
