@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,10 @@ class Bench:
         self.vocabulary = Vocabulary.load(self.run.vocabulary)
         self.right = self._right_labels()
         self.features = sorted(self.right)
-        self.answering = model.check_endpoint(self.config(schema=True))
+
+    @cached_property
+    def answering(self) -> list[tuple[str, str]]:
+        return model.check_endpoint(self.config(schema=True))
 
     def config(self, *, schema: bool, **more: Any) -> RunConfig:
         options = self.options
@@ -220,12 +224,14 @@ class Bench:
         """Labels first: they are what the rest rests on."""
         tasks = [name for scorer in SCORERS.values() if scorer.task for name in scorer.templates()]
         wanted = self.options.only.split(",") if self.options.only else None
+        variants = self.options.variants.split(",") if self.options.variants else None
         return [
             Variant(task, name, read_prompt(task, path), schema, per_request, form, meanings)
             for task in ("label", *tasks, concept_texts.TASK)
             if wanted is None or task in wanted
             for schema in ((True, False) if _takes_schema(task) else (False,))
             for name, path in _files(task, Path(self.options.templates))
+            if variants is None or name in variants
             for form in _forms(task)
             for meanings in (self.meanings if task == "label" else (1,))
             for per_request in (self.per_request if task == "label" else (1,))
@@ -233,7 +239,7 @@ class Bench:
 
     def measure(self) -> None:
         """Every row that is still to come, the table after each."""
-        for variant in self.variants():
+        for variant in () if self.options.table else self.variants():
             row = self.rows.get(self._key(variant), {})
             if not row.get("done"):
                 self._measure(variant, row.get("seconds", 0.0))
@@ -464,6 +470,7 @@ def main() -> None:
     parser.add_argument("--out", default="outputs/bench-prompts")
     parser.add_argument("--templates", default=str(VARIANTS), help="FOLDER/TASK/VARIANT.jinja")
     parser.add_argument("--only", help="tasks, comma-separated: label, detection, …")
+    parser.add_argument("--variants", help="comma-separated: current, and names of --templates")
     parser.add_argument("--features", type=int, default=50)
     parser.add_argument("--of", type=int, default=500, help="features of the demo to choose from")
     parser.add_argument("--tokens", default="100_000", help="of the demo's text")
@@ -474,6 +481,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=6, help="activating windows of a score")
     parser.add_argument("--judge-items", type=int, default=10)
     parser.add_argument("--concurrency", type=int, default=4)
+    parser.add_argument("--table", action="store_true", help="only print what is finished")
     parser.add_argument("--no-score", dest="score", action="store_false", help="no detection")
     parser.add_argument("--embedding-model", help="also judge labels by this encoder")
     options = parser.parse_args()
