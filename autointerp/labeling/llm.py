@@ -186,9 +186,10 @@ class LabelJob:
         Nor for meanings: who copies a label copies them and their numbers as well.
         """
         results, again = [], []
+        has_more = bool(self._template().texts) or self._asks_for_meanings()
         for place, kind in sorted(doubts.items()):
             evidence = self.group[place - 1]
-            example = self.example and kind not in no_label.FROM_EXAMPLE
+            example = self.example and not (has_more and kind in no_label.FROM_EXAMPLE)
             if len(self.group) > 1 or example != self.example:
                 meanings = self.settings.meanings if example else 1
                 settings = replace(self.settings, meanings=meanings)
