@@ -156,10 +156,10 @@ def test_where_the_grammar_chose_what_was_unlikely_nothing_is_known():
 
 def recorded(*entries):
     """Tokens as llama.cpp sent them: the likeliest before the grammar had its say."""
-    found = []
-    for token, *given in entries:
-        found.append(Position(token, [{"token": t, "logprob": p} for t, p in given]))
-    return found
+    return [
+        Position(token, [{"token": other, "logprob": p} for other, p in others])
+        for token, *others in entries
+    ]
 
 
 def test_qwens_chances_are_those_of_the_booleans_that_it_wrote():
