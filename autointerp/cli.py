@@ -204,6 +204,8 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
 def doctor(config: RunConfig) -> None:
     """Check that coder and activations fit and, with --model, what the endpoint can do.
 
+    With --local-model, or --labeler local, what a model on this machine can do.
+
     Exit status 1 if something is wrong. What an endpoint does not take is remembered for the run.
     """
     from autointerp.job import open_job
@@ -216,7 +218,7 @@ def doctor(config: RunConfig) -> None:
     diagnosis = diagnose(job)
     print_check(diagnosis, Console())
     wrong = bool(diagnosis.warnings)
-    if config.model is not None:
+    if config.model is not None or config.is_local():
         wrong |= print_probes(model.diagnose(job), Console())
     if wrong:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -31,6 +31,11 @@ class Job:
     run: Run
     coder: SparseCoder | None  # None where a cache of feature activations is read
     features: list[int]
+    recorded_config: RunConfig | None = None  # where the stage's own settings differ from it
+
+    def judging(self) -> "Job":
+        """The same job for the stage that scores."""
+        return replace(self, config=self.config.judging(), recorded_config=self.config)
 
     @property
     def coder_name(self) -> str:
@@ -69,7 +74,7 @@ class Job:
         python = platform.python_version()
         self.run.update(
             versions={"autointerp": __version__, "python": python} | versions,
-            config=self.config.model_dump(),
+            config=(self.recorded_config or self.config).model_dump(),
         )
 
     @contextmanager

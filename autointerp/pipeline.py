@@ -36,14 +36,15 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     if {capture.NAME, collect.NAME} & set(stages):
         source.check(job)
     job.device()
-    asked = {score.NAME: judging.templates(job)}
+    judge = job.judging()
+    asked = {score.NAME: judging.templates(judge)}
     if score.NAME in stages:
         local.check(job.config)
     if job.config.uses_model():
         asked[label.NAME] = [label.NAME]
         if job.config.candidates > 1:
             asked[label.NAME].append(detection.NAME)
-    elif dry_run:
+    elif dry_run and not judge.config.uses_model():
         raise UserError("--dry-run counts requests to a model: name one with --model")
     elif not asked[score.NAME]:
         return
@@ -54,9 +55,12 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
         say(f"warning: {stray}")
     for stage in stages:
         for task in asked.get(stage, []):
-            judging.check_form(job.config, load_prompt(task, folder))
-    if job.config.uses_model() and not dry_run and not _nothing_to_send(job, stages):
-        model.check_endpoint(job.config)
+            judging.check_form(judge.config, load_prompt(task, folder))
+    if not dry_run and not _nothing_to_send(job, stages):
+        who = {label.NAME: job.config, score.NAME: judge.config}
+        for config in {who[s].asked(): who[s] for s in stages if s in who}.values():
+            if config.uses_model():
+                model.check_endpoint(config)
 
 
 def _check_control(job: Job) -> None:
@@ -78,8 +82,20 @@ def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:
         return True
     if not collect.has_evidence(job.run):
         return False
-    done = {label.NAME: label.is_done, score.NAME: score.is_done}
-    return all(is_done(job) for name, is_done in done.items() if name in stages)
+    done = {
+        label.NAME: lambda: label.is_done(job),
+        score.NAME: lambda: score.is_done(job.judging()),
+    }
+    return all(is_done() for name, is_done in done.items() if name in stages)
+
+
+def _say_estimate(job: Job, stage: str) -> None:
+    if stage == score.NAME:
+        judge = job.judging()
+        if judge.config.uses_model():
+            say(score.estimate(judge).line(stage, judge.config))
+    elif job.config.uses_model():
+        say(label.estimate(job).line(stage, job.config))
 
 
 def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> None:
@@ -91,10 +107,9 @@ def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> N
             job.record_settings()
         for stage in stages:
             if not dry_run or stage in (capture.NAME, collect.NAME):
-                _RUN[stage](job)
+                _RUN[stage](job.judging() if stage == score.NAME else job)
             else:
-                estimate = label.estimate if stage == label.NAME else score.estimate
-                say(estimate(job).line(stage, job.config))
+                _say_estimate(job, stage)
                 if stage == score.NAME and (judged_here := local.names(job.config)):
                     say(f"score: {', '.join(judged_here)} run on this machine and are not counted")
         if dry_run:
