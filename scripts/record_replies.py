@@ -73,6 +73,7 @@ class Recorded:
     """A job whose replies are kept; of what it asks again, the first request is sent."""
 
     job: LabelJob | JudgeJob | TextJob
+    form: str
     log: Log
     asked_again: int = 0
 
@@ -105,6 +106,7 @@ class Recorded:
         }
         row |= asked(self.job)
         row |= {
+            "schema": self.form != "none" and request.schema is not None,
             "template": self.job.prompt.hash,
             "max_tokens": request.max_tokens,
             "finish_reason": reply.finish_reason,
@@ -230,12 +232,13 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
     first = open_job(settings(arguments, out))
     answering = model.check_endpoint(first.config)
     run_stages(first, (collect.NAME,))
+    stopped: BaseException | None = None
     for form in _FORMS:
-        before = len(log.rows)
         for job, asking in jobs(arguments, out, form):
-            _ask(job, answering, [Recorded(one, log) for one in asking], form)
-        for row in log.rows[before:]:
-            row["schema"] = form == _FORMS[0] and "positions" not in row
+            if stopped is None:
+                stopped = _ask(job, answering, [Recorded(one, form, log) for one in asking])
+    if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
+        raise stopped
     if not log.rows:
         raise UserError(f"nothing was recorded: {dict(log.failures)}")
     rows = sorted(log.rows, key=lambda row: json.dumps([row["task"], row["schema"], row["about"]]))
@@ -247,13 +250,18 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
         say(f"  {n:4} {task}{' with a schema' if schema else ''}")
     for message, n in log.failures.items():
         say(f"  {n:4} without a reply: {message}")
+    if stopped is not None:
+        say("stopped: this is not all of it")
+        raise stopped
 
 
-def _ask(job: Job, answering: list[tuple[str, str]], asking: list[Recorded], form: str) -> None:
-    with track(f"replies ({form})", len(asking), "requests") as progress:
+def _ask(
+    job: Job, answering: list[tuple[str, str]], asking: list[Recorded]
+) -> BaseException | None:
+    """What ended it early, if anything did."""
+    with track(f"replies ({asking[0].form})", len(asking), "requests") as progress:
         done = model.ask(job, answering, lambda: asking, lambda _: progress.advance(), progress)
-    if done.stopped is not None:
-        raise done.stopped
+    return done.stopped
 
 
 def main() -> None:
@@ -269,7 +277,7 @@ def main() -> None:
     parser.add_argument(
         "--run",
         type=Path,
-        help="A folder for the journal: what was stopped goes on there (default: none is kept).",
+        help="A folder for the journal: what was stopped goes on there (default: it is not kept).",
     )
     arguments = parser.parse_args()
     try:
@@ -281,7 +289,7 @@ def main() -> None:
     except UserError as error:
         parser.exit(2, f"{error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "stopped: nothing is written\n")
+        parser.exit(130)
 
 
 if __name__ == "__main__":
