@@ -32,7 +32,6 @@ LABELS = {
     1: "parentheses that close a call",
     4: "the words for, to, from and of",
     97: "the articles the and a",
-    98: "quotes around a docstring",
     167: "the word self",
 }
 DEAD = 154
@@ -40,8 +39,9 @@ ASKED = [name for name, scorer in SCORERS.items() if scorer.task is not None]
 STATUSES = {"labeled", "failed", "refused", "too_few", "dead"}
 PATIENCE_S = 600
 # Little of everything: each prompt token takes some milliseconds.
-SHOWN = ["--window-length", "16", "--window-before", "11"]
+SHOWN = ["--window-length", "8", "--window-before", "5"]
 SHOWN += ["--features-per-request", "2", "--label-top", "2", "--label-quantiles", "2"]
+SHOWN += ["--label-meanings", "1"]
 JUDGED = ["--scorers", ",".join(ASKED), "--judge-items", "6", "--intruder-windows", "1"]
 JUDGED += [
     part
