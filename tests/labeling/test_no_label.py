@@ -17,7 +17,7 @@ from autointerp.tables.write import read_drafts
 from tests import scripted
 from tests.fake_server import FakeServer
 
-REPLIES = Path(__file__).parent.parent / "data" / "replies" / "labels.jsonl"
+REPLIES = Path(__file__).parent.parent / "data" / "doubtful" / "labels.jsonl"
 SOURCE = (BUNDLED / "label.jinja").read_text(encoding="utf-8")
 TEMPLATE = template_of(SOURCE)
 EXAMPLE = ["last", "words", "of", "ferries'", "names", "in", "timetables"]

@@ -180,7 +180,7 @@ def test_an_excerpt_without_an_answer_is_asked_about_again_alone():
     assert judged.replies.counts[replies.LEFT_OUT] == 1
 
 
-RECORDED = list(map(json.loads, Path("tests/data/replies/judging.jsonl").read_text().splitlines()))
+RECORDED = list(map(json.loads, Path("tests/data/doubtful/judging.jsonl").read_text().splitlines()))
 
 
 @pytest.mark.parametrize("row", RECORDED, ids=lambda row: f"{row['model'][:6]}-{row['form']}")
