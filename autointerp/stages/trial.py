@@ -1,0 +1,251 @@
+"""The trial of a labeling model: asked with the run's own templates about planted evidence.
+
+It goes through the run's pool and journal: a trial that is done again, or that was stopped, finds
+its replies there and does not pay for them twice.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autointerp.config import RunConfig
+from autointerp.config_file import validated
+from autointerp.errors import UserError
+from autointerp.job import Job
+from autointerp.labeling.prompts import Prompt, load_prompt
+from autointerp.llm.journal import Journal
+from autointerp.llm.recall import Recall
+from autointerp.progress import say, track
+from autointerp.runs import fingerprint
+from autointerp.scoring import detection, forms, fuzzing, simulation
+from autointerp.scoring.judge import JudgeSettings
+from autointerp.scoring.scorer import Scorer
+from autointerp.stages import judging, label, model, score
+from autointerp.trial import concepts, plan, verdict
+from autointerp.trial.plan import Way
+from autointerp.trial.record import Record, read_record
+from autointerp.trial.tally import judge_ways, label_ways, simulation_ways, ways_not_given
+from autointerp.trial.tasks import JudgeTry, LabelTry, Tried
+
+VERSION = 1  # raised when the same planted evidence is asked about otherwise
+# What a trial finds out, unless it is given.
+CHOICES = (
+    *("features_per_request", "judge_form", "judge_items", "response_format", "simulation_mode"),
+)
+
+
+def given(config: RunConfig) -> dict[str, Any]:
+    """The settings that are not the trial's to choose, as a person gave them."""
+    named = {name: getattr(config, name) for name in CHOICES if name in config.model_fields_set}
+    return {name: value for name, value in named.items() if value != "auto"}
+
+
+def _prompts(config: RunConfig) -> dict[str, Prompt]:
+    tasks = [label.NAME, detection.NAME, fuzzing.NAME, *simulation.SCORER.templates()]
+    return {task: load_prompt(task, Path(config.prompts)) for task in tasks}
+
+
+def _inputs(job: Job) -> str:
+    """What decides the replies of a trial."""
+    shown = asdict(label.settings_of(job))
+    del shown["features_per_request"]
+    return fingerprint(
+        version=VERSION,
+        planted=concepts.identity(),
+        model=model.identity(job.config),
+        shown=shown,
+        prompts={task: prompt.hash for task, prompt in _prompts(job.config).items()},
+    )
+
+
+def known(job: Job) -> Record | None:
+    """The record of an earlier trial, if it is of this model and these settings."""
+    record = read_record(job.run.trial) if job.config.uses_model() else None
+    return record if record and record.fits(_inputs(job), given(job.config)) else None
+
+
+@dataclass
+class _Asking:
+    """Sends requests, and keeps what came of them and how long that took."""
+
+    job: Job
+    answering: list[tuple[str, str]]
+    tried: list[Tried] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def ask(self, tries: Sequence[LabelTry | JudgeTry]) -> None:
+        """Raises UserError, or KeyboardInterrupt, where not all of them could be asked."""
+        with track("trial", len(tries), "requests") as progress:
+
+            def take(tried: Tried) -> None:
+                self.tried.append(tried)
+                progress.advance()
+
+            began = time.monotonic()
+            asked = model.ask(self.job, self.answering, lambda: tries, take, progress)
+            self.seconds += time.monotonic() - began
+        if asked.stopped is not None:
+            raise asked.stopped
+        for tried in self.tried:
+            if tried.lost is not None:
+                raise UserError(f"the model could not be tried: {tried.lost}")
+
+
+def try_model(job: Job) -> Record:
+    """Ask the model some 30 requests and keep what was found. The run must be locked.
+
+    Raises UserError where the model cannot be had.
+    """
+    # A batch would take a day.
+    job = replace(job, config=job.config.model_copy(update={"batch": False}))
+    config, fixed = job.config, given(job.config)
+    asking = _Asking(job, model.check_endpoint(config))
+    prompts = _prompts(config)
+    settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
+    ways = _forms(prompts, fixed.get("judge_form"))
+    items = plan.few_items(fixed.get("judge_items"))
+    labels = label.settings_of(job), fixed.get("features_per_request")
+    tries: list[LabelTry | JudgeTry] = [*plan.label_tries(prompts[label.NAME], *labels)]
+    for form, way in ways.items():
+        tries += plan.first_tries(settings, form, way, items)
+    for mode, way in _modes(prompts, fixed.get("simulation_mode")).items():
+        tries += plan.simulation_tries(settings, mode, way)
+    asking.ask(tries)
+    if judged := judge_ways(asking.tried):
+        form = verdict.best_form(judged)
+        open_items = "judge_items" not in fixed
+        asking.ask(
+            [
+                *plan.further_tries(settings, form, ways[form], items, many=open_items),
+                *plan.fuzzing_tries(settings, form, _way(fuzzing.SCORER, form, prompts)),
+            ]
+        )
+        if open_items and not verdict.is_any_good(judge_ways(asking.tried)):
+            say("trial: no better than chance so far; it is asked about single excerpts as well")
+            asking.ask([*plan.single_tries(settings, form, ways[form])])
+    record = _record(job, asking, prompts)
+    record.write(job.run.trial)
+    return record
+
+
+def _way(scorer: Scorer, form: str, prompts: Mapping[str, Prompt]) -> Way:
+    return forms.ways(scorer, form, prompts[scorer.name])
+
+
+def _forms(prompts: Mapping[str, Prompt], fixed: str | None) -> dict[str, Way]:
+    """The forms of judging to try: those in which the user's templates can ask.
+
+    Raises UserError where they cannot ask in the one that is settled.
+    """
+    if fixed is not None:
+        found = {fixed: _way(detection.SCORER, fixed, prompts)}
+        for task, prompt in found[fixed][1:]:
+            # What stands in where the endpoint does not allow that form.
+            found[task.mode or forms.LISTS] = [(task, prompt)]
+        return found
+    can = all("form" in prompts[name].variables for name in (detection.NAME, fuzzing.NAME))
+    if not can:
+        say("trial: your templates of judging only ask for lists, so no other form is tried")
+    return {
+        form: _way(detection.SCORER, form, prompts)
+        for form in (forms.FORMS if can else (forms.LISTS,))
+    }
+
+
+def _modes(prompts: Mapping[str, Prompt], fixed: str | None) -> dict[str, Way]:
+    """Each followed by the last, which every endpoint allows: where that one is asked for, the
+    other is not to be had."""
+    ways = simulation.SCORER.templates()
+    last = [(task, prompts[name]) for name, task in ways.items()][-1]
+    found: dict[str, Way] = {}
+    for name, task in ways.items():
+        mode = str(task.mode)
+        if fixed in (None, mode):
+            own = (task, prompts[name])
+            found[mode] = [own] if own == last else [own, last]
+    return found
+
+
+def _record(job: Job, asking: _Asking, prompts: Mapping[str, Prompt]) -> Record:
+    config, tried = job.config, asking.tried
+    fresh = [one for one in tried if not one.recalled and one.failure is None]
+    before = known(job)
+    speed = before.tokens_per_s if before else None
+    if fresh and asking.seconds > 0:
+        speed = (
+            sum(one.usage.prompt_tokens for one in fresh) / asking.seconds,
+            sum(one.usage.completion_tokens for one in fresh) / asking.seconds,
+        )
+    return Record(
+        inputs=_inputs(job),
+        given=given(config),
+        model=model.model_name(config),
+        endpoint=config.base_url,
+        tried_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        templates={task: prompt.hash for task, prompt in prompts.items()},
+        labels=label_ways(tried),
+        judging=judge_ways(tried),
+        simulation=simulation_ways(tried),
+        not_given=ways_not_given(tried),
+        response_format=_response_format(job),
+        requests=len(tried),
+        recalled=sum(one.recalled for one in tried),
+        prompt_tokens=sum(one.usage.prompt_tokens for one in tried),
+        completion_tokens=sum(one.usage.completion_tokens for one in tried),
+        cost_usd=sum(one.cost_usd for one in tried) if model.is_priced(config) else None,
+        tokens_per_s=speed,
+        failures=[one.failure for one in tried if one.failure is not None],
+    )
+
+
+def _response_format(job: Job) -> str:
+    """How the endpoint takes it, less what it was found to refuse."""
+    config = job.config
+    journal = Journal.open(job.run.journal)
+    try:
+        recall = Recall(journal, config.base_urls()[0], model.dialect(config))
+        return recall.dialect(model.model_name(config)).structured
+    finally:
+        journal.close()
+
+
+def with_found(job: Job, record: Record) -> Job:
+    """The job with the settings that the trial found, but for those that were given."""
+    fixed = given(job.config)
+    found = {name: v for name, v in verdict.settings(record).items() if name not in fixed}
+    say(f"--auto: {verdict.words(found)}" if found else "--auto: all that it finds was given")
+    return replace(job, config=validated(job.config.model_dump(exclude_unset=True) | found))
+
+
+def asks(job: Job, stages: Sequence[str]) -> bool:
+    """Whether these stages ask the model that a trial is of."""
+    return job.config.uses_model() and bool({label.NAME, score.NAME} & set(stages))
+
+
+def check_worth(
+    job: Job, record: Record, stages: Sequence[str], agrees: Callable[[str], bool] | None
+) -> None:
+    """Ask whether to go on where the model was found to be of no use for these stages.
+
+    `agrees` shows a question and says what was answered; None where nobody is there to be asked.
+    Raises UserError where the run is not to go on.
+    """
+    failings = verdict.failings(
+        record, job.config, labels=label.NAME in stages, judge=judges(job.config, stages)
+    )
+    if not failings:
+        return
+    said = f"{record.model} was tried and is of no use here: {'; '.join(failings)}"
+    better = verdict.advice(record, job.config)
+    if agrees is not None and agrees(f"{said}. Go on all the same?"):
+        return
+    raise UserError(f"{said} ({better + '; ' if better else ''}--yes goes on all the same)")
+
+
+def judges(config: RunConfig, stages: Sequence[str]) -> bool:
+    """Whether the model judges labels in these stages."""
+    scores = score.NAME in stages and bool(judging.chat_scorers(config))
+    return scores or (label.NAME in stages and config.candidates > 1)
