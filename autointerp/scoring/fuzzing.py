@@ -21,9 +21,7 @@ from autointerp.evidence.text import marked, marks_for
 from autointerp.evidence.window import Window
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
-from autointerp.llm.numbering import numbers
-from autointerp.llm.request import ReplySchema, number_lists
-from autointerp.llm.structured import sides
+from autointerp.scoring.forms import LISTS, yes_or_no
 from autointerp.scoring.marks import Hosts, Marked, cut, rightly_marked, shown_tokens, to_show
 from autointerp.scoring.scorer import (
     FIRES,
@@ -33,7 +31,6 @@ from autointerp.scoring.scorer import (
     Material,
     Plan,
     Scorer,
-    Task,
     activating,
     answer,
 )
@@ -46,7 +43,6 @@ METRIC = "balanced_accuracy"
 WITHIN, ELSEWHERE = "within", "elsewhere"
 _SHARES = {WITHIN: 0.5, ELSEWHERE: 0.5}
 _CHOICE = 4  # silent windows to choose from for each that is wanted
-_SIDES = ("right", "wrong")
 
 
 def plan(material: Material, windows: int) -> Plan:
@@ -125,15 +121,6 @@ def _render(
     return {"number": number, "text": text}
 
 
-def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
-    return number_lists(_SIDES, numbers(len(items), scattered))
-
-
-def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
-    found = sides(text, *_SIDES, len(items), scattered)
-    return {place - 1: answer(yes) for place, yes in found.items()}
-
-
 def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
     """Marks are right where the rule, in what is shown, matches at least half of the marked."""
     shown = [_marked(item) for item in items]
@@ -144,13 +131,16 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
     ]
 
 
+_FORMS = yes_or_no(("right", "wrong"), _render, _variables)
+
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="balanced accuracy of telling windows marked where the feature fires from others",
     plan=plan,
     reduce=reduce,
-    task=Task(_schema, _render, _read, lambda _: 4, _variables),
+    task=_FORMS[LISTS],
+    forms=_FORMS,
     counts=counts,
     by_rule=_by_rule,
 )

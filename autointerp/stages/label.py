@@ -19,6 +19,7 @@ from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
+from autointerp.scoring import forms
 from autointerp.scoring.validation import uncompared
 from autointerp.stages import model
 from autointerp.stages.candidates import (
@@ -92,6 +93,8 @@ def _inputs(job: Job) -> str:
         if config.candidates > 1:
             method["candidates"] = [asdict(shown) for shown in views_of(job)]
             method["judge"] = [judge_prompt(job).hash, config.judge_items, config.seed]
+            if config.judge_form != forms.LISTS:
+                method["judge_form"] = config.judge_form
     else:
         method = {LEXICAL: lexical.VERSION}
     return fingerprint(

@@ -12,7 +12,7 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.prompts import Prompt, keep
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorebook import Scorebook
 from autointerp.scoring.scorer import (
@@ -60,6 +60,8 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
             "items": config.judge_items,
             "precision": config.precision,
         }
+        if config.judge_form != forms.LISTS:
+            judge["form"] = config.judge_form
     if judged_here := local.identities(config):
         judge["local"] = {name: (who, hashes.get(name)) for name, who in judged_here.items()}
     if fade.NAME in config.scorer_names():
