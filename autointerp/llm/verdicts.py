@@ -21,6 +21,7 @@ from autointerp.llm.structured import MAX_FALSE_STARTS, THINK_END, answer_of, li
 Said = tuple[int | None, bool]  # a number, and whether yes is said of it
 
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
+_LITTLE = 0.05  # of the chance of the one that is known
 _WORDS = "|".join((*_YES, *_NO))
 _NUMBER_FIELDS = ("n", "number", "excerpt", "id")
 _ANSWER_FIELDS = ("answer", "verdict", "value")
@@ -109,8 +110,8 @@ def chances(positions: Sequence[Position], n: int, scattered: bool = False) -> d
 
     Read at the token in which an answer begins, whatever else that token holds and however the
     answer is divided into tokens. Where only one of the two is among the alternatives, the other is
-    at most as likely as the least likely of these, and taken to be so: that is a bound. Where
-    neither is, nothing is known. Raises Miscounted as `read` does.
+    at most as likely as the least likely of these, and counts as that if it is little; otherwise
+    nothing is known. Raises Miscounted as `read` does.
     """
     starts = list(accumulate((len(p.text) for p in positions), initial=0))
     text = "".join(position.text for position in positions)
@@ -121,7 +122,9 @@ def chances(positions: Sequence[Position], n: int, scattered: bool = False) -> d
         before = text[starts[place] : match.start(2)]
         number = int(match[1])
         # Of two answers for one number nobody knows which one counts.
-        found[number] = None if number in found else _chance(positions[place], before)
+        found[number] = (
+            None if number in found else _chance(positions[place], before, match[2].lower())
+        )
     offset = offset_of(found, n, scattered)
     return {
         i: chance
@@ -130,31 +133,29 @@ def chances(positions: Sequence[Position], n: int, scattered: bool = False) -> d
     }
 
 
-def _chance(position: Position, before: str) -> float | None:
-    """Of yes against no at a token of which `before` stands before the answer begins."""
-    yes = no = known = 0.0
-    least = 1.0
-    for text, logprob in position.alternatives():
-        chance = math.exp(min(logprob, 0.0))
-        known, least = known + chance, min(least, chance)
-        word = text.removeprefix(before).lstrip(_AROUND).lower()
-        if _begins(word, _YES):
-            yes += chance
-        elif _begins(word, _NO):
-            no += chance
-    most = min(least, max(0.0, 1.0 - known))  # of one that is not given
-    if yes and not no:
-        return yes / (yes + most)
-    if no and not yes:
-        return most / (no + most)
-    return yes / (yes + no) if yes and no else None
+def _chance(position: Position, before: str, written: str) -> float | None:
+    """Of yes against no at a token of which `before` stands before the answer that was written."""
+    pair = next(pair for pair in zip(_YES, _NO, strict=True) if written in pair)
+    likely = [(text, math.exp(min(logprob, 0.0))) for text, logprob in position.alternatives()]
+    yes, no = (
+        sum(chance for text, chance in likely if _begins(text.removeprefix(before), word))
+        for word in pair
+    )
+    # What is written may be unlikely: decoding that is constrained takes the best of what may be.
+    least = min((chance for _, chance in likely), default=1.0)
+    most = min(least, max(0.0, 1.0 - sum(chance for _, chance in likely)))
+    if yes and no:
+        return yes / (yes + no)
+    known = yes or no
+    if not known or most > _LITTLE * known:
+        return None
+    return known / (known + most) if yes else most / (known + most)
 
 
-def _begins(word: str, answers: Sequence[str]) -> bool:
-    """Whether a token is an answer, or the beginning of one."""
-    first = re.match(r"\w*", word)
-    assert first is not None
-    return bool(first[0]) and any(answer.startswith(first[0]) for answer in answers)
+def _begins(text: str, word: str) -> bool:
+    """Whether a token begins with a word, or is the beginning of it."""
+    first = re.match(r"\w*", text.lstrip(_AROUND).lower())
+    return first is not None and bool(first[0]) and word.startswith(first[0])
 
 
 def _values(answer: str) -> Iterator[tuple[Any, int]]:

@@ -10,7 +10,7 @@ from autointerp.evidence.text import one_line
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
 from autointerp.scoring.forms import LISTS, yes_or_no
-from autointerp.scoring.ranking import ranking
+from autointerp.scoring.ranking import ranking_by_chances
 from autointerp.scoring.scorer import (
     FIRES,
     Item,
@@ -53,16 +53,13 @@ def counts(judged: Judged) -> Counts:
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
     """Metric name → estimate, over the windows with a readable judgment.
 
-    Where each of these has a probability, also how well it ranks the windows.
+    Where these have a probability, also how well it ranks the windows.
     """
     found = counts(judged)
     estimates = {METRIC: balanced_accuracy(found)}
     if SIMILAR in judged.plan.shares:
         estimates["near_miss_balanced_accuracy"] = balanced_accuracy(found, only=SIMILAR)
-    graded = [(j.item, j.probability) for j in judged.readable() if j.probability is not None]
-    if graded and len(graded) == len(judged.readable()):
-        estimates |= ranking(judged.plan, graded, seed)
-    return estimates
+    return estimates | ranking_by_chances(judged, judged.plan, seed)
 
 
 def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:

@@ -26,7 +26,8 @@ LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS = ("lists", "booleans", "quotes",
 # Where the endpoint does not allow a form, the next one.
 _WEAKER = {PROBABILITIES: BOOLEANS}
 _LONGEST_QUOTE = 80  # characters
-_TOKENS = {LISTS: 4, BOOLEANS: 8, QUOTES: 40, PROBABILITIES: 8}  # of a reply, an item
+# Of a reply, for an item: models that are constrained still put each entry on lines of its own.
+_TOKENS = {LISTS: 4, BOOLEANS: 12, QUOTES: 70, PROBABILITIES: 12}
 
 
 def yes_or_no(

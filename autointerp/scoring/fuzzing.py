@@ -13,6 +13,7 @@ does not move with how many answers of a kind could be read.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
 from autointerp.scoring.forms import LISTS, yes_or_no
 from autointerp.scoring.marks import Hosts, Marked, cut, rightly_marked, shown_tokens, to_show
+from autointerp.scoring.ranking import AUROC, ranking_by_chances
 from autointerp.scoring.scorer import (
     FIRES,
     Item,
@@ -91,12 +93,18 @@ def counts(judged: Judged) -> Counts:
 
 
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
-    """Metric name → estimate, over the windows with a readable judgment."""
+    """Metric name → estimate, over the windows with a readable judgment.
+
+    Where these have a probability, also how well it ranks them. There is no average precision, as
+    no share of the corpus says how often marks are right.
+    """
     found = counts(judged)
     estimates = {METRIC: balanced_accuracy(found)}
     for kind in _SHARES:
         estimates[f"{kind}_{METRIC}"] = balanced_accuracy(found, only=kind)
-    return estimates
+    plan = replace(judged.plan, density=float("nan"), shares=_SHARES)
+    ranked = ranking_by_chances(judged, plan, seed)
+    return estimates | {name: ranked[name] for name in ranked if name == AUROC}
 
 
 def _marked(item: Item) -> Marked:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 FEWEST_ITEMS = 8  # in a request, before one answer to all of them is worth a second look
 FEWEST_OF_EITHER = 2  # items whose truth is yes, and whose truth is no
 
+OWN, NULL = "own", "null"  # whose label the replies are about, in a run's record
 # Kinds, as they are counted in a run's record.
 RECEIVED = "received"  # replies about several items or one
 COPIED = "copied"  # the template's own example given back

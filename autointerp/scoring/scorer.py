@@ -15,7 +15,7 @@ from autointerp.labeling.rules import Rule
 from autointerp.llm.logprobs import Logprobs, Position
 from autointerp.llm.request import ReplySchema
 from autointerp.scoring.choices import Choices, Labels
-from autointerp.scoring.replies import Replies
+from autointerp.scoring.replies import KEPT, Replies
 from autointerp.scoring.statistics import Counts, Estimate
 from autointerp.scoring.strata import Stratum
 from autointerp.vocabulary import Vocabulary
@@ -96,6 +96,10 @@ class Judged:
     def readable(self) -> list[Judgment]:
         return [j for j in self.judgments if j.prediction is not None]
 
+    def is_uniform(self) -> bool:
+        """Whether to all items of a request one answer was given, and no other could be had."""
+        return self.replies.counts.get(KEPT, 0) > 0
+
     def parse_rate(self) -> float:
         """The share of judgments, or of tokens, that could be read; NaN where nothing was asked."""
         asked = sum(j.item.truth.size for j in self.judgments)
@@ -110,7 +114,8 @@ class Score:
 
     `null_value` is that of another feature's label on the same windows. `p_value`: the share of
     such labels, over all features that have one, that do at least as well; `lift`: how much of the
-    way from their median to 1 the value goes.
+    way from their median to 1 the value goes. `uniform`: to all items of a request the judge gave
+    one answer, also when it was asked about fewer of them.
     """
 
     feature: int
@@ -122,6 +127,7 @@ class Score:
     p_value: float | None = None
     lift: float | None = None
     mode: str | None = None
+    uniform: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,8 @@ def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
             }
             if score.parse_rate < _PARSED:
                 columns["flags"].append(f"{score.scorer}_parse_rate")
+            if score.uniform:
+                columns["flags"].append(f"{score.scorer}_uniform")
         else:
             columns |= {
                 score.metric: _number(estimate.value),
@@ -196,6 +198,7 @@ def write_scores(
             "lift": _number(score.lift),
             "n": score.estimate.n,
             "parse_rate": _number(score.parse_rate),
+            "uniform": score.uniform,
             "judge": (judge := judge_of(score)),
             "prompt_hash": None
             if judge == LEXICAL
@@ -224,6 +227,7 @@ def read_scores(path: Path) -> dict[int, list[Score]]:
             p_value=row["p_value"],
             lift=row["lift"],
             mode=row["mode"],
+            uniform=bool(row["uniform"]),
         )
         found.setdefault(score.feature, []).append(score)
     return found
