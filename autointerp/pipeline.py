@@ -102,6 +102,8 @@ def run_stages(
     with job.run.locked():
         if trial.asks(job, stages) and not dry_run:
             job = _tried(job, stages, record, agrees)
+        elif trial.asks(job, stages) and job.config.auto and record is None:
+            say(f"dry run: {job.config.model} was not tried, so --auto changes nothing here")
         # A new run is recorded by its first stage, once it is known to have something to read.
         if not dry_run and job.run.manifest.is_file():
             job.record_settings()

@@ -1,6 +1,6 @@
 """What the trial of a model came to: tables on a terminal, plain lines elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,14 +18,13 @@ from autointerp.trial.record import JudgeWay, LabelWay, Record, SimulationWay
 
 def print_trial(record: Record, config: RunConfig, path: Path, console: Console) -> bool:
     """True where the model is of no use in any way that was tried."""
-    console.print()
-    print_facts(console, _facts(record))
+    _facts(console, _said_of_all(record))
     _section(console, "labels", _LABEL_COLUMNS, [_label_row(way) for way in record.labels])
     _section(console, "judging", _JUDGE_COLUMNS, [_judge_row(way) for way in record.judging])
     simulated = [_simulation_row(way) for way in record.simulation]
     _section(console, "simulation", _SIMULATION_COLUMNS, simulated)
     chosen = verdict.settings(record)
-    print_facts(
+    _facts(
         console,
         {
             "not to be had": ", ".join(record.not_given) or "nothing that was tried",
@@ -44,7 +43,16 @@ def print_trial(record: Record, config: RunConfig, path: Path, console: Console)
     return bool(failings)
 
 
-def _facts(record: Record) -> dict[str, str | None]:
+def _facts(console: Console, facts: Mapping[str, str | None]) -> None:
+    if console.is_terminal:
+        print_facts(console, facts)
+        return
+    for name, value in facts.items():
+        said = line_for_person(f"{name}: {'not known' if value is None else value}")
+        console.print(Text(said), soft_wrap=True)
+
+
+def _said_of_all(record: Record) -> dict[str, str | None]:
     recalled = f", {record.recalled:,} of them from the journal" if record.recalled else ""
     cost = "price unknown" if record.cost_usd is None else f"${record.cost_usd:,.4f}"
     speed = None
@@ -62,7 +70,16 @@ def _facts(record: Record) -> dict[str, str | None]:
 
 
 _LABEL_COLUMNS = ("features a request", "labels", "readable", "copied", "alike", "right")
-_JUDGE_COLUMNS = ("form", "excerpts a request", "answered", "yes", "right", "95 %", "by rank")
+_JUDGE_COLUMNS = (
+    "task",
+    "form",
+    "excerpts a request",
+    "answered",
+    "yes",
+    "right",
+    "95 %",
+    "by rank",
+)
 _SIMULATION_COLUMNS = ("mode", "excerpts", "read", "correlation")
 
 
@@ -75,7 +92,8 @@ def _judge_row(way: JudgeWay) -> list[str]:
     """The interval here is of this way alone; the verdict's allows for having picked the best."""
     low, high = wilson(verdict.correct(way), way.asked)
     return [
-        f"{way.task}, {way.form}",
+        way.task,
+        way.form,
         str(way.items),
         f"{way.answered} of {way.asked}",
         _share(way.yes, way.answered),
@@ -104,9 +122,10 @@ def _section(
             told = ", ".join(f"{n}: {v}" for n, v in zip(columns, row, strict=True) if v)
             console.print(Text(line_for_person(f"{title}: {told}")), soft_wrap=True)
         return
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right")
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title, style="bold", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(Text(line_for_person(value)) for value in row))
+        table.add_row("", *(Text(line_for_person(value)) for value in row))
     console.print(table)

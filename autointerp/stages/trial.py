@@ -6,7 +6,7 @@ its replies there and does not pay for them twice.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,18 @@ from autointerp.config import RunConfig
 from autointerp.config_file import validated
 from autointerp.errors import UserError
 from autointerp.job import Job
-from autointerp.labeling.prompts import Prompt, load_prompt
+from autointerp.labeling.prompts import Prompt
 from autointerp.llm.journal import Journal
 from autointerp.llm.recall import Recall
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
-from autointerp.scoring import detection, forms, fuzzing, simulation
 from autointerp.scoring.judge import JudgeSettings
-from autointerp.scoring.scorer import Scorer
 from autointerp.stages import judging, label, model, score
-from autointerp.trial import concepts, plan, verdict
-from autointerp.trial.plan import Way
+from autointerp.trial import concepts, verdict
+from autointerp.trial.course import Try, find_out, load_prompts
 from autointerp.trial.record import Record, read_record
 from autointerp.trial.tally import judge_ways, label_ways, simulation_ways, ways_not_given
-from autointerp.trial.tasks import JudgeTry, LabelTry, Tried
+from autointerp.trial.tasks import Tried
 
 VERSION = 1  # raised when the same planted evidence is asked about otherwise
 # What a trial finds out, unless it is given.
@@ -43,21 +41,19 @@ def given(config: RunConfig) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value != "auto"}
 
 
-def _prompts(config: RunConfig) -> dict[str, Prompt]:
-    tasks = [label.NAME, detection.NAME, fuzzing.NAME, *simulation.SCORER.templates()]
-    return {task: load_prompt(task, Path(config.prompts)) for task in tasks}
-
-
 def _inputs(job: Job) -> str:
     """What decides the replies of a trial."""
     shown = asdict(label.settings_of(job))
     del shown["features_per_request"]
+    prompts = load_prompts(Path(job.config.prompts))
     return fingerprint(
         version=VERSION,
         planted=concepts.identity(),
         model=model.identity(job.config),
         shown=shown,
-        prompts={task: prompt.hash for task, prompt in _prompts(job.config).items()},
+        prompts={
+            task: prompt.hash for task, prompt in load_prompts(Path(job.config.prompts)).items()
+        },
     )
 
 
@@ -69,19 +65,19 @@ def known(job: Job) -> Record | None:
 
 @dataclass
 class _Asking:
-    """Sends requests, and keeps what came of them and how long that took."""
+    """Sends requests through the run's pool; `seconds` is how long that took."""
 
     job: Job
     answering: list[tuple[str, str]]
-    tried: list[Tried] = field(default_factory=list)
     seconds: float = 0.0
 
-    def ask(self, tries: Sequence[LabelTry | JudgeTry]) -> None:
+    def ask(self, tries: Sequence[Try]) -> list[Tried]:
         """Raises UserError, or KeyboardInterrupt, where not all of them could be asked."""
+        tried: list[Tried] = []
         with track("trial", len(tries), "requests") as progress:
 
-            def take(tried: Tried) -> None:
-                self.tried.append(tried)
+            def take(one: Tried) -> None:
+                tried.append(one)
                 progress.advance()
 
             began = time.monotonic()
@@ -89,9 +85,10 @@ class _Asking:
             self.seconds += time.monotonic() - began
         if asked.stopped is not None:
             raise asked.stopped
-        for tried in self.tried:
-            if tried.lost is not None:
-                raise UserError(f"the model could not be tried: {tried.lost}")
+        for one in tried:
+            if one.lost is not None:
+                raise UserError(f"the model could not be tried: {one.lost}")
+        return tried
 
 
 def try_model(job: Job) -> Record:
@@ -101,83 +98,27 @@ def try_model(job: Job) -> Record:
     """
     # A batch would take a day.
     job = replace(job, config=job.config.model_copy(update={"batch": False}))
-    config, fixed = job.config, given(job.config)
+    config = job.config
     asking = _Asking(job, model.check_endpoint(config))
-    prompts = _prompts(config)
-    settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
-    ways = _forms(prompts, fixed.get("judge_form"))
-    items = plan.few_items(fixed.get("judge_items"))
-    labels = label.settings_of(job), fixed.get("features_per_request")
-    tries: list[LabelTry | JudgeTry] = [*plan.label_tries(prompts[label.NAME], *labels)]
-    for form, way in ways.items():
-        tries += plan.first_tries(settings, form, way, items)
-    for mode, way in _modes(prompts, fixed.get("simulation_mode")).items():
-        tries += plan.simulation_tries(settings, mode, way)
-    asking.ask(tries)
-    if judged := judge_ways(asking.tried):
-        form = verdict.best_form(judged)
-        open_items = "judge_items" not in fixed
-        asking.ask(
-            [
-                *plan.further_tries(settings, form, ways[form], items, many=open_items),
-                *plan.fuzzing_tries(settings, form, _way(fuzzing.SCORER, form, prompts)),
-            ]
-        )
-        if open_items and not verdict.is_any_good(judge_ways(asking.tried)):
-            say("trial: no better than chance so far; it is asked about single excerpts as well")
-            asking.ask([*plan.single_tries(settings, form, ways[form])])
-    record = _record(job, asking, prompts)
+    prompts = load_prompts(Path(config.prompts))
+    judge = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
+    tried = find_out(asking.ask, prompts, label.settings_of(job), judge, given(config), say)
+    record = _record(job, tried, asking.seconds, prompts)
     record.write(job.run.trial)
     return record
 
 
-def _way(scorer: Scorer, form: str, prompts: Mapping[str, Prompt]) -> Way:
-    return forms.ways(scorer, form, prompts[scorer.name])
-
-
-def _forms(prompts: Mapping[str, Prompt], fixed: str | None) -> dict[str, Way]:
-    """The forms of judging to try: those in which the user's templates can ask.
-
-    Raises UserError where they cannot ask in the one that is settled.
-    """
-    if fixed is not None:
-        found = {fixed: _way(detection.SCORER, fixed, prompts)}
-        for task, prompt in found[fixed][1:]:
-            # What stands in where the endpoint does not allow that form.
-            found[task.mode or forms.LISTS] = [(task, prompt)]
-        return found
-    can = all("form" in prompts[name].variables for name in (detection.NAME, fuzzing.NAME))
-    if not can:
-        say("trial: your templates of judging only ask for lists, so no other form is tried")
-    return {
-        form: _way(detection.SCORER, form, prompts)
-        for form in (forms.FORMS if can else (forms.LISTS,))
-    }
-
-
-def _modes(prompts: Mapping[str, Prompt], fixed: str | None) -> dict[str, Way]:
-    """Each followed by the last, which every endpoint allows: where that one is asked for, the
-    other is not to be had."""
-    ways = simulation.SCORER.templates()
-    last = [(task, prompts[name]) for name, task in ways.items()][-1]
-    found: dict[str, Way] = {}
-    for name, task in ways.items():
-        mode = str(task.mode)
-        if fixed in (None, mode):
-            own = (task, prompts[name])
-            found[mode] = [own] if own == last else [own, last]
-    return found
-
-
-def _record(job: Job, asking: _Asking, prompts: Mapping[str, Prompt]) -> Record:
-    config, tried = job.config, asking.tried
+def _record(
+    job: Job, tried: Sequence[Tried], seconds: float, prompts: Mapping[str, Prompt]
+) -> Record:
+    config = job.config
     fresh = [one for one in tried if not one.recalled and one.failure is None]
     before = known(job)
     speed = before.tokens_per_s if before else None
-    if fresh and asking.seconds > 0:
+    if fresh and seconds > 0:
         speed = (
-            sum(one.usage.prompt_tokens for one in fresh) / asking.seconds,
-            sum(one.usage.completion_tokens for one in fresh) / asking.seconds,
+            sum(one.usage.prompt_tokens for one in fresh) / seconds,
+            sum(one.usage.completion_tokens for one in fresh) / seconds,
         )
     return Record(
         inputs=_inputs(job),

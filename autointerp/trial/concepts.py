@@ -146,6 +146,7 @@ def _plan(feature: int, items: Sequence[Item], seed: int) -> Plan:
     return Plan(feature, [items[i] for i in order], _DENSITY, {SILENT: 1.0})
 
 
+@cache
 def detection_plan(feature: int, n: int, fires: int, seed: int) -> Plan:
     """`n` texts; `fires` of them have the concept."""
     rng = np.random.default_rng([seed, feature, 2])
@@ -156,6 +157,7 @@ def detection_plan(feature: int, n: int, fires: int, seed: int) -> Plan:
     return _plan(feature, items, seed)
 
 
+@cache
 def fuzzing_plan(feature: int, n: int, seed: int) -> Plan:
     """`n` texts; in half of them the marked tokens are those that are active."""
     rng = np.random.default_rng([seed, feature, 3])
@@ -176,6 +178,7 @@ def _marked(window: Window, marks: np.ndarray, stratum: str) -> Item:
     return Item(window, stratum, answer(stratum == FIRES), marks=marks, part=whole)
 
 
+@cache
 def simulation_plan(feature: int, n: int, seed: int) -> Plan:
     """`n` texts to simulate; half of them have the concept."""
     half = n // 2

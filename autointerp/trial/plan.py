@@ -1,6 +1,6 @@
 """What a trial asks: the requests of a run, made of planted evidence."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from autointerp.labeling.llm import LabelSettings, label_jobs
@@ -20,12 +20,11 @@ _ANSWERS = 30  # of every form at first; the best is asked for as many again
 _MOST_ROUNDS = 12  # in which they are asked for
 _FURTHER_ROUNDS = 2  # of everything else
 _FUZZING_ITEMS, _SIMULATION_WINDOWS = 12, 4
+_SIMULATED = (0, 6)  # concepts whose active tokens are words
 _ONE_BY_ONE = 24  # excerpts asked about by themselves, where all else fails
 
 
-def label_tries(
-    prompt: Prompt, settings: LabelSettings, given: int | None
-) -> Iterator[LabelTry]:
+def label_tries(prompt: Prompt, settings: LabelSettings, given: int | None) -> Iterator[LabelTry]:
     """Labels one feature at a time and several at a time; `given`: so many, if it is settled."""
     every = range(len(concepts.concepts()))
     sizes = SIZES if given is None else dict.fromkeys((1, min(given, len(every))))
@@ -72,7 +71,7 @@ def fuzzing_tries(settings: JudgeSettings, form: str, way: Way) -> Iterator[Judg
 
 
 def simulation_tries(settings: JudgeSettings, mode: str, way: Way) -> Iterator[JudgeTry]:
-    for feature in _features(0, _FURTHER_ROUNDS):
+    for feature in _SIMULATED:
         plan = concepts.simulation_plan(feature, _SIMULATION_WINDOWS, seed=0)
         yield _judge(settings, simulation.SCORER, mode, way, plan)
 
@@ -94,18 +93,14 @@ def _features(first: int, n: int) -> Iterable[int]:
     return (5 * i % count for i in range(first, first + n))
 
 
-def _detection(
-    settings: JudgeSettings, form: str, way: Way, items: int, round_: int
-) -> JudgeTry:
+def _detection(settings: JudgeSettings, form: str, way: Way, items: int, round_: int) -> JudgeTry:
     (feature,) = _features(round_, 1)
     fires = items // 2 if items > 1 else round_ % 2
     plan = concepts.detection_plan(feature, items, fires, seed=round_)
     return _judge(settings, detection.SCORER, form, way, plan)
 
 
-def _judge(
-    settings: JudgeSettings, scorer: Scorer, name: str, way: Way, plan: Plan
-) -> JudgeTry:
+def _judge(settings: JudgeSettings, scorer: Scorer, name: str, way: Way, plan: Plan) -> JudgeTry:
     (task, prompt), *weaker = way
     job = JudgeJob(
         scorer=scorer,

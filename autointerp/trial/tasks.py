@@ -23,7 +23,7 @@ from autointerp.scoring.scorer import Judged, Judgment
 from autointerp.trial.concepts import concepts
 
 ABOUT = "trial"  # what the journal calls these requests
-_OF_THE_REQUEST = ("too_long", "content_filter", "bad_request", NO_LOGPROBS)
+_OF_THE_REQUEST = ("too_long", "content_filter", "bad_request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ def _tried(found: Labels | Answers, outcome: ChatReply | CallFailure) -> Tried:
     usage, cost = outcome.usage, outcome.cost_usd
     if isinstance(outcome, ChatReply):
         return Tried(found, usage, cost, outcome.recalled)
+    if outcome.kind == NO_LOGPROBS:  # the answer says so
+        return Tried(found, usage, cost, False)
     if outcome.kind in _OF_THE_REQUEST:
         return Tried(found, usage, cost, False, failure=outcome.message)
     return Tried(found, usage, cost, False, lost=outcome.message)

@@ -80,9 +80,7 @@ def best_judge(record: Record) -> JudgeWay | None:
 
 def judge_in_use(record: Record, config: RunConfig) -> JudgeWay | None:
     """What was tried that is most like the way in which a run asks."""
-    form = config.judge_form
-    if form in record.not_given:
-        form = forms.BOOLEANS
+    form = forms.BOOLEANS if config.judge_form in record.not_given else config.judge_form
     same = [way for way in detections(record) if way.form == form]
     fewer = [way for way in same if way.items <= config.judge_items]
     if fewer:
