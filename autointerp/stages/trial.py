@@ -51,9 +51,7 @@ def _inputs(job: Job) -> str:
         planted=concepts.identity(),
         model=model.identity(job.config),
         shown=shown,
-        prompts={
-            task: prompt.hash for task, prompt in load_prompts(Path(job.config.prompts)).items()
-        },
+        prompts={task: prompt.hash for task, prompt in prompts.items()},
     )
 
 

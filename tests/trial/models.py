@@ -78,7 +78,7 @@ class Model:
             for n, body in zip(parts[::2], parts[1::2], strict=True)
         ]
 
-    def label(self, shown: str, features: int) -> str:
+    def label(self, shown: str) -> str:
         return next(c.label for c in concepts() if any(t in _plain(shown) for t in c.texts))
 
     def simulated(self, concept: Concept, number: str, tokens: str) -> dict[str, Any]:
