@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from autointerp.trial.concepts import Concept, concepts
 from tests import scripted
 from tests.fake_server import Reply
 from tests.scripted import asks_for_labels
+from tests.simulators import openai_reply
 
 _LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _FEATURE = re.compile(r"^Feature (\d+) ", re.MULTILINE)
@@ -23,11 +25,14 @@ class Model:
         if "numbered colours" in request["messages"][0]["content"]:
             found = _COLOURS.findall(request["messages"][0]["content"])
             return json.dumps({"colours": [{"n": int(n), "name": name} for n, name in found]})
-        if len(request["messages"]) == 1:
-            return "5"  # how warm something is
+        if len(request["messages"]) == 1:  # how warm something is
+            return self.warmth()
         if "top_logprobs" in request or "prompt_logprobs" in request:
             return self.with_logprobs(request)
         return self.answer(request)
+
+    def warmth(self) -> str | Reply:
+        return "5"
 
     def with_logprobs(self, request: dict[str, Any]) -> str | Reply:
         """By default there are none."""
@@ -72,7 +77,7 @@ class Model:
             {
                 "n": int(n),
                 "reason": "seen",
-                "label": self.label(body, len(parts) // 2),
+                "label": self.label(body),
                 "confidence": 1,
             }
             for n, body in zip(parts[::2], parts[1::2], strict=True)
@@ -124,6 +129,47 @@ class Collapsing(Model):
     def labels(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         found = super().labels(request)
         return [label | {"label": found[0]["label"]} for label in found]
+
+
+class Ranking(Model):
+    """Gives log probabilities; as a judge it is timid: it says no to everything, and ranks well."""
+
+    def warmth(self) -> str | Reply:
+        return Reply("5", {"logprobs": {"content": [_token("5")]}})
+
+    def with_logprobs(self, request: dict[str, Any]) -> str | Reply:
+        system, user = (m["content"] for m in request["messages"][:2])
+        if "prompt_logprobs" in request:
+            return self.answer(request)
+        concept = described(user)
+        if "Predict how strongly" in system:
+            return openai_reply(request, lambda _, token: _digits(concept, token))
+        written = json.loads(Model().answer(request))
+        tokens = [_token("{")]
+        for number, yes in written.items():
+            tokens += [_token(f'"{number}"'), _token(": "), _verdict(0.4 if yes else 0.1)]
+            tokens.append(_token(", "))
+        tokens[-1] = _token("}")
+        text = "".join(token["token"] for token in tokens)
+        return Reply(text, {"logprobs": {"content": tokens}})
+
+    def judged(self, numbers: list[int], yes: list[bool], system: str) -> str:
+        return super().judged(numbers, [False] * len(yes), system)
+
+
+def _token(text: str) -> dict[str, Any]:
+    return {"token": text, "logprob": -0.01, "top_logprobs": [{"token": text, "logprob": -0.01}]}
+
+
+def _verdict(chance: float) -> dict[str, Any]:
+    both = {"false": math.log(1 - chance), "true": math.log(chance)}
+    likely = [{"token": token, "logprob": logprob} for token, logprob in both.items()]
+    return likely[0] | {"top_logprobs": likely}
+
+
+def _digits(concept: Concept, token: str) -> list[float]:
+    fires = re.search(concept.pattern, token) is not None
+    return [0.0] * 8 + [0.3, 0.7] if fires else [0.9, 0.1] + [0.0] * 8
 
 
 def _plain(shown: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from autointerp.labeling.prompts import BUNDLED
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
-from tests.trial.models import Coin, Collapsing, Copying, Counting, Model, Yes
+from tests.trial.models import Coin, Collapsing, Copying, Counting, Model, Ranking, Yes
 
 AT_CHANCE = "not told apart from chance in"
 
@@ -82,6 +82,17 @@ def test_a_judge_that_knows_nothing_is_called_so(examined, model):
     assert "nothing wrong" not in shown
     if model is Yes:
         assert all(w["right"] * 2 == w["answered"] == w["yes"] for w in record["judging"])
+
+
+def test_a_timid_judge_is_told_from_chance_by_how_it_ranks(examined):
+    code, shown, record, _ = examined(Ranking)
+    assert code == 0
+    found = way(record, "detection", "probabilities", 10)
+    assert (found["yes"], found["right"], found["ranked"]) == (0, 30, 60)
+    assert found["asked"] == 60
+    assert "--judge-form probabilities --judge-items 24" in shown
+    assert record["not_given"] == ["prompt_logprobs"]
+    assert "--simulation-mode top_logprobs" in shown
 
 
 def test_a_judge_that_counts_is_asked_in_another_form(examined):
