@@ -1,0 +1,130 @@
+"""A run whose judge is asked in another form than lists, and judges that do not judge."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+import autointerp
+from autointerp.labeling.prompts import BUNDLED
+from tests import scripted
+from tests.fake_server import FakeServer, Reply
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+
+
+def flags_of(server, planted, out, *more):
+    flags = ["--model", "test-model", "--base-url", server.url, "--features-per-request", "4"]
+    return [*flags, *planted.flags(out), "--scorers", "detection,fuzzing", *more]
+
+
+def unwrapped(printed):
+    """A table's cells, each on one line."""
+    return " ".join(printed.replace("│", " ").split())
+
+
+def test_quotes_before_booleans_judge_as_lists_do(cli, planted, tmp_path):
+    found = {}
+    for form in ("lists", "quotes"):
+        out = tmp_path / form
+        with FakeServer(scripted.answer) as server:
+            code, _, said = cli("run", *flags_of(server, planted, out, "--judge-form", form))
+        assert code == 0, said
+        scores = autointerp.load_scores(out)
+        assert not scores["uniform"].any()
+        modes = set(scores["mode"].dropna())
+        assert modes == (set() if form == "lists" else {"quotes"})
+        assert scores["prompt_hash"].notna().all()
+        found[form] = scores.drop(columns=["mode"])
+    pd.testing.assert_frame_equal(found["lists"], found["quotes"])
+
+
+def test_a_judge_that_says_yes_to_everything_is_told_from_one_that_judges(cli, planted, tmp_path):
+    def lazy(request):
+        said = json.loads(scripted.answer(request))
+        if "no_match" in said:
+            said = {"match": said["match"] + said["no_match"], "no_match": []}
+        return json.dumps(said)
+
+    with FakeServer(lazy) as server:
+        code, printed, said = cli("run", *flags_of(server, planted, tmp_path / "out"))
+    assert code == 0, said
+    flags = autointerp.load_labels(tmp_path / "out")["flags"].explode()
+    assert set(flags.dropna()) == {"detection_uniform"}
+    words = unwrapped(printed)
+    assert "100% got yes for everything" in words
+    assert "no better than chance: mean balanced accuracy 0.500" in words
+    assert words.count("so these scores mean nothing") == 1  # fuzzing was judged
+
+
+def timid(request):
+    """No to everything, though yes is likelier where it would be right."""
+    if "top_logprobs" not in request:
+        return scripted.answer(request)
+    tokens = []
+    for number, fits in json.loads(scripted.answer(request)).items():
+        yes = 0.4 if fits else 0.1
+        top = [
+            {"token": word, "logprob": math.log(p)}
+            for word, p in ((" false", 1 - yes), (" true", yes))
+        ]
+        tokens += [{"token": f', "{number}":', "logprob": 0.0}, top[0] | {"top_logprobs": top}]
+    tokens[0]["token"] = "{" + tokens[0]["token"].removeprefix(", ")
+    tokens.append({"token": "}", "logprob": 0.0})
+    text = "".join(token["token"] for token in tokens)
+    return Reply(text, choice={"logprobs": {"content": tokens}})
+
+
+def test_a_timid_judges_probabilities_rank_what_it_says_no_to(cli, planted, tmp_path):
+    with FakeServer(timid) as server:
+        out = tmp_path / "out"
+        code, printed, said = cli(
+            "run", *flags_of(server, planted, out, "--judge-form", "probabilities")
+        )
+    assert code == 0, said
+    scores = autointerp.load_scores(out)
+    assert set(scores["mode"].dropna()) == {"probabilities"}
+    by_metric = scores.groupby(["scorer", "metric"])["value"].mean()
+    assert by_metric["detection", "balanced_accuracy"] == 0.5
+    assert by_metric["detection", "auroc"] > 0.9
+    assert by_metric["fuzzing", "auroc"] > 0.9
+    words = unwrapped(printed)
+    assert "its probabilities do rank excerpts: mean AUROC" in words
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    assert sorted(predictions["probability"].astype(float).round(2).unique()) == [0.1, 0.4]
+
+
+def test_where_there_are_no_probabilities_booleans_take_their_place_and_it_is_said(
+    cli, planted, tmp_path
+):
+    with FakeServer(scripted.answer) as server:
+        out = tmp_path / "out"
+        code, printed, said = cli(
+            "run", *flags_of(server, planted, out, "--judge-form", "probabilities")
+        )
+    assert code == 0, said
+    assert "does not take top_logprobs" in said
+    assert "asked for booleans instead" in unwrapped(printed)
+    assert set(autointerp.load_scores(out)["mode"].dropna()) == {"booleans"}
+
+
+def test_a_template_that_only_knows_lists_stops_the_run_before_it_sends_anything(
+    cli, planted, tmp_path
+):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    source = (BUNDLED / "fuzzing.jinja").read_text()
+    begin, end = source.index('{% if form == "lists"'), source.index("{%- endif %}")
+    own = source[:begin] + '{"right": [1], "wrong": [2]}' + source[end + len("{%- endif %}") :]
+    (mine / "fuzzing.jinja").write_text(own)
+    with FakeServer(scripted.answer) as server:
+        flags = flags_of(server, planted, tmp_path / "out", "--prompts", str(mine))
+        code, _, said = cli("run", *flags, "--judge-form", "booleans")
+        assert code == 2
+        assert "fuzzing.jinja only asks for lists" in said
+        assert "Traceback" not in said
+        assert not server.bodies
