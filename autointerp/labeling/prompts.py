@@ -134,7 +134,11 @@ def load_prompt(task: str, folder: Path) -> Prompt:
     It is tried on small and larger samples at once, so that a broken template fails before
     anything is spent. Raises UserError with the file, the line where known, and what is wrong.
     """
-    path = template_path(task, folder)
+    return read_prompt(task, template_path(task, folder))
+
+
+def read_prompt(task: str, path: Path) -> Prompt:
+    """As `load_prompt` does, from this very file."""
     if not path.is_file():
         raise UserError(f"template {path} is missing: reinstall autointerp or name --prompts")
     try:

@@ -11,10 +11,10 @@ from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.job import Job
-from autointerp.labeling import lexical
+from autointerp.labeling import lexical, no_label
 from autointerp.labeling.candidates import Proposal, Proposed, views
 from autointerp.labeling.labeler import Draft, unlabelable
-from autointerp.labeling.llm import COPIED, LabelSettings, label_jobs
+from autointerp.labeling.llm import LabelSettings, label_jobs
 from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
@@ -216,6 +216,7 @@ def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
         (
             *(d.feature, d.status, d.label, d.label_of, d.reason, d.rule, d.error),
             *(d.meanings or ()),
+            *(d.flags or ()),
             *((c.label, c.n) for c in d.candidates or ()),
         )
         for d in drafts
@@ -344,8 +345,9 @@ def _draft_by_model(
             stopped = found.asked.stopped
             details["asked_for_candidates"] = asdict(found.asked.totals)
             details["unchosen"] += found.unanswered
-    if copied := sum(draft.error == COPIED for draft in drafts.values()):
-        say(f"label: {copied:,} features failed because {COPIED}")
+    for line in no_label.summary(drafts.values()):
+        say(f"label: {line}")
+    details["asked_again"] = no_label.counts(drafts.values())
     linked = {
         feature: twin_draft(feature, drafts[own])
         for feature, own in plan.twins.items()

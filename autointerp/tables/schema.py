@@ -85,8 +85,10 @@ def score_columns(scorers: Iterable[str] = ()) -> list[pa.Field]:
         column(
             "flags",
             pa.list_(pa.string()),
-            "what is to be known of its scores: SCORER_parse_rate where under 90 % could be read, "
-            "SCORER_uniform where the judge gave one answer to all excerpts of a request",
+            "what is to be known of the label and its scores: label_recites_tokens where it only "
+            "lists tokens that were shown, label_half_characters where it has a �, "
+            "SCORER_parse_rate where under 90 % could be read, SCORER_uniform where the judge gave "
+            "one answer to all excerpts of a request",
         ),
     ]
 

@@ -51,6 +51,7 @@ _DRAFTS = pa.schema(
         ("meanings", pa.list_(pa.string())),
         ("candidates", CANDIDATES),
         *((name, pa.string()) for name in ("prompt_hash", "rule")),
+        *((name, pa.list_(pa.string())) for name in ("asked_again", "flags")),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("cost_usd", pa.float64()),
@@ -157,6 +158,8 @@ def write_labels(
         "error": [_error(draft, more) for draft, more in zip(rows, judged, strict=True)],
     }
     of_scores = [_score_columns(scores.get(d.feature, ())) for d in rows]
+    for draft, found in zip(rows, of_scores, strict=True):
+        found["flags"] = [*(draft.flags or ()), *found["flags"]]
     for name in {name for found in of_scores for name in found} & set(schema.names):
         columns[name] = [found.get(name) for found in of_scores]
     arrays = [
