@@ -69,22 +69,23 @@ def _said_of_all(record: Record) -> dict[str, str | None]:
     return facts
 
 
-_LABEL_COLUMNS = ("features a request", "labels", "readable", "copied", "alike", "right")
-_JUDGE_COLUMNS = (
-    "task",
-    "form",
-    "excerpts a request",
-    "answered",
-    "yes",
+_LABEL_COLUMNS = (
+    "features a request",
+    "labels",
+    "readable",
+    "copied",
+    "declined",
+    "alike",
     "right",
-    "95 %",
-    "by rank",
+)
+_JUDGE_COLUMNS = (
+    *("task", "form", "excerpts a request", "answered", "yes", "right", "95 %", "by rank"),
 )
 _SIMULATION_COLUMNS = ("mode", "excerpts", "read", "correlation")
 
 
 def _label_row(way: LabelWay) -> list[str]:
-    counts = (way.features, way.readable, way.copied, way.alike)
+    counts = (way.features, way.readable, way.copied, way.declined, way.alike)
     return [str(way.size), *map(str, counts), f"{way.right} ({_share(way.right, way.features)})"]
 
 

@@ -23,12 +23,17 @@ class _Part(BaseModel):
 
 
 class LabelWay(_Part):
-    """Labels asked for `size` features a request; `alike`: another feature of it got the same."""
+    """Labels asked for `size` features a request.
+
+    `copied` are the template's own words, `declined` are no label for another reason, and `alike`
+    those that another feature of the request got as well.
+    """
 
     size: Annotated[int, Field(ge=1, le=1000)]
     features: _Count
     readable: _Count
     copied: _Count
+    declined: _Count
     alike: _Count
     right: _Count
 

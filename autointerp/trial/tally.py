@@ -23,6 +23,7 @@ def label_ways(tried: Iterable[Tried]) -> list[LabelWay]:
             features=sum(found.features for found in group),
             readable=sum(found.readable for found in group),
             copied=sum(found.copied for found in group),
+            declined=sum(found.declined for found in group),
             alike=sum(found.alike for found in group),
             right=sum(found.right for found in group),
         )

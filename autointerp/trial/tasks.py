@@ -8,9 +8,10 @@ which shows that the way of asking is not to be had.
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from autointerp.labeling.label_reply import read_labels, template_words
+from autointerp.labeling import no_label
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import LabelJob
 from autointerp.llm.logprobs import NO_LOGPROBS
@@ -28,7 +29,8 @@ _OF_THE_REQUEST = ("too_long", "content_filter", "bad_request")
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Of the labels of one request: `alike` are those that another feature of it got as well.
+    """Of the labels of one request: `copied` are the template's own words, `declined` no label for
+    another reason, and `alike` those that another feature of it got as well.
 
     `size` is how many features were to be in a request; the last may have fewer.
     """
@@ -37,6 +39,7 @@ class Labels:
     features: int
     readable: int
     copied: int
+    declined: int
     alike: int
     right: int
 
@@ -97,23 +100,22 @@ class LabelTry:
         return Step(results=[_tried(self._labels(outcome, step.results), outcome)])
 
     def _labels(self, outcome: ChatReply | CallFailure, kept: Sequence[Draft]) -> Labels:
-        group = self.job.group
-        said: dict[int, str] = {}
+        said, doubts = list[str](), list[str]()
         if isinstance(outcome, ChatReply):
-            try:
-                read = read_labels(outcome.text, len(group), self.job.scattered)
-                said = {place: item.label.casefold() for place, item in read.items()}
-            except Miscounted:
-                pass
-        words = template_words(self.job.prompt.source)
-        times = Counter(said.values())
+            with suppress(Miscounted):
+                items, kinds = self.job.read(outcome.text)
+                said = [item.label.casefold() for item in items.values()]
+                doubts = list(kinds.values())
+        times = Counter(said)
+        copied = sum(kind in no_label.FROM_EXAMPLE for kind in doubts)
         named = concepts()
         return Labels(
             size=self.job.settings.features_per_request,
-            features=len(group),
+            features=len(self.job.group),
             readable=len(said),
-            copied=sum(label in words for label in said.values()),
-            alike=sum(times[label] > 1 for label in said.values()),
+            copied=copied,
+            declined=len(doubts) - copied - doubts.count(no_label.ALIKE),
+            alike=sum(times[label] > 1 for label in said),
             right=sum(named[d.feature].is_named_by(d.label) for d in kept if d.label is not None),
         )
 

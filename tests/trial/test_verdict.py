@@ -54,7 +54,9 @@ def judged(form, items, right, asked, **more):
 
 
 def labeled(size, right, features=12):
-    return LabelWay(size=size, features=features, readable=features, copied=0, alike=0, right=right)
+    return LabelWay(
+        size=size, features=features, readable=features, copied=0, declined=0, alike=0, right=right
+    )
 
 
 def record(*judging, labels=(), simulation=(), **more):
