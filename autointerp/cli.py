@@ -3,7 +3,8 @@
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,16 @@ def _agrees(yes: bool) -> Callable[[str], bool] | None:
     return lambda question: typer.confirm(line_for_person(question), err=True)
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Exit status 130 where Ctrl-C ends the block, with what was done so far kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("autointerp: stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 def _run_stages(
     config: RunConfig, stages: tuple[str, ...], dry_run: bool = False, yes: bool = False
 ) -> None:
@@ -56,11 +67,8 @@ def _run_stages(
     from autointerp.report.terminal import summary
 
     job = open_job(config, coder_needed=stages != ("capture",))
-    try:
+    with _stoppable():
         run_stages(job, stages, dry_run=dry_run, agrees=_agrees(yes))
-    except KeyboardInterrupt:
-        print("autointerp: stopped; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
     if not dry_run and job.run.labels.is_file():
         Console().print(summary(job.run))
         if "label" in stages:
@@ -231,25 +239,25 @@ def doctor(config: RunConfig) -> None:
     from autointerp.stages.doctor import diagnose
 
     console = Console()
-    checked, wrong = [], False
+    checked, wrong = "", False
     if config.model is not None and config.names_no_source():
         job = model_job(config)
     else:
         job = open_job(config)
         diagnosis = diagnose(job)
         print_check(diagnosis, console)
-        checked += ["the coder", "the activations"]
+        checked = "the coder and the activations"
         wrong = bool(diagnosis.warnings)
     if config.model is not None:
         wrong |= print_probes(model.diagnose(job), console)
-        with job.run.locked():
+        with _stoppable(), job.run.locked():
             record = trial.try_model(job)
         wrong |= print_trial(record, config, job.run.trial, console)
-        checked.append("the model")
+        checked = "the coder, the activations and the model" if checked else "the model"
     if wrong:
         console.print("something is wrong: see the warnings", style="yellow")
         raise typer.Exit(1)
-    console.print(f"nothing wrong was found with {' and '.join(checked)}")
+    console.print(f"nothing wrong was found with {checked}")
 
 
 app.add_typer(run_commands.app)

@@ -64,6 +64,13 @@ class RunConfig(BaseModel):
         "as dense as the coder's features, take their place; random-label: every feature is also "
         "judged by another's label.",
     )
+    auto: bool = _setting(
+        False,
+        "run",
+        "Use the settings that suit the model, as a trial of some 30 requests finds them, for "
+        "those of features_per_request, judge_form, judge_items, response_format and "
+        "simulation_mode that are not given. `autointerp doctor` shows what was found.",
+    )
 
     coder: str | None = _setting(
         None,
@@ -374,13 +381,6 @@ class RunConfig(BaseModel):
         "The labeling model's tokenizer, to count tokens in estimates: a folder or an id (default: "
         "the model's, where it is on this machine).",
         min_length=1,
-    )
-    auto: bool = _setting(
-        False,
-        "model",
-        "Use the settings that suit the model, as a trial of some 30 requests finds them, for "
-        "those of features_per_request, judge_form, judge_items, response_format and "
-        "simulation_mode that are not given. `autointerp doctor` shows what was found.",
     )
     batch: bool = _setting(
         False,

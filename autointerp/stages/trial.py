@@ -13,6 +13,7 @@ from typing import Any
 
 from autointerp.config import RunConfig
 from autointerp.config_file import validated
+from autointerp.damage import DamagedFile
 from autointerp.errors import UserError
 from autointerp.job import Job
 from autointerp.labeling.prompts import Prompt
@@ -111,8 +112,12 @@ def _record(
 ) -> Record:
     config = job.config
     fresh = [one for one in tried if not one.recalled and one.failure is None]
-    before = known(job)
-    speed = before.tokens_per_s if before else None
+    speed = None
+    try:
+        before = known(job)
+        speed = before.tokens_per_s if before else None
+    except DamagedFile as error:
+        say(f"{job.run.trial} is written anew: {error.reason}")
     if fresh and seconds > 0:
         speed = (
             sum(one.usage.prompt_tokens for one in fresh) / seconds,

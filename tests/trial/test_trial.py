@@ -220,7 +220,7 @@ def test_a_trial_of_other_templates_or_settings_is_not_used(cli, planted, copied
         assert "test-model was not tried, so --auto changes nothing" in said
 
 
-@pytest.mark.parametrize("text", ["{}", "[1", '{"inputs": 3}', "\udcff", '{"labels": NaN}'])
+@pytest.mark.parametrize("text", ["{}", "[1", "\udcff"])
 def test_a_record_that_is_none_is_named(cli, planted, copied, text):
     copied.trial.write_text(text, errors="surrogateescape")
     with FakeServer(Model()) as server:
@@ -231,3 +231,10 @@ def test_a_record_that_is_none_is_named(cli, planted, copied, text):
         assert f"{copied.trial} cannot be read" in said
         assert "doctor --model" in said
         assert not server.requests
+        if text == "{}":
+            assert "doctor.json was damaged" in cli("repair", str(copied.path))[1]
+            copied.trial.write_text(text)
+            # The doctor itself needs no record.
+            code, _, said = cli("doctor", *flags_of(server, copied.path))
+            assert code == 0
+            assert f"{copied.trial} is written anew" in said
