@@ -3,11 +3,13 @@
 import json
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
-from autointerp.labeling.prompts import BUNDLED, load_prompt
+from autointerp.labeling.prompts import BUNDLED, load_prompt, samples
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.logprobs import NO_LOGPROBS, TOP_LOGPROBS, Position
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
@@ -75,6 +77,15 @@ def test_there_is_one_entry_for_each_excerpt_in_their_order(form):
         assert entry["additionalProperties"] is False
         entry = entry["properties"]["match"]
     assert entry == {"type": "boolean"}
+
+
+def test_the_forms_are_the_same_wherever_they_are_named():
+    """Templates are tried in all of them before anything is sent."""
+    setting = get_args(RunConfig.model_fields["judge_form"].annotation)
+    assert setting == forms.FORMS
+    for scorer in (s for s in SCORERS.values() if s.forms):
+        assert tuple(scorer.forms) == forms.FORMS
+        assert {sample["form"] for sample in samples(scorer.name)} == set(forms.FORMS)
 
 
 def test_only_probabilities_ask_for_log_probabilities():
