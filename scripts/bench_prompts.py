@@ -170,6 +170,8 @@ class Bench:
             max_concurrency=options.concurrency,
             judge_items=options.judge_items,
             fade_texts=options.windows,
+            label_top=options.label_top,
+            label_quantiles=options.label_quantiles,
             scorers="detection" + (",embedding" if options.embedding_model else ""),
             embedding_model=options.embedding_model or "none",
             **more,
@@ -239,6 +241,7 @@ class Bench:
             *(variant.task, variant.name, variant.prompt.hash, variant.schema),
             *(variant.per_request, variant.form, options.base_url, options.model),
             *(options.features, options.windows, options.judge_items),
+            *(options.label_top, options.label_quantiles),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -414,9 +417,10 @@ class Bench:
         when = dates[0] if len(set(dates)) == 1 else f"{dates[0]} to {dates[-1]}"
         options = self.options
         head = (
-            f"{options.title or options.model}, {when}: {len(self.features)} features, "
-            f"{options.windows} activating windows a score, at most {options.judge_items} items a "
-            f"request, temperature 0.\n\n"
+            f"{options.title or options.model}, {when}: {len(self.features)} features, labeled "
+            f"from {options.label_top} + {options.label_quantiles} windows; {options.windows} "
+            f"activating windows a score, at most {options.judge_items} items a request; "
+            "temperature 0.\n\n"
         )
         return head + markdown(rows)
 
@@ -456,6 +460,8 @@ def main() -> None:
     parser.add_argument("--of", type=int, default=500, help="features of the demo to choose from")
     parser.add_argument("--tokens", default="100_000", help="of the demo's text")
     parser.add_argument("--per-request", default="1,4,8", help="features in a labeling request")
+    parser.add_argument("--label-top", type=int, default=5, help="as of a run")
+    parser.add_argument("--label-quantiles", type=int, default=5, help="as of a run")
     parser.add_argument("--windows", type=int, default=6, help="activating windows of a score")
     parser.add_argument("--judge-items", type=int, default=10)
     parser.add_argument("--concurrency", type=int, default=4)
