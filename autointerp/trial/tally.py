@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autointerp.scoring import simulation
+from autointerp.scoring import forms, simulation
 from autointerp.scoring.scorer import Judgment
 from autointerp.trial.record import JudgeWay, LabelWay, SimulationWay
 from autointerp.trial.tasks import Answers, Labels, Tried
@@ -31,13 +31,16 @@ def label_ways(tried: Iterable[Tried]) -> list[LabelWay]:
     ]
 
 
+_WAYS = (*forms.FORMS, *(str(task.mode) for task in simulation.SCORER.templates().values()))
+
+
 def _by_way(tried: Iterable[Tried]) -> dict[tuple[str, str, int], list[Answers]]:
-    """In the order in which they were first asked for."""
+    """Task, way and items of each, in an order that does not depend on which reply came first."""
     groups: dict[tuple[str, str, int], list[Answers]] = defaultdict(list)
     for one in tried:
         if isinstance(one.found, Answers) and one.found.given:
             groups[one.found.task, one.found.way, one.found.items].append(one.found)
-    return groups
+    return dict(sorted(groups.items(), key=lambda g: (g[0][0], _WAYS.index(g[0][1]), g[0][2])))
 
 
 def judge_ways(tried: Iterable[Tried]) -> list[JudgeWay]:

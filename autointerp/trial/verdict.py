@@ -19,7 +19,7 @@ from autointerp.trial.record import JudgeWay, LabelWay, Record
 
 # Beyond what every form was tried with: many excerpts a request, one excerpt, and the ranking.
 _FURTHER = 3
-_AS_GOOD = 0.05  # accuracy given up for more excerpts a request: what it saves is certain
+_AS_GOOD = 0.05  # of accuracy given up for more excerpts a request: what it saves is certain
 _AS_RIGHT = 0.1  # and of right labels, for more features a request
 
 
@@ -121,9 +121,11 @@ def settings(record: Record) -> dict[str, Any]:
     if judge := best_judge(record):
         found |= {"judge_form": judge.form, "judge_items": judge.items}
     found["response_format"] = record.response_format
-    read = [way for way in record.simulation if way.correlation is not None]
-    if read:
-        found["simulation_mode"] = max(read, key=lambda way: way.correlation or 0.0).mode
+    known = {w.mode: w.correlation for w in record.simulation if w.correlation is not None}
+    if known:
+        enough = max(known.values()) - _AS_GOOD
+        # The paper's way comes first, the one in which nothing but the reply is read last.
+        found["simulation_mode"] = next(mode for mode, r in known.items() if r >= enough)
     return found | dict(record.given)
 
 
