@@ -24,6 +24,8 @@ def print_trial(record: Record, config: RunConfig, path: Path, console: Console)
     simulated = [_simulation_row(way) for way in record.simulation]
     _section(console, "simulation", _SIMULATION_COLUMNS, simulated)
     chosen = verdict.settings(record)
+    if console.is_terminal:
+        console.print()
     _facts(
         console,
         {
@@ -37,6 +39,10 @@ def print_trial(record: Record, config: RunConfig, path: Path, console: Console)
     for failing in failings:
         said = f"warning: {record.model} is of no use here: {failing}"
         console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
+    judge = verdict.best_judge(record)
+    if not failings and judge is not None and verdict.only_ranks(judge, record):
+        said = "its answers are no better than chance, their probabilities are: go by the AUROC"
+        console.print(Text(line_for_person(f"note: {said}")), style="yellow", soft_wrap=True)
     if not failings and verdict.failings(record, config):
         said = f"in the settings given {record.model} is of no use, in those above it is"
         console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
@@ -126,7 +132,8 @@ def _section(
     table = Table(box=None, pad_edge=False)
     table.add_column(title, style="bold", no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="left" if name in ("task", "form", "mode") else "right")
     for row in rows:
         table.add_row("", *(Text(line_for_person(value)) for value in row))
+    console.print()
     console.print(table)

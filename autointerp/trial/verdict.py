@@ -48,6 +48,13 @@ def is_told_from_chance(way: JudgeWay, of: int) -> bool:
     return interval(way, of)[0] > 0.5
 
 
+def only_ranks(way: JudgeWay, record: Record) -> bool:
+    """Whether its probabilities are told from chance, and its answers are not."""
+    of = comparisons(detections(record))
+    answers = way.model_copy(update={"ranked": None})
+    return is_told_from_chance(way, of) and not is_told_from_chance(answers, of)
+
+
 def is_any_good(ways: Sequence[JudgeWay]) -> bool:
     tried = [way for way in ways if way.task == detection.NAME]
     return any(is_told_from_chance(way, comparisons(tried)) for way in tried)

@@ -67,6 +67,7 @@ def test_a_model_that_is_right_is_found_to_be(examined):
     assert set(record["not_given"]) == {"probabilities", "prompt_logprobs", "top_logprobs"}
     assert "--features-per-request 10 --judge-form lists --judge-items 24" in shown
     assert "tokens a second" in shown
+    assert "AUROC" not in shown
     assert shown.splitlines()[-1] == "nothing wrong was found with the model"
 
 
@@ -92,6 +93,7 @@ def test_a_timid_judge_is_told_from_chance_by_how_it_ranks(examined):
     assert found["asked"] == 60
     assert "--judge-form probabilities --judge-items 24" in shown
     assert record["not_given"] == ["prompt_logprobs"]
+    assert "go by the AUROC" in shown
     assert "--simulation-mode top_logprobs" in shown
 
 
