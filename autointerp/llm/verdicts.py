@@ -199,10 +199,13 @@ def _in_value(value: Any, names: tuple[str, str]) -> Iterator[Said]:
         if len(inner) == 1:
             yield from _in_value(inner[0], names)
     elif isinstance(value, list):
-        for entry in value:
-            yes = _answer_in(entry, names)
-            if yes is not None:
-                yield _number_in(entry), yes
+        # Numbers may be those of excerpts, and of entries in order none may be passed over.
+        each = [
+            (_number_in(entry), None if type(entry) is int else _answer_in(entry, names))
+            for entry in value
+        ]
+        if (None, None) not in each:
+            yield from ((number, yes) for number, yes in each if yes is not None)
 
 
 def _answer_in(entry: Any, names: tuple[str, str]) -> bool | None:

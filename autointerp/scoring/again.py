@@ -38,10 +38,6 @@ class CarefulJob:
     stage: str = ""
     probed: tuple[Judgment, ...] = ()
 
-    @property
-    def feature(self) -> int:
-        return self.present.plan.feature
-
     def request(self) -> ChatRequest:
         return self.present.request()
 

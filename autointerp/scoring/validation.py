@@ -15,7 +15,7 @@ from autointerp.labeling.labeler import Draft
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest
-from autointerp.scoring.again import CarefulJob
+from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import FIRES, Item, Judged, Plan, answer
 from autointerp.scoring.statistics import Counts, Estimate, balanced_accuracy
 
@@ -65,8 +65,8 @@ class Choice:
 class ChoiceJob:
     """Judge a feature's candidates one after another, each by a job of its own of the same plan."""
 
-    present: CarefulJob
-    behind: tuple[CarefulJob, ...]
+    present: JudgeJob
+    behind: tuple[JudgeJob, ...]
     judged: tuple[Judged, ...] = ()
 
     def request(self) -> ChatRequest:
@@ -74,12 +74,12 @@ class ChoiceJob:
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Choice]:
         step = self.present.reduce(outcome)
-        again = [replace(self, present=j) for j in step.follow_ups if isinstance(j, CarefulJob)]
+        again = [replace(self, present=j) for j in step.follow_ups if isinstance(j, JudgeJob)]
         if again:
             return Step(follow_ups=again, unread=step.unread, spoiled=step.spoiled)
         judged = (*self.judged, *step.results)
         if not self.behind or judged[-1].unanswered or _faultless(judged[-1]):
-            done = [Choice(self.present.feature, judged)]
+            done = [Choice(self.present.plan.feature, judged)]
             return Step(results=done, unread=step.unread, spoiled=step.spoiled)
         behind = ChoiceJob(self.behind[0], self.behind[1:], judged)
         return Step(follow_ups=[behind], unread=step.unread, spoiled=step.spoiled)

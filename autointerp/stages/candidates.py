@@ -13,7 +13,6 @@ from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import track
 from autointerp.scoring import detection, forms
-from autointerp.scoring.again import CarefulJob
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.validation import Choice, ChoiceJob, choice_plan, chosen
 from autointerp.stages import model
@@ -106,8 +105,7 @@ def _jobs(
     for evidence in store.read(list(labels)):
         judging = _judge_jobs(job, prompt, vocabulary, evidence, labels[evidence.feature])
         if judging:
-            first, *others = map(CarefulJob, judging)
-            yield ChoiceJob(first, tuple(others))
+            yield ChoiceJob(judging[0], tuple(judging[1:]))
 
 
 def _judge_jobs(
