@@ -123,7 +123,7 @@ class Template:
 def template_of(source: str) -> Template:
     """A template by its source, without what is not sent."""
     sent = _NOT_SENT.sub(" | ", source)
-    texts = [found[2] for found in _EXAMPLE.finditer(sent)]
+    texts = [found[2] for found in _EXAMPLE.finditer(sent) if found[2] != BLANK]
     instructions = [_words(part) for part in re.split(r"[|{}\[\]]", _EXAMPLE.sub(" | ", sent))]
     examples = [_words(text) for text in texts]
     usual = _USUAL.union(*instructions)

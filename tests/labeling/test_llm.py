@@ -165,6 +165,7 @@ def test_words_of_the_template_are_asked_again_alone_and_without_the_example(tmp
     (alone,) = step.follow_ups
     assert [e.feature for e in alone.group] == [1]
     assert "ferr" not in str(alone.messages())
+    assert "meanings" not in str(alone.request())
     assert '"label": "…"' in alone.messages()[0]["content"]
     # It cannot come from the template now.
     (draft,) = alone.reduce(reply([item(1, copied)])).results
