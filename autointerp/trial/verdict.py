@@ -17,8 +17,7 @@ from autointerp.scoring.statistics import wilson
 from autointerp.trial.concepts import concepts
 from autointerp.trial.record import JudgeWay, LabelWay, Record
 
-# Beyond what every form was tried with: many excerpts a request, one excerpt, and the ranking.
-_FURTHER = 3
+_FURTHER = 2  # sizes of requests that only the best form is asked about: many excerpts, and one
 _AS_GOOD = 0.05  # of accuracy given up for more excerpts a request: what it saves is certain
 _AS_RIGHT = 0.1  # and of right labels, for more features a request
 
@@ -35,8 +34,13 @@ def correct(way: JudgeWay) -> float:
 
 
 def comparisons(ways: Sequence[JudgeWay]) -> int:
-    """How many could have been picked as the best."""
-    return len({way.form for way in ways}) + _FURTHER
+    """How many could have been picked as the best.
+
+    Probabilities are looked at twice, as answers and by rank.
+    """
+    tried = {way.form for way in ways}
+    by_rank = 1 + _FURTHER if forms.PROBABILITIES in tried else 0
+    return len(tried) + _FURTHER + by_rank
 
 
 def interval(way: JudgeWay, of: int) -> tuple[float, float]:

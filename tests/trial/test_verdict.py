@@ -19,7 +19,7 @@ def share_of_good(accuracy) -> float:
 
 
 def test_a_coin_passes_in_few_trials():
-    # 0.02 in 4,000 trials. Of 250 with 0.05, 21 or more pass once in fifty times.
+    # 0.022 in 4,000 trials.
     assert share_of_good(lambda form, items: 0.5) <= 0.05
 
 
@@ -32,7 +32,7 @@ def test_a_coin_passes_in_few_trials():
     ],
 )
 def test_a_judge_of_four_fifths_is_hardly_ever_stopped(accuracy):
-    # In 4,000 trials 0 of them were, and 0.014 and 0.019 where but one form is that good.
+    # 0 in 1,000 trials were, and in 2,000 0.016 and 0.018 where but one form is that good.
     assert share_of_good(accuracy) >= 0.95
 
 
