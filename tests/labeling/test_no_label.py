@@ -73,7 +73,6 @@ def test_most_of_a_label_is_a_quotation_or_it_is_a_label():
         "not, in negations",
         "placeholder names such as foo",
         "a newline",
-        "related to",
         "words after an opening bracket",
     ],
 )
@@ -105,6 +104,12 @@ def test_labels_that_only_sound_like_it_are_labels(label):
 def test_declining_in_a_label_s_place_is_told(label):
     assert doubt(label, TEMPLATE, nothing) == "declined"
     assert doubt(label, TEMPLATE, lambda: f"it said: {label}") is None
+
+
+@pytest.mark.parametrize("named", ["meanings", "Windows", "“label”", "various", "related to"])
+def test_what_the_template_names_is_a_label_only_where_the_excerpts_have_it(named):
+    assert doubt(named, TEMPLATE, nothing) == "instructions"
+    assert doubt(named, TEMPLATE, lambda: f"see {named.casefold()} there") is None
 
 
 def test_signs_are_a_label_where_the_excerpts_have_them():
