@@ -111,7 +111,7 @@ def _record(
     job: Job, tried: Sequence[Tried], seconds: float, prompts: Mapping[str, Prompt]
 ) -> Record:
     config = job.config
-    fresh = [one for one in tried if not one.recalled and one.failure is None]
+    fresh = [one for one in tried if not one.recalled and one.usage.prompt_tokens]
     speed = None
     try:
         before = known(job)
