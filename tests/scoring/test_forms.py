@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,6 +13,7 @@ from autointerp.errors import UserError
 from autointerp.labeling.prompts import BUNDLED, load_prompt, samples
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.logprobs import NO_LOGPROBS, TOP_LOGPROBS, Position
+from autointerp.llm.numbering import Miscounted
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.detection import reduce
@@ -176,3 +178,20 @@ def test_an_excerpt_without_an_answer_is_asked_about_again_alone():
     (judged,) = again.reduce(reply('{"1": {"quote": "", "match": false}}')).results
     assert [j.prediction[0] for j in judged.judgments] == [1, 1, 1, 0, 0, 0]
     assert judged.replies.counts[replies.LEFT_OUT] == 1
+
+
+RECORDED = list(map(json.loads, Path("tests/data/replies/judging.jsonl").read_text().splitlines()))
+
+
+@pytest.mark.parametrize("row", RECORDED, ids=lambda row: f"{row['model'][:6]}-{row['form']}")
+def test_replies_of_real_models_are_read_as_they_are_meant(row):
+    """`answers`: y, n or - for none, by excerpt; null where the numbers are not the excerpts'."""
+    task = SCORERS["detection"].forms[row["form"]]
+    items = [None] * row["n"]
+    if row["answers"] is None:
+        with pytest.raises(Miscounted):
+            task.read(row["text"], items, row["scattered"])
+        return
+    found = task.read(row["text"], items, row["scattered"])
+    said = ["-" if i not in found else "ny"[int(found[i][0])] for i in range(row["n"])]
+    assert "".join(said) == row["answers"]
