@@ -76,13 +76,8 @@ def _said_of_all(record: Record) -> dict[str, str | None]:
 
 
 _LABEL_COLUMNS = (
-    "features a request",
-    "labels",
-    "readable",
-    "copied",
-    "declined",
-    "alike",
-    "right",
+    *("features a request", "labels", "readable", "copied", "declined", "alike"),
+    *("right at first", "in the end"),
 )
 _JUDGE_COLUMNS = (
     *("task", "form", "excerpts a request", "answered", "yes", "right", "95 %", "by rank"),
@@ -92,7 +87,11 @@ _SIMULATION_COLUMNS = ("mode", "excerpts", "read", "correlation")
 
 def _label_row(way: LabelWay) -> list[str]:
     counts = (way.features, way.readable, way.copied, way.declined, way.alike)
-    return [str(way.size), *map(str, counts), f"{way.right} ({_share(way.right, way.features)})"]
+    right = (way.right, verdict.named(way))
+    return [
+        *map(str, (way.size, *counts)),
+        *(f"{n} ({_share(n, way.features)})" for n in right),
+    ]
 
 
 def _judge_row(way: JudgeWay) -> list[str]:

@@ -77,7 +77,7 @@ class _Asking:
 
             def take(one: Tried) -> None:
                 tried.append(one)
-                progress.advance()
+                progress.advance(0 if one.is_further else 1)
 
             began = time.monotonic()
             asked = model.ask(self.job, self.answering, lambda: tries, take, progress)
@@ -111,7 +111,9 @@ def _record(
     job: Job, tried: Sequence[Tried], seconds: float, prompts: Mapping[str, Prompt]
 ) -> Record:
     config = job.config
-    fresh = [one for one in tried if not one.recalled and one.usage.prompt_tokens]
+    # What two tries have in common was asked once.
+    asked = list({one.key: one for one in tried if one.key}.values())
+    fresh = [one for one in asked if not one.recalled]
     speed = None
     try:
         before = known(job)
@@ -135,11 +137,11 @@ def _record(
         simulation=simulation_ways(tried),
         not_given=ways_not_given(tried),
         response_format=_response_format(job),
-        requests=len(tried),
-        recalled=sum(one.recalled for one in tried),
-        prompt_tokens=sum(one.usage.prompt_tokens for one in tried),
-        completion_tokens=sum(one.usage.completion_tokens for one in tried),
-        cost_usd=sum(one.cost_usd for one in tried) if model.is_priced(config) else None,
+        requests=len(asked),
+        recalled=len(asked) - len(fresh),
+        prompt_tokens=sum(one.usage.prompt_tokens for one in asked),
+        completion_tokens=sum(one.usage.completion_tokens for one in asked),
+        cost_usd=sum(one.cost_usd for one in asked) if model.is_priced(config) else None,
         tokens_per_s=speed,
         failures=[one.failure for one in tried if one.failure is not None],
     )

@@ -32,11 +32,11 @@ def find_out(
     given: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> list[Tried]:
-    """Everything that was tried, in three rounds at most.
+    """Everything that was tried.
 
     First labels, every form of judging and every mode of simulation; then the best form once more,
-    and with more excerpts a request; and, where none of that tells the judge from chance, single
-    excerpts. `given` are settings that need not be found out.
+    or the best two; then it is asked about more excerpts a request and, where none of that tells
+    the judge from chance, about single ones. `given` are settings that need not be found out.
     """
     ways = _forms(prompts, given.get("judge_form"), say)
     items = plan.few_items(given.get("judge_items"))
@@ -50,15 +50,19 @@ def find_out(
     judged = judge_ways(tried)
     if not judged:
         return tried
-    form = verdict.best_form(judged)
+    # The first look may have picked the wrong one of two, or neither is any better than a coin.
+    candidates = [verdict.best_form(judged), verdict.second_form(judged)]
+    tries = []
+    for form in filter(None, candidates):
+        tries += plan.further_tries(judge, form, ways[form], items)
+    tried += ask(tries)
+    form = verdict.best_form([way for way in judge_ways(tried) if way.form in candidates])
     is_open = "judge_items" not in given
-    fuzzing_way = forms.ways(fuzzing.SCORER, form, prompts[fuzzing.NAME])
-    tried += ask(
-        [
-            *plan.further_tries(judge, form, ways[form], items, many=is_open),
-            *plan.fuzzing_tries(judge, form, fuzzing_way),
-        ]
-    )
+    way = forms.ways(fuzzing.SCORER, form, prompts[fuzzing.NAME])
+    more = [*plan.fuzzing_tries(judge, form, way)]
+    if is_open:
+        more += plan.many_tries(judge, form, ways[form], items)
+    tried += ask(more)
     if is_open and not verdict.is_any_good(judge_ways(tried)):
         say("trial: no better than chance so far; it is asked about single excerpts as well")
         tried += ask([*plan.single_tries(judge, form, ways[form])])

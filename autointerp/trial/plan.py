@@ -43,16 +43,17 @@ def first_tries(settings: JudgeSettings, form: str, way: Way, items: int) -> Ite
         yield _detection(settings, form, way, items, round_)
 
 
-def further_tries(
-    settings: JudgeSettings, form: str, way: Way, items: int, *, many: bool
-) -> Iterator[JudgeTry]:
-    """Of the best form: as many answers again and, if `many`, with more excerpts a request."""
-    first = _rounds(items)
-    for round_ in range(first, 2 * first):
+def further_tries(settings: JudgeSettings, form: str, way: Way, items: int) -> Iterator[JudgeTry]:
+    """As many answers again in one form."""
+    for round_ in range(_rounds(items), 2 * _rounds(items)):
         yield _detection(settings, form, way, items, round_)
-    if many:
-        for round_ in range(2 * first, 2 * first + _FURTHER_ROUNDS):
-            yield _detection(settings, form, way, MANY, round_)
+
+
+def many_tries(settings: JudgeSettings, form: str, way: Way, items: int) -> Iterator[JudgeTry]:
+    """About more excerpts a request."""
+    first = 2 * _rounds(items)
+    for round_ in range(first, first + _FURTHER_ROUNDS):
+        yield _detection(settings, form, way, MANY, round_)
 
 
 def single_tries(settings: JudgeSettings, form: str, way: Way) -> Iterator[JudgeTry]:

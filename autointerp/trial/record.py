@@ -26,7 +26,8 @@ class LabelWay(_Part):
     """Labels asked for `size` features a request.
 
     `copied` are the template's own words, `declined` are no label for another reason, and `alike`
-    those that another feature of the request got as well.
+    those that another feature of the request got as well. `mended` came out right once those that
+    had no label were asked about alone.
     """
 
     size: Annotated[int, Field(ge=1, le=1000)]
@@ -36,6 +37,7 @@ class LabelWay(_Part):
     declined: _Count
     alike: _Count
     right: _Count
+    mended: _Count
 
 
 class JudgeWay(_Part):

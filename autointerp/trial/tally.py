@@ -26,6 +26,7 @@ def label_ways(tried: Iterable[Tried]) -> list[LabelWay]:
             declined=sum(found.declined for found in group),
             alike=sum(found.alike for found in group),
             right=sum(found.right for found in group),
+            mended=sum(found.mended for found in group),
         )
         for size, group in sorted(groups.items())
     ]

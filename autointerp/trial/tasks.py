@@ -1,9 +1,9 @@
 """The requests of a run, made of planted evidence: what comes back is compared with the truth.
 
-Every request is asked once. What a run would ask again counts as not answered here, so that a trial
-is as long as it was planned. Two things are tried again all the same, as they say nothing of the
-answers: a reply that was cut off by a model's thoughts, and one that lacked log probabilities,
-which shows that the way of asking is not to be had.
+Judges are asked once: what a run would ask them again counts as not answered here. Features
+without a label are asked about alone once more, as a run does, since many models only copy a
+template's example while they see it. A reply that thoughts have cut off gets more room; where log
+probabilities are lacking, the way of asking is not to be had.
 """
 
 from collections import Counter
@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from autointerp.labeling import no_label
-from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import LabelJob
 from autointerp.llm.logprobs import NO_LOGPROBS
 from autointerp.llm.numbering import Miscounted
@@ -32,16 +31,18 @@ class Labels:
     """Of the labels of one request: `copied` are the template's own words, `declined` no label for
     another reason, and `alike` those that another feature of it got as well.
 
-    `size` is how many features were to be in a request; the last may have fewer.
+    `size` is how many features were to be in a request. `mended` are right ones that came of asking
+    again, of which the rest is not counted once more.
     """
 
     size: int
-    features: int
-    readable: int
-    copied: int
-    declined: int
-    alike: int
-    right: int
+    features: int = 0
+    readable: int = 0
+    copied: int = 0
+    declined: int = 0
+    alike: int = 0
+    right: int = 0
+    mended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of one request.
+    """What came of one request, which is known by its `key`.
 
     `failure` says why there was no reply, which is an answer of a kind; `lost` that the model could
     not be had, which says nothing of it.
@@ -68,14 +69,20 @@ class Tried:
     usage: Usage
     cost_usd: float
     recalled: bool
+    key: str = ""
     failure: str | None = None
     lost: str | None = None
+
+    @property
+    def is_further(self) -> bool:
+        """Whether it was not planned, and came of another's reply."""
+        return isinstance(self.found, Labels) and self.found.features == 0
 
 
 def _tried(found: Labels | Answers, outcome: ChatReply | CallFailure) -> Tried:
     usage, cost = outcome.usage, outcome.cost_usd
     if isinstance(outcome, ChatReply):
-        return Tried(found, usage, cost, outcome.recalled)
+        return Tried(found, usage, cost, outcome.recalled, outcome.key)
     if outcome.kind == NO_LOGPROBS:  # the answer says so
         return Tried(found, usage, cost, False)
     if outcome.kind in _OF_THE_REQUEST:
@@ -85,38 +92,51 @@ def _tried(found: Labels | Answers, outcome: ChatReply | CallFailure) -> Tried:
 
 @dataclass(frozen=True)
 class LabelTry:
-    """Ask for the labels of planted features."""
+    """Ask for the labels of planted features, and `again` about those that had none alone."""
 
     job: LabelJob
+    again: bool = False
 
     def request(self) -> ChatRequest:
         return replace(self.job.request(), about=(f"{ABOUT}:label",))
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Tried]:
         step = self.job.reduce(outcome)
-        for job in step.follow_ups:
-            if isinstance(job, LabelJob) and job.room > self.job.room:
-                return Step(follow_ups=[LabelTry(job)])
-        return Step(results=[_tried(self._labels(outcome, step.results), outcome)])
+        more = [job for job in step.follow_ups if isinstance(job, LabelJob)]
+        for job in more:
+            if job.room > self.job.room:
+                return Step(follow_ups=[replace(self, job=job)])
+        named = concepts()
+        right = sum(
+            named[draft.feature].is_named_by(draft.label)
+            for draft in step.results
+            if draft.label is not None
+        )
+        size = self.job.settings.features_per_request
+        if self.again:
+            return Step(results=[_tried(Labels(size, mended=right), outcome)])
+        alone = [LabelTry(job, again=True) for job in more if len(job.group) == 1]
+        return Step(results=[_tried(self._labels(outcome, size, right), outcome)], follow_ups=alone)
 
-    def _labels(self, outcome: ChatReply | CallFailure, kept: Sequence[Draft]) -> Labels:
-        said, doubts = list[str](), list[str]()
+    def _labels(self, outcome: ChatReply | CallFailure, size: int, right: int) -> Labels:
+        said: dict[int, str] = {}
+        doubts: dict[int, str] = {}
         if isinstance(outcome, ChatReply):
             with suppress(Miscounted):
-                items, kinds = self.job.read(outcome.text)
-                said = [item.label.casefold() for item in items.values()]
-                doubts = list(kinds.values())
-        times = Counter(said)
-        copied = sum(kind in no_label.FROM_EXAMPLE for kind in doubts)
-        named = concepts()
+                items, doubts = self.job.read(outcome.text)
+                said = {place: item.label.casefold() for place, item in items.items()}
+        kinds = Counter(doubts.values())
+        copied = sum(kinds[kind] for kind in no_label.FROM_EXAMPLE)
+        own = [x for place, x in said.items() if doubts.get(place) not in no_label.FROM_EXAMPLE]
+        times = Counter(own)
         return Labels(
-            size=self.job.settings.features_per_request,
+            size=size,
             features=len(self.job.group),
             readable=len(said),
             copied=copied,
-            declined=len(doubts) - copied - doubts.count(no_label.ALIKE),
-            alike=sum(times[label] > 1 for label in said),
-            right=sum(named[d.feature].is_named_by(d.label) for d in kept if d.label is not None),
+            declined=kinds.total() - copied - kinds[no_label.ALIKE],
+            alike=sum(times[label] > 1 for label in own),
+            right=right,
         )
 
 

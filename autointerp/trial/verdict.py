@@ -20,6 +20,7 @@ from autointerp.trial.record import JudgeWay, LabelWay, Record
 _FURTHER = 2  # sizes of requests that only the best form is asked about: many excerpts, and one
 _AS_GOOD = 0.05  # of accuracy given up for more excerpts a request: what it saves is certain
 _AS_RIGHT = 0.1  # and of right labels, for more features a request
+_AS_LIKELY = 0.15  # of accuracy by which the better of two forms may still be the worse one
 
 
 def score(way: JudgeWay) -> float:
@@ -73,6 +74,20 @@ def best_form(ways: Sequence[JudgeWay]) -> str:
     return max(ways, key=score).form
 
 
+def second_form(ways: Sequence[JudgeWay]) -> str | None:
+    """The next best, where it might as well be the best; none where that is told from chance.
+
+    Booleans and probabilities are the same answers.
+    """
+    first = max(ways, key=score)
+    if is_told_from_chance(first, comparisons(ways)):
+        return None
+    same = (forms.BOOLEANS, forms.PROBABILITIES)
+    others = [w for w in ways if w.form != first.form and not {w.form, first.form} <= {*same}]
+    near = [way for way in others if score(way) >= score(first) - _AS_LIKELY]
+    return best_form(near) if near else None
+
+
 def best_judge(record: Record) -> JudgeWay | None:
     """The way of judging to use: of the best form, as many excerpts a request as do no harm."""
     every = detections(record)
@@ -100,13 +115,19 @@ def judge_in_use(record: Record, config: RunConfig) -> JudgeWay | None:
 
 
 def best_labels(record: Record) -> LabelWay | None:
-    """As many features a request as do no harm to the labels."""
+    """As many features a request as do no harm to the labels.
+
+    What comes of the first reply counts: asking again costs as much as asking about each alone. But
+    for a model that names none at once, all it says comes of asking again.
+    """
     if not record.labels:
         return None
-    enough = max(map(_share_right, record.labels)) - _AS_RIGHT
-    good = [way for way in record.labels if _share_right(way) >= enough]
-    if max(map(_share_right, good)) == 0:
-        return min(good, key=lambda way: way.size)
+    shares = {way.size: way.right / max(1, way.features) for way in record.labels}
+    if not any(shares.values()):
+        shares = {way.size: named(way) / max(1, way.features) for way in record.labels}
+    if not any(shares.values()):
+        return min(record.labels, key=lambda way: way.size)
+    good = [w for w in record.labels if shares[w.size] >= max(shares.values()) - _AS_RIGHT]
     return max(good, key=lambda way: way.size)
 
 
@@ -115,13 +136,14 @@ def labels_in_use(record: Record, config: RunConfig) -> LabelWay | None:
     return max(fewer, key=lambda way: way.size, default=None)
 
 
-def _share_right(way: LabelWay) -> float:
-    return way.right / max(1, way.features)
+def named(way: LabelWay) -> int:
+    """How many labels named their concept in the end."""
+    return way.right + way.mended
 
 
 def names_features(way: LabelWay, of: int) -> bool:
     """Whether it was right more often than one label for all concepts would be."""
-    return wilson(way.right, way.features, comparisons=of)[0] > 1 / len(concepts())
+    return wilson(named(way), way.features, comparisons=of)[0] > 1 / len(concepts())
 
 
 def settings(record: Record) -> dict[str, Any]:
@@ -152,11 +174,11 @@ def failings(
         of = comparisons(detections(record))
         if not is_told_from_chance(way, of):
             found.append(f"as a judge it was {_not_told(way, of)}")
-    named = labels_in_use(record, config) if labels else None
-    if named is not None and not names_features(named, len(record.labels)):
+    labeled = labels_in_use(record, config) if labels else None
+    if labeled is not None and not names_features(labeled, len(record.labels)):
         found.append(
-            f"as a labeler it named {named.right} of {named.features} planted concepts, no more "
-            "than one label for all of them might"
+            f"as a labeler it named {named(labeled)} of {labeled.features} planted concepts, no "
+            "more than one label for all of them might"
         )
     return found
 

@@ -33,7 +33,7 @@ def ways_of(accuracy: Accuracy, rng: np.random.Generator) -> list[JudgeWay]:
 
 def _found(one: Try, accuracy: Accuracy, rng: np.random.Generator) -> Labels | Answers:
     if not isinstance(one, JudgeTry):
-        return Labels(1, 1, 1, 0, 0, 0, 1)
+        return Labels(1, features=1, readable=1, right=1)
     items = one.job.plan.items
     right = rng.random(len(items)) < accuracy(one.way, len(items))
     chances = rng.random(len(items)) if one.way == "probabilities" else [None] * len(items)

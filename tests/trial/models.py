@@ -123,6 +123,14 @@ class Copying(Model):
         ]
 
 
+class Mended(Copying):
+    """The example is given back where there is one."""
+
+    def labels(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        has_example = '"label": "…"' not in request["messages"][0]["content"]
+        return super().labels(request) if has_example else Model.labels(self, request)
+
+
 class Collapsing(Model):
     """Several features of a request get the first one's label."""
 

@@ -9,7 +9,7 @@ import pytest
 from autointerp.labeling.prompts import BUNDLED
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
-from tests.trial.models import Coin, Collapsing, Copying, Counting, Model, Ranking, Yes
+from tests.trial.models import Coin, Collapsing, Copying, Counting, Mended, Model, Ranking, Yes
 
 AT_CHANCE = "not told apart from chance in"
 
@@ -113,10 +113,20 @@ def test_labels_that_are_the_templates_are_counted_as_copied(examined):
     assert "it named 0 of" in shown
 
 
+def test_labels_that_come_once_the_example_is_left_out_are_labels(examined):
+    code, _, record, requests = examined(Mended)
+    assert code == 0
+    found = [(w["copied"], w["right"], w["mended"]) for w in record["labels"]]
+    assert found == [(6, 0, 6), (12, 0, 12), (10, 0, 10)]
+    # What several ways ask in the end is asked once.
+    assert requests <= 40 + 12
+
+
 def test_labels_that_collapse_are_seen_and_features_asked_about_alone(examined):
     code, shown, record, _ = examined(Collapsing)
     assert code == 0
-    assert [(w["alike"], w["right"]) for w in record["labels"]] == [(0, 6), (12, 0), (10, 0)]
+    found = [(w["alike"], w["right"], w["mended"]) for w in record["labels"]]
+    assert found == [(0, 6, 0), (12, 0, 12), (10, 0, 10)]
     assert "--features-per-request 1 " in shown
 
 
@@ -200,7 +210,7 @@ def test_auto_uses_what_was_found_and_what_is_given_goes_first(cli, planted, tmp
         code, _, said = cli("label", *flags, "--auto", "--features-per-request", "2", "--yes")
         assert code == 0, said
         assert json.loads((out / "run.json").read_text())["config"]["features_per_request"] == 2
-        code, _, said = cli("label", *flags)
+        code, _, said = cli("score", *flags)
         assert code == 2
         assert "with --auto it does better: --features-per-request 1" in said
 

@@ -53,10 +53,10 @@ def judged(form, items, right, asked, **more):
     return JudgeWay(task="detection", form=form, items=items, **counts)
 
 
-def labeled(size, right, features=12):
-    return LabelWay(
-        size=size, features=features, readable=features, copied=0, declined=0, alike=0, right=right
-    )
+def labeled(size, right, features=12, **more):
+    none = dict.fromkeys(("copied", "declined", "alike", "mended"), 0)
+    counts = {"features": features, "readable": features, "right": right}
+    return LabelWay(**none | counts | more, size=size)
 
 
 def record(*judging, labels=(), simulation=(), **more):
@@ -94,6 +94,12 @@ def test_settings_are_those_that_do_no_harm_and_save_most():
         "features_per_request": 4, "judge_form": "booleans", "judge_items": 24,
         "response_format": "json_schema", "simulation_mode": "top_logprobs",
     }  # fmt: skip
+    # Asked again, all came out right, which is no gain but where nothing else does.
+    mended = record(labels=[labeled(1, 6, 6), labeled(10, 0, 10, mended=10)])
+    assert verdict.settings(mended)["features_per_request"] == 1
+    mended = record(labels=[labeled(1, 0, 6, mended=6), labeled(10, 0, 10, mended=10)])
+    assert verdict.settings(mended)["features_per_request"] == 10
+    assert not verdict.failings(mended, RunConfig())
     harmed = record(judged("booleans", 10, 55, 60), judged("booleans", 24, 36, 48))
     assert verdict.settings(harmed)["judge_items"] == 10
     given = record(judged("lists", 10, 15, 30), given={"judge_items": 7})
