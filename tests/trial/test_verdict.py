@@ -32,7 +32,7 @@ def test_a_coin_passes_in_few_trials():
     ],
 )
 def test_a_judge_of_four_fifths_is_hardly_ever_stopped(accuracy):
-    # 0 in 1,000 trials were, and in 2,000 0.016 and 0.018 where but one form is that good.
+    # 0 in 1,000 trials were, and in 2,000 0.001 and 0.015 where but one form is that good.
     assert share_of_good(accuracy) >= 0.95
 
 
