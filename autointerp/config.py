@@ -65,6 +65,13 @@ class RunConfig(BaseModel):
         "as dense as the coder's features, take their place; random-label: every feature is also "
         "judged by another's label.",
     )
+    auto: bool = _setting(
+        False,
+        "run",
+        "Use the settings that suit the model, as a trial of some 30 requests finds them, for "
+        "those of features_per_request, judge_form, judge_items, response_format and "
+        "simulation_mode that are not given. `autointerp doctor` shows what was found.",
+    )
 
     coder: str | None = _setting(
         None,
@@ -713,6 +720,11 @@ class RunConfig(BaseModel):
         return self.coder == DEMO or (
             self.coder is None and self.cache is None and self.subject in (None, DEMO)
         )
+
+    def names_no_source(self) -> bool:
+        """Whether nothing says what is to be labeled."""
+        sources = (self.coder, self.cache, self.subject, self.text, self.hook, self.token_ids)
+        return all(name is None for name in sources)
 
     def is_random(self) -> bool:
         """A random coder takes the real one's place."""

@@ -96,6 +96,11 @@ def _coder_spec(config: RunConfig) -> str | None:
     return str(demo.CODER) if config.is_demo() else config.coder
 
 
+def model_job(config: RunConfig) -> Job:
+    """A job to ask a model and no more: it has neither a coder nor features."""
+    return Job(config, Run(config.run_path()), None, [])
+
+
 def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
     """Load the coder and resolve the features. Touches no file of the run. Raises UserError.
 

@@ -4,6 +4,7 @@ A stage is done when `run.json` records it with a fingerprint of the same inputs
 a stage covers what the stage before it made, so a change redoes just what depends on it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from autointerp.config import RANDOM_CODER, RunConfig
@@ -13,8 +14,9 @@ from autointerp.labeling.prompt_check import stray_files
 from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
 from autointerp.scoring import detection
-from autointerp.stages import capture, collect, judging, label, local, model, score, source
+from autointerp.stages import capture, collect, judging, label, local, model, score, source, trial
 from autointerp.stages.prompts import TEMPLATES
+from autointerp.trial.record import Record
 
 STAGES = (capture.NAME, collect.NAME, label.NAME, score.NAME)
 _RUN = {
@@ -98,10 +100,26 @@ def _say_estimate(job: Job, stage: str) -> None:
         say(label.estimate(job).line(stage, job.config))
 
 
-def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> None:
-    """Run the named stages under the run's lock; with `dry_run` none that asks a model."""
+def run_stages(
+    job: Job,
+    stages: tuple[str, ...],
+    *,
+    dry_run: bool = False,
+    agrees: Callable[[str], bool] | None = None,
+) -> None:
+    """Run the named stages under the run's lock; with `dry_run` none that asks a model.
+
+    `agrees` shows a question and says what was answered; None where nobody is there to be asked.
+    """
+    record = trial.known(job) if trial.asks(job, stages) else None
+    if record is not None and job.config.auto:
+        job = trial.with_found(job, record)
     check(job, stages, dry_run=dry_run)
     with job.run.locked():
+        if trial.asks(job, stages) and not dry_run:
+            job = _tried(job, stages, record, agrees)
+        elif trial.asks(job, stages) and job.config.auto and record is None:
+            say(f"dry run: {job.config.model} was not tried, so --auto changes nothing here")
         # A new run is recorded by its first stage, once it is known to have something to read.
         if not dry_run and job.run.manifest.is_file():
             job.record_settings()
@@ -114,3 +132,25 @@ def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> N
                     say(f"score: {', '.join(judged_here)} run on this machine and are not counted")
         if dry_run:
             say("dry run: nothing was sent")
+
+
+def _tried(
+    job: Job, stages: tuple[str, ...], record: Record | None, agrees: Callable[[str], bool] | None
+) -> Job:
+    """The job, whose model is tried now where that is asked for; before anything else is sent.
+
+    Raises UserError where the model is of no use.
+    """
+    if record is None and job.config.auto:
+        record = trial.try_model(job)
+        job = trial.with_found(job, record)
+    if _nothing_to_send(job, stages):
+        return job
+    if record is None:
+        say(
+            f"{job.config.model} was not tried: `autointerp doctor`, or --auto here, finds out "
+            "whether it can do this, and in which settings"
+        )
+    else:
+        trial.check_worth(job, record, stages, agrees)
+    return job
