@@ -457,6 +457,13 @@ class RunConfig(BaseModel):
     )
 
     judge_items: int = _setting(50, "scoring", "Judgments asked for in one request.", ge=1)
+    judge_form: Literal["lists", "booleans", "quotes", "probabilities"] = _setting(
+        "lists",
+        "scoring",
+        "How detection and fuzzing ask for yes or no: lists of numbers; a boolean for each number; "
+        "a quote from the excerpt and then the boolean; or booleans whose probabilities are read, "
+        "which the endpoint must give (else booleans). Scores of different forms do not compare.",
+    )
     precision: float | None = _setting(
         None,
         "scoring",

@@ -54,7 +54,7 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
         say(f"warning: {stray}")
     for stage in stages:
         for task in asked.get(stage, []):
-            load_prompt(task, folder)
+            judging.check_form(job.config, load_prompt(task, folder))
     if job.config.uses_model() and not dry_run and not _nothing_to_send(job, stages):
         model.check_endpoint(job.config)
 

@@ -1,7 +1,7 @@
 """Windows as one line of text for a prompt: whitespace visible, active tokens marked."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -16,6 +16,7 @@ from autointerp.vocabulary import Vocabulary
 USUAL_MARKS = ("<<", ">>")
 _MARKS = (USUAL_MARKS, ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "⟫"), ("◀◀", "▶▶"))
 _ACTIVE_SHARE = 0.3  # of the window's largest activation, from which a token is marked
+HALF_CHARACTER = "\ufffd"  # what bytes that are no whole character are shown as
 STRENGTH_BAR = "|"  # between a run of active tokens and its strength: the last one before the mark
 
 
@@ -28,6 +29,11 @@ def _shown(piece: str) -> str:
 def quoted(text: str) -> str:
     """A token in quotes, whitespace visible."""
     return f"'{one_line(text)}'"
+
+
+def whole_line(text: str) -> str:
+    """A window's text on one line without the parts of characters that it begins or ends with."""
+    return one_line(text.strip(HALF_CHARACTER))
 
 
 def marks_for(windows: Sequence[Window], vocabulary: Vocabulary) -> tuple[str, str]:
@@ -78,14 +84,31 @@ def _runs(window: Window, vocabulary: Vocabulary) -> list[tuple[str, float | Non
         # A control mark or a stack of accents over several tokens: cut anew, its length is kept.
         ends = list(accumulate(map(len, pieces)))
         pieces = [safe[end - len(piece) : end] for end, piece in zip(ends, pieces, strict=True)]
-    activations = window.activations.tolist()
-    active = is_marked(window.activations).tolist()
+    shown = _by_character(pieces, window, vocabulary)
     runs: list[tuple[str, float | None]] = []
-    for is_active, group in groupby(zip(active, pieces, activations, strict=True), itemgetter(0)):
+    for is_active, group in groupby(shown, itemgetter(0)):
         tokens = list(group)
         strongest = max(a for _, _, a in tokens) if is_active else None
         runs.append(("".join(piece for _, piece, _ in tokens), strongest))
     return runs
+
+
+def _by_character(
+    pieces: Sequence[str], window: Window, vocabulary: Vocabulary
+) -> Iterator[tuple[bool, str, float]]:
+    """Whether each token is active, its piece, and its activation.
+
+    The tokens that a character is spread over count as one, which is active if any of them is.
+    """
+    begun, largest = False, 0.0
+    active = is_marked(window.activations).tolist()
+    for token, is_active, piece, activation in zip(
+        window.token_ids.tolist(), active, pieces, window.activations.tolist(), strict=True
+    ):
+        begun, largest = begun or is_active, max(largest, activation)
+        if piece or not vocabulary.bytes_of(token):
+            yield begun, piece, largest
+            begun, largest = False, 0.0
 
 
 def marked(
@@ -97,9 +120,12 @@ def marked(
     its strongest token: `<< token|7>>`.
     """
     parts: list[str] = []
-    for text, strongest in _runs(window, vocabulary):
+    runs = _runs(window, vocabulary)
+    for place, (text, strongest) in enumerate(runs):
         if strongest is None:
-            parts.append(text)
+            # Characters of which the window has only a part.
+            text = text.lstrip(HALF_CHARACTER) if place == 0 else text
+            parts.append(text.rstrip(HALF_CHARACTER) if place == len(runs) - 1 else text)
             continue
         number = "" if maximum is None else f"{STRENGTH_BAR}{strength(strongest, maximum)}"
         parts += [marks[0], text, number, marks[1]]
@@ -107,7 +133,12 @@ def marked(
 
 
 def peak_text(window: Window, vocabulary: Vocabulary) -> str:
-    return quoted(vocabulary.token_text(int(window.token_ids[window.peak])))
+    """The token of the largest activation, in quotes; for part of a character, all of it."""
+    text = vocabulary.token_text(int(window.token_ids[window.peak]))
+    if HALF_CHARACTER in text:
+        pieces = vocabulary.pieces(window.token_ids.tolist())[window.peak :]
+        text = next((piece for piece in pieces if piece), text)
+    return quoted(text)
 
 
 def shown_tokens(token_ids: Sequence[int], vocabulary: Vocabulary) -> list[str]:

@@ -22,12 +22,12 @@ _LONGEST_LABEL = 300
 _LONGEST_MEANING = 100
 _LONGEST_REASON = 1000
 _EMPHASIS = re.compile(r"(\*{1,3}|`{1,3})((?:(?!\1).)+)\1")
-_EXAMPLE = re.compile(r'"(?:label|reason)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _PERCENT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
-_TEXT = {"type": "string"}
-# Models write the fields in this order: the reason before the label that it is for, how sure the
+_SHORT, _LONG = ({"type": "string", "maxLength": most} for most in (150, 400))
+# Constrained decoding ends at these lengths, so that a model cannot run on within a text. Models
+# write the fields in this order: the reason before the label that it is for, how sure the
 # label is after it, and which excerpts belong together before what is said of them.
-_LABEL = {"reason": _TEXT, "label": _TEXT, "confidence": {"type": "number"}}
+_LABEL = {"reason": _LONG, "label": _SHORT, "confidence": {"type": "number"}}
 _REQUIRED = ("label", "reason", "confidence")
 
 
@@ -41,7 +41,7 @@ def reply_schema(asked: Sequence[int], meanings: int = 1, windows: int = 1) -> R
     if meanings > 1:
         # Models write fields in this order: which excerpts belong together comes before the label.
         covered = array(one_of(range(1, windows + 1)), 1, windows)
-        meaning = {"windows": covered, "label": _TEXT}
+        meaning = {"windows": covered, "label": _SHORT}
         fields["meanings"] = objects(meaning, 0, meanings, required=("label", "windows"))
     return list_of("labels", fields | _LABEL, len(asked), required=(*fields, *_REQUIRED))
 
@@ -128,11 +128,6 @@ class LabelItem(BaseModel):
     @classmethod
     def _bounded(cls, value: str) -> str:
         return value[:_LONGEST_REASON]
-
-
-def template_words(template: str) -> frozenset[str]:
-    """The labels and reasons of a template's examples, in lower case: not labels to give."""
-    return frozenset(tidy(text).casefold() for text in _EXAMPLE.findall(template))
 
 
 def read_labels(text: str, features: int, scattered: bool = False) -> dict[int, LabelItem]:

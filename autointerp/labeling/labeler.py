@@ -27,7 +27,8 @@ class Draft:
     `meanings` are those of a polysemantic feature, the most common first; of another one there
     are none, and None says that they are not known. `label_of` is the feature that the label was
     made for, where that is another one. `candidates` are the labels it was chosen from, in the
-    order they were proposed; None where but one was.
+    order they were proposed; None where but one was. `asked_again` are the kinds of replies for it
+    that were no labels (see `no_label.KINDS`), `flags` what is doubtful of the label it has.
     """
 
     feature: int
@@ -42,6 +43,8 @@ class Draft:
     candidates: list[Candidate] | None = None
     prompt_hash: str | None = None
     rule: str | None = None
+    asked_again: list[str] | None = None
+    flags: list[str] | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0

@@ -1,19 +1,22 @@
 """Labels by a language model: several features a request, what is missing asked again."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from autointerp.evidence.window import FeatureEvidence
-from autointerp.labeling.label_reply import (
-    LabelItem,
-    read_labels,
-    reply_schema,
-    template_words,
-)
+from autointerp.labeling import no_label
+from autointerp.labeling.label_reply import LabelItem, read_labels, reply_schema
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.meanings import distinct_meanings, joint_label
 from autointerp.labeling.prompts import Prompt
-from autointerp.labeling.shown import Shown, shown_variables, shown_windows
+from autointerp.labeling.shown import (
+    Shown,
+    shown_text,
+    shown_tokens,
+    shown_variables,
+    shown_windows,
+)
 from autointerp.llm.numbering import Miscounted, numbers, offset_of
 from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
@@ -23,8 +26,8 @@ from autointerp.vocabulary import Vocabulary
 _TOKENS_A_LABEL = 120  # room in the reply for one feature, and once again for the envelope
 _TOKENS_OF_MEANINGS = 60  # and for its meanings: few features have several
 _ALONE_TRIES = 2  # times a feature is asked for by itself before it is failed
-COPIED = "the model gave back words of the template in place of a label"
-_ALIKE = 3  # features from which on one label for all of a request is not believed
+RECITES = "label_recites_tokens"
+HALF_CHARACTERS = "label_half_characters"
 _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
 
 
@@ -50,6 +53,8 @@ class LabelJob:
 
     `scattered`: an earlier reply lost count of them, so that they are not numbered from 1. `vain`
     are the keys of requests for the only feature of the group whose replies were of no use.
+    `doubts`: of each feature, what was wrong with earlier replies, as kinds of `no_label`.
+    `example`: whether the template's example is shown, which some models only copy.
     """
 
     group: Sequence[FeatureEvidence]
@@ -62,10 +67,13 @@ class LabelJob:
     room: int = 1
     scattered: bool = False
     vain: tuple[str, ...] = ()
+    doubts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    example: bool = True
 
     def messages(self) -> list[dict[str, str]]:
         shown = shown_variables(self.group, self.vocabulary, self.settings.shown, self._numbers())
-        return self.prompt.messages(**shown, most_meanings=self.settings.meanings)
+        messages = self.prompt.messages(**shown, most_meanings=self.settings.meanings)
+        return messages if self.example else no_label.without_example(messages)
 
     def _numbers(self) -> list[int]:
         return numbers(len(self.group), self.scattered)
@@ -104,45 +112,89 @@ class LabelJob:
             return Step(results=drafts, spoiled=self._spoiled())
         if outcome.refused:
             return self._without(list(self.group), job, "refused", "the model refused to answer")
+        every = range(1, len(self.group) + 1)
         try:
-            found = read_labels(outcome.text, len(self.group), self.scattered)
+            found, doubts = self.read(outcome.text)
         except Miscounted:
-            found, job = {}, replace(job, scattered=True)
-        copied = self._copied(found)
-        found = {place: item for place, item in found.items() if place not in copied}
-        drafts = [
-            job._labeled(evidence, found[number])
-            for number, evidence in enumerate(self.group, 1)
-            if number in found
-        ]
+            found, doubts = {}, {}
+            job = replace(job, scattered=True)._doubting(dict.fromkeys(every, no_label.MISCOUNTED))
+        missing = [place for place in every if place not in found and place not in doubts]
         cut_off = outcome.finish_reason == "length"
+        if found and not cut_off:
+            job = job._doubting(dict.fromkeys(missing, no_label.LEFT_OUT))
+        job = job._doubting(doubts)
+        drafts = [
+            job._labeled(evidence, found[place])
+            for place, evidence in enumerate(self.group, 1)
+            if place in found and place not in doubts
+        ]
         if not drafts and len(self.group) == 1:
             job = replace(job, vain=(*self.vain, outcome.key))
-        if cut_off and not drafts and self.room == 1:
+        if cut_off and not found and self.room == 1 and not _is_begun(outcome.text):
             # Thoughts, most likely, which some models write before they answer.
             return Step(follow_ups=[replace(job, room=_MORE_ROOM)], unread=True)
-        missing = [e for number, e in enumerate(self.group, 1) if number not in found]
-        why = "no valid label in the reply"
-        if copied:
-            why = COPIED
-        elif cut_off:
-            why = "the reply was cut off before this label"
-        rest = self._without(missing, job, "failed", why)
+        why = (
+            "the reply was cut off before this label" if cut_off else "no valid label in the reply"
+        )
+        rest = self._without([self.group[place - 1] for place in missing], job, "failed", why)
+        doubtful = self._alone(doubts, job)
         return Step(
-            results=[*drafts, *rest.results],
-            follow_ups=rest.follow_ups,
-            unread=not drafts,
-            spoiled=rest.spoiled,
+            results=[*drafts, *rest.results, *doubtful.results],
+            follow_ups=[*rest.follow_ups, *doubtful.follow_ups],
+            # Labels that are all the same could be read.
+            unread=not drafts and set(doubts.values()) != {no_label.ALIKE},
+            spoiled=[*rest.spoiled, *doubtful.spoiled],
         )
 
-    def _copied(self, found: Mapping[int, LabelItem]) -> set[int]:
-        """The places whose label is the template's, or the same for all of several features."""
-        words = template_words(self.prompt.source)
-        labels = {place: item.label.casefold() for place, item in found.items()}
-        every = len(labels) == len(self.group) >= _ALIKE
-        if every and len(set(labels.values())) == 1:
-            return set(labels)
-        return {place for place, label in labels.items() if label in words}
+    def _template(self) -> no_label.Template:
+        """What could come back of the template, as far as the model saw it."""
+        template = no_label.template_of(self.prompt.source)
+        return template if self.example else template.without_examples()
+
+    def read(self, text: str) -> tuple[dict[int, LabelItem], dict[int, str]]:
+        """What a reply says by place, and the kinds of what is no label. Raises Miscounted."""
+        found = read_labels(text, len(self.group), self.scattered)
+        if not found and no_label.declines(text):
+            return found, dict.fromkeys(range(1, len(self.group) + 1), no_label.DECLINED)
+        template = self._template()
+        alike = no_label.alike({place: item.label for place, item in found.items()})
+        doubts = dict.fromkeys(sorted(alike), no_label.ALIKE)
+        for place, item in found.items():
+            kind = no_label.doubt(item.label, template, self._seen(self.group[place - 1]))
+            # Nothing better came: it is kept, and flagged.
+            if kind is not None and not (kind == no_label.HALF and self._is_last_try()):
+                doubts[place] = kind
+        return found, doubts
+
+    def _seen(self, evidence: FeatureEvidence) -> Callable[[], str]:
+        return partial(shown_text, evidence, self.settings.shown)
+
+    def _doubting(self, doubts: Mapping[int, str]) -> "LabelJob":
+        """The job that knows what else was wrong with replies, by place."""
+        known = dict(self.doubts)
+        for place, kind in doubts.items():
+            feature = self.group[place - 1].feature
+            known[feature] = (*known.get(feature, ()), kind)
+        return replace(self, doubts=known)
+
+    def _is_last_try(self) -> bool:
+        return len(self.group) == 1 and self.tries >= _ALONE_TRIES
+
+    def _alone(self, doubts: Mapping[int, str], job: "LabelJob") -> Step[Draft]:
+        """Ask about each of them alone, and without the example where that was given back."""
+        results, again = [], []
+        for place, kind in sorted(doubts.items()):
+            evidence = self.group[place - 1]
+            example = self.example and kind not in no_label.FROM_EXAMPLE
+            if len(self.group) > 1 or example != self.example:
+                fresh = replace(job, group=(evidence,), example=example)
+                again.append(replace(fresh, attempt=0, tries=1))
+            elif self._is_last_try():
+                why = f"no label came, only text {no_label.KINDS[kind]}"
+                results.append(job._draft(evidence, "failed", why))
+            else:
+                again.append(replace(job, attempt=self.attempt + 1, tries=self.tries + 1))
+        return Step(results, again, spoiled=job._spoiled() if results else ())
 
     def _spoiled(self) -> list[tuple[str, ...]]:
         return [self.vain] if self.vain else []
@@ -186,26 +238,35 @@ class LabelJob:
             completion_tokens=spent.completion_tokens,
             cost_usd=spent.cost_usd,
             error=error,
+            asked_again=list(self.doubts.get(evidence.feature, ())) or None,
         )
 
     def _labeled(self, evidence: FeatureEvidence, item: LabelItem) -> Draft:
         meanings = self._meanings(evidence, item)
+        copied = no_label.same(item.reason) in self._template().texts
         return replace(
             self._draft(evidence, "labeled"),
             # What is judged has to cover all meanings, and is made of those that were checked.
             label=joint_label(meanings) if meanings else item.label,
-            reason=item.reason,
+            reason="" if copied else item.reason,
+            flags=self._flags(evidence, item.label) or None,
             confidence=item.confidence,
             polysemantic=None if meanings is None else bool(meanings),
             meanings=meanings,
         )
 
+    def _flags(self, evidence: FeatureEvidence, label: str) -> list[str]:
+        """What is doubtful of a label that is one."""
+        tokens = partial(shown_tokens, evidence, self.vocabulary, self.settings.shown)
+        flags = [RECITES] if no_label.recites(label, tokens) else []
+        return flags + [HALF_CHARACTERS] * (no_label.HALF_CHARACTER in label)
+
     def _meanings(self, evidence: FeatureEvidence, item: LabelItem) -> list[str] | None:
         """The feature's meanings if there are several; None where nothing is known of them."""
         if item.meanings is None or not self._asks_for_meanings():
             return None
-        words = template_words(self.prompt.source)
-        if any(m.label.casefold() in words for m in item.meanings):
+        template, seen = self._template(), self._seen(evidence)
+        if any(no_label.doubt(m.label, template, seen) for m in item.meanings):
             return None
         shown = self._windows(evidence)
         try:
@@ -214,6 +275,11 @@ class LabelJob:
             return None
         claims = [(m.label, [n + offset for n in m.windows]) for m in item.meanings]
         return distinct_meanings(claims, shown, self.settings.meanings)
+
+
+def _is_begun(reply: str) -> bool:
+    """Whether what was cut off is the answer: with more room it would only run on."""
+    return reply.lstrip().startswith("{")
 
 
 def _share(total: int, i: int, shares: int) -> int:

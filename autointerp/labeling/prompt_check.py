@@ -20,6 +20,8 @@ _MATTER = {
     "open_mark",
     "close_mark",
 }
+# The same in all requests of a run.
+_SETTINGS = {"form"}
 
 
 def stray_files(folder: Path, tasks: Iterable[str]) -> list[str]:
@@ -52,7 +54,7 @@ def doubts(prompt: Prompt, reply_keys: Iterable[str]) -> list[str]:
     varying = meta.find_undeclared_variables(nodes.Template(system.body, environment=ENVIRONMENT))
     found += [
         f"its system block uses {name!r}, so that no prompt cache can serve it"
-        for name in sorted(varying)
+        for name in sorted(varying - _SETTINGS)
     ]
     if any(_text(node).strip() for node in tree.body if isinstance(node, nodes.Output)):
         found.append("it has text outside its blocks, which is not sent")

@@ -52,17 +52,24 @@ def _label_sample(optional: list[str]) -> dict[str, Any]:
     }
 
 
+_FORMS = ("lists", "booleans", "quotes", "probabilities")  # of answers to yes or no
 _MARKS = {"open_mark": "<<", "close_mark": ">>"}
 # Where settings decide what a template is given, with all of it and with none of it.
 _SAMPLES: dict[str, list[dict[str, Any]]] = {
     "label": [_label_sample(["a"]), _label_sample([])],
-    "detection": [{"label": "a label", "windows": [{"number": 1, "text": "a"}]}],
+    "detection": [
+        {"label": "a label", "windows": [{"number": 1, "text": "a"}], "form": form}
+        for form in _FORMS
+    ],
     "simulation_prompt_logprobs": [_TOKENS],
     "simulation_top_logprobs": [_TOKENS],
     "simulation": [
         {"label": "a label", "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}]}
     ],
-    "fuzzing": [{"label": "a label", "windows": [{"number": 1, "text": "<<a>>"}]} | _MARKS],
+    "fuzzing": [
+        {"label": "a label", "windows": [{"number": 1, "text": "<<a>>"}], "form": form} | _MARKS
+        for form in _FORMS
+    ],
     "intruder": [{"windows": [{"number": 1, "texts": ["<<a>>"] * 5}]} | _MARKS],
     "surprisal": [{"label": "a label"}],
     "discrimination": [
@@ -127,7 +134,11 @@ def load_prompt(task: str, folder: Path) -> Prompt:
     It is tried on small and larger samples at once, so that a broken template fails before
     anything is spent. Raises UserError with the file, the line where known, and what is wrong.
     """
-    path = template_path(task, folder)
+    return read_prompt(task, template_path(task, folder))
+
+
+def read_prompt(task: str, path: Path) -> Prompt:
+    """As `load_prompt` does, from this very file."""
     if not path.is_file():
         raise UserError(f"template {path} is missing: reinstall autointerp or name --prompts")
     try:

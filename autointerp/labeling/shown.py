@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from autointerp.evidence.text import marked, marks_for, one_line, peak_text, quoted, strength
+from autointerp.evidence.text import (
+    HALF_CHARACTER,
+    marked,
+    marks_for,
+    one_line,
+    peak_text,
+    quoted,
+    strength,
+    whole_line,
+)
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.vocabulary import Vocabulary
 
@@ -63,6 +72,18 @@ def _quantile(window: Window) -> float:
     return window.quantile or 0.0
 
 
+def shown_text(evidence: FeatureEvidence, shown: Shown) -> str:
+    """The words that the model sees of a feature's windows."""
+    windows = shown_windows(evidence, shown) + contrast_windows(evidence, shown.contrast)
+    return "\n".join(one_line(window.text) for window in windows)
+
+
+def shown_tokens(evidence: FeatureEvidence, vocabulary: Vocabulary, shown: Shown) -> list[str]:
+    """The tokens that the model sees by themselves, without their quotes."""
+    peaks = [peak_text(window, vocabulary) for window in shown_windows(evidence, shown)]
+    return [token[1:-1] for token in [*_top_token_texts(evidence, vocabulary), *peaks]]
+
+
 def top_tokens(evidence: FeatureEvidence) -> list[int]:
     """The tokens that windows to label peak on most often, in a sample of firings.
 
@@ -71,6 +92,15 @@ def top_tokens(evidence: FeatureEvidence) -> list[int]:
     windows = evidence.of("label", "sample") or evidence.of("label", "top")
     counts = Counter(int(w.token_ids[w.peak]) for w in windows)
     return [token for token, _ in counts.most_common(_TOP_TOKENS)]
+
+
+def _top_token_texts(evidence: FeatureEvidence, vocabulary: Vocabulary) -> list[str]:
+    """The top tokens in quotes; for part of a character, the whole of one that it is part of."""
+    peaks: dict[int, Window] = {}
+    for window in evidence.of("label", "sample") + evidence.of("label", "top"):
+        peaks.setdefault(int(window.token_ids[window.peak]), window)
+    found = (peak_text(peaks[token], vocabulary) for token in top_tokens(evidence))
+    return list(dict.fromkeys(found))
 
 
 def contrast_windows(evidence: FeatureEvidence, n: int) -> list[Window]:
@@ -98,15 +128,15 @@ def shown_variables(
         {
             "number": number,
             "density_percent": f"{100 * evidence.density:.2g}",
-            "top_tokens": [quoted(vocabulary.token_text(t)) for t in top_tokens(evidence)],
-            "raised_tokens": [quoted(token) for token in evidence.raised_tokens[:n]],
-            "lowered_tokens": [quoted(token) for token in evidence.lowered_tokens[:n]],
+            "top_tokens": _top_token_texts(evidence, vocabulary),
+            "raised_tokens": _whole(evidence.raised_tokens, n),
+            "lowered_tokens": _whole(evidence.lowered_tokens, n),
             "windows": [
                 _window(i, window, vocabulary, marks, evidence.max_activation, strengths)
                 for i, window in enumerate(fires, 1)
             ],
-            "near_misses": [one_line(w.text) for w in not_there if w.kind == "near_miss"],
-            "negatives": [one_line(w.text) for w in not_there if w.kind == "negative"],
+            "near_misses": [whole_line(w.text) for w in not_there if w.kind == "near_miss"],
+            "negatives": [whole_line(w.text) for w in not_there if w.kind == "negative"],
         }
         for number, evidence, fires, not_there in zip(numbers, group, active, silent, strict=True)
     ]
@@ -116,6 +146,11 @@ def shown_variables(
         "close_mark": marks[1],
         "numbers": strengths,
     }
+
+
+def _whole(tokens: Sequence[str], n: int) -> list[str]:
+    """`n` of the tokens in quotes; parts of characters, which say nothing alone, are left out."""
+    return [quoted(token) for token in tokens if HALF_CHARACTER not in token][:n]
 
 
 def _window(

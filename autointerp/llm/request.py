@@ -32,7 +32,7 @@ class ReplySchema:
         return loose
 
 
-_COUNTS = ("enum", "minItems", "maxItems")
+_COUNTS = ("enum", "minItems", "maxItems", "maxLength")
 
 
 def _without_counts(value: Any) -> Any:
@@ -92,6 +92,19 @@ def number_lists(keys: Sequence[str], numbers: Sequence[int]) -> ReplySchema:
     """
     listed = array(one_of(numbers), 0, len(numbers))
     return ReplySchema("answers", _object(dict.fromkeys(keys, listed)))
+
+
+def by_number(entry: Mapping[str, Any], numbers: Sequence[int]) -> ReplySchema:
+    """An object with one entry for each of the numbers, in their order.
+
+    An endpoint that constrains decoding can neither leave one out nor count on past the last.
+    """
+    return ReplySchema("answers", _object({str(number): dict(entry) for number in numbers}))
+
+
+def fields(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object that has all of these fields and no others."""
+    return _object(properties)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def items(
     `number` is the field that the number belongs to, `value` the one for an entry that is no
     object. Names of fields are in lower case, however they were written.
     """
-    answer = _answer(text)
+    answer = answer_of(text)
     whole = _whole(answer)
     if isinstance(whole, str):
         return items(whole, key, number, value)
@@ -119,17 +119,8 @@ def lists(text: str, keys: Sequence[str], n: int, scattered: bool = False) -> di
     that breaks off the last number may be but the beginning of one, and is left out. Raises
     Miscounted where the numbers are not those of the items.
     """
-    answer = _answer(text)
-    whole = _whole(answer)
-    if isinstance(whole, str):
-        return lists(whole, keys, n, scattered)
-    found = _arrays(whole, keys) if isinstance(whole, dict) else None
-    if found is None:
-        found = {key: _numbers(answer, key) for key in keys}
-        if not any(found.values()):
-            arrays = (_arrays(one, keys) for one in _repaired(answer))
-            found = next((one for one in arrays if one is not None), found)
-    times = Counter(i for given in found.values() for i in given)
+    found = listed_numbers(text, keys)
+    times = Counter(i for given in found.values() for i in set(given))
     offset = offset_of(times, n, scattered)
     places = {number: place for place, number in enumerate(numbers(n, scattered), 1)}
     return {
@@ -140,31 +131,46 @@ def lists(text: str, keys: Sequence[str], n: int, scattered: bool = False) -> di
     }
 
 
-def _arrays(whole: dict[str, Any], keys: Sequence[str]) -> dict[str, set[int]] | None:
-    """The numbers under each of the keys; None where it has not all of them, each with a list."""
-    folded = _folded_keys(whole)
-    listed = {key: folded.get(key.casefold()) for key in keys}
-    found: dict[str, set[int]] = {}
-    for key, values in listed.items():
-        if not isinstance(values, list) or any(_END in str(value) for value in values):
-            return None
-        found[key] = {i for v in values if (i := number_of(v)) is not None}
+def listed_numbers(text: str, keys: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers in the array under each of the keys, as they stand there; see `lists`."""
+    answer = answer_of(text)
+    whole = _whole(answer)
+    if isinstance(whole, str):
+        return listed_numbers(whole, keys)
+    found = _arrays(whole, keys) if isinstance(whole, dict) else None
+    if found is None:
+        found = {key: _numbers(answer, key) for key in keys}
+        if not any(found.values()):
+            arrays = (_arrays(one, keys) for one in _repaired(answer))
+            found = next((one for one in arrays if one is not None), found)
     return found
 
 
-def _numbers(text: str, key: str) -> set[int]:
+def _arrays(whole: dict[str, Any], keys: Sequence[str]) -> dict[str, list[int]] | None:
+    """The numbers under each of the keys; None where it has not all of them, each with a list."""
+    folded = _folded_keys(whole)
+    listed = {key: folded.get(key.casefold()) for key in keys}
+    found: dict[str, list[int]] = {}
+    for key, values in listed.items():
+        if not isinstance(values, list) or any(_END in str(value) for value in values):
+            return None
+        found[key] = [i for v in values if (i := number_of(v)) is not None]
+    return found
+
+
+def _numbers(text: str, key: str) -> list[int]:
     named = r"(?<!\\)" + re.escape(json.dumps(key)) + r"\s*:\s*\[([^\[\]{}]*)(\]?)"
     arrays = re.findall(named, text)
     if not arrays:
-        return set()
+        return []
     inside, closed = arrays[-1]
     parts = inside.split(",")[: None if closed else -1]
-    return {i for part in parts if (i := number_of(part.strip().strip("\"'"))) is not None}
+    return [i for part in parts if (i := number_of(part.strip().strip("\"'"))) is not None]
 
 
 def is_copied(text: str, template: str) -> bool:
     """Whether a reply begins with an object that a template has as its example."""
-    whole = _whole(_answer(text))
+    whole = _whole(answer_of(text))
     return isinstance(whole, dict) and whole in _scan(template)
 
 
@@ -288,7 +294,7 @@ def _parts(start: str) -> list[str]:
     return ["{", start[1:-1].strip(), ":"]
 
 
-def _answer(text: str) -> str:
+def answer_of(text: str) -> str:
     """The text without the thoughts that some models write before their answer.
 
     Thoughts that never end leave no answer. A tag inside the JSON, which a label may well be

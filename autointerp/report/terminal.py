@@ -23,6 +23,7 @@ from autointerp.features import listed
 from autointerp.plain_text import line_for_person
 from autointerp.report.control import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
+from autointerp.report.judges import judge_lines
 from autointerp.report.overview import failures, scores_of, status_counts
 from autointerp.runs import Run
 from autointerp.scoring import SCORERS
@@ -239,6 +240,8 @@ def summary(run: Run) -> Table:
                 whose = "by chance" if d.by_chance else "of another feature's label"
                 beside = f" ({whose} {d.null_median:.3f})"
             row(title, f"median {d.median:.3f}{beside}, {d.n:,} features")
+    for title, line in judge_lines(run):
+        row(title, line)
     for name, against in against_other_labels(run).items():
         row(metric_name(*name), other_labels_line(against))
     if f1 := scores.get("detection population f1"):

@@ -6,15 +6,11 @@ Silent windows are judged by stratum, so that what is said of them can be weighe
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from autointerp.evidence.text import one_line
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
-from autointerp.llm.numbering import numbers
-from autointerp.llm.request import ReplySchema, number_lists
-from autointerp.llm.structured import sides
-from autointerp.scoring.ranking import ranking
+from autointerp.scoring.forms import LISTS, yes_or_no
+from autointerp.scoring.ranking import ranking_by_chances
 from autointerp.scoring.scorer import (
     FIRES,
     Item,
@@ -23,7 +19,6 @@ from autointerp.scoring.scorer import (
     Material,
     Plan,
     Scorer,
-    Task,
     activating,
     answer,
 )
@@ -58,29 +53,17 @@ def counts(judged: Judged) -> Counts:
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
     """Metric name → estimate, over the windows with a readable judgment.
 
-    Where each of these has a probability, also how well it ranks the windows.
+    Where these have a probability, also how well it ranks the windows.
     """
     found = counts(judged)
     estimates = {METRIC: balanced_accuracy(found)}
     if SIMILAR in judged.plan.shares:
         estimates["near_miss_balanced_accuracy"] = balanced_accuracy(found, only=SIMILAR)
-    graded = [(j.item, j.probability) for j in judged.readable() if j.probability is not None]
-    if graded and len(graded) == len(judged.readable()):
-        estimates |= ranking(judged.plan, graded, seed)
-    return estimates
+    return estimates | ranking_by_chances(judged, judged.plan, seed)
 
 
 def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
     return {"number": number, "text": one_line(item.window.text)}
-
-
-def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
-    return number_lists(_SIDES, numbers(len(items), scattered))
-
-
-def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
-    found = sides(text, *_SIDES, len(items), scattered)
-    return {place - 1: answer(yes) for place, yes in found.items()}
 
 
 def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
@@ -89,7 +72,7 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
     return [Judgment(i, answer(f), c) for i, f, c in zip(items, fires, chances, strict=True)]
 
 
-_SIDES = ("match", "no_match")
+_FORMS = yes_or_no(("match", "no_match"), _render)
 
 SCORER = Scorer(
     name=NAME,
@@ -97,7 +80,8 @@ SCORER = Scorer(
     about="balanced accuracy of telling windows in which the feature fires from silent ones",
     plan=plan,
     reduce=reduce,
-    task=Task(_schema, _render, _read, lambda _: 4),
+    task=_FORMS[LISTS],
+    forms=_FORMS,
     counts=counts,
     by_rule=_by_rule,
 )

@@ -13,6 +13,7 @@ does not move with how many answers of a kind could be read.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,9 @@ from autointerp.evidence.text import marked, marks_for
 from autointerp.evidence.window import Window
 from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.rules import Rule
-from autointerp.llm.numbering import numbers
-from autointerp.llm.request import ReplySchema, number_lists
-from autointerp.llm.structured import sides
+from autointerp.scoring.forms import LISTS, yes_or_no
 from autointerp.scoring.marks import Hosts, Marked, cut, rightly_marked, shown_tokens, to_show
+from autointerp.scoring.ranking import AUROC, ranking_by_chances
 from autointerp.scoring.scorer import (
     FIRES,
     Item,
@@ -33,7 +33,6 @@ from autointerp.scoring.scorer import (
     Material,
     Plan,
     Scorer,
-    Task,
     activating,
     answer,
 )
@@ -46,7 +45,6 @@ METRIC = "balanced_accuracy"
 WITHIN, ELSEWHERE = "within", "elsewhere"
 _SHARES = {WITHIN: 0.5, ELSEWHERE: 0.5}
 _CHOICE = 4  # silent windows to choose from for each that is wanted
-_SIDES = ("right", "wrong")
 
 
 def plan(material: Material, windows: int) -> Plan:
@@ -95,12 +93,18 @@ def counts(judged: Judged) -> Counts:
 
 
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
-    """Metric name → estimate, over the windows with a readable judgment."""
+    """Metric name → estimate, over the windows with a readable judgment.
+
+    Where these have a probability, also how well it ranks them. There is no average precision, as
+    no share of the corpus says how often marks are right.
+    """
     found = counts(judged)
     estimates = {METRIC: balanced_accuracy(found)}
     for kind in _SHARES:
         estimates[f"{kind}_{METRIC}"] = balanced_accuracy(found, only=kind)
-    return estimates
+    plan = replace(judged.plan, density=float("nan"), shares=_SHARES)
+    ranked = ranking_by_chances(judged, plan, seed)
+    return estimates | {name: ranked[name] for name in ranked if name == AUROC}
 
 
 def _marked(item: Item) -> Marked:
@@ -125,15 +129,6 @@ def _render(
     return {"number": number, "text": text}
 
 
-def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
-    return number_lists(_SIDES, numbers(len(items), scattered))
-
-
-def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
-    found = sides(text, *_SIDES, len(items), scattered)
-    return {place - 1: answer(yes) for place, yes in found.items()}
-
-
 def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
     """Marks are right where the rule, in what is shown, matches at least half of the marked."""
     shown = [_marked(item) for item in items]
@@ -144,13 +139,16 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
     ]
 
 
+_FORMS = yes_or_no(("right", "wrong"), _render, _variables)
+
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="balanced accuracy of telling windows marked where the feature fires from others",
     plan=plan,
     reduce=reduce,
-    task=Task(_schema, _render, _read, lambda _: 4, _variables),
+    task=_FORMS[LISTS],
+    forms=_FORMS,
     counts=counts,
     by_rule=_by_rule,
 )

@@ -13,7 +13,19 @@ from autointerp.llm.pool import Step
 from autointerp.llm.reply import CallFailure, ChatReply
 from autointerp.llm.request import ChatRequest, ReplySchema
 from autointerp.llm.structured import is_copied
-from autointerp.scoring.scorer import Item, Judged, Judgment, Plan, Scorer, Task, TokenTask
+from autointerp.llm.verdicts import slips
+from autointerp.scoring import replies
+from autointerp.scoring.replies import Replies
+from autointerp.scoring.scorer import (
+    Item,
+    Judged,
+    Judgment,
+    Plan,
+    Scorer,
+    Task,
+    TokenTask,
+    answer,
+)
 from autointerp.vocabulary import Vocabulary
 
 _TRIES = 2  # times an item is asked about before it counts as missing
@@ -52,6 +64,8 @@ class JudgeJob:
     weaker: tuple[tuple[Task | TokenTask, Prompt], ...] = ()
     purpose: str | None = None  # what the journal calls it, where it is not for the score
     answers: Mapping[int, np.ndarray] = field(default_factory=dict)
+    chances: Mapping[int, float] = field(default_factory=dict)  # of yes, where they are read
+    replies: Replies = field(default_factory=Replies)
     asked: Mapping[int, int] = field(default_factory=dict)  # times asked in vain, by index
     # Items → keys of the requests about just these whose replies said nothing.
     vain: Mapping[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
@@ -74,7 +88,7 @@ class JudgeJob:
 
     def logprobs(self) -> Logprobs | None:
         """The probabilities that the reply is of no use without."""
-        return self.task.mode if isinstance(self.task, TokenTask) else None
+        return self.task.mode if isinstance(self.task, TokenTask) else self.task.logprobs
 
     def _items(self) -> list[Item]:
         """What is asked about now; where labels are to choose from, with this one among them."""
@@ -91,6 +105,8 @@ class JudgeJob:
             self.task.render(number, item, self.vocabulary, **common)
             for number, item in zip(numbers(len(items), self.scattered), items, strict=True)
         ]
+        if isinstance(self.task, Task) and self.task.form is not None:
+            common["form"] = self.task.form
         return self.prompt.messages(label=self.label, windows=shown, **common)
 
     def request(self) -> ChatRequest:
@@ -128,7 +144,7 @@ class JudgeJob:
             completion_tokens=self.completion_tokens + outcome.usage.completion_tokens,
             cost_usd=self.cost_usd + outcome.cost_usd,
         )
-        if isinstance(self.task, TokenTask) and _not_given(self.task, outcome):
+        if _not_given(self.logprobs(), outcome):
             return Step(follow_ups=[job.otherwise()])
         if isinstance(outcome, CallFailure):
             if outcome.kind not in ("too_long", "content_filter", "bad_request"):
@@ -137,10 +153,18 @@ class JudgeJob:
             return job._less(now, outcome.message)
         if outcome.refused:
             return job._less(now, "the model refused to answer")
+        copied = self._is_copied(outcome)
         try:
-            read = self._read(outcome, self._items())
+            read, chances = ({}, {}) if copied else self._read(outcome, self._items())
+            lost_count = copied
         except Miscounted:
-            read, job = {}, replace(job, scattered=True)
+            read, chances, lost_count = {}, {}, True
+        job = replace(
+            job,
+            scattered=job.scattered or lost_count,
+            replies=self._seen(outcome.text, read, copied),
+            chances={**self.chances, **{now[i]: chance for i, chance in chances.items()}},
+        )
         new = {now[place]: value for place, value in read.items()}
         cut = outcome.finish_reason == "length" and self.task.mode != PROMPT_LOGPROBS
         if not new:
@@ -164,34 +188,77 @@ class JudgeJob:
         known = self.answers.keys()
         return [keys for items, keys in self.vain.items() if not known >= set(items)]
 
-    def _read(self, reply: ChatReply, shown: Sequence[Item]) -> dict[int, np.ndarray]:
-        if isinstance(self.task, Task):
-            if is_copied(reply.text, self.messages()[0]["content"]):
-                raise Miscounted
-            return self.task.read(reply.text, shown, self.scattered)
-        sent = self.messages()[-1]["content"]
-        return self.task.read(reply.positions(self.task.mode), sent, shown, self.scattered)
+    def _is_copied(self, reply: ChatReply) -> bool:
+        """Whether a reply is the template's example."""
+        return isinstance(self.task, Task) and is_copied(reply.text, self.messages()[0]["content"])
+
+    def _read(
+        self, reply: ChatReply, shown: Sequence[Item]
+    ) -> tuple[dict[int, np.ndarray], dict[int, float]]:
+        """Answers, and where they are to be had the probabilities of yes, by place."""
+        task = self.task
+        if isinstance(task, TokenTask):
+            sent = self.messages()[-1]["content"]
+            return task.read(reply.positions(task.mode), sent, shown, self.scattered), {}
+        read = task.read(reply.text, shown, self.scattered)
+        if task.chances is None:
+            return read, {}
+        found = task.chances(reply.tokens, len(shown), self.scattered)
+        chances = {place: chance for place, chance in found.items() if place in read}
+        # At a temperature what was drawn is not what is likelier.
+        likelier = {p: answer(chance > 0.5) for p, chance in chances.items() if chance != 0.5}
+        return read | likelier, chances
+
+    def _seen(self, text: str, read: Mapping[int, np.ndarray], copied: bool) -> Replies:
+        """The replies so far with this one, from which `read` was read by place."""
+        task, now = self.task, self._now()
+        kinds = [replies.RECEIVED]
+        kinds += [replies.COPIED] if copied else [replies.UNREADABLE] if not read else []
+        if not isinstance(task, Task) or task.said is None or copied:
+            return self.replies.more(*kinds)
+        kinds += slips(task.said(text), len(now), self.scattered)
+        truths = [bool(self.plan.items[i].truth[0]) for i in now]
+        if not replies.is_telling(truths) or len(read) < len(now):
+            return self.replies.more(*kinds)
+        same = replies.same_answer([bool(value[0]) for value in read.values()])
+        if same is None:
+            return self.replies.more(*kinds, replies.TELLING)
+        kind = replies.ALL_YES if same else replies.ALL_NO
+        return self.replies.more(*kinds, replies.TELLING, kind, uniform=now)
 
     def otherwise(self) -> "JudgeJob":
         """All items anew, in the next way. Raises UserError where there is none."""
         if not self.weaker:
             raise UserError(
-                f"the endpoint gives no {self.task.mode}: choose another --{self.scorer.name}-mode"
+                f"the endpoint gives no {self.logprobs()}: choose another --{self.scorer.name}-mode"
             )
         way, prompt = self.weaker[0]
+        begun = self.anew(self.plan, self.settings.items)
         return replace(
-            self,
+            begun,
             way=way,
             prompt=prompt,
             weaker=self.weaker[1:],
-            todo=tuple(range(len(self.plan.items))),
-            answers={},
-            asked={},
-            vain={},
-            chunk=None,
-            attempt=0,
-            room=1,
-            scattered=False,
+            enough=self.enough,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost_usd=self.cost_usd,
+        )
+
+    def anew(self, plan: Plan, items: int) -> "JudgeJob":
+        """The same judge and label, so many items at once, with nothing asked or spent so far."""
+        return JudgeJob(
+            scorer=self.scorer,
+            plan=plan,
+            label_of=self.label_of,
+            label=self.label,
+            prompt=self.prompt,
+            vocabulary=self.vocabulary,
+            settings=replace(self.settings, items=items),
+            todo=tuple(range(len(plan.items))),
+            way=self.way,
+            weaker=self.weaker,
+            purpose=self.purpose,
         )
 
     def _less(self, now: tuple[int, ...], why: str) -> Step[Judged]:
@@ -209,16 +276,11 @@ class JudgeJob:
         """What was asked and came out; where asking ended for a failure, all counts as asked."""
         left = set() if error is not None else set(self.todo) - set(self.asked)
         judgments = [
-            Judgment(item, self.answers.get(i))
+            Judgment(item, self.answers.get(i), self.chances.get(i))
             for i, item in enumerate(self.plan.items)
             if i not in left
         ]
-        missing = len(judgments) - len(self.answers)
-        unknown = sum(int(np.isnan(values).sum()) for values in self.answers.values())
-        if error is None and missing:
-            error = f"{missing} of {len(judgments)} windows without a readable judgment"
-        elif error is None and unknown:
-            error = f"{unknown} tokens without a readable judgment"
+        error = error or unread_error(judgments)
         return Judged(
             plan=self.plan,
             scorer=self.scorer.name,
@@ -230,11 +292,23 @@ class JudgeJob:
             error=error,
             unread=bool(self._spoiled()),
             mode=self.task.mode,
+            replies=self.replies,
         )
 
 
-def _not_given(task: TokenTask, outcome: ChatReply | CallFailure) -> bool:
+def unread_error(judgments: Sequence[Judgment]) -> str | None:
+    """What could not be read, in words; None where everything could."""
+    read = [j.prediction for j in judgments if j.prediction is not None]
+    if missing := len(judgments) - len(read):
+        return f"{missing} of {len(judgments)} windows without a readable judgment"
+    unknown = sum(int(np.isnan(values).sum()) for values in read)
+    return f"{unknown} tokens without a readable judgment" if unknown else None
+
+
+def _not_given(logprobs: Logprobs | None, outcome: ChatReply | CallFailure) -> bool:
     """Whether the endpoint does not give the probabilities that are to be read."""
+    if logprobs is None:
+        return False
     if isinstance(outcome, CallFailure):
         return outcome.kind == NO_LOGPROBS
-    return outcome.ignores(task.mode)
+    return outcome.ignores(logprobs)

@@ -19,6 +19,7 @@ _DRAWS = 1000
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _STEPS = 40
 _TAIL = 0.025
+_KNOWN = 0.9  # of the readable judgments
 
 
 def ranking(plan: Plan, graded: Sequence[tuple[Item, float]], seed: int) -> dict[str, Estimate]:
@@ -51,6 +52,13 @@ def ranking(plan: Plan, graded: Sequence[tuple[Item, float]], seed: int) -> dict
         low, high = np.quantile(drawn, (_TAIL, 1 - _TAIL)).tolist()
         found[AVERAGE_PRECISION] = Estimate(value, min(low, value), max(high, value), n)
     return found
+
+
+def ranking_by_chances(judged: Judged, plan: Plan, seed: int) -> dict[str, Estimate]:
+    """The same from the probabilities of readable judgments; nothing where too many have none."""
+    readable = judged.readable()
+    graded = [(j.item, j.probability) for j in readable if j.probability is not None]
+    return ranking(plan, graded, seed) if graded and len(graded) >= _KNOWN * len(readable) else {}
 
 
 def graded_judgment(item: Item, score: float) -> Judgment:

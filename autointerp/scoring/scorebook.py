@@ -23,6 +23,7 @@ class _Part:
     counts: Counts | None
     parse_rate: float
     mode: str | None
+    uniform: bool
 
 
 class Scorebook:
@@ -46,7 +47,7 @@ class Scorebook:
         counts = scorer.counts(judged) if scorer.counts else None
         if counts is not None and self._precision is not None:
             estimates[scorer.metric] = anytime_balanced_accuracy(counts)
-        part = _Part(estimates, counts, judged.parse_rate(), judged.mode)
+        part = _Part(estimates, counts, judged.parse_rate(), judged.mode, judged.is_uniform())
         own = judged.label_of == judged.feature
         (self._parts if own else self._null_parts)[judged.scorer][judged.feature] = part
         error = judged.error if own else None
@@ -77,7 +78,8 @@ class Scorebook:
                         null[nulls[feature].mode][feature] = values[metric].value
                 for mode, of_mode in own.items():
                     for score in beside_nulls(scorer, metric, of_mode, null[mode]):
-                        found[score.feature].append(replace(score, mode=mode))
+                        uniform = parts[score.feature].uniform
+                        found[score.feature].append(replace(score, mode=mode, uniform=uniform))
         return found
 
     def _with_population(

@@ -15,6 +15,7 @@ from autointerp.labeling.rules import Rule
 from autointerp.llm.logprobs import Logprobs, Position
 from autointerp.llm.request import ReplySchema
 from autointerp.scoring.choices import Choices, Labels
+from autointerp.scoring.replies import KEPT, Replies
 from autointerp.scoring.statistics import Counts, Estimate
 from autointerp.scoring.strata import Stratum
 from autointerp.vocabulary import Vocabulary
@@ -72,7 +73,7 @@ class Judged:
 
     `unanswered` says that the judge could not be had, `unread` that of some requests nothing in any
     reply could be read: another time may mend both. `mode` says by which of a scorer's ways it was
-    asked.
+    asked, `replies` what kinds of replies came.
     """
 
     plan: Plan
@@ -86,6 +87,7 @@ class Judged:
     unanswered: bool = False
     unread: bool = False
     mode: str | None = None
+    replies: Replies = field(default_factory=Replies)
 
     @property
     def feature(self) -> int:
@@ -93,6 +95,10 @@ class Judged:
 
     def readable(self) -> list[Judgment]:
         return [j for j in self.judgments if j.prediction is not None]
+
+    def is_uniform(self) -> bool:
+        """Whether to all items of a request one answer was given, and no other could be had."""
+        return self.replies.counts.get(KEPT, 0) > 0
 
     def parse_rate(self) -> float:
         """The share of judgments, or of tokens, that could be read; NaN where nothing was asked."""
@@ -108,7 +114,8 @@ class Score:
 
     `null_value` is that of another feature's label on the same windows. `p_value`: the share of
     such labels, over all features that have one, that do at least as well; `lift`: how much of the
-    way from their median to 1 the value goes.
+    way from their median to 1 the value goes. `uniform`: to all items of a request the judge gave
+    one answer, also when it was asked about fewer of them.
     """
 
     feature: int
@@ -120,6 +127,7 @@ class Score:
     p_value: float | None = None
     lift: float | None = None
     mode: str | None = None
+    uniform: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +159,11 @@ class Task:
     read; raises Miscounted. `variables`: what the template shows
     of a request as a whole, from its items; `render` is given these as well, by name. `mode` names
     it among a scorer's ways of asking, where there are several.
+
+    Of a question with two answers: `form` is what the template is told to ask for (see `forms.py`).
+    `said`: a reply → number and answer of everything it says, before any of it is believed.
+    `logprobs` are what the reply is of no use without; `chances`: the reply's tokens, how many
+    items, and whether their numbers are scattered → the probability of yes by index, as `read`.
     """
 
     schema: Callable[[Sequence[Item], bool], ReplySchema]
@@ -159,6 +172,10 @@ class Task:
     reply_tokens: Callable[[Item], int]
     variables: Callable[[Sequence[Item], Vocabulary], dict[str, Any]] = lambda *_: {}
     mode: str | None = None
+    form: str | None = None
+    said: Callable[[str], Sequence[tuple[int | None, bool]]] | None = None
+    logprobs: Logprobs | None = None
+    chances: Callable[[Sequence[Position], int, bool], dict[int, float]] | None = None
 
     def keys(self) -> tuple[str, ...]:
         """The keys of the JSON object that a reply is."""
@@ -217,7 +234,8 @@ class Scorer:
     `by_rule`: for a rule in place of a language model, None where a rule cannot.
     `per_token`: truths and predictions are of tokens. `chance`: what a judge that knows nothing
     gets, the null of scorers to which another feature's label says nothing. `better`: ways to ask
-    that not every endpoint allows, the best first, each a measurement of its own.
+    that not every endpoint allows, the best first, each a measurement of its own. `forms`: ways to
+    ask for yes or no, all by the one template; `task` is one of them.
     """
 
     name: str
@@ -233,6 +251,7 @@ class Scorer:
     needs_label: bool = True
     chance: float | None = None
     better: tuple[TokenTask, ...] = ()
+    forms: Mapping[str, Task] = field(default_factory=dict)
 
     def templates(self) -> dict[str, Task | TokenTask]:
         """Template → the way of asking an endpoint that it is for, the best first."""
@@ -241,7 +260,7 @@ class Scorer:
 
     def template(self, mode: str | None) -> str:
         usual = None if self.task is None else self.task.mode
-        return self.name if mode in (None, usual) else f"{self.name}_{mode}"
+        return self.name if mode in (None, usual, *self.forms) else f"{self.name}_{mode}"
 
 
 def activating(evidence: FeatureEvidence, n: int) -> list[Window]:

@@ -97,6 +97,18 @@ def jeffreys(successes: float, n: float) -> tuple[float, float]:
     return low, high
 
 
+def mean_interval(values: np.ndarray) -> Estimate:
+    """The mean of values [n], with Student's interval; that is missing for fewer than two."""
+    n = len(values)
+    if n == 0:
+        return MISSING
+    mean = float(values.mean())
+    if n == 1:
+        return Estimate(mean, float("nan"), float("nan"), 1)
+    half = float(stdtrit(n - 1, 1 - _TAIL) * values.std(ddof=1) / np.sqrt(n))
+    return Estimate(mean, mean - half, mean + half, n)
+
+
 def balanced_accuracy(counts: Counts, only: str | None = None) -> Estimate:
     """Mean of the true positive and true negative rates.
 

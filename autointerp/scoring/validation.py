@@ -136,6 +136,7 @@ def chosen(first: Draft, drafts: Sequence[Draft], choice: Choice) -> Draft:
         confidence=best.confidence,
         polysemantic=best.polysemantic,
         meanings=best.meanings,
+        flags=best.flags,
     )
 
 

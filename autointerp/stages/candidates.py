@@ -12,7 +12,7 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import track
-from autointerp.scoring import detection
+from autointerp.scoring import detection, forms
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.validation import Choice, ChoiceJob, choice_plan, chosen
 from autointerp.stages import model
@@ -23,7 +23,10 @@ PURPOSE = "candidate"
 
 
 def judge_prompt(job: Job) -> Prompt:
-    return load_prompt(detection.NAME, Path(job.config.prompts))
+    """Raises UserError where it cannot ask in the form that is set."""
+    prompt = load_prompt(detection.NAME, Path(job.config.prompts))
+    forms.check(prompt, job.config.judge_form)
+    return prompt
 
 
 def is_worth_another(job: Job, evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
@@ -117,6 +120,7 @@ def _judge_jobs(
     plan = choice_plan(evidence, config.seed)
     if plan is None:
         return []
+    (way, prompt), *weaker = forms.ways(detection.SCORER, config.judge_form, prompt)
     settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
     return [
         JudgeJob(
@@ -128,6 +132,8 @@ def _judge_jobs(
             vocabulary=vocabulary,
             settings=settings,
             todo=tuple(range(len(plan.items))),
+            way=way,
+            weaker=tuple(weaker),
             purpose=PURPOSE,
         )
         for label in labels

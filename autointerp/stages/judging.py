@@ -14,7 +14,7 @@ from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.prompts import Prompt, load_prompt
 from autointerp.labeling.rules import Rule
-from autointerp.scoring import SCORERS, has_template
+from autointerp.scoring import SCORERS, forms, has_template
 from autointerp.scoring.choices import Labels
 from autointerp.scoring.concept_texts import TASK as TEXTS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
@@ -109,8 +109,18 @@ def chat_templates(config: RunConfig) -> list[str]:
 
 
 def load_prompts(job: Job) -> dict[str, Prompt]:
+    """The templates by task. Raises UserError where one cannot ask in the form that is set."""
     folder = Path(job.config.prompts)
-    return {name: load_prompt(name, folder) for name in templates(job)}
+    prompts = {name: load_prompt(name, folder) for name in templates(job)}
+    for prompt in prompts.values():
+        check_form(job.config, prompt)
+    return prompts
+
+
+def check_form(config: RunConfig, prompt: Prompt) -> None:
+    """Raises UserError where a judge's template cannot ask in the form that is set."""
+    if prompt.task in SCORERS and SCORERS[prompt.task].forms:
+        forms.check(prompt, config.judge_form)
 
 
 def draw_nulls(job: Job, labeled: list[Labeled]) -> dict[int, int]:
@@ -170,6 +180,9 @@ def judge_jobs(
     labels = Labels(inputs.labeled([*drafts.values(), *to_come]))
     ways: dict[str, list[tuple[Task | TokenTask, Prompt]]] = defaultdict(list)
     for scorer in SCORERS.values():
+        if scorer.forms and scorer.name in prompts:
+            ways[scorer.name] += forms.ways(scorer, config.judge_form, prompts[scorer.name])
+            continue
         for template, task in scorer.templates().items():
             if template in prompts:
                 ways[scorer.name].append((task, prompts[template]))

@@ -11,14 +11,15 @@ from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.job import Job
-from autointerp.labeling import lexical
+from autointerp.labeling import lexical, no_label
 from autointerp.labeling.candidates import Proposal, Proposed, views
 from autointerp.labeling.labeler import Draft, unlabelable
-from autointerp.labeling.llm import COPIED, LabelSettings, label_jobs
+from autointerp.labeling.llm import LabelSettings, label_jobs
 from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
+from autointerp.scoring import forms
 from autointerp.scoring.validation import uncompared
 from autointerp.stages import model
 from autointerp.stages.candidates import (
@@ -92,6 +93,8 @@ def _inputs(job: Job) -> str:
         if config.candidates > 1:
             method["candidates"] = [asdict(shown) for shown in views_of(job)]
             method["judge"] = [judge_prompt(job).hash, config.judge_items, config.seed]
+            if config.judge_form != forms.LISTS:
+                method["judge_form"] = config.judge_form
     else:
         method = {LEXICAL: lexical.VERSION}
     return fingerprint(
@@ -213,6 +216,7 @@ def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
         (
             *(d.feature, d.status, d.label, d.label_of, d.reason, d.rule, d.error),
             *(d.meanings or ()),
+            *(d.flags or ()),
             *((c.label, c.n) for c in d.candidates or ()),
         )
         for d in drafts
@@ -341,8 +345,9 @@ def _draft_by_model(
             stopped = found.asked.stopped
             details["asked_for_candidates"] = asdict(found.asked.totals)
             details["unchosen"] += found.unanswered
-    if copied := sum(draft.error == COPIED for draft in drafts.values()):
-        say(f"label: {copied:,} features failed because {COPIED}")
+    for line in no_label.summary(drafts.values()):
+        say(f"label: {line}")
+    details["asked_again"] = no_label.counts(drafts.values())
     linked = {
         feature: twin_draft(feature, drafts[own])
         for feature, own in plan.twins.items()

@@ -1,6 +1,7 @@
 """score: labels + unseen windows → predictions.parquet, scores.parquet and the label table."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
@@ -12,8 +13,9 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.prompts import Prompt, keep
 from autointerp.progress import say, track
 from autointerp.runs import fingerprint
-from autointerp.scoring import SCORERS
-from autointerp.scoring.judge import JudgeJob
+from autointerp.scoring import SCORERS, forms
+from autointerp.scoring.again import CarefulJob
+from autointerp.scoring.replies import NULL, OWN
 from autointerp.scoring.scorebook import Scorebook
 from autointerp.scoring.scorer import (
     Judged,
@@ -60,6 +62,8 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
             "items": config.judge_items,
             "precision": config.precision,
         }
+        if config.judge_form != forms.LISTS:
+            judge["form"] = config.judge_form
     if judged_here := local.identities(config):
         judge["local"] = {name: (who, hashes.get(name)) for name, who in judged_here.items()}
     if fade.NAME in config.scorer_names():
@@ -112,12 +116,17 @@ def run(job: Job) -> None:
     with job.recorded(NAME, _inputs(job, list(drafts.values()))) as details:
         keep(files, prompts.values())
 
+        replies: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+
         def note(judged: Judged) -> None:
             again = judged.unanswered or judged.unread
             details["unanswered"] = details.get("unanswered", 0) + again
             if again:
                 details["unanswered_for"] = judged.error
                 details["unanswered_usd"] = details.get("unanswered_usd", 0.0) + judged.cost_usd
+            if judged.replies.counts:
+                whose = OWN if judged.label_of == judged.feature else NULL
+                replies[judged.scorer][whose].update(judged.replies.counts)
 
         with atomic_path(files.predictions) as temporary:
             writer = PredictionWriter(job.coder_name, temporary)
@@ -134,10 +143,10 @@ def run(job: Job) -> None:
                 if config.uses_model() and chat:
                     empty: dict[tuple[str, int, int], Judged] = {}
 
-                    def jobs() -> Iterator[JudgeJob]:
+                    def jobs() -> Iterator[CarefulJob]:
                         for one in judge_jobs(inputs, drafts, labeled, nulls, prompts):
                             if one.todo:
-                                yield one
+                                yield CarefulJob(one)
                             else:
                                 key = one.scorer.name, one.plan.feature, one.label_of
                                 empty[key] = judged_by(one.scorer, one.plan, one.label_of, [])
@@ -194,6 +203,7 @@ def run(job: Job) -> None:
         details["prompt_hashes"] = hashes
         scored = sum(any(math.isfinite(s.estimate.value) for s in each) for each in scores.values())
         details["scored"] = scored
+        details["replies"] = replies
         details["evidence"] = evidence_identity(files)
         if details.get("unanswered"):
             say(

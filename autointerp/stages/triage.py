@@ -123,6 +123,7 @@ def twin_draft(feature: int, own: Draft) -> Draft:
         feature=feature,
         label_of=own.feature,
         candidates=None,
+        asked_again=None,
         prompt_tokens=0,
         completion_tokens=0,
         cost_usd=0.0,

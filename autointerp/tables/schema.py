@@ -85,7 +85,10 @@ def score_columns(scorers: Iterable[str] = ()) -> list[pa.Field]:
         column(
             "flags",
             pa.list_(pa.string()),
-            "what is to be known of its scores: SCORER_parse_rate where under 90 % could be read",
+            "what is to be known of the label and its scores: label_recites_tokens where it only "
+            "lists tokens that were shown, label_half_characters where it has a �, "
+            "SCORER_parse_rate where under 90 % could be read, SCORER_uniform where the judge gave "
+            "one answer to all excerpts of a request",
         ),
     ]
 
@@ -176,6 +179,11 @@ SCORES = schema_of(
         column("lift", pa.float32(), "how much of the way from their median to 1 value goes"),
         column("n", pa.int32(), "the judgments that value rests on"),
         column("parse_rate", pa.float32(), "the share of judgments that could be read"),
+        column(
+            "uniform",
+            pa.bool_(),
+            "whether the judge gave one answer to all excerpts of a request, however it was asked",
+        ),
         column("judge", pa.string(), "the model that judged, or lexical"),
         column("prompt_hash", pa.string(), "of the template that the judge was asked by"),
     ]

@@ -51,6 +51,7 @@ _DRAFTS = pa.schema(
         ("meanings", pa.list_(pa.string())),
         ("candidates", CANDIDATES),
         *((name, pa.string()) for name in ("prompt_hash", "rule")),
+        *((name, pa.list_(pa.string())) for name in ("asked_again", "flags")),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("cost_usd", pa.float64()),
@@ -108,6 +109,8 @@ def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
             }
             if score.parse_rate < _PARSED:
                 columns["flags"].append(f"{score.scorer}_parse_rate")
+            if score.uniform:
+                columns["flags"].append(f"{score.scorer}_uniform")
         else:
             columns |= {
                 score.metric: _number(estimate.value),
@@ -155,6 +158,8 @@ def write_labels(
         "error": [_error(draft, more) for draft, more in zip(rows, judged, strict=True)],
     }
     of_scores = [_score_columns(scores.get(d.feature, ())) for d in rows]
+    for draft, found in zip(rows, of_scores, strict=True):
+        found["flags"] = [*(draft.flags or ()), *found["flags"]]
     for name in {name for found in of_scores for name in found} & set(schema.names):
         columns[name] = [found.get(name) for found in of_scores]
     arrays = [
@@ -196,6 +201,7 @@ def write_scores(
             "lift": _number(score.lift),
             "n": score.estimate.n,
             "parse_rate": _number(score.parse_rate),
+            "uniform": score.uniform,
             "judge": (judge := judge_of(score)),
             "prompt_hash": None
             if judge == LEXICAL
@@ -224,6 +230,7 @@ def read_scores(path: Path) -> dict[int, list[Score]]:
             p_value=row["p_value"],
             lift=row["lift"],
             mode=row["mode"],
+            uniform=bool(row["uniform"]),
         )
         found.setdefault(score.feature, []).append(score)
     return found

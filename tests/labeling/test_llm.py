@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autointerp.labeling.llm import COPIED, LabelSettings, _share, label_jobs, read_labels
+from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels
 from autointerp.labeling.prompts import load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
@@ -74,7 +74,7 @@ def test_missing_labels_are_asked_again_in_halves_down_to_one(tmp_path):
 
 
 def test_a_feature_pays_for_every_request_it_was_in(tmp_path):
-    step = jobs(4, tmp_path)[0].reduce(reply([item(1), item(2), item(3)]))
+    step = jobs(4, tmp_path)[0].reduce(reply([item(1), item(2), item(3, "y")]))
     assert sum(d.prompt_tokens for d in step.results) + _share(10, 3, 4) == 10
     done = step.follow_ups[0].reduce(reply([item(1)]))
     assert done.results[0].prompt_tokens == _share(10, 3, 4) + 10
@@ -150,17 +150,94 @@ def test_a_schema_says_which_numbers_and_how_many(tmp_path):
 
 @pytest.mark.parametrize(
     "copied",
-    ["last words of ferries' names in timetables", "Names of ferries", "**names of ferries**"],
+    [
+        "last words of ferries' names in timetables",
+        "Last words of ferries’ names, in timetables.",
+        "Names of ferries",
+        "**names of ferries**",
+        "ferry timetables",
+    ],
 )
-def test_words_of_the_template_are_not_labels(tmp_path, copied):
+def test_words_of_the_template_are_asked_again_alone_and_without_the_example(tmp_path, copied):
     labels = [item(1, "a"), item(2, copied), item(3, "c"), item(4, "d")]
     step = jobs(4, tmp_path)[0].reduce(reply(labels))
     assert [d.feature for d in step.results] == [0, 2, 3]
     (alone,) = step.follow_ups
-    (last,) = alone.reduce(reply([item(1, copied)])).follow_ups
-    (draft,) = last.reduce(reply([item(1, copied)])).results
-    assert draft.status == "failed"
-    assert draft.error == COPIED
+    assert [e.feature for e in alone.group] == [1]
+    assert "ferr" not in str(alone.messages())
+    assert '"label": "…"' in alone.messages()[0]["content"]
+    # It cannot come from the template now.
+    (draft,) = alone.reduce(reply([item(1, copied)])).results
+    assert (draft.status, draft.label) == ("labeled", copied.strip("*"))
+    assert len(draft.asked_again) == 1
+
+
+@pytest.mark.parametrize(
+    "said", ["what the text is about", "I'm sorry, I can't determine this.", "N/A", "…"]
+)
+def test_what_is_no_label_is_asked_again_and_failed_in_the_end(tmp_path, said):
+    job = jobs(1, tmp_path)[0]
+    asked = 0
+    while True:
+        step = job.reduce(reply([item(1, said)]))
+        asked += 1
+        if step.results:
+            break
+        (job,) = step.follow_ups
+    (draft,) = step.results
+    assert asked in (2, 3)
+    assert (draft.status, draft.label) == ("failed", None)
+    assert draft.error.startswith("no label came, only text ")
+    assert len(draft.asked_again) == asked
+    assert step.spoiled
+
+
+def test_a_refusal_in_prose_is_told_from_a_reply_that_cannot_be_read(tmp_path):
+    job = jobs(4, tmp_path)[0]
+    step = job.reduce(reply([], text="I'm sorry, but I can't help with that."))
+    assert [len(again.group) for again in step.follow_ups] == [1, 1, 1, 1]
+    step = step.follow_ups[0].reduce(reply([item(1, "months")]))
+    assert step.results[0].asked_again == ["declined"]
+    assert not job.reduce(reply([], text="Feature 1: months")).follow_ups[0].doubts
+
+
+def test_half_a_character_is_asked_again_and_kept_with_a_flag(tmp_path):
+    job = jobs(1, tmp_path)[0]
+    (again,) = job.reduce(reply([item(1, "� between brackets")])).follow_ups
+    (draft,) = again.reduce(reply([item(1, "� between brackets")])).results
+    assert (draft.status, draft.flags) == ("labeled", ["label_half_characters"])
+    (draft,) = again.reduce(reply([item(1, "é between brackets")])).results
+    assert (draft.label, draft.flags) == ("é between brackets", None)
+
+
+def test_a_list_of_the_shown_tokens_is_a_label_with_a_flag(tmp_path):
+    vocabulary = Vocabulary((b" a", b" b", b"c"), frozenset())
+    windows = [window([i % 3], [1.0], context=i, rank=i) for i in range(8)]
+    (job,) = label_jobs(
+        iter([evidence(0, windows)]), load_prompt("label", tmp_path), vocabulary, SETTINGS
+    )
+    for label, flags in (
+        ("a, b or C", ["label_recites_tokens"]),
+        ("'a', 'b', 'c'", ["label_recites_tokens"]),
+        ("a, b or c after d", None),
+        ("a and b", None),
+    ):
+        assert job.reduce(reply([item(1, label)])).results[0].flags == flags
+
+
+def test_a_reason_that_is_the_example_s_goes(tmp_path):
+    said = item(1, "months") | {"reason": "Each marked token ends the name of a ferry."}
+    (draft,) = jobs(1, tmp_path)[0].reduce(reply([said])).results
+    assert (draft.label, draft.reason) == ("months", "")
+
+
+def test_what_was_cut_off_while_answering_gets_no_more_room(tmp_path):
+    step = jobs(2, tmp_path)[0].reduce(
+        reply([], text='{"labels": [{"n": 1, "meanings": [', finish_reason="length")
+    )
+    assert [(len(job.group), job.room) for job in step.follow_ups] == [(1, 1), (1, 1)]
+    step = jobs(2, tmp_path)[0].reduce(reply([], text="Well, let me", finish_reason="length"))
+    assert [(len(job.group), job.room) for job in step.follow_ups] == [(2, 8)]
 
 
 @pytest.mark.parametrize("word", ["Windows", "related to", "label", "reason"])
@@ -169,13 +246,28 @@ def test_words_that_a_template_only_mentions_are_labels(tmp_path, word):
     assert [draft.label for draft in step.results] == [word]
 
 
-def test_one_label_for_all_of_a_request_is_asked_again_with_fewer_features(tmp_path):
-    same = [item(n, "the text") for n in range(1, 5)]
+def test_one_label_for_most_of_a_request_is_asked_again_alone(tmp_path):
+    same = [item(1, "the text"), item(2, "The text."), item(3, "“the text”"), item(4, "months")]
     step = jobs(4, tmp_path)[0].reduce(reply(same))
-    assert not step.results
-    assert [len(job.group) for job in step.follow_ups] == [2, 2]
-    # Two features may well be alike.
-    assert len(step.follow_ups[0].reduce(reply(same[:2])).results) == 2
+    assert [d.label for d in step.results] == ["months"]
+    assert [[e.feature for e in job.group] for job in step.follow_ups] == [[0], [1], [2]]
+    assert all(job.example for job in step.follow_ups)
+    (draft,) = step.follow_ups[0].reduce(reply(same[:1])).results
+    assert (draft.label, draft.asked_again) == ("the text", ["alike"])
+
+
+def test_two_features_may_be_alike(tmp_path):
+    same = [item(n, "the text") for n in (1, 2)]
+    assert len(jobs(2, tmp_path)[0].reduce(reply(same)).results) == 2
+    half = [*same, item(3, "months"), item(4, "days")]
+    assert len(jobs(4, tmp_path)[0].reduce(reply(half)).results) == 4
+
+
+def test_lists_that_are_too_short_or_too_long_are_counted(tmp_path):
+    step = jobs(4, tmp_path)[0].reduce(reply([item(1), item(2, "y"), item(3, "z")]))
+    assert step.follow_ups[0].doubts == {3: ("left_out",)}
+    step = jobs(2, tmp_path)[0].reduce(reply([item(n, f"label {n}") for n in range(1, 6)]))
+    assert step.follow_ups[0].doubts == {0: ("miscounted",), 1: ("miscounted",)}
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,16 @@ def test_an_excerpt_names_its_strongest_token_and_strength(numbers):
         (2, "' a'", 10),
     ]
     assert excerpts[0]["text"] == (" a<<x y|5>> a" if numbers == "numbers" else " a<<x y>> a")
+
+
+def test_a_top_token_that_is_part_of_a_character_is_shown_as_the_whole():
+    vocabulary = Vocabulary((b" a", b"\xc3", b"\xa9", b"\xa8"), frozenset())
+    halves = [
+        window([0, 1, 2 + i % 2], [0, 2.0, 0], kind="sample", context=i, rank=i) for i in range(4)
+    ]
+    plain = [window([0], [1.0], kind="sample", context=9, rank=4)]
+    made = replace(evidence(0, halves + plain), raised_tokens=["x", "\ufffd", "y"])
+    (feature,) = shown_variables([made], vocabulary, Shown(0, 4, output_tokens=2), [1])["features"]
+    assert feature["top_tokens"] == ["'é'", "' a'"]
+    assert feature["raised_tokens"] == ["'x'", "'y'"]
+    assert "\ufffd" not in str(feature)

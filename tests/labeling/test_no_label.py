@@ -1,0 +1,190 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autointerp.evidence.store import EvidenceStore
+from autointerp.labeling import no_label
+from autointerp.labeling.labeler import Draft
+from autointerp.labeling.no_label import alike, doubt, same, template_of
+from autointerp.labeling.prompts import BUNDLED
+from autointerp.labeling.shown import Shown, shown_text
+from autointerp.tables.read import load_labels
+from autointerp.tables.write import read_drafts
+from tests import scripted
+from tests.fake_server import FakeServer
+
+SOURCE = (BUNDLED / "label.jinja").read_text(encoding="utf-8")
+TEMPLATE = template_of(SOURCE)
+EXAMPLE = ["last", "words", "of", "ferries'", "names", "in", "timetables"]
+PASSAGES = [text.split() for text in TEMPLATE.instructions.texts if len(text.split()) >= 3]
+
+
+def nothing() -> str:
+    return ""
+
+
+@given(st.data())
+def test_no_passage_of_the_template_is_a_label(data):
+    words = data.draw(st.sampled_from(PASSAGES))
+    start = data.draw(st.integers(0, len(words) - 3))
+    end = data.draw(st.integers(start + 3, min(len(words), start + 30)))
+    passage = " ".join(words[start:end])
+    for label in (passage, passage.capitalize() + ".", f"“{passage}”", passage.upper()):
+        assert doubt(label, TEMPLATE, nothing) is not None
+    # Unless it is what the excerpts say.
+    assert doubt(passage, TEMPLATE, lambda: f"see: {passage}!") is None
+
+
+@given(st.data())
+def test_no_part_of_the_example_is_a_label(data):
+    start = data.draw(st.integers(0, len(EXAMPLE) - 3))
+    end = data.draw(st.integers(start + 3, len(EXAMPLE)))
+    part = " ".join(EXAMPLE[start:end])
+    assert doubt(part, TEMPLATE, nothing) in ("copied", "borrowed")
+    assert doubt(part, TEMPLATE.without_examples(), nothing) is None
+
+
+def test_most_of_a_label_is_a_quotation_or_it_is_a_label():
+    quoted = "the tokens themselves, what comes just before them"
+    assert doubt(f"{quoted}, and verbs", TEMPLATE, nothing) == "instructions"
+    own = "verbs of motion, of speech, of thought and of feeling in the past tense"
+    assert doubt(f"{own}, {quoted}", TEMPLATE, nothing) is None
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "names of months in dates",
+        "last words of sentences",
+        "operators and parentheses",
+        "None values in comparisons",
+        "unknown keys in error messages",
+        "I and we at the start of sentences",
+        "the verb “cannot” before infinitives",
+        "sorry, in apologies",
+        "no as an answer",
+        "“as an” before vowels",
+        "information in the sense of news",
+        "not, in negations",
+        "placeholder names such as foo",
+        "a newline",
+        "related to",
+        "words after an opening bracket",
+    ],
+)
+def test_labels_that_only_sound_like_it_are_labels(label):
+    assert doubt(label, TEMPLATE, nothing) is None
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "I'm sorry, I can’t help with that",
+        "As an AI language model, I do not have access",
+        "I cannot determine the pattern",
+        "Cannot be determined from the excerpts",
+        "The meaning cannot be determined",
+        "Not enough information",
+        "insufficient data to label",
+        "No clear pattern",
+        "There is no obvious common theme",
+        "N/A",
+        "n/a.",
+        "unknown",
+        "Unclear pattern",
+        "none",
+        "null",
+        "not applicable",
+    ],
+)
+def test_declining_in_a_label_s_place_is_told(label):
+    assert doubt(label, TEMPLATE, nothing) == "declined"
+    assert doubt(label, TEMPLATE, lambda: f"it said: {label}") is None
+
+
+def test_signs_are_a_label_where_the_excerpts_have_them():
+    for label in ("'('", "( )", "'...'", "…"):
+        assert doubt(label, TEMPLATE, nothing) == "empty"
+    assert doubt("'('", TEMPLATE, lambda: "f(x)") is None
+    assert doubt("( )", TEMPLATE, lambda: "f(x)") is None
+
+
+def test_words_of_the_example_are_suspect_only_where_the_excerpts_lack_them():
+    assert doubt("F and O on ferries", TEMPLATE, lambda: "F O") == "borrowed"
+    assert doubt("F and O on ferries", TEMPLATE, lambda: "the ferry F O") is None
+    # Words that labels are made of are nobody's.
+    assert doubt("last words of names", TEMPLATE, lambda: "F O") is None
+
+
+def test_a_label_is_the_same_in_any_case_and_with_other_punctuation():
+    written = ("Months of the year", "months  of the year.", "“months” of the year")
+    assert len(set(map(same, written))) == 1
+    assert same("'('") != same("')'")
+    assert alike({1: "a b", 2: "A b.", 3: "a b", 4: "c"}) == {1, 2, 3}
+    assert alike({1: "a", 2: "a", 3: "b"}) == set()
+    assert alike({1: "a", 2: "a", 3: "a", 4: "b", 5: "c", 6: "d"}) == set()
+    assert alike({}) == set()
+
+
+def test_every_rule_s_label_is_a_label(finished):
+    """Rules say what they fire on: none of them is to be taken for a copy or a refusal."""
+    store = EvidenceStore(finished.windows, finished.features)
+    labels = load_labels(finished.path).dropna(subset="label").set_index("feature")["label"]
+    assert len(labels) > 10
+    for evidence in store.read(list(labels.index)):
+        label = labels[evidence.feature]
+        assert doubt(label, TEMPLATE, lambda e=evidence: shown_text(e, Shown(8, 8))) is None
+
+
+def test_a_summary_names_each_kind_and_what_became_of_it():
+    drafts = [
+        *(Draft(f, "labeled", "m", f"label {f}", asked_again=["copied"]) for f in range(3)),
+        Draft(3, "failed", "m", asked_again=["copied", "copied"]),
+        Draft(4, "labeled", "m", "a, b", asked_again=["left_out"], flags=["label_recites_tokens"]),
+        Draft(5, "labeled", "m", "c"),
+    ]
+    assert list(no_label.summary(drafts)) == [
+        "4 labels copied from the template's example, asked again alone: 3 then labeled, 1 failed",
+        "1 label missing from replies with fewer features than were asked for, asked again in "
+        "smaller groups: 1 then labeled",
+        "1 label kept with the flag label_recites_tokens",
+    ]
+    assert no_label.counts(drafts) == {
+        "copied": {"labeled": 3, "failed": 1},
+        "left_out": {"labeled": 1},
+    }
+    alike = [Draft(f, "labeled", "m", "The text.") for f in range(6)]
+    assert list(no_label.summary(alike)) == ["6 of 6 labels are the same: 'the text'"]
+
+
+def test_a_run_says_what_it_asked_again_and_what_became_of_it(cli, planted, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-secret")
+    stubborn = planted.words[3][0]
+
+    def answer(request):
+        said = json.loads(scripted.answer(request))
+        shown = scripted.asked(request)
+        for label, feature in zip(said["labels"], shown, strict=True):
+            if stubborn in str(feature.top_tokens):
+                label["label"] = "I'm sorry, I cannot determine this."
+            elif len(shown) > 1 and "ferries" in request["messages"][0]["content"]:
+                label["label"] = "Last words of ferries' names in timetables"
+        return json.dumps(said)
+
+    out = tmp_path / "out"
+    flags = ["--model", "test-model", "--features-per-request", "2", *planted.flags(out)]
+    assert cli("collect", *flags)[0] == 0
+    with FakeServer(answer) as server:
+        flags += ["--base-url", server.url]
+        _, _, said = cli("label", *flags)
+    # 12 features can be labeled, two a request.
+    assert (
+        "11 labels copied from the template's example, asked again alone: 11 then labeled" in said
+    )
+    assert "1 label in which the model declines to answer, asked again alone: 1 failed" in said
+    drafts = {draft.feature: draft for draft in read_drafts(out / "drafts.parquet")}
+    assert drafts[3].error == "no label came, only text in which the model declines to answer"
+    assert drafts[4].asked_again == ["copied"]
+    assert len(server.requests) == 6 + 11 + 2
