@@ -6,7 +6,6 @@ import re
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from autointerp.llm.numbering import Miscounted
 from autointerp.scoring.concept_texts import TASK as TEXTS
@@ -51,7 +50,9 @@ def integers(text):
 
 
 def plain(row):
-    """The reply's object, where it is nothing but well-formed JSON; else None."""
+    """The reply's object; None where it is not well-formed, or the template's example."""
+    if letters(row["reply"]) in letters(prompt_of(row["task"]).source):
+        return None
     try:
         value = json.loads(row["reply"])
     except ValueError:
@@ -116,7 +117,7 @@ def test_a_label_stands_in_the_reply_and_is_not_the_templates():
                 assert letters(text) not in examples, name(row)
             assert letters(draft.reason) in words, name(row)
             assert draft.confidence is None or 0 <= draft.confidence <= 1
-    assert read > 20
+    assert read
 
 
 def test_no_label_of_a_plain_reply_is_lost():
@@ -133,21 +134,28 @@ def test_no_label_of_a_plain_reply_is_lost():
     assert checked
 
 
-@pytest.mark.parametrize("task", LISTS)
-def test_what_a_judge_lists_is_what_is_read(task):
-    checked = 0
-    for row in of(task):
+def test_what_a_judge_says_of_each_number_is_what_is_read():
+    checked = Counter()
+    for row in of(*LISTS, "discrimination"):
+        values = LISTS.get(row["task"]) or _worth(row)
         found = {i: float(value[0]) for i, value in answered(row).items()}
         assert set(found) <= set(range(len(row["asked"]))), name(row)
-        assert set(found.values()) <= set(LISTS[task].values())
+        assert set(found.values()) <= set(values.values()), name(row)
         near = {n + step for n in integers(row["reply"]) for step in (-1, 0, 1)}
         assert {row["asked"][i] for i in found} <= near, name(row)
-        expected = _listed(row, LISTS[task])
+        expected = _listed(row, values)
         # Of probabilities the likelier counts, which is mostly what was written.
         if expected is not None and row.get("form") != "probabilities":
-            checked += 1
+            checked[row["task"], row.get("form")] += 1
             assert found == expected, name(row)
-    assert checked
+    assert len(checked) > 3
+
+
+def _worth(row):
+    """What choosing each letter is worth: labels that are the same share it."""
+    labels = [label.casefold() for label in row["choices"]["labels"]]
+    own = labels[row["choices"]["place"]]
+    return {k: (t == own) / labels.count(own) for k, t in zip("ABCD", labels, strict=True)}
 
 
 def _listed(row, values):
@@ -168,21 +176,6 @@ def _verdict(said):
     if isinstance(said, dict):
         (said,) = [value for value in said.values() if not isinstance(value, str)] or [None]
     return float(said) if isinstance(said, bool) else None
-
-
-def test_a_choice_is_worth_what_its_label_is():
-    checked = 0
-    for row in of("discrimination"):
-        labels, own = row["choices"]["labels"], row["choices"]["place"]
-        alike = [label.casefold() == labels[own].casefold() for label in labels]
-        worth = {letter: same / sum(alike) for letter, same in zip("ABCD", alike, strict=True)}
-        found = {i: float(value[0]) for i, value in answered(row).items()}
-        assert all(any(np.isclose(v, w) for w in worth.values()) for v in found.values())
-        expected = _listed(row, worth)
-        if expected is not None:
-            checked += 1
-            assert found == pytest.approx(expected), name(row)
-    assert checked
 
 
 def test_an_intruder_is_one_of_five_that_the_reply_names():
