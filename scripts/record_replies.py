@@ -11,7 +11,7 @@ probabilities, the replies that need them are recorded with the likeliest tokens
 something is missing has the product ask again, and that reply is recorded too. Replies are kept as
 they came, whether or not they can be read.
 
-`--features` says how much is asked: 12 make about 150 replies.
+`--features` says how much is asked: 8 make about 170 replies.
 """
 
 import argparse
@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--name", help="What the recording calls it (default: the same).")
     parser.add_argument("--server", required=True, help="What serves it, and which version.")
     parser.add_argument("--out", required=True, type=Path, help="The file to write.")
-    parser.add_argument("--features", type=int, default=12, help="12 make about 150 replies.")
+    parser.add_argument("--features", type=int, default=8, help="8 make about 170 replies.")
     parser.add_argument("--concurrency", type=int, default=4, help="Requests in flight.")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="Where the key is.")
     parser.add_argument(

@@ -32,7 +32,6 @@ LABELS = {
     1: "parentheses that close a call",
     4: "the words for, to, from and of",
     97: "the articles the and a",
-    98: "quotes around a docstring",
     167: "the word self",
 }
 DEAD = 154
@@ -40,8 +39,9 @@ ASKED = [name for name, scorer in SCORERS.items() if scorer.task is not None]
 STATUSES = {"labeled", "failed", "refused", "too_few", "dead"}
 PATIENCE_S = 600
 # Little of everything: each prompt token takes some milliseconds.
-SHOWN = ["--window-length", "16", "--window-before", "11"]
+SHOWN = ["--window-length", "8", "--window-before", "5"]
 SHOWN += ["--features-per-request", "2", "--label-top", "2", "--label-quantiles", "2"]
+SHOWN += ["--label-meanings", "1"]
 JUDGED = ["--scorers", ",".join(ASKED), "--judge-items", "6", "--intruder-windows", "1"]
 JUDGED += [
     part
@@ -158,7 +158,9 @@ def check_scores(out: Path, labels: pd.DataFrame) -> None:
     counted = own[own["parsed"] & ~own["generated"]].groupby(["feature", "scorer"]).size()
     for scorer in ("detection", "fuzzing", "intruder", "discrimination"):
         for feature in labeled:
-            assert rows.loc[feature, f"{scorer}_n"] == counted.get((feature, scorer), 0)
+            is_scored = pd.notna(rows.loc[feature, f"{scorer}_{SCORERS[scorer].metric}"])
+            n = counted.get((feature, scorer), 0) if is_scored else 0
+            assert rows.loc[feature, f"{scorer}_n"] == n
 
 
 def read_share(judged: pd.DataFrame) -> float:
@@ -175,9 +177,15 @@ def read_share(judged: pd.DataFrame) -> float:
 
 
 def check_spending(out: Path, labels: pd.DataFrame, said: str) -> None:
+    """What the features took is what all replies took; where labels are shared, so are replies."""
     journal = info(out / "journal.sqlite")
+    bought = journal.prompt_tokens, journal.completion_tokens
     prompt, completion = (int(labels[f"{k}_tokens"].sum()) for k in ("prompt", "completion"))
-    assert (prompt, completion) == (journal.prompt_tokens, journal.completion_tokens)
+    if labels["label"].dropna().is_unique:
+        assert (prompt, completion) == bought
+    else:
+        assert prompt >= bought[0]
+        assert completion >= bought[1]
     assert f"{prompt:,} prompt and {completion:,} completion tokens, price unknown" in said
 
 

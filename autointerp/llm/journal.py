@@ -197,7 +197,8 @@ class Journal:
         Each chain asked for the same thing time after time. What it took is counted with its first
         request, which is the one that a later run sends.
         """
-        moved = [(chain[0], key) for chain in chains for key in chain]
+        # A request may be in a chain twice, where what it was asked again with changed nothing.
+        moved = list(dict.fromkeys((chain[0], key) for chain in chains for key in chain))
         try:
             self._reader.execute("BEGIN IMMEDIATE")
             self._reader.executemany(

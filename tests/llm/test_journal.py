@@ -50,6 +50,16 @@ def test_what_was_put_is_found_and_counted(path):
     assert found.models == (("m", 600),)
 
 
+def test_a_reply_that_is_in_a_chain_twice_is_counted_once(path):
+    journal = Journal.open(path)
+    put(journal, received(1), received(2))
+    journal.spoil([("k1", "k2", "k2"), ("k1",)])
+    assert journal.get("k1") is journal.get("k2") is None
+    assert journal.spoiled("k1") == (Usage(20, 10, 4), 1.0)
+    journal.close()
+    assert (info(path).replies, info(path).spoiled) == (0, 2)
+
+
 def test_it_keeps_what_was_put_through_kill_9(path):
     script = (
         "import asyncio, os, signal, sys\n"
