@@ -148,7 +148,7 @@ def test_what_a_judge_says_of_each_number_is_what_is_read():
         if expected is not None and row.get("form") != "probabilities":
             checked[row["task"], row.get("form")] += 1
             assert found == expected, name(row)
-    assert len(checked) > 3
+    assert checked
 
 
 def _worth(row):
