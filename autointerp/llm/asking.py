@@ -71,12 +71,15 @@ class Asker:
         self._given: set[Logprobs] = set()
         self._random = random.Random()
 
-    async def outcome(self, request: ChatRequest, turn: Turn) -> Outcome:
-        """Raises RunStopped, Stopping, or UserError where the journal cannot be used."""
+    async def outcome(self, request: ChatRequest, turn: Turn, after: str | None = None) -> Outcome:
+        """Raises RunStopped, Stopping, or UserError where the journal cannot be used.
+
+        `after` is the key of the reply for which this is asked.
+        """
         while True:
             dialect = self._recall.dialect(request.model)
             try:
-                return await self._answer(request, dialect, turn)
+                return await self._answer(request, dialect, turn, after)
             except Failed as failed:
                 if not self._adapt(dialect, request, failed.decision):
                     key, _ = self._recall.put(request)
@@ -103,8 +106,14 @@ class Asker:
         """Whether the endpoints have answered any request at all."""
         return self._exchange.any_read or self._totals.from_journal > 0
 
-    async def _answer(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
+    async def _answer(
+        self, request: ChatRequest, dialect: Dialect, turn: Turn, after: str | None
+    ) -> Outcome:
         known = self._recall.find(request)
+        if known is not None and known.key == after:
+            # What it asks for differently is not sent, as where the user bounds all replies: it is
+            # the same reply, which is paid for.
+            return replace(known.reply, usage=Usage(), cost_usd=0.0, key=known.key, recalled=True)
         if known is not None:
             self._totals.from_journal += 1
             # It may be from before prompts were kept, or have been asked for something else.

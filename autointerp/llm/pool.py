@@ -98,8 +98,9 @@ class _Pool(Generic[R]):
         self._fresh: Iterator[Job[R]] = iter(jobs)
         self._made: deque[Job[R]] = deque()
         self._all_made = False
-        # Follow-ups finish what is begun, so they go before fresh jobs.
-        self._follow_ups: deque[Job[R]] = deque()
+        # Follow-ups finish what is begun, so they go before fresh jobs; each with the key of the
+        # reply that it follows.
+        self._follow_ups: deque[tuple[Job[R], str | None]] = deque()
         self._endpoints, self._asker, self._exchange = endpoints, asker, exchange
         self._on_result = on_result
         self._busy = 0
@@ -163,8 +164,8 @@ class _Pool(Generic[R]):
         finally:
             thread.shutdown(wait=True)
 
-    async def _next(self, turn: Turn) -> tuple[Job[R], bool] | None:
-        """The next job, with a turn to send it, and whether it is a fresh one.
+    async def _next(self, turn: Turn) -> tuple[Job[R], bool, str | None] | None:
+        """The next job, with a turn to send it, whether it is a fresh one, and what it follows.
 
         None when none is left or on its way.
         """
@@ -173,10 +174,11 @@ class _Pool(Generic[R]):
                 # A job is taken only when it may be sent, so that few wait in memory.
                 await turn.take()
                 if self._follow_ups:
-                    return self._follow_ups.popleft(), False
+                    job, after = self._follow_ups.popleft()
+                    return job, False, after
                 if self._made:
                     self._wanted.set()
-                    return self._made.popleft(), True
+                    return self._made.popleft(), True, None
                 continue
             # Others may have retries to send meanwhile.
             turn.give()
@@ -206,13 +208,14 @@ class _Pool(Generic[R]):
                 found = await self._next(turn)
                 if found is None:
                     return
-                job, is_fresh = found
+                job, is_fresh, after = found
                 self._busy += 1
                 try:
-                    outcome = await self._asker.outcome(job.request(), turn)
+                    outcome = await self._asker.outcome(job.request(), turn, after)
                     step = job.reduce(outcome)
                     self._heed(outcome, step, is_fresh)
-                    self._follow_ups.extend(step.follow_ups)
+                    key = outcome.key if isinstance(outcome, ChatReply) else None
+                    self._follow_ups.extend((follow_up, key) for follow_up in step.follow_ups)
                     for result in step.results:
                         self._on_result(result)
                 finally:

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -7,7 +8,7 @@ from autointerp.errors import UserError
 from autointerp.llm.asking import RunStopped
 from autointerp.llm.client import ChatClient
 from autointerp.llm.journal_file import info
-from autointerp.llm.pool import Drained
+from autointerp.llm.pool import Drained, Step
 from autointerp.llm.preflight import _probe, preflight
 from autointerp.llm.prices import price_of
 from tests.fake_server import FakeServer, Fault, status
@@ -55,6 +56,34 @@ def test_tokens_and_cost_add_up(journal):
     prompt = sum(len(b) // 4 for b in server.bodies)
     assert ran.totals.prompt_tokens == prompt
     assert ran.totals.cost_usd == pytest.approx((prompt + 2 * ran.totals.completion_tokens) / 1e6)
+
+
+@dataclass(frozen=True)
+class Roomier(Echo):
+    """Asks once more with ten times the room, and gives what both took."""
+
+    room: int = 1
+    taken: int = 0
+
+    def request(self):
+        return replace(super().request(), max_tokens=10 * self.room)
+
+    def reduce(self, outcome):
+        taken = self.taken + outcome.usage.prompt_tokens
+        if self.room == 1:
+            return Step(follow_ups=[replace(self, room=10, taken=taken)])
+        return Step(results=[taken], spoiled=[(outcome.key, outcome.key)])
+
+
+@pytest.mark.parametrize("bound", [{}, {"max_tokens": 5}])
+def test_more_room_that_the_user_does_not_allow_is_not_paid_for(journal, bound):
+    dialect = replace(DIALECT, extra=bound)
+    with FakeServer(say_back) as server:
+        ran = run(server, [Roomier("word")], journal, dialect=dialect)
+    assert len(server.bodies) == (1 if bound else 2)
+    sent = sum(len(body) // 4 for body in server.bodies)
+    assert ran.results == [sent]
+    assert ran.totals.prompt_tokens == sent == info(journal).prompt_tokens
 
 
 def test_concurrency_is_kept_and_used(journal):
