@@ -235,6 +235,7 @@ def test_every_scorer_judges_labels_that_are_there(relay, source, tmp_path):
     theirs.write_text("".join(json.dumps(row | made_by) + "\n" for row in rows))
     # As JSON: what a schema keeps in form can be read, and one reply that can be keeps a run going.
     flags = [*source, "--out", str(out), *asking(relay), "--simulation-mode", "json"]
+    flags += ["--judge-form", "booleans"]
     for command in (
         ("collect", *flags),
         ("import", "neuronpedia", str(theirs), "--run", str(out)),
