@@ -3,6 +3,8 @@
 import errno
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,19 +35,40 @@ app.add_typer(prompt_app, name="prompt")
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Count requests, tokens and cost; send nothing.")
 ]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Go on with a model that was found to be of no use.")
+]
 
 
-def _run_stages(config: RunConfig, stages: tuple[str, ...], dry_run: bool) -> None:
+def _agrees(yes: bool) -> Callable[[str], bool] | None:
+    """How a question is answered; None where nobody is there to be asked."""
+    if yes:
+        return lambda _: True
+    if not sys.stdin.isatty():
+        return None
+    return lambda question: typer.confirm(line_for_person(question), err=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Exit status 130 where Ctrl-C ends the block, with what was done so far kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("autointerp: stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _run_stages(
+    config: RunConfig, stages: tuple[str, ...], dry_run: bool = False, yes: bool = False
+) -> None:
     from autointerp.job import open_job
     from autointerp.pipeline import run_stages
     from autointerp.report.terminal import summary
 
     job = open_job(config, coder_needed=stages != ("capture",))
-    try:
-        run_stages(job, stages, dry_run=dry_run)
-    except KeyboardInterrupt:
-        print("autointerp: stopped; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with _stoppable():
+        run_stages(job, stages, dry_run=dry_run, agrees=_agrees(yes))
     if not dry_run and job.run.labels.is_file():
         Console().print(summary(job.run))
         if "label" in stages:
@@ -68,42 +91,42 @@ def _exit_if_many_failed(job: "Job") -> None:
 
 @app.command()
 @with_settings()
-def run(config: RunConfig, dry_run: DryRun = False) -> None:
+def run(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Do the whole job: collect, label, score. Done stages are skipped.
 
     Activations are computed as they are needed and not stored, unless --cache names where.
     """
     from autointerp.pipeline import stages_of
 
-    _run_stages(config, stages_of(config), dry_run)
+    _run_stages(config, stages_of(config), dry_run, yes)
 
 
 @app.command()
 @with_settings()
 def capture(config: RunConfig) -> None:
     """Run the subject model over text and store what the hook sees."""
-    _run_stages(config, ("capture",), False)
+    _run_stages(config, ("capture",))
 
 
 @app.command()
 @with_settings()
 def collect(config: RunConfig) -> None:
     """Collect every feature's evidence from the cache, in one pass."""
-    _run_stages(config, ("collect",), False)
+    _run_stages(config, ("collect",))
 
 
 @app.command()
 @with_settings()
-def label(config: RunConfig, dry_run: DryRun = False) -> None:
+def label(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Label the collected features."""
-    _run_stages(config, ("label",), dry_run)
+    _run_stages(config, ("label",), dry_run, yes)
 
 
 @app.command()
 @with_settings()
-def score(config: RunConfig, dry_run: DryRun = False) -> None:
+def score(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Score the labels on windows the labeler never saw."""
-    _run_stages(config, ("score",), dry_run)
+    _run_stages(config, ("score",), dry_run, yes)
 
 
 @app.command()
@@ -202,24 +225,42 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
 @app.command()
 @with_settings()
 def doctor(config: RunConfig) -> None:
-    """Check that coder and activations fit and, with --model, what the endpoint can do.
+    """Check that coder and activations fit and, with --model, what the model can do.
 
-    Exit status 1 if something is wrong. What an endpoint does not take is remembered for the run.
+    The model is asked some 30 requests about planted features: can it label, can it judge, in which
+    form and how many at once? What it is best asked with is printed, and kept for --auto. With
+    --model alone nothing else is checked. Exit status 1 if something is wrong.
+
+    With --local-model, or --labeler local, it is a model on this machine that is tried.
     """
-    from autointerp.job import open_job
+    from autointerp.job import model_job, open_job
     from autointerp.report.endpoints import print_probes
     from autointerp.report.sources import print_check
-    from autointerp.stages import model
+    from autointerp.report.trial import print_trial
+    from autointerp.stages import model, trial
     from autointerp.stages.doctor import diagnose
 
-    job = open_job(config)
-    diagnosis = diagnose(job)
-    print_check(diagnosis, Console())
-    wrong = bool(diagnosis.warnings)
-    if config.model is not None:
-        wrong |= print_probes(model.diagnose(job), Console())
+    console = Console()
+    checked, wrong = "", False
+    asks = config.model is not None or config.is_local()
+    if asks and config.names_no_source():
+        job = model_job(config)
+    else:
+        job = open_job(config)
+        diagnosis = diagnose(job)
+        print_check(diagnosis, console)
+        checked = "the coder and the activations"
+        wrong = bool(diagnosis.warnings)
+    if asks:
+        wrong |= print_probes(model.diagnose(job), console)
+        with _stoppable(), job.run.locked():
+            record = trial.try_model(job)
+        wrong |= print_trial(record, config, job.run.trial, console)
+        checked = "the coder, the activations and the model" if checked else "the model"
     if wrong:
+        console.print("something is wrong: see the warnings", style="yellow")
         raise typer.Exit(1)
+    console.print(f"nothing wrong was found with {checked}")
 
 
 app.add_typer(run_commands.app)

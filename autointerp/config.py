@@ -15,6 +15,7 @@ DEMO = "demo"
 SPARSE = "sparse"
 TOKEN_ID_FILES = (".npy", ".safetensors")
 RANDOM_CODER, RANDOM_LABEL = "random-coder", "random-label"
+LOCAL_MODEL = "Qwen/Qwen3-4B-Instruct-2507"
 SCORER_NAMES = (
     *("detection", "simulation", "fuzzing", "intruder", "discrimination", "fade"),
     *("embedding", "surprisal"),
@@ -64,6 +65,13 @@ class RunConfig(BaseModel):
         "as dense as the coder's features, take their place; random-label: every feature is also "
         "judged by another's label.",
     )
+    auto: bool = _setting(
+        False,
+        "run",
+        "Use the settings that suit the model, as a trial of some 30 requests finds them, for "
+        "those of features_per_request, judge_form, judge_items, response_format and "
+        "simulation_mode that are not given. `autointerp doctor` shows what was found.",
+    )
 
     coder: str | None = _setting(
         None,
@@ -82,8 +90,8 @@ class RunConfig(BaseModel):
     subject: str | None = _setting(
         None,
         "activations",
-        "The subject model: a folder or a Hugging Face id, or demo. Without --text, the tokenizer "
-        "of a cache that has none.",
+        "The subject model: a folder, a .gguf file, a Hugging Face id, or demo. Without --text, "
+        "the tokenizer of a cache that has none.",
         min_length=1,
     )
     hook: str | None = _setting(
@@ -202,8 +210,11 @@ class RunConfig(BaseModel):
         ge=1,
     )
 
-    labeler: Literal["auto", "llm", "lexical"] = _setting(
-        "auto", "labeling", "llm, lexical, or auto: llm where a model is named."
+    labeler: Literal["auto", "llm", "local", "lexical"] = _setting(
+        "auto",
+        "labeling",
+        "llm: a model at an endpoint (--model); local: one on this machine (--local-model); "
+        "lexical: rules; auto: the first of these that is named, else rules.",
     )
     prompts: str = _setting(
         "prompts", "labeling", "Folder of templates; missing ones come with the package."
@@ -275,6 +286,14 @@ class RunConfig(BaseModel):
     model: str | None = _setting(
         None, "model", "The model that labels and judges, as the endpoint names it."
     )
+    local_model: str | None = _setting(
+        None,
+        "model",
+        "The model on this machine (extra local): a folder, a Hugging Face id, a .gguf file, or "
+        f"owner/repository/file.gguf (default with labeler or judge local: {LOCAL_MODEL}). It "
+        "needs no key and no server.",
+        min_length=1,
+    )
     base_url: str = _setting(
         "https://api.openai.com/v1",
         "model",
@@ -293,7 +312,8 @@ class RunConfig(BaseModel):
         16,
         "model",
         "Requests in flight at each endpoint at the start. It grows while replies are clean and "
-        "shrinks when the endpoint refuses.",
+        "shrinks when the endpoint refuses. A local model takes at most so many at once (default: "
+        "64 on a GPU, else 8; 4 for llama.cpp).",
         ge=1,
     )
     min_concurrency: int = _setting(1, "model", "It never shrinks below this.", ge=1)
@@ -382,6 +402,13 @@ class RunConfig(BaseModel):
         "no batch answers is asked online.",
     )
 
+    judge: Literal["auto", "llm", "local"] = _setting(
+        "auto",
+        "scoring",
+        "Who judges labels where a language model is asked: llm (--model) or local "
+        "(--local-model), rules' labels too; auto: the model that labels, while a rule judges "
+        "itself.",
+    )
     scorers: str = _setting(
         "detection,simulation", "scoring", f"Comma-separated: {', '.join(SCORER_NAMES)}."
     )
@@ -561,6 +588,10 @@ class RunConfig(BaseModel):
             yield from self._check_shown()
         if self.labeler == "llm" and self.model is None:
             yield "labeler llm needs a model: --model NAME"
+        if self.judge == "llm" and self.model is None:
+            yield "judge llm needs a model: --model NAME"
+        if self.batch and "local" in (self.asked(), self.judge):
+            yield "batch goes to an endpoint, and a local model is none"
         if (self.input_price is None) != (self.output_price is None):
             yield "give both input_price and output_price, or neither"
         if self.cached_input_price is not None and self.input_price is None:
@@ -661,14 +692,39 @@ class RunConfig(BaseModel):
         """In the order of MASKS."""
         return tuple(name for name in MASKS if name in _names(self.masks))
 
+    def asked(self) -> Literal["llm", "local"] | None:
+        """Which language model writes the labels, None where rules are learned."""
+        if self.labeler == "lexical":
+            return None
+        if self.labeler != "auto":
+            return self.labeler
+        if self.model is not None:
+            return "llm"
+        return "local" if self.local_model is not None else None
+
     def uses_model(self) -> bool:
-        return self.labeler == "llm" or (self.labeler == "auto" and self.model is not None)
+        return self.asked() is not None
+
+    def is_local(self) -> bool:
+        return self.asked() == "local"
+
+    def local_model_name(self) -> str:
+        return self.local_model or LOCAL_MODEL
+
+    def judging(self) -> "RunConfig":
+        """The settings for scoring: the judge is the one who is asked."""
+        return self if self.judge == "auto" else self.model_copy(update={"labeler": self.judge})
 
     def is_demo(self) -> bool:
         """The demo's coder is meant: by name, or because nothing else is named."""
         return self.coder == DEMO or (
             self.coder is None and self.cache is None and self.subject in (None, DEMO)
         )
+
+    def names_no_source(self) -> bool:
+        """Whether nothing says what is to be labeled."""
+        sources = (self.coder, self.cache, self.subject, self.text, self.hook, self.token_ids)
+        return all(name is None for name in sources)
 
     def is_random(self) -> bool:
         """A random coder takes the real one's place."""

@@ -19,6 +19,7 @@ MADE_AGAIN = {
     "predictions.parquet": f"`autointerp score` makes it {_REPLIES}",
     "scores.parquet": f"`autointerp score` makes it {_REPLIES}",
     "edits.parquet": "nothing else has what people wrote: restore it from a backup",
+    "doctor.json": "`autointerp doctor --model` makes it again",
     "journal.sqlite": "the replies that can still be read are copied to a new one",
 }
 

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -31,6 +31,11 @@ class Job:
     run: Run
     coder: SparseCoder | None  # None where a cache of feature activations is read
     features: list[int]
+    recorded_config: RunConfig | None = None  # where the stage's own settings differ from it
+
+    def judging(self) -> "Job":
+        """The same job for the stage that scores."""
+        return replace(self, config=self.config.judging(), recorded_config=self.config)
 
     @property
     def coder_name(self) -> str:
@@ -69,7 +74,7 @@ class Job:
         python = platform.python_version()
         self.run.update(
             versions={"autointerp": __version__, "python": python} | versions,
-            config=self.config.model_dump(),
+            config=(self.recorded_config or self.config).model_dump(),
         )
 
     @contextmanager
@@ -89,6 +94,11 @@ class Job:
 
 def _coder_spec(config: RunConfig) -> str | None:
     return str(demo.CODER) if config.is_demo() else config.coder
+
+
+def model_job(config: RunConfig) -> Job:
+    """A job to ask a model and no more: it has neither a coder nor features."""
+    return Job(config, Run(config.run_path()), None, [])
 
 
 def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:

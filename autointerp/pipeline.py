@@ -4,6 +4,7 @@ A stage is done when `run.json` records it with a fingerprint of the same inputs
 a stage covers what the stage before it made, so a change redoes just what depends on it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from autointerp.config import RANDOM_CODER, RunConfig
@@ -13,8 +14,9 @@ from autointerp.labeling.prompt_check import stray_files
 from autointerp.labeling.prompts import load_prompt
 from autointerp.progress import say
 from autointerp.scoring import detection
-from autointerp.stages import capture, collect, judging, label, local, model, score, source
+from autointerp.stages import capture, collect, judging, label, local, model, score, source, trial
 from autointerp.stages.prompts import TEMPLATES
+from autointerp.trial.record import Record
 
 STAGES = (capture.NAME, collect.NAME, label.NAME, score.NAME)
 _RUN = {
@@ -36,14 +38,15 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
     if {capture.NAME, collect.NAME} & set(stages):
         source.check(job)
     job.device()
-    asked = {score.NAME: judging.templates(job)}
+    judge = job.judging()
+    asked = {score.NAME: judging.templates(judge)}
     if score.NAME in stages:
         local.check(job.config)
     if job.config.uses_model():
         asked[label.NAME] = [label.NAME]
         if job.config.candidates > 1:
             asked[label.NAME].append(detection.NAME)
-    elif dry_run:
+    elif dry_run and not judge.config.uses_model():
         raise UserError("--dry-run counts requests to a model: name one with --model")
     elif not asked[score.NAME]:
         return
@@ -54,9 +57,12 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
         say(f"warning: {stray}")
     for stage in stages:
         for task in asked.get(stage, []):
-            judging.check_form(job.config, load_prompt(task, folder))
-    if job.config.uses_model() and not dry_run and not _nothing_to_send(job, stages):
-        model.check_endpoint(job.config)
+            judging.check_form(judge.config, load_prompt(task, folder))
+    if not dry_run and not _nothing_to_send(job, stages):
+        who = {label.NAME: job.config, score.NAME: judge.config}
+        for config in {who[s].asked(): who[s] for s in stages if s in who}.values():
+            if config.uses_model():
+                model.check_endpoint(config)
 
 
 def _check_control(job: Job) -> None:
@@ -78,24 +84,73 @@ def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:
         return True
     if not collect.has_evidence(job.run):
         return False
-    done = {label.NAME: label.is_done, score.NAME: score.is_done}
-    return all(is_done(job) for name, is_done in done.items() if name in stages)
+    done = {
+        label.NAME: lambda: label.is_done(job),
+        score.NAME: lambda: score.is_done(job.judging()),
+    }
+    return all(is_done() for name, is_done in done.items() if name in stages)
 
 
-def run_stages(job: Job, stages: tuple[str, ...], *, dry_run: bool = False) -> None:
-    """Run the named stages under the run's lock; with `dry_run` none that asks a model."""
+def _say_estimate(job: Job, stage: str) -> None:
+    if stage == score.NAME:
+        judge = job.judging()
+        if judge.config.uses_model():
+            say(score.estimate(judge).line(stage, judge.config))
+    elif job.config.uses_model():
+        say(label.estimate(job).line(stage, job.config))
+
+
+def run_stages(
+    job: Job,
+    stages: tuple[str, ...],
+    *,
+    dry_run: bool = False,
+    agrees: Callable[[str], bool] | None = None,
+) -> None:
+    """Run the named stages under the run's lock; with `dry_run` none that asks a model.
+
+    `agrees` shows a question and says what was answered; None where nobody is there to be asked.
+    """
+    record = trial.known(job) if trial.asks(job, stages) else None
+    if record is not None and job.config.auto:
+        job = trial.with_found(job, record)
     check(job, stages, dry_run=dry_run)
     with job.run.locked():
+        if trial.asks(job, stages) and not dry_run:
+            job = _tried(job, stages, record, agrees)
+        elif trial.asks(job, stages) and job.config.auto and record is None:
+            say(f"dry run: {job.config.model} was not tried, so --auto changes nothing here")
         # A new run is recorded by its first stage, once it is known to have something to read.
         if not dry_run and job.run.manifest.is_file():
             job.record_settings()
         for stage in stages:
             if not dry_run or stage in (capture.NAME, collect.NAME):
-                _RUN[stage](job)
+                _RUN[stage](job.judging() if stage == score.NAME else job)
             else:
-                estimate = label.estimate if stage == label.NAME else score.estimate
-                say(estimate(job).line(stage, job.config))
+                _say_estimate(job, stage)
                 if stage == score.NAME and (judged_here := local.names(job.config)):
                     say(f"score: {', '.join(judged_here)} run on this machine and are not counted")
         if dry_run:
             say("dry run: nothing was sent")
+
+
+def _tried(
+    job: Job, stages: tuple[str, ...], record: Record | None, agrees: Callable[[str], bool] | None
+) -> Job:
+    """The job, whose model is tried now where that is asked for; before anything else is sent.
+
+    Raises UserError where the model is of no use.
+    """
+    if record is None and job.config.auto:
+        record = trial.try_model(job)
+        job = trial.with_found(job, record)
+    if _nothing_to_send(job, stages):
+        return job
+    if record is None:
+        say(
+            f"{job.config.model} was not tried: `autointerp doctor`, or --auto here, finds out "
+            "whether it can do this, and in which settings"
+        )
+    else:
+        trial.check_worth(job, record, stages, agrees)
+    return job

@@ -27,6 +27,9 @@ console = Console(stderr=True, highlight=False)
 class Tracker(Protocol):
     def advance(self, n: int = 1) -> None: ...
 
+    def skip(self, n: int) -> None:
+        """Advance over what was done before: it tells nothing of the rate."""
+
     def note(self, text: str) -> None:
         """A few words beside the bar, such as retries and spend."""
 
@@ -43,6 +46,9 @@ class _Bar:
         elapsed = max(time.monotonic() - self._began, 1e-6)
         self._progress.update(self._task, advance=n, rate=f"{self._done / elapsed:,.0f}")
 
+    def skip(self, n: int) -> None:
+        self._progress.update(self._task, advance=n)
+
     def note(self, text: str) -> None:
         self._progress.update(self._task, note=line_for_person(text))
 
@@ -51,12 +57,16 @@ class _Lines:
     def __init__(self, description: str, total: int, unit: str) -> None:
         self._description, self._total, self._unit = description, total, unit
         self._began = self._last = time.monotonic()
-        self._done = 0
+        self._done = self._skipped = 0
         self._note = ""
 
     def advance(self, n: int = 1) -> None:
         self._done += n
         self._now_and_then()
+
+    def skip(self, n: int) -> None:
+        self._done += n
+        self._skipped += n
 
     def note(self, text: str) -> None:
         self._note = line_for_person(text)
@@ -69,9 +79,9 @@ class _Lines:
 
     def line(self, *, ended: bool = False) -> None:
         elapsed = max(time.monotonic() - self._began, 1e-6)
-        rate = self._done / elapsed
+        rate = (self._done - self._skipped) / elapsed
         timing = f"in {elapsed:.1f} s"
-        if not ended and 0 < self._done < self._total:
+        if not ended and rate > 0 and self._done < self._total:
             timing = f"{(self._total - self._done) / rate:.0f} s left"
         parts = [
             f"{self._description}: {self._done:,} of {self._total:,} {self._unit}",

@@ -37,6 +37,7 @@ class Run:
         self.edits = path / "edits.parquet"
         self.journal = path / "journal.sqlite"
         self.log = path / "run.log"
+        self.trial = path / "doctor.json"
         self.lock = path / ".lock"
         self.prompts = path / "prompts"
         self.fade = path / FADE

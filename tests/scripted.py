@@ -104,6 +104,8 @@ def answer(request: dict[str, Any]) -> str:
         return json.dumps({"sets": [intruder(n, t) for n, t in _sets(user)]})
     if '"A": [' in system:
         return json.dumps(choices(user))
+    if '"101": ' in system:
+        return json.dumps(verdicts(system, user))
     words = set(re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1]))
     if '"no_match"' in system:
         lines = _LINE.findall(user)
@@ -128,6 +130,21 @@ def answer(request: dict[str, Any]) -> str:
         for n, tokens in _TOKENS.findall(user)
     ]
     return json.dumps({"windows": windows})
+
+
+def verdicts(system: str, user: str) -> dict[str, Any]:
+    """Of detection or fuzzing, a boolean for each number, behind a quote where one is asked for."""
+    words = set(re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1]))
+    marks = _MARKED.search(user)
+    found: dict[str, Any] = {}
+    for number, text in _LINE.findall(user):
+        shown = _inside(text, *marks.groups()) if marks else text.split()
+        fits = sorted(words & set(shown))
+        found[number] = bool(fits)
+        if '"quote": ' in system:
+            name = "right" if marks else "match"
+            found[number] = {"quote": " ".join(fits[:1]), name: bool(fits)}
+    return found
 
 
 def _inside(text: str, opening: str, closing: str) -> list[str]:

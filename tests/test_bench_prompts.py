@@ -40,7 +40,7 @@ def measured(bench, server, run, out, monkeypatch, capsys, *more):
     templates = out.parent / "templates" / "label"
     templates.mkdir(parents=True, exist_ok=True)
     shutil.copy(SCRIPT.parent / "prompt_variants" / "label" / "blank_example.jinja", templates)
-    flags += ["--templates", str(templates.parent), "--per-request", "3"]
+    flags += ["--templates", str(templates.parent), "--per-request", "3", "--meanings", "5"]
     flags += ["--out", str(out), "--features", "6", "--windows", "4"]
     monkeypatch.setattr(sys, "argv", ["bench_prompts.py", *flags, *more])
     monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-secret")

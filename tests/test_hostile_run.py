@@ -29,7 +29,7 @@ from autointerp.tables.edits import Edit, add_edit, read_edits
 
 FEATURE = 4
 FEW = settings(
-    max_examples=8,
+    max_examples=3,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -344,7 +344,7 @@ def test_labels_answers_the_prompts():
             {"labels": [{"n": 1, "label": "cat", "reason": "marked", "confidence": 0.9}]},
         ),
         "detection": (
-            {"label": "cat", "windows": [{"number": 1, "text": "a cat"}]},
+            {"label": "cat", "form": "lists", "windows": [{"number": 1, "text": "a cat"}]},
             {"match": [1], "no_match": []},
         ),
         "simulation": (

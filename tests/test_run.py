@@ -2,14 +2,13 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pty
 import re
 import select
 import signal
-import subprocess
-import sys
 import termios
 import threading
 from pathlib import Path
@@ -22,6 +21,7 @@ from autointerp.llm.journal import Journal
 from autointerp.llm.journal_file import info
 from tests import scripted
 from tests.fake_server import FakeServer, Fault, key_of, status
+from tests.processes import Command
 
 
 @pytest.fixture(autouse=True)
@@ -312,19 +312,14 @@ def test_kill_9_loses_and_doubles_nothing(planted, tmp_path, kill_after, cli):
         flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "4"]
         # Who pays for finding out how simulation may ask depends on when the run is killed.
         flags += ["--simulation-mode", "json"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "autointerp", "run", *flags],
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
 
         def kill(served: int) -> None:
             if served == kill_after:
-                os.kill(process.pid, signal.SIGKILL)
+                process.send(signal.SIGKILL)
 
         server.on_served = kill
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
+        process = Command("run", *flags)
+        assert process.wait() == -signal.SIGKILL
         before = len(server.bodies)
         journal = Journal.open(out / "journal.sqlite")
         received = {
@@ -352,20 +347,15 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(planted, tmp_p
     out = tmp_path / "out"
     with FakeServer(scripted.answer) as server:
         flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "4"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "autointerp", "run", *flags],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
 
         def interrupt(served: int) -> None:
             if served == 7:
-                os.kill(process.pid, signal.SIGINT)
+                process.send(signal.SIGINT)
 
         server.on_served = interrupt
-        said = process.communicate()[1]
-        assert process.returncode == 130
+        process = Command("run", *flags, log=tmp_path / "log")
+        assert process.wait() == 130
+        said = process.said()
         assert "Traceback" not in said
         assert said.splitlines()[-1] == "autointerp: stopped; the same command goes on from here"
         server.on_served = None
@@ -374,6 +364,17 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(planted, tmp_p
         assert "never answered" not in said
         assert max(server.served.values()) == 1
     assert table(out)["status"].tolist() == ["labeled"] * 12 + ["dead", "too_few"]
+
+
+def _on_terminal(path: str, on_hangup: signal.Handlers) -> None:
+    """Make the terminal that of a session of its own, as one's shell does."""
+    os.setsid()
+    terminal = os.open(path, os.O_RDWR)
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    for number in range(3):
+        os.dup2(terminal, number)
+    os.close(terminal)
+    signal.signal(signal.SIGHUP, on_hangup)
 
 
 @pytest.mark.parametrize("terminal", ["open", "closed", "nohup"])
@@ -387,23 +388,16 @@ def test_a_hangup_drains_unless_it_is_ignored(planted, tmp_path, cli, terminal):
         if served == 3 and terminal == "closed":
             os.write(tell, b"now")
         elif served == 3:
-            os.kill(process.pid, signal.SIGHUP)
+            process.send(signal.SIGHUP)
 
     before = {"nohup": signal.SIG_IGN}.get(terminal, signal.SIG_DFL)
-
-    def prepare() -> None:
-        os.setsid()
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGHUP, before)
 
     with FakeServer(scripted.answer) as server:
         server.on_served = hang_up
         flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "2"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "autointerp", "run", *flags],
-            **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
-            preexec_fn=prepare,
-        )
+        ready = functools.partial(_on_terminal, os.ttyname(theirs), before)
+        process = Command("run", *flags, ready=ready)
+        assert told not in select.select([ours, told], [], [])[0]  # it is on its terminal
         os.close(theirs)
         with contextlib.suppress(OSError):  # the terminal ends with the process
             while told not in select.select([ours, told], [], [])[0]:
@@ -429,18 +423,13 @@ def test_a_stopped_run_leaves_a_table_of_what_is_done(planted, tmp_path, cli):
 
         def interrupt(served: int) -> None:
             if served == 2:
-                os.kill(process.pid, signal.SIGINT)
+                process.send(signal.SIGINT)
 
         server.on_served = interrupt
-        process = subprocess.Popen(
-            [sys.executable, "-m", "autointerp", "label", *flags],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        said = process.communicate()[1]
+        process = Command("label", *flags, log=tmp_path / "log")
+        assert process.wait() == 130
+        said = process.said()
         server.on_served = None
-        assert process.returncode == 130
         assert "label: " in said
         assert "pending" in said
         statuses = table(out)["status"].value_counts()
@@ -465,18 +454,15 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_received(planted, tmp_
         flags = [*model_flags(server), *planted.flags(out), "--max-concurrency", "1"]
         flags += ["--features-per-request", "2"]
         assert cli("collect", *flags)[0] == 0
-        with subprocess.Popen(
-            [sys.executable, "-m", "autointerp", "label", *flags],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        ) as process:
+        os.mkfifo(tmp_path / "pipe")
+        process = Command("label", *flags, log=tmp_path / "pipe")
+        with (tmp_path / "pipe").open() as lines:
             assert hanging.wait(60)
-            process.send_signal(signal.SIGINT)
-            assert process.stderr.readline().startswith("stopping: what is on its way")
-            process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=60)[1]
-        assert process.returncode == 130
+            process.send(signal.SIGINT)
+            assert any(line.startswith("stopping: what is on its way") for line in lines)
+            process.send(signal.SIGINT)
+            said = lines.read()
+        assert process.wait() == 130
         assert "the same command goes on" in said
         # Some of the three replies may not be in the table yet, but all are in the journal.
         assert info(out / "journal.sqlite").replies == 3

@@ -12,6 +12,7 @@ from autointerp.labeling.prompts import BUNDLED, load_prompt
 from tests import scripted
 from tests.fake_server import FakeServer, status
 from tests.simulators import openai_reply, vllm_prompt
+from tests.trial.models import Ranking
 
 PROMPT, REPLY, JSON = "prompt_logprobs", "top_logprobs", "json"
 FIRES, SILENT = [0, 0, 0, 0, 0, 0, 0, 0.1, 0.2, 0.7], [0.9, 0.1, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -192,7 +193,7 @@ def test_tokens_without_a_digit_are_missing_and_counted(cli, planted, tmp_path):
 def test_the_doctor_says_how_and_the_run_begins_with_it(cli, planted, tmp_path, has, refuses, said):
     copied = {"colours": [{"n": n, "name": c} for n, c in enumerate(("red", "green", "blue"), 1)]}
     with serve(*has, refuses=refuses) as server:
-        simulate = server.respond
+        simulate, judge = server.respond, Ranking()
 
         def respond(request):
             if "numbered colours" in request["messages"][0]["content"]:
@@ -202,6 +203,8 @@ def test_the_doctor_says_how_and_the_run_begins_with_it(cli, planted, tmp_path, 
                     "role": "user", "content": "Description: fire\n"
                     + (request["messages"][0]["content"] if way(request) == PROMPT else "1\tice"),
                 }]}  # fmt: skip
+            if "numbered excerpts of text" in request["messages"][0]["content"]:
+                return judge(request)
             return simulate(request)
 
         server.respond = respond
@@ -209,7 +212,7 @@ def test_the_doctor_says_how_and_the_run_begins_with_it(cli, planted, tmp_path, 
         _, printed, _ = cli("doctor", *flags)
         assert f"simulation {said}" in " ".join(printed.split()).replace(":", "")
         before = ways(server)
-        assert cli("run", *flags)[0] == 0
+        assert cli("run", *flags, "--yes")[0] == 0
         sent = ways(server) - before
     # The run asks in no way that the doctor found to be of no use.
     del sent[None]

@@ -14,7 +14,7 @@ from tests.activations.tokenizers import word_tokenizer, write_subject
 from tests.coders.test_coder import write_saelens
 
 DATA = Path(__file__).parent / "data"
-DEMO = ["--subject", "demo", "--text", "demo", "--coder", "demo", "--tokens", "16_384"]
+DEMO = ["--subject", "demo", "--text", "demo", "--coder", "demo", "--tokens", "8_192"]
 FEATURES = ["--features", "0-199"]
 
 

@@ -90,3 +90,9 @@ def test_texts_of_many_windows_are_those_of_each(windows):
     lengths = np.array([len(w) for w in windows], dtype=np.int64)
     found = PARTS.texts(ids, lengths).to_pylist()
     assert found == [PARTS.text(w) for w in windows]
+
+
+def test_parts_of_characters_have_names_of_their_own():
+    vocabulary = Vocabulary((b" \xe2\x94", b"\x82", b" the", "é".encode()), frozenset())
+    names = [vocabulary.token_name(i) for i in range(5)]
+    assert names == [r" \xe2\x94", r"\x82", " the", "é", "⟨4⟩"]

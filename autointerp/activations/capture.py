@@ -45,20 +45,21 @@ def capture(
     Raises UserError.
     """
     stream = SubjectStream(settings, device)
-    for warning in stream.check():
-        say(f"capture: {warning}")
-    # A text of no context, or a coder of another width, is said before a file is touched.
-    norms, widths = stream.norm_samples, stream.widths
-    encodings = [encoder(n, w) if encoder else None for n, w in zip(norms, widths, strict=True)]
-    writers = [CacheWriter(path, made) for path, made in zip(paths, made_from, strict=True)]
-    done = min(writer.written for writer in writers)
-    for writer, sample in zip(writers, norms, strict=True):
-        writer.begin(sample)
     total = stream.contexts * stream.context_length
-    if done > 0:
-        say(f"capture: goes on after {done:,} contexts that were captured before")
+    # The first contexts are run for the checks: they take their time too.
     with track("capture", total, "tokens") as progress:
-        progress.advance(done * stream.context_length)
+        for warning in stream.check():
+            say(f"capture: {warning}")
+        # A text of no context, or a coder of another width, is said before a file is touched.
+        norms, widths = stream.norm_samples, stream.widths
+        encodings = [encoder(n, w) if encoder else None for n, w in zip(norms, widths, strict=True)]
+        writers = [CacheWriter(path, made) for path, made in zip(paths, made_from, strict=True)]
+        done = min(writer.written for writer in writers)
+        for writer, sample in zip(writers, norms, strict=True):
+            writer.begin(sample)
+        if done > 0:
+            say(f"capture: goes on after {done:,} contexts that were captured before")
+        progress.skip(done * stream.context_length)
         for captured in stream.captured(skip=done):
             _store(captured, writers, norms, encodings, progress)
     for remark in stream.remarks():

@@ -76,6 +76,7 @@ class ContextReader:
         self.pad_id: int = pad if pad is not None else (tokenizer.eos_token_id or 0)
         self.contexts = 0  # how far the text was read
         self.truncated = 0  # documents that were longer than a row
+        self.documents = 0  # of which contexts were given
         self.files: TextFiles | None = None  # where the text is in a folder
         self.rows = RowCount(settings.skip_bad_rows)
         if self.bos != "none" and tokenizer.bos_token_id is None:
@@ -93,7 +94,9 @@ class ContextReader:
         self.contexts = sum(1 for _ in islice(rows, skip))
         while batch := list(islice(rows, contexts)):
             self.contexts += len(batch)
-            yield self._stacked(batch)
+            found = self._stacked(batch)
+            self.documents = int(found.document.max()) + 1
+            yield found
 
     def remarks(self) -> list[str]:
         """What was taken of the text, and what was left out, as far as it was read."""
@@ -102,6 +105,16 @@ class ContextReader:
         if self.truncated:
             found.append(f"{self.truncated:,} documents were longer than a context and were cut")
         return found
+
+    def unread(self) -> list[str]:
+        """What to say of a folder whose first files were enough."""
+        taken = self.files.taken if self.files is not None else []
+        if self.documents >= len(taken) or any(f.kind != "text" for f in taken):
+            return []
+        return [
+            f"the tokens asked for end in file {self.documents:,} of {len(taken):,}: those after "
+            "it were not read"
+        ]
 
     def _stacked(self, rows: list[_Row]) -> Contexts:
         shape = (len(rows), self.settings.length)

@@ -101,6 +101,15 @@ def site_of(name: str) -> tuple[str, int] | None:
     return None
 
 
+def lens_name(name: str) -> str:
+    """TransformerLens's name of a hook point, which SAELens's files use; a module's stays."""
+    place = site_of(name)
+    if place is None:
+        return name
+    names = {site: lens for lens, site in reversed(_LENS_NAMES.items())}
+    return f"blocks.{place[1]}.{names[place[0]]}"
+
+
 def resolve_hook(model: nn.Module, name: str) -> Hook:
     """The place that a hook's name means in this model.
 

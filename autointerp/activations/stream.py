@@ -180,6 +180,8 @@ class SubjectStream:
         if self.reader.contexts < self.contexts:
             had, asked = (n * self.context_length for n in (self.reader.contexts, self.contexts))
             found.append(f"the text ends after {had:,} of the {asked:,} tokens asked for")
+        else:
+            found += self.reader.unread()
         return found
 
     def check(self) -> list[str]:

@@ -7,6 +7,7 @@ cache do without.
 import hashlib
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,18 +70,20 @@ class Subject:
 
 
 def load_tokenizer(subject: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder or a hub id. Raises UserError."""
+    """The tokenizer of a local folder, a .gguf file or a hub id. Raises UserError."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
+    name, file = _located(subject)
     try:
-        return transformers.AutoTokenizer.from_pretrained(subject)
+        return transformers.AutoTokenizer.from_pretrained(name, **file)
     except _TROUBLES as error:
         raise UserError(f"the tokenizer of {subject} cannot be loaded: {_first(error)}") from None
 
 
 def load_subject(subject: str, device: torch.device) -> Subject:
-    """The model of a local folder or a hub id, in the precision of its files, on `device`.
+    """The model of a local folder, a .gguf file or a hub id, in the precision of its files, on
+    `device`; of a .gguf file the weights are dequantized.
 
     `cuda` without a number means all of the machine's GPUs, where accelerate is installed to
     spread the model. Raises UserError.
@@ -94,13 +97,28 @@ def load_subject(subject: str, device: torch.device) -> Subject:
     placement = {"device_map": "auto"} if spread else {}
     try:
         auto = transformers.AutoModelForCausalLM
-        model = auto.from_pretrained(subject, dtype="auto", **placement)
+        name, file = _located(subject)
+        # What is dequantized has no precision of its own, and cannot be changed afterwards.
+        dtype = torch.float32 if file and device.type == "cpu" else "auto"
+        model = auto.from_pretrained(name, dtype=dtype, **file, **placement)
     except _TROUBLES as error:
         raise UserError(f"subject model {subject} cannot be loaded: {_first(error)}") from None
-    if device.type == "cpu":
+    if device.type == "cpu" and not file:
         # bfloat16 is slow on most processors, and models that run there are small.
         model = model.float()
     return Subject(subject, (model if spread else model.to(device)).eval(), tokenizer)
+
+
+def _located(subject: str) -> tuple[str, dict[str, str]]:
+    """What transformers calls a model: a folder or a hub id, and the .gguf file in it."""
+    path = Path(subject)
+    if path.suffix != ".gguf":
+        return subject, {}
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(f"subject model {subject} is read by a package: pip install gguf")
+    if not path.is_file():
+        raise UserError(f"subject model {subject}: there is no such file")
+    return str(path.parent), {"gguf_file": path.name}
 
 
 def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str | None:

@@ -1,8 +1,10 @@
 """The demo's text: the standard library of the Python that runs it."""
 
 import hashlib
+import os
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 # Vendored or generated trees that other installations lack or that hold no prose-like source.
@@ -21,16 +23,20 @@ def standard_library_files(*, with_tests: bool = False) -> Iterator[tuple[str, P
     The order is that of the hashed relative path: any prefix of it is a varied sample. Tests are
     left out by default because many installations do not ship them.
     """
-    root = Path(sysconfig.get_paths()["stdlib"])
+    yield from _files(Path(sysconfig.get_paths()["stdlib"]), with_tests)
+
+
+@cache
+def _files(root: Path, with_tests: bool) -> list[tuple[str, Path]]:
+    unwanted = _EXCLUDED if with_tests else _EXCLUDED | _TEST_TREES
     found: list[tuple[int, str, Path]] = []
-    for path in root.rglob("*.py"):
-        parts = set(path.relative_to(root).parts)
-        if parts & _EXCLUDED or (not with_tests and parts & _TEST_TREES):
-            continue
-        relative = path.relative_to(root).as_posix()
-        found.append((path_hash(relative), relative, path))
-    for _, relative, path in sorted(found):
-        yield relative, path
+    for folder, folders, names in os.walk(root):
+        # Installed packages can be a hundred times as many files as the library.
+        folders[:] = [name for name in folders if name not in unwanted]
+        for path in (Path(folder, name) for name in names if name.endswith(".py")):
+            relative = path.relative_to(root).as_posix()
+            found.append((path_hash(relative), relative, path))
+    return [(relative, path) for _, relative, path in sorted(found)]
 
 
 def standard_library_documents(*, with_tests: bool = False) -> Iterator[tuple[str, str]]:

@@ -170,7 +170,7 @@ def features_table(
     n_active = statistics.n_active.cpu().numpy()
     top_tokens = [
         [
-            {"token": vocabulary.token_text(token), "count": count, "mean_activation": mean}
+            {"token": vocabulary.token_name(token), "count": count, "mean_activation": mean}
             for token, count, mean in tokens
         ]
         for tokens in statistics.top_tokens(_TOP_TOKENS)
@@ -189,8 +189,8 @@ def features_table(
             _ranked(ranked, len(n_active), FEATURES_SCHEMA.field(name).type, show)
             for name, ranked, show in (
                 ("similar", directions.similar, int),
-                ("raised_tokens", directions.raised, vocabulary.token_text),
-                ("lowered_tokens", directions.lowered, vocabulary.token_text),
+                ("raised_tokens", directions.raised, vocabulary.token_name),
+                ("lowered_tokens", directions.lowered, vocabulary.token_name),
             )
         ),
     ]

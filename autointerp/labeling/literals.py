@@ -64,10 +64,7 @@ class Tables:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.unknown = len(vocabulary)
-        self.token_names = [
-            _name(text, data)
-            for text, data in zip(vocabulary.token_texts, vocabulary.token_bytes, strict=True)
-        ]
+        self.token_names = [vocabulary.token_name(i) for i in range(self.unknown)]
         self.token_names.append("⟨unknown⟩")
         self.is_class = np.zeros((self.unknown + 2, len(CLASSES)), dtype=bool)
         for column, (_, pattern) in enumerate(CLASSES):
@@ -76,10 +73,16 @@ class Tables:
                 matches(text) is not None for text in vocabulary.token_texts
             ]
         self.has_newline = self.is_class[:, CLASS_NAMES.index("a newline")]
+        # Saved rules hold these codes, so what makes a word of tokens stays as it was.
+        names = [
+            *map(_name, vocabulary.token_texts, vocabulary.token_bytes),
+            self.token_names[self.unknown],
+        ]
         codes: dict[str, int] = {}
-        words = [codes.setdefault(_fold(name), len(codes)) for name in self.token_names]
+        words = [codes.setdefault(_fold(name), len(codes)) for name in names]
         self.word = np.array([*words, -1])
-        self.word_names = list(codes)
+        first = np.unique(words, return_index=True)[1]
+        self.word_names = [_fold(self.token_names[i]) for i in first]
 
     @property
     def pair_base(self) -> int:
@@ -101,7 +104,7 @@ class Tables:
 
 
 def _name(text: str, data: bytes) -> str:
-    """The token's text; the bytes where they are no characters by themselves."""
+    """The token's text; its bytes where not all are characters by themselves."""
     return "".join(f"\\x{b:02x}" for b in data) if "\ufffd" in text else text
 
 

@@ -181,13 +181,19 @@ class LabelJob:
         return len(self.group) == 1 and self.tries >= _ALONE_TRIES
 
     def _alone(self, doubts: Mapping[int, str], job: "LabelJob") -> Step[Draft]:
-        """Ask about each of them alone, and without the example where that was given back."""
+        """Ask about each of them alone; where the example was given back, without it.
+
+        Nor for meanings: who copies a label copies them and their numbers as well.
+        """
         results, again = [], []
+        has_more = bool(self._template().texts) or self._asks_for_meanings()
         for place, kind in sorted(doubts.items()):
             evidence = self.group[place - 1]
-            example = self.example and kind not in no_label.FROM_EXAMPLE
+            example = self.example and not (has_more and kind in no_label.FROM_EXAMPLE)
             if len(self.group) > 1 or example != self.example:
-                fresh = replace(job, group=(evidence,), example=example)
+                meanings = self.settings.meanings if example else 1
+                settings = replace(self.settings, meanings=meanings)
+                fresh = replace(job, group=(evidence,), example=example, settings=settings)
                 again.append(replace(fresh, attempt=0, tries=1))
             elif self._is_last_try():
                 why = f"no label came, only text {no_label.KINDS[kind]}"

@@ -41,6 +41,7 @@ _LONG_RUN = 5  # words in sequence that nobody writes by chance
 _FEWEST_RECITED = 3
 _MANY, _MANY_SHARE = 5, 0.1  # features with the same label, from which on a run says so
 _EXAMPLE = re.compile(r'("(?:label|reason)"\s*:\s*")((?:[^"\\]|\\.)+)(")')
+_QUOTED = re.compile(r'"(\w[^"\n]{0,40})"')
 _NOT_SENT = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 # What labels of all kinds are made of: that an example has them as well says nothing.
@@ -106,29 +107,33 @@ class Passages:
 class Template:
     """What a template says, in its instructions and in its examples.
 
-    `texts` are the examples' labels and reasons, `telling` their words that neither the
-    instructions nor labels in general have.
+    `quoted` is what the instructions name: fields of the reply, words to avoid. `texts` are the
+    examples' labels and reasons, `telling` their words that neither the instructions nor labels in
+    general have.
     """
 
     instructions: Passages
+    quoted: frozenset[str]
     examples: Passages = Passages()
     texts: frozenset[str] = frozenset()
     telling: frozenset[str] = frozenset()
 
     def without_examples(self) -> "Template":
-        return Template(self.instructions)
+        return Template(self.instructions, self.quoted)
 
 
 @lru_cache(maxsize=16)
 def template_of(source: str) -> Template:
     """A template by its source, without what is not sent."""
     sent = _NOT_SENT.sub(" | ", source)
-    texts = [found[2] for found in _EXAMPLE.finditer(sent)]
+    texts = [found[2] for found in _EXAMPLE.finditer(sent) if found[2] != BLANK]
     instructions = [_words(part) for part in re.split(r"[|{}\[\]]", _EXAMPLE.sub(" | ", sent))]
     examples = [_words(text) for text in texts]
     usual = _USUAL.union(*instructions)
+    named = _QUOTED.findall(_EXAMPLE.sub(r"\1\3", sent))
     return Template(
         _passages(instructions),
+        frozenset(map(same, named)),
         _passages(examples),
         frozenset(same(tidy(text)) for text in texts),
         frozenset(word for words in examples for word in words if word not in usual),
@@ -170,7 +175,8 @@ def doubt(label: str, template: Template, shown: Callable[[], str]) -> str | Non
         return EMPTY
     if (found := _DECLINES.match(label.casefold().replace("’", "'"))) is not None:
         return None if _has(shown(), _words(found[0])) else DECLINED
-    if template.instructions.are_quoted(words) and not _has(shown(), words):
+    quoted = same(label) in template.quoted or template.instructions.are_quoted(words)
+    if quoted and not _has(shown(), words):
         return INSTRUCTIONS
     telling = [word for word in words if word in template.telling]
     if telling or template.examples.are_quoted(words):

@@ -1,12 +1,21 @@
 """Rules: what a feature fires on as a few literals, with the phrase a person reads."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 PHRASE_LIMIT = 120
 _QUOTED_VALUES = 8
+_BYTE = re.compile(r"\\x[0-9a-f]{2}")
+_WHITESPACE = {
+    "\n": "newline",
+    " ": "space",
+    "\t": "tab",
+    "\r": "carriage return",
+    "\xa0": "no-break space",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +93,9 @@ class Rule:
 
     def phrase(self) -> str:
         """The label: one line, the strongest literals that fit."""
-        phrases = [self.terms[0].phrase(PHRASE_LIMIT)] if self.terms else ["nothing"]
-        for term in self.terms[1:]:
+        terms = [term for term in self.terms if not self._is_within_another(term)]
+        phrases = [terms[0].phrase(PHRASE_LIMIT)] if terms else ["nothing"]
+        for term in terms[1:]:
             left = PHRASE_LIMIT - len("; ".join(phrases)) - 2
             text = term.phrase(left)
             if len(text) > left:
@@ -93,6 +103,17 @@ class Rule:
             phrases.append(text)
         text = "; ".join(phrases)
         return text if len(text) <= PHRASE_LIMIT else text[: PHRASE_LIMIT - 1] + "…"
+
+    def _is_within_another(self, term: Term) -> bool:
+        """Whether it says that a token is among the first few, and another one says so of more."""
+        if (term.current.kind, term.context.kind) != ("any", "start"):
+            return False
+        bounds = [
+            max(other.context.codes)
+            for other in self.terms
+            if (other.current.kind, other.context.kind) == ("any", "start")
+        ]
+        return max(term.context.codes) < max(bounds)
 
     def reason(self) -> str:
         text = (
@@ -134,7 +155,7 @@ def _current_phrase(predicate: Predicate, shown: int) -> str:
         case "token":
             return _listed([show(t) for t in predicate.texts], shown)
         case "word":
-            return _listed([show(t) for t in predicate.texts], shown) + " in any case"
+            return _listed([show(t) for t in predicate.texts], shown) + _any_case(predicate)
         case _:
             return _listed(predicate.texts, shown)
 
@@ -145,7 +166,7 @@ def _context_phrase(predicate: Predicate, shown: int) -> str:
         case "always":
             return ""
         case "previous_word":
-            return f"right after {quoted} in any case"
+            return f"right after {quoted}{_any_case(predicate)}"
         case "previous_class":
             return f"right after {_listed(predicate.texts, shown)}"
         case "line":
@@ -163,6 +184,12 @@ def _context_phrase(predicate: Predicate, shown: int) -> str:
             return f"right after {quoted}"
 
 
+def _any_case(predicate: Predicate) -> str:
+    """Digits, signs and bytes have no case to speak of."""
+    texts = [_BYTE.sub("", text) for text in predicate.texts]
+    return " in any case" if any(text.upper() != text for text in texts) else ""
+
+
 def _listed(items: Sequence[str], shown: int) -> str:
     """`a`, `a or b`, `a, b or c`, `a, b or 3 more`."""
     if len(items) > shown:
@@ -174,7 +201,7 @@ def _listed(items: Sequence[str], shown: int) -> str:
 
 def show(text: str) -> str:
     """A token as a person can read it: whitespace in words, everything else in quotes."""
-    if text and not text.strip(" \t\n\r"):
+    if text and all(c in _WHITESPACE for c in text):
         return _whitespace(text)
     visible = "".join(
         {"\n": "⏎", "\t": "⇥"}.get(c, c if c.isprintable() else f"\\x{ord(c):02x}") for c in text
@@ -184,11 +211,11 @@ def show(text: str) -> str:
 
 
 def _whitespace(text: str) -> str:
-    names = {"\n": "newline", " ": "space", "\t": "tab", "\r": "carriage return"}
     runs: list[tuple[str, int]] = []
     for character in text:
         if runs and runs[-1][0] == character:
             runs[-1] = (character, runs[-1][1] + 1)
         else:
             runs.append((character, 1))
+    names = _WHITESPACE
     return " + ".join(names[c] if n == 1 else f"{n} {names[c]}s" for c, n in runs)

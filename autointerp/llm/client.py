@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import openai
 
@@ -60,6 +60,17 @@ class RawReply(NamedTuple):
 
     raw: bytes
     headers: Mapping[str, str]
+
+
+class Client(Protocol):
+    """What takes chat completions: an endpoint, or a model of this process in its place."""
+
+    base_url: str
+
+    async def send(self, body: bytes) -> RawReply:
+        """Raises one of CALL_ERRORS for any outcome but a good status."""
+
+    async def close(self) -> None: ...
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from autointerp.llm.breaker import Breaker
-from autointerp.llm.client import ChatClient
+from autointerp.llm.client import Client
 from autointerp.llm.concurrency import ConcurrencyLimit
 from autointerp.llm.limits import Pace
 
@@ -20,7 +20,7 @@ class Endpoint:
 
     def __init__(
         self,
-        client: ChatClient,
+        client: Client,
         limit: ConcurrencyLimit,
         pace: Pace,
         first_pause_s: float,

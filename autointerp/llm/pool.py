@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from autointerp.llm.asking import Asker, Outcome, RetrySettings
 from autointerp.llm.breaker import FIRST_PAUSE_S
 from autointerp.llm.budget import Budget
-from autointerp.llm.client import ChatClient
+from autointerp.llm.client import Client
 from autointerp.llm.concurrency import ConcurrencyLimit
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
@@ -248,7 +248,7 @@ def _take(jobs: Iterator[Job[R]], n: int) -> list[Job[R]]:
 async def run_jobs(
     jobs: Iterable[Job[R]],
     *,
-    clients: Sequence[ChatClient],
+    clients: Sequence[Client],
     dialect: Dialect,
     journal: Journal,
     price: Price | None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autointerp.errors import UserError
-from autointerp.llm.client import ChatClient
+from autointerp.llm.client import Client
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.errors import CALL_ERRORS, Decision, classify
 from autointerp.llm.logprobs import PARAMETERS, PROMPT_LOGPROBS, Logprobs
@@ -60,7 +60,7 @@ class Probe:
         return len(_WORDS)
 
 
-async def probe(client: ChatClient, dialect: Dialect, model: str) -> Probe:
+async def probe(client: Client, dialect: Dialect, model: str) -> Probe:
     """Ask as a run would, giving up what is refused. Raises UserError with the server's words."""
     request = ChatRequest(
         model, ({"role": "user", "content": _ASK},), _MAX_TOKENS, 0.0, schema=_SCHEMA
@@ -91,7 +91,7 @@ async def probe(client: ChatClient, dialect: Dialect, model: str) -> Probe:
     )
 
 
-async def _ask(client: ChatClient, body: bytes) -> tuple[ChatReply, Mapping[str, str]] | Decision:
+async def _ask(client: Client, body: bytes) -> tuple[ChatReply, Mapping[str, str]] | Decision:
     try:
         raw, headers = await client.send(body)
         return read_reply(raw), headers
@@ -104,7 +104,7 @@ def _read(text: str) -> set[tuple[int, str]]:
     return {asked for asked in enumerate(_WORDS, 1) if asked in found}
 
 
-async def _gives(client: ChatClient, dialect: Dialect, model: str, logprobs: Logprobs) -> bool:
+async def _gives(client: Client, dialect: Dialect, model: str, logprobs: Logprobs) -> bool:
     """Whether it answers with log probabilities. Raises UserError where it does not answer."""
     request = ChatRequest(model, ({"role": "user", "content": _TABS},), 1, 0.0, logprobs=logprobs)
     outcome = await _ask(client, dialect.body(request))

@@ -111,7 +111,7 @@ def chances(positions: Sequence[Position], n: int, scattered: bool = False) -> d
     Read at the token in which an answer begins, whatever else that token holds and however the
     answer is divided into tokens. Where only one of the two is among the alternatives, the other is
     at most as likely as the least likely of these, and counts as that if it is little; otherwise
-    nothing is known. Raises Miscounted as `read` does.
+    nothing is known, nor where the numbers are not those of the items.
     """
     starts = list(accumulate((len(p.text) for p in positions), initial=0))
     text = "".join(position.text for position in positions)
@@ -125,7 +125,10 @@ def chances(positions: Sequence[Position], n: int, scattered: bool = False) -> d
         found[number] = (
             None if number in found else _chance(positions[place], before, match[2].lower())
         )
-    offset = offset_of(found, n, scattered)
+    try:
+        offset = offset_of(found, n, scattered)
+    except Miscounted:
+        return {}
     return {
         i: chance
         for i, number in enumerate(numbers(n, scattered))
@@ -196,10 +199,13 @@ def _in_value(value: Any, names: tuple[str, str]) -> Iterator[Said]:
         if len(inner) == 1:
             yield from _in_value(inner[0], names)
     elif isinstance(value, list):
-        for entry in value:
-            yes = _answer_in(entry, names)
-            if yes is not None:
-                yield _number_in(entry), yes
+        # Numbers may be those of excerpts, and of entries in order none may be passed over.
+        each = [
+            (_number_in(entry), None if type(entry) is int else _answer_in(entry, names))
+            for entry in value
+        ]
+        if (None, None) not in each:
+            yield from ((number, yes) for number, yes in each if yes is not None)
 
 
 def _answer_in(entry: Any, names: tuple[str, str]) -> bool | None:

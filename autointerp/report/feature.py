@@ -122,7 +122,7 @@ class FeaturePages:
             start=window.start,
             peak=window.peak,
             quantile=_finite(window.quantile),
-            tokens=shown_tokens(window.token_ids.tolist(), self._vocabulary),
+            tokens=_without_halves(window.token_ids.tolist(), self._vocabulary),
             activations=[_rounded(a) for a in window.activations.tolist()],
         )
 
@@ -202,6 +202,20 @@ def _finite(value: Any) -> Any:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
+
+
+def _without_halves(token_ids: list[int], vocabulary: Vocabulary) -> list[str]:
+    """A window's tokens as they are shown, without the parts of characters that it cuts through."""
+    shown = shown_tokens(token_ids, vocabulary)
+    ends = (range(len(shown)), str.lstrip), (range(len(shown) - 1, -1, -1), str.rstrip)
+    for places, strip in ends:
+        for i in places:
+            if "\ufffd" not in vocabulary.token_text(token_ids[i]):
+                break
+            shown[i] = strip(shown[i], "\ufffd")
+            if shown[i]:
+                break
+    return shown
 
 
 def _logits(found: Sequence[Mapping[str, Any]] | None) -> list[ShownLogit]:

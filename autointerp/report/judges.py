@@ -30,12 +30,12 @@ def judge_lines(run: Run) -> Iterator[tuple[str, str]]:
     counted = run.stage("score").get("replies", {})
     scores = load_scores(run.path) if run.scores.is_file() else pd.DataFrame()
     for name, scorer in SCORERS.items():
-        if not scorer.forms:
-            continue
-        title = f"{metric_name(name, '').strip()} judge"
-        if name in counted:
-            yield title, replies_line(counted[name])
-        if len(scores):
+        title = f"{name} judge"
+        of_scorer = counted.get(name, {})
+        slipped = any(kind in each for each in of_scorer.values() for kind in _SLIPS)
+        if of_scorer and (scorer.forms or slipped):
+            yield title, replies_line(of_scorer)
+        if scorer.forms and len(scores):
             of_model = scores[(scores["scorer"] == name) & (scores["judge"] != LEXICAL)]
             fell_back = set(of_model["mode"].dropna()) == {forms.BOOLEANS}
             if fell_back and run.settings().text("judge_form") == forms.PROBABILITIES:

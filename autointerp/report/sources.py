@@ -131,5 +131,3 @@ def print_check(diagnosis: Diagnosis, console: Console) -> None:
         console.print(table)
     for warning in diagnosis.warnings:
         console.print(Text(line_for_person(f"warning: {warning}")), style="yellow", soft_wrap=True)
-    if not diagnosis.warnings:
-        console.print("nothing wrong was found with the coder and the activations")

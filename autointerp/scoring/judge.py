@@ -217,14 +217,14 @@ class JudgeJob:
         if not isinstance(task, Task) or task.said is None or copied:
             return self.replies.more(*kinds)
         kinds += slips(task.said(text), len(now), self.scattered)
-        truths = [bool(self.plan.items[i].truth[0]) for i in now]
-        if not replies.is_telling(truths) or len(read) < len(now):
+        about = tuple(now[place] for place in sorted(read))
+        if not replies.is_telling([bool(self.plan.items[i].truth[0]) for i in about]):
             return self.replies.more(*kinds)
         same = replies.same_answer([bool(value[0]) for value in read.values()])
         if same is None:
             return self.replies.more(*kinds, replies.TELLING)
         kind = replies.ALL_YES if same else replies.ALL_NO
-        return self.replies.more(*kinds, replies.TELLING, kind, uniform=now)
+        return self.replies.more(*kinds, replies.TELLING, kind, uniform=about)
 
     def otherwise(self) -> "JudgeJob":
         """All items anew, in the next way. Raises UserError where there is none."""

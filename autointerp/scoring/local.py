@@ -14,27 +14,38 @@ _SAMPLED_BYTES = 1 << 20
 
 
 def identity(name: str) -> str:
-    """The model's name with what it is: the commit of the hub, or a hash of the folder's files.
+    """The model's name with what it is: the commit of the hub, or a hash of the file or files.
 
     Of large files the beginning, the end and the size are hashed. A model of the hub that is not
     on this machine yet has its name alone.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        digest = hashlib.sha256()
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_SAMPLED_BYTES))
-                file.seek(max(0, size - _SAMPLED_BYTES))
-                digest.update(file.read())
-        return f"{folder.resolve().name}@{digest.hexdigest()[:12]}"
+    place = Path(name)
+    if place.is_dir():
+        files = sorted(p for p in place.rglob("*") if p.is_file())
+        named = ((path.relative_to(place).as_posix(), path) for path in files)
+        return f"{place.resolve().name}@{_digest(named)}"
+    if place.is_file():
+        return f"{place.stem}@{_digest([('', place)])}"
+    repository, file = (name, "config.json")
+    if name.endswith(".gguf"):
+        repository, _, file = name.rpartition("/")
     try:
-        cached = try_to_load_from_cache(name, "config.json")
+        cached = try_to_load_from_cache(repository, file)
     except ValueError:  # neither a folder nor an id: opening it says so
         return name
     return f"{name}@{Path(cached).parent.name[:12]}" if isinstance(cached, str) else name
+
+
+def _digest(files: Iterable[tuple[str, Path]]) -> str:
+    digest = hashlib.sha256()
+    for name, path in files:
+        size = path.stat().st_size
+        digest.update(f"{name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLED_BYTES))
+            file.seek(max(0, size - _SAMPLED_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()[:12]
 
 
 def shown(window: Window) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _TAIL = 0.025
@@ -72,13 +72,18 @@ class Counts:
         return {s: (self.yes[s], self.n[s]) for s in self.shares if self.n.get(s)}
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson 1927); the whole range for n = 0."""
+def wilson(successes: float, n: int, comparisons: int = 1) -> tuple[float, float]:
+    """95 % score interval of a proportion (Wilson 1927); the whole range for n = 0.
+
+    With several `comparisons` the intervals of that many proportions hold all at once, in 95 % of
+    cases at least (Bonferroni), so that one may be picked for its value.
+    """
     if n == 0:
         return 0.0, 1.0
+    z = _Z if comparisons == 1 else float(-ndtri(_TAIL / comparisons))
     p = successes / n
-    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 

@@ -122,6 +122,8 @@ def reading(served: Served) -> APIRouter:
 
 
 def _asks(own: RunConfig) -> str | None:
+    if own.is_local():
+        return f"{own.local_model_name()} on this machine"
     return f"{own.model} at {', '.join(own.base_urls())}" if own.uses_model() else None
 
 

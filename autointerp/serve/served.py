@@ -65,7 +65,7 @@ class Served:
         if "prompts" in own.model_fields_set and not Path(own.prompts).is_dir():
             raise UserError(f"prompts {own.prompts}: there is no such folder")
         if own.uses_model():
-            model.endpoints(own)  # a missing key is said at once
+            model.endpoints(own)  # a missing key, or local model, is said at once
         self.labels: Fresh[Labels] = Fresh([run.labels, run.edits], lambda: read_labels(run))
         self.overview: Fresh[Overview] = Fresh(
             [run.manifest, run.labels, run.scores, run.predictions], lambda: overview(run)

@@ -25,7 +25,8 @@ def labeling_tokenizer(config: RunConfig) -> Any | None:
     """
     from transformers import AutoTokenizer
 
-    name = config.tokenizer or model.model_name(config)
+    asked = config.local_model_name() if config.is_local() else model.model_name(config)
+    name = config.tokenizer or asked
     if config.tokenizer is None and not Path(name).is_dir() and "/" not in name:
         return None
     try:

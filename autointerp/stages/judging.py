@@ -140,9 +140,11 @@ def null_sample_of(job: Job, features: list[int]) -> set[int]:
     return null_sample(features, share, fewest, job.config.seed)
 
 
-def is_ruled(scorer: Scorer, draft: Draft | None) -> bool:
+def is_ruled(config: RunConfig, scorer: Scorer, draft: Draft | None) -> bool:
     """Whether the label is a rule that judges itself: no model need be asked."""
-    return scorer.by_rule is not None and draft is not None and draft.rule is not None
+    if config.judge != "auto" or draft is None:
+        return False
+    return scorer.by_rule is not None and draft.rule is not None
 
 
 def judge_by_rules(
@@ -153,8 +155,13 @@ def judge_by_rules(
     nulls: Mapping[int, int],
 ) -> Iterator[Judged]:
     """A lexical label is its own judge: the rule says what it fires on."""
-    rules = {f: Rule.from_json(rule) for f in labeled if (rule := drafts[f].rule)}
+    config = inputs.job.config
     ruled = [name for name in scorers if SCORERS[name].by_rule]
+    rules = {
+        f: Rule.from_json(rule)
+        for f in labeled
+        if config.judge == "auto" and (rule := drafts[f].rule)
+    }
     if not rules or not ruled:
         return
     labeler = lexical.LexicalLabeler(inputs.vocabulary)
@@ -187,7 +194,7 @@ def judge_jobs(
             if template in prompts:
                 ways[scorer.name].append((task, prompts[template]))
     for scorer, plan in inputs.plans(labeled, ways, labels):
-        if is_ruled(scorer, drafts.get(plan.feature)):
+        if is_ruled(config, scorer, drafts.get(plan.feature)):
             continue
         (way, prompt), *weaker = ways[scorer.name]
         for label_of in _labels_for(scorer, plan.feature, nulls):

@@ -150,7 +150,10 @@ def run(job: Job) -> None:
         check(job)
         _say_what_is_asked_again(job)
     else:
-        say("label: no model is named, so labels are lexical rules (--model NAME for a model)")
+        say(
+            "label: no model is named, so labels are lexical rules (--model NAME for a model, "
+            "--labeler local for one on this machine)"
+        )
     stopped: BaseException | None = None
     with job.recorded(NAME, _inputs(job)) as details:
         if job.config.uses_model():

@@ -16,9 +16,10 @@ from autointerp.errors import UserError
 from autointerp.job import Job
 from autointerp.llm.asking import RetrySettings
 from autointerp.llm.batch import BatchRun, BatchSettings
-from autointerp.llm.client import ChatClient, connections_allowed
+from autointerp.llm.client import ChatClient, Client, connections_allowed
 from autointerp.llm.dialect import Dialect, dialect_for
 from autointerp.llm.journal import Journal
+from autointerp.llm.local_client import LOCAL
 from autointerp.llm.pool import Drained, PoolSettings, run_jobs
 from autointerp.llm.pool import Job as PoolJob
 from autointerp.llm.preflight import preflight
@@ -30,6 +31,7 @@ from autointerp.llm.totals import PoolTotals
 from autointerp.progress import Tracker, let_go_of_closed_output, say
 from autointerp.runs import fingerprint
 from autointerp.secrets import hide
+from autointerp.stages import embedded
 
 R = TypeVar("R")
 _TROUBLE = 60  # characters of a server's complaint beside the bar
@@ -38,15 +40,22 @@ _PREFLIGHT_S = 30.0
 
 
 def model_name(config: RunConfig) -> str:
+    if config.is_local():
+        return embedded.model_name(config)
     assert config.model is not None
     return config.model
+
+
+def address(config: RunConfig) -> str:
+    """Where the model is asked, as the journal knows it: the first of several endpoints."""
+    return LOCAL if config.is_local() else config.base_urls()[0]
 
 
 def identity(config: RunConfig) -> str:
     """What decides a reply, apart from the prompt. The first endpoint stands for all of them."""
     return fingerprint(
-        model=config.model,
-        base_url=config.base_urls()[0],
+        model=model_name(config),
+        base_url=address(config),
         temperature=config.temperature,
         response_format=config.response_format,
         thinking=config.thinking,
@@ -55,7 +64,13 @@ def identity(config: RunConfig) -> str:
 
 
 def endpoints(config: RunConfig) -> list[tuple[str, str]]:
-    """Base URL and key of each; a server on this machine may do without a key."""
+    """Base URL and key of each; a server on this machine may do without a key.
+
+    A model of this process has neither. Raises UserError where a key, or the model, is missing.
+    """
+    if config.is_local():
+        embedded.check(config)
+        return [(LOCAL, "")]
     urls, variables = config.base_urls(), config.key_variables()
     found = []
     for url, variable in zip(urls, variables * len(urls), strict=False):
@@ -81,6 +96,8 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
             f"a budget needs a price: none is known for {config.model} (--input-price and "
             "--output-price, or --prices)"
         )
+    if config.is_local():
+        return endpoints(config)
     errors, good = [], []
     for url, key in endpoints(config):
         timeout_s = min(config.timeout, _PREFLIGHT_S)
@@ -106,7 +123,7 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
 
 def dialect(config: RunConfig) -> Dialect:
     return dialect_for(
-        config.base_urls()[0],
+        address(config),
         structured=config.response_format,
         think=config.thinking == "default",
         extra=config.extra_parameters(),
@@ -114,7 +131,12 @@ def dialect(config: RunConfig) -> Dialect:
 
 
 def price(config: RunConfig) -> Price | None:
-    """What the settings say, else the user's table, else ours. Raises UserError for a bad table."""
+    """What the settings say, else the user's table, else ours. Raises UserError for a bad table.
+
+    A model on this machine costs nothing.
+    """
+    if config.is_local():
+        return Price(0.0, 0.0, 0.0)
     if config.input_price is not None and config.output_price is not None:
         cached = config.cached_input_price
         return Price(
@@ -133,7 +155,9 @@ def is_priced(config: RunConfig) -> bool:
 
 def totals_note(totals: PoolTotals, config: RunConfig) -> str:
     """Requests, retries, spend and present trouble in a few words."""
-    if not is_priced(config):
+    if config.is_local():
+        spend = f"{totals.completion_tokens:,} tokens written"
+    elif not is_priced(config):
         spend = "price unknown"
     elif config.budget is None:
         spend = f"${totals.cost_usd:,.4f}"
@@ -159,13 +183,7 @@ def diagnose(job: Job) -> list[tuple[str, Probe]]:
     async def probe_all() -> list[tuple[str, Probe]]:
         found = []
         for url, key in endpoints(config):
-            client = ChatClient(
-                url,
-                key,
-                timeout_s=config.timeout,
-                max_connections=1,
-                follow_redirects=config.follow_redirects,
-            )
+            client = _client(job, url, key, connections=1)
             try:
                 found.append((url, await probe(client, dialect(config), model_name(config))))
             finally:
@@ -177,7 +195,7 @@ def diagnose(job: Job) -> list[tuple[str, Probe]]:
         journal = Journal.open(job.run.journal)
         # One dialect for all: what any of them does not take is not sent.
         lost = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.lost))
-        Recall(journal, config.base_urls()[0], dialect(config)).lose(model_name(config), lost)
+        Recall(journal, address(config), dialect(config)).lose(model_name(config), lost)
         journal.close()
     return found
 
@@ -190,7 +208,27 @@ class Asked:
     stopped: BaseException | None = None
 
 
-def _pool_settings(config: RunConfig) -> PoolSettings:
+def _client(job: Job, url: str, key: str, connections: int) -> Client:
+    """What takes requests for the endpoint. Raises UserError where a model cannot be loaded."""
+    config = job.config
+    if config.is_local():
+        return embedded.open_client(config, job.device())
+    return ChatClient(
+        url,
+        key,
+        timeout_s=config.timeout,
+        max_connections=connections,
+        transport=config.transport,
+        follow_redirects=config.follow_redirects,
+    )
+
+
+def _pool_settings(job: Job) -> PoolSettings:
+    config = job.config
+    if config.is_local():
+        # While one batch is answered the next is gathered.
+        most = 2 * embedded.rows(config, job.device())
+        return PoolSettings(most, most, most, drain_s=config.timeout)
     urls = len(config.base_urls())
     allowed = max(1, connections_allowed(config.most_concurrent() * urls) // urls)
     most = min(config.most_concurrent(), allowed)
@@ -231,34 +269,27 @@ def ask(
         note()
 
     async def send_all() -> None:
+        settings = _pool_settings(job)
         journal = Journal.open(job.run.journal)
-        doubts = journal.take_up_doubts()
-        if doubts:
-            say(_doubts_line(doubts, is_priced(config)))
-        settings = _pool_settings(config)
-        if not config.batch and journal.pending_batches():
-            journal.close()
-            raise UserError(
-                f"{job.run.path} has a batch that is pending: go on with --batch, or its requests "
-                "are paid for twice"
-            )
-        clients = [
-            ChatClient(
-                url,
-                key,
-                timeout_s=config.timeout,
-                max_connections=settings.max_concurrency,
-                transport=config.transport,
-                follow_redirects=config.follow_redirects,
-            )
-            for url, key in answering
-        ]
-        stop = _stop_at_signals(settings.drain_s)
+        clients: list[Client] = []
         try:
+            doubts = journal.take_up_doubts()
+            if doubts and not config.is_local():
+                say(_doubts_line(doubts, is_priced(config)))
+            if not config.batch and journal.pending_batches():
+                raise UserError(
+                    f"{job.run.path} has a batch that is pending: go on with --batch, or its "
+                    "requests are paid for twice"
+                )
+            for url, key in answering:
+                clients.append(_client(job, url, key, settings.max_concurrency))
+            stop = _stop_at_signals(settings.drain_s)
             if config.batch:
                 batches = BatchSettings(price(config), config.budget)
+                (endpoint,) = clients
+                assert isinstance(endpoint, ChatClient), "a local model takes no batches"
                 filling = BatchRun(
-                    clients[0], dialect(config), journal, batches, say, stop, stoppable(stop)
+                    endpoint, dialect(config), journal, batches, say, stop, stoppable(stop)
                 )
                 await filling.fill(make_jobs)
             await run_jobs(

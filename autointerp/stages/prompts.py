@@ -33,7 +33,9 @@ def show(job: Job, task: str) -> str:
     if task not in TEMPLATES:
         raise UserError(f"prompt show {task}: there is no such task, only {', '.join(TEMPLATES)}")
     shown = []
-    for messages in label.prompts_shown(job) if task == label.NAME else _judging(job, task):
+    for messages in (
+        label.prompts_shown(job) if task == label.NAME else _judging(job.judging(), task)
+    ):
         if isinstance(messages, str):
             shown.append(line_for_person(messages))
         else:

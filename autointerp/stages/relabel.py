@@ -39,6 +39,9 @@ class _Quiet:
     def advance(self, n: int = 1) -> None:
         pass
 
+    def skip(self, n: int) -> None:
+        pass
+
     def note(self, text: str) -> None:
         pass
 
@@ -90,7 +93,7 @@ def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
     kept = {edit.label for edit in read_edits(run, feature)}
     journal = Journal.open(run.journal)
     try:
-        recall = Recall(journal, config.base_urls()[0], model.dialect(config))
+        recall = Recall(journal, model.address(config), model.dialect(config))
         every = selections(evidence, settings.shown, config.sample_windows, config.seed)
         for of, shown in every:
             if of is evidence and shown in used:

@@ -15,6 +15,7 @@ from autointerp.llm.journal_salvage import is_damaged, salvage
 from autointerp.parquet_files import open_parquet
 from autointerp.runs import Run
 from autointerp.tables.write import read_drafts, read_scores, write_labels
+from autointerp.trial.record import read_record
 
 
 def repair(run: Run) -> Iterator[str]:
@@ -22,7 +23,7 @@ def repair(run: Run) -> Iterator[str]:
     files = [run.windows, run.features, run.corpus, run.vocabulary]
     files += [run.drafts, run.predictions, run.scores, run.edits]
     files += sorted(run.fade.glob("*.parquet"))
-    there = [p for p in (*files, run.labels, run.journal, run.manifest) if p.is_file()]
+    there = [p for p in (*files, run.labels, run.journal, run.trial, run.manifest) if p.is_file()]
     if not there:
         raise UserError(f"no run at {run.path}: there are no files of a run")
     with run.locked():
@@ -43,6 +44,11 @@ def repair(run: Run) -> Iterator[str]:
                 "replies were saved to a new one, others are asked for again"
             )
             lost.append(run.journal)
+        try:
+            read_record(run.trial)
+        except DamagedFile:
+            lost.append(run.trial)
+            yield _said(run.trial, aside(run.trial))
         if not run.labels.is_file() and run.drafts.is_file():
             yield _labels_made_again(run)
             lost.append(run.labels)

@@ -64,6 +64,8 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
         }
         if config.judge_form != forms.LISTS:
             judge["form"] = config.judge_form
+        if config.judge != "auto":
+            judge["rules"] = "judged"
     if judged_here := local.identities(config):
         judge["local"] = {name: (who, hashes.get(name)) for name, who in judged_here.items()}
     if fade.NAME in config.scorer_names():
@@ -184,7 +186,7 @@ def run(job: Job) -> None:
         judged_here = local.identities(config)
 
         def judge_of(score: Score) -> str:
-            if is_ruled(SCORERS[score.scorer], drafts[score.feature]):
+            if is_ruled(config, SCORERS[score.scorer], drafts[score.feature]):
                 return LEXICAL
             return judged_here.get(score.scorer) or labeler_name(job)
 
@@ -239,10 +241,12 @@ def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
     if config.uses_model() or not chat_scorers(config):
         return
     if any(d.label and not d.rule for d in drafts.values()):
-        raise UserError(f"the labels in {files.path} are no rules: name a judge with --model")
+        raise UserError(
+            f"the labels in {files.path} are no rules: name a judge with --model or --judge local"
+        )
     for name in chat_scorers(config):
         if SCORERS[name].by_rule is None:
-            raise UserError(f"rules cannot do {name}: name a judge with --model")
+            raise UserError(f"rules cannot do {name}: name a judge with --model or --judge local")
 
 
 def estimate(job: Job) -> Estimate:

@@ -76,8 +76,9 @@ def _subject(name: str) -> str:
 def made_from(job: Job, settings: StreamSettings) -> list[str]:
     """A fingerprint for each hook of everything that a stream, or a cache of it, depends on."""
     subject = Path(settings.subject)
+    files = [subject] if subject.is_file() else files_in(subject)
     same_for_all = {
-        "subject": files_identity(files_in(subject)) if subject.is_dir() else None,
+        "subject": files_identity(files) if files else None,
         "text": source_identity(settings.text.text, settings.text.field),
         "coder": job.coder_identity if job.config.store == SPARSE else None,
     }

@@ -125,7 +125,7 @@ def judging_doubts(a: Run, b: Run) -> list[str]:
     scores = [load_scores(run.path) for run in (a, b)]
     judged = [
         {
-            str(scorer): (set(rows["judge"].dropna()), set(rows["prompt_hash"].dropna()))
+            str(scorer): [set(rows[column].dropna()) for column in ("judge", "prompt_hash", "mode")]
             for scorer, rows in of_run.groupby("scorer", observed=True)
         }
         for of_run in scores
@@ -139,7 +139,7 @@ def judging_doubts(a: Run, b: Run) -> list[str]:
             "population scores are weighed by another prior"
         )
     for scorer in sorted(judged[0].keys() & judged[1].keys()):
-        for part, what in enumerate(("judge", "prompt")):
+        for part, what in enumerate(("judge", "prompt", "form of judging")):
             if judged[0][scorer][part] != judged[1][scorer][part]:
                 found.append(
                     f"the {what} of {scorer} is not the same: differences may be of the {what}, "

@@ -69,6 +69,16 @@ def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_files_that_were_not_read_are_counted(subject, text):
+    def remarks(tokens):
+        stream = SubjectStream(stream_settings(subject, text, batch=1, tokens=tokens), CPU)
+        everything(stream.batches())
+        return [r for r in stream.remarks() if "not read" in r]
+
+    assert remarks(4) == ["the tokens asked for end in file 1 of 3: those after it were not read"]
+    assert remarks(12) == []
+
+
 def test_a_stream_gives_what_the_hook_sees(subject, text):
     stream = SubjectStream(stream_settings(subject, text, dtype="float32"), CPU)
     found = everything(stream.batches())

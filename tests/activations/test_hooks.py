@@ -4,7 +4,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from autointerp.activations.hooks import activations_at, canonical_place, resolve_hook
+from autointerp.activations.hooks import (
+    SITES,
+    activations_at,
+    canonical_place,
+    lens_name,
+    resolve_hook,
+    site_of,
+)
 from autointerp.errors import UserError
 from tests.activations.tiny import CONFIGS, LAYERS, VOCABULARY, tiny_model
 from tests.coders import layouts
@@ -164,3 +171,9 @@ def test_the_hooks_that_coders_name_are_places_of_a_model(deep, made, tmp_path):
     if hook is not None:
         number = re.search(r"\d+", hook)[0]
         assert resolve_hook(deep, hook).path.startswith(f"model.layers.{number}")
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_the_lens_name_of_a_place_means_that_place(site):
+    assert site_of(lens_name(f"{site}:3")) == (site, 3)
+    assert lens_name("model.layers.3.mlp") == "model.layers.3.mlp"

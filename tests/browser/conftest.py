@@ -25,6 +25,13 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+# As few windows on a page as show all its parts: reading thousands of tokens by axe's rules takes
+# a browser ten times as long.
+FEW = ["--top-windows", "5", "--sample-windows", "5", "--negative-windows", "2"]
+FEW += ["--detection-windows", "4", "--simulation-windows", "2", "--fuzzing-windows", "4"]
+FEW += ["--corpus-windows", "200"]
+
+
 @pytest.fixture
 def page(browser) -> Iterator[Page]:
     """A page that must end without an error on its console, or a dialog."""

@@ -13,7 +13,7 @@ from autointerp import load_labels
 from autointerp.report.feature import FeaturePages
 from autointerp.report.file import write_report
 from autointerp.runs import Run
-from tests.browser.conftest import watched
+from tests.browser.conftest import FEW, watched
 from tests.conftest import run_command
 from tests.hostile import HOSTILE
 from tests.planted import WORDS, plant
@@ -99,6 +99,9 @@ def test_a_feature_is_opened_and_its_windows_read(page, report, finished):
     peak.hover()
     expect(page.locator("#tip")).to_contain_text(peak.get_attribute("data-token"))
     expect(page.locator("#tip")).to_contain_text(f"{strongest:.3g}")
+    # Spaces are shown where they tell something: in tokens on which the feature fires.
+    assert page.locator(".t.on .space").count() > 0
+    assert page.locator(".t:not(.on) .space").count() == 0
 
     text = page.locator(".window .text").first
     before = text.locator(".t").count()
@@ -189,13 +192,22 @@ def test_a_feature_that_is_not_in_the_report(page, report):
     expect(page.get_by_role("alert")).to_have_text("feature 99 is not in this report")
 
 
+@pytest.fixture(scope="module")
+def small_report(planted, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("small")
+    code, _, err = run_command("run", *planted.flags(folder / "run"), *FEW)
+    assert code == 0, err
+    write_report(Run(folder / "run"), "all", folder / "report.html")
+    return (folder / "report.html").as_uri()
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_anyone_can_read_it(browser, report, scheme, width):
+def test_anyone_can_read_it(browser, small_report, scheme, width):
     """By axe's rules (contrast, names, structure), and without scrolling sideways."""
     size = {"width": width, "height": 900}
     for page in watched(browser, color_scheme=scheme, viewport=size, bypass_csp=True):
         for view in ("#/", "#/features", "#/feature/0"):
-            page.goto(report + view)
+            page.goto(small_report + view)
             page.locator("h1").wait_for()
             found = Axe().run(page)
             assert not found.violations_count, found.generate_report()
@@ -219,7 +231,7 @@ def hostile(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("hostile")
     texts = [*HOSTILE.values(), "x" * 2000]
     corpus = plant(folder, contexts=120, features=6, texts=(texts * len(WORDS))[: len(WORDS)])
-    code, _, err = run_command("run", *corpus.flags(folder / "run"))
+    code, _, err = run_command("run", *corpus.flags(folder / "run"), *FEW)
     assert code == 0, err
     run = Run(folder / "run")
     table = pq.read_table(run.labels)

@@ -16,7 +16,7 @@ from autointerp import load_labels
 from autointerp.runs import Run
 from autointerp.tables.edits import read_edits
 from tests import scripted
-from tests.browser.conftest import watched
+from tests.browser.conftest import FEW, watched
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
 from tests.planted import LENGTH
@@ -32,7 +32,7 @@ def labeled(planted, tmp_path_factory) -> Iterator[tuple[Run, str]]:
     with FakeServer(scripted.answer) as model:
         flags = ["--model", "test-model", "--base-url", model.url, "--features", "0-5"]
         with ThreadPoolExecutor(1) as thread:
-            ran = thread.submit(run_command, "run", *flags, *planted.flags(out))
+            ran = thread.submit(run_command, "run", *flags, *FEW, *planted.flags(out))
         code, _, err = ran.result()
         assert code == 0, err
         own = {"model": "test-model", "base_url": model.url, "cache": str(planted.cache)}

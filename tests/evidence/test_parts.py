@@ -6,6 +6,7 @@ import signal
 import threading
 from multiprocessing import connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -128,7 +129,7 @@ def test_ctrl_c_ends_all_processes(cli, planted, tmp_path, monkeypatch):
         seen.extend(multiprocessing.active_children())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collect_parts.connection, "wait", interrupted)
+    monkeypatch.setattr(collect_parts, "connection", SimpleNamespace(wait=interrupted))
     code, _, said = cli("collect", *planted.flags(tmp_path / "out"), "--processes", "2")
     assert code == 130
     assert "stopped; the same command goes on" in said

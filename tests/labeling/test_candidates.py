@@ -1,10 +1,7 @@
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +24,7 @@ from tests import scripted
 from tests.conftest import run_command
 from tests.fake_server import FakeServer, Fault, key_of, status
 from tests.planted import WORDS, plant_coder
+from tests.processes import Command
 from tests.samples import evidence, window
 
 # What each feature fires on; the last never does.
@@ -219,10 +217,8 @@ def test_the_first_candidate_is_what_is_asked_for_without_others(cli, flags, tmp
 def test_a_killed_run_pays_for_nothing_twice(cli, flags, tmp_path, served):
     with FakeServer(respond) as server:
         slow = ["--max-concurrency", "1"]
-        command = [sys.executable, "-m", "autointerp", "label", *flags(server), *slow]
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, stderr=quiet, stdout=quiet)
-        server.on_served = lambda n: os.kill(process.pid, signal.SIGKILL) if n == served else None
+        server.on_served = lambda n: process.send(signal.SIGKILL) if n == served else None
+        process = Command("label", *flags(server), *slow)
         process.wait()
         server.on_served = None
         journal = Journal.open(tmp_path / "out" / "journal.sqlite")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autointerp.evidence.window import FeatureEvidence, Kind, Split, Window
 from autointerp.labeling.lexical import LexicalLabeler
+from autointerp.labeling.literals import Tables
 from autointerp.labeling.rules import PHRASE_LIMIT, Predicate, Rule, Term
 from autointerp.vocabulary import Vocabulary
 
@@ -326,6 +327,8 @@ def test_phrases() -> None:
     token = Predicate("token", (1, 2), ("self", "\n    "))
     assert _phrase(token, always) == "'self' or newline + 4 spaces"
     assert _phrase(Predicate("word", (1,), ("it's",)), always) == '"it\'s" in any case'
+    assert _phrase(Predicate("word", (1, 2), ("-", r"\x82")), always) == r"'-' or '\x82'"
+    assert _phrase(Predicate("token", (1,), ("\xa0",)), always) == "no-break space"
     assert _phrase(token, Predicate("line", (1,), ("def",))).endswith("on a line after 'def'")
     assert _phrase(anything, Predicate("topic", (1, 2), ("ssl", "tls"))) == (
         "text about 'ssl' or 'tls'"
@@ -334,3 +337,18 @@ def test_phrases() -> None:
     assert _phrase(anything, Predicate("pair", (1,), ("self.",))) == (
         "the token right after 'self.'"
     )
+
+
+def test_the_first_tokens_are_said_once() -> None:
+    anything = Predicate("any", (0,), ("0",))
+    first = [Term(anything, Predicate("start", (n,), (str(n),)), (), ()) for n in (2, 8)]
+    comma = Term(Predicate("token", (1,), (",",)), Predicate("always", (0,), ("0",)), (), ())
+    rule = Rule((first[0], comma, first[1]), 1, 1, 0.5, 1, 1, 0)
+    assert rule.phrase() == "','; the first 8 tokens of a context"
+
+
+def test_words_are_known_by_the_codes_that_saved_rules_hold() -> None:
+    tables = Tables(Vocabulary((b" \xe2\x94", b"\xe2\x94", b" The", b"the"), frozenset()))
+    assert tables.word.tolist() == [0, 1, 2, 2, 3, -1]
+    assert tables.word_names == [r"\xe2\x94", r"\xe2\x94", "the", "⟨unknown⟩"]
+    assert tables.text("token", 0) == r" \xe2\x94"

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling import no_label
+from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.no_label import alike, doubt, same, template_of
 from autointerp.labeling.prompts import BUNDLED
@@ -15,6 +17,7 @@ from autointerp.tables.write import read_drafts
 from tests import scripted
 from tests.fake_server import FakeServer
 
+REPLIES = Path(__file__).parent.parent / "data" / "doubtful" / "labels.jsonl"
 SOURCE = (BUNDLED / "label.jinja").read_text(encoding="utf-8")
 TEMPLATE = template_of(SOURCE)
 EXAMPLE = ["last", "words", "of", "ferries'", "names", "in", "timetables"]
@@ -70,7 +73,6 @@ def test_most_of_a_label_is_a_quotation_or_it_is_a_label():
         "not, in negations",
         "placeholder names such as foo",
         "a newline",
-        "related to",
         "words after an opening bracket",
     ],
 )
@@ -102,6 +104,12 @@ def test_labels_that_only_sound_like_it_are_labels(label):
 def test_declining_in_a_label_s_place_is_told(label):
     assert doubt(label, TEMPLATE, nothing) == "declined"
     assert doubt(label, TEMPLATE, lambda: f"it said: {label}") is None
+
+
+@pytest.mark.parametrize("named", ["meanings", "Windows", "“label”", "various", "related to"])
+def test_what_the_template_names_is_a_label_only_where_the_excerpts_have_it(named):
+    assert doubt(named, TEMPLATE, nothing) == "instructions"
+    assert doubt(named, TEMPLATE, lambda: f"see {named.casefold()} there") is None
 
 
 def test_signs_are_a_label_where_the_excerpts_have_them():
@@ -188,3 +196,11 @@ def test_a_run_says_what_it_asked_again_and_what_became_of_it(cli, planted, tmp_
     assert drafts[3].error == "no label came, only text in which the model declines to answer"
     assert drafts[4].asked_again == ["copied"]
     assert len(server.requests) == 6 + 11 + 2
+
+
+@pytest.mark.parametrize("said", [json.loads(line) for line in REPLIES.open(encoding="utf-8")])
+def test_what_real_models_wrote_is_told_apart(said):
+    """`example`: whether the template's example was in the prompt."""
+    template = TEMPLATE if said["example"] else TEMPLATE.without_examples()
+    (item,) = read_labels(said["reply"], 1).values()
+    assert doubt(item.label, template, nothing) == said["kind"]

@@ -1,9 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -22,6 +19,7 @@ from tests import scripted
 from tests.conftest import run_command
 from tests.fake_server import FakeServer, Fault, key_of, status
 from tests.planted import WORDS, plant_coder
+from tests.processes import Command
 
 FEATURES = st.integers(0, 8)
 CONTEXTS = st.sets(st.integers(0, 6), max_size=6)
@@ -164,10 +162,8 @@ def test_a_twin_waits_for_what_the_budget_did_not_allow(cli, flags, tmp_path):
 def test_a_killed_run_finds_the_same_twins_and_asks_for_no_reply_it_has(cli, flags, tmp_path):
     with FakeServer(scripted.answer) as server:
         slow = ["--features-per-request", "1", "--max-concurrency", "1"]
-        command = [sys.executable, "-m", "autointerp", "label", *flags(server), *slow]
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, stderr=quiet, stdout=quiet)
-        server.on_served = lambda n: os.kill(process.pid, signal.SIGKILL) if n == 3 else None
+        server.on_served = lambda n: process.send(signal.SIGKILL) if n == 3 else None
+        process = Command("label", *flags(server), *slow)
         process.wait()
         server.on_served = None
         journal = Journal.open(tmp_path / "out" / "journal.sqlite")

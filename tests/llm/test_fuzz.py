@@ -161,12 +161,14 @@ def test_any_depth(name):
                      b'"body": ' + deep.encode() + b"}}")  # fmt: skip
 
 
+_CLIENT = openai.AsyncOpenAI(api_key="k", base_url="http://x/v1")
+
+
 def status_error(code, content, headers):
     """The exception that the SDK itself raises for this response."""
     request = HTTP.Request("POST", "http://x/v1")
     response = _Response(code, content=content, headers=headers, request=request)
-    client = openai.AsyncOpenAI(api_key="k", base_url="http://x/v1")
-    return client._make_status_error_from_response(response)
+    return _CLIENT._make_status_error_from_response(response)
 
 
 HEADERS = st.dictionaries(

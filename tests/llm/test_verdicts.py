@@ -49,6 +49,8 @@ def test_yes_and_no_are_read_however_they_are_said(name):
     [
         ("[true, false]", {}, {"left_out"}),
         ("[true, false, true, true]", {}, {"strays"}),
+        ('[true, "perhaps", false, true]', {}, set()),
+        ("[1, 0, 1]", {}, set()),  # may be excerpts' numbers
         ('{"1": true, "1": false, "2": true, "3": false}', {2: True, 3: False}, {"disputed"}),
         ('{"1": true, "3": false}', {1: True, 3: False}, {"left_out"}),
         ('{"1": true, "2": "maybe", "3": false}', {1: True, 3: False}, {"left_out"}),
@@ -152,3 +154,38 @@ def test_where_the_grammar_chose_what_was_unlikely_nothing_is_known():
     neither = of("true", {"1": 0.9, "2": 0.05})
     assert chances(tokens('{"1": ', neither, "}"), 1) == {}
     assert chances(tokens('{"1": ', "true", "}"), 1) == {}
+
+
+def recorded(*entries):
+    """Tokens as llama.cpp sent them: the likeliest before the grammar had its say."""
+    return [
+        Position(token, [{"token": other, "logprob": p} for other, p in others])
+        for token, *others in entries
+    ]
+
+
+def test_qwens_chances_are_those_of_the_booleans_that_it_wrote():
+    """Of "1" it wanted a string: true is among the five likeliest, false is not, but may be."""
+    reply = recorded(
+        ('{\n  "1":',),
+        (" true", (' "', -0.03), (" {\n", -4.01), (' ["', -5.61), (" true", -6.28), (" [", -6.86)),
+        (',\n  "2":',),
+        (" false", (" false", -0.009), (" true", -4.82), ("false", -8.55), (" null", -8.72)),
+        (',\n  "3":',),
+        (" false", (" false", -0.495), (" true", -0.96), (' "', -5.18), ("false", -7.7)),
+        ("\n}\n",),
+    )
+    found = chances(reply, 3)
+    assert found == {1: pytest.approx(0.0081, abs=1e-4), 2: pytest.approx(0.3857, abs=1e-3)}
+
+
+def test_of_a_model_that_wanted_numbers_nothing_is_known_where_only_one_word_is_given():
+    """SmolLM2 began each value with a space of its own and would have written the number again."""
+    reply = recorded(
+        ('{\n  "1": ',),
+        ("true", ("1", -0.08), ("2", -3.48), (' "', -4.26), ("3", -4.79), ("true", -15.97)),
+        (',\n  "2": ',),
+        ("true", ("2", -0.91), ("1", -1.0), ("0", -3.05), ("3", -3.12), ("true", -3.4)),
+        ("\n}",),
+    )
+    assert chances(reply, 2) == {}

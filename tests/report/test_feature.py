@@ -12,10 +12,11 @@ import pytest
 from autointerp import load_labels, load_scores, load_strata, load_windows
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.report.feature import FeaturePages, is_right
+from autointerp.report.feature import FeaturePages, _without_halves, is_right
 from autointerp.runs import Run
 from autointerp.tables.edits import Edit, add_edit
 from autointerp.tables.write import read_drafts, write_labels
+from autointerp.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,16 @@ def test_what_people_said_is_on_the_page(finished, tmp_path):
     assert page.row["detection_balanced_accuracy"] is None  # that of another label
     assert [edit.kind for edit in page.edits] == ["label", "vote"]
     assert page.statistics.similar[0].label == "another"
+
+
+@pytest.mark.parametrize(
+    ("window", "shown"),
+    [
+        ((1, 2, 0, 1), [" ", "─", "a", " "]),  # ends in a character's beginning
+        ((2, 0, 1, 2), ["", "a", " ", "─"]),  # begins with the end of one
+        ((0, 1, 0), ["a", " \ufffd\ufffd", "a"]),  # bytes that were never a character
+    ],
+)
+def test_characters_that_a_window_cuts_through_are_not_shown(window, shown):
+    vocabulary = Vocabulary((b"a", b" \xe2\x94", b"\x80"), frozenset())
+    assert _without_halves(list(window), vocabulary) == shown

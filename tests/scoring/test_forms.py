@@ -3,13 +3,17 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from autointerp.config import RunConfig
 from autointerp.errors import UserError
-from autointerp.labeling.prompts import BUNDLED, load_prompt
+from autointerp.labeling.prompts import BUNDLED, load_prompt, samples
 from autointerp.llm.dialect import Dialect
 from autointerp.llm.logprobs import NO_LOGPROBS, TOP_LOGPROBS, Position
+from autointerp.llm.numbering import Miscounted
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.detection import reduce
@@ -75,6 +79,15 @@ def test_there_is_one_entry_for_each_excerpt_in_their_order(form):
         assert entry["additionalProperties"] is False
         entry = entry["properties"]["match"]
     assert entry == {"type": "boolean"}
+
+
+def test_the_forms_are_the_same_wherever_they_are_named():
+    """Templates are tried in all of them before anything is sent."""
+    setting = get_args(RunConfig.model_fields["judge_form"].annotation)
+    assert setting == forms.FORMS
+    for scorer in (s for s in SCORERS.values() if s.forms):
+        assert tuple(scorer.forms) == forms.FORMS
+        assert {sample["form"] for sample in samples(scorer.name)} == set(forms.FORMS)
 
 
 def test_only_probabilities_ask_for_log_probabilities():
@@ -165,3 +178,20 @@ def test_an_excerpt_without_an_answer_is_asked_about_again_alone():
     (judged,) = again.reduce(reply('{"1": {"quote": "", "match": false}}')).results
     assert [j.prediction[0] for j in judged.judgments] == [1, 1, 1, 0, 0, 0]
     assert judged.replies.counts[replies.LEFT_OUT] == 1
+
+
+RECORDED = list(map(json.loads, Path("tests/data/doubtful/judging.jsonl").read_text().splitlines()))
+
+
+@pytest.mark.parametrize("row", RECORDED, ids=lambda row: f"{row['model'][:6]}-{row['form']}")
+def test_replies_of_real_models_are_read_as_they_are_meant(row):
+    """`answers`: y, n or - for none, by excerpt; null where the numbers are not the excerpts'."""
+    task = SCORERS["detection"].forms[row["form"]]
+    items = [None] * row["n"]
+    if row["answers"] is None:
+        with pytest.raises(Miscounted):
+            task.read(row["text"], items, row["scattered"])
+        return
+    found = task.read(row["text"], items, row["scattered"])
+    said = ["-" if i not in found else "ny"[int(found[i][0])] for i in range(row["n"])]
+    assert "".join(said) == row["answers"]

@@ -12,10 +12,12 @@ function shade(element, activation, largest) {
   return element;
 }
 
-// A space is a space that can be copied; a faint dot behind it makes it seen.
-function visible(text) {
+// A space is a space that can be copied. Where it tells something, in a token on which the feature
+// fires or beside other white space, a faint dot behind it makes it seen; between words it is plain.
+function visible(text, active) {
   if (text === "") return [h("span", { class: "joint" }, "\u200b")];
-  return text.split(/( )/).map((part) => (part === " " ? h("span", { class: "space" }, " ") : part));
+  const seen = active || !/^ ?[^ ⏎⇥]+$/.test(text);
+  return text.split(/( )/).map((part) => (seen && part === " " ? h("span", { class: "space" }, " ") : part));
 }
 
 function tokenLine(shown, largest, judgment, [first, last]) {
@@ -24,7 +26,7 @@ function tokenLine(shown, largest, judgment, [first, last]) {
   const most = predicted ? Math.max(...predicted.map((p) => p || 0), 1e-9) : 1;
   const line = h("bdi", { class: "tokens" });
   for (let i = first; i < last; i++) {
-    const token = shade(h("span", { class: "t" }, visible(shown.tokens[i])), shown.activations[i], largest);
+    const token = shade(h("span", { class: "t" }, visible(shown.tokens[i], shown.activations[i] > 0)), shown.activations[i], largest);
     token.dataset.value = String(shown.activations[i]);
     token.dataset.token = shown.tokens[i];
     if (i === shown.peak && shown.activations[i] > 0) token.classList.add("peak");
