@@ -6,10 +6,10 @@
 
 The jobs are the product's own, on the demo's features: labels of one, four and eight features a
 request, and every scorer that asks an endpoint, with few and with many windows; each with the JSON
-schema in the request and without one. Where an endpoint gives log probabilities, the replies that
-need them are recorded with the likeliest tokens. A reply of which something is missing has the
-product ask again, and that reply is recorded too. The reply is kept as it came, whether or not it
-can be read.
+schema in the request and without one; and yes or no in every form. Where an endpoint gives log
+probabilities, the replies that need them are recorded with the likeliest tokens. A reply of which
+something is missing has the product ask again, and that reply is recorded too. Replies are kept as
+they came, whether or not they can be read.
 
 `--features` says how much is asked: 8 make about 170 replies.
 """
@@ -43,9 +43,10 @@ from autointerp.llm.reply import ChatReply
 from autointerp.llm.request import ChatRequest
 from autointerp.pipeline import run_stages
 from autointerp.progress import say, track
-from autointerp.scoring import SCORERS
+from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.concept_texts import TASK, TextJob
 from autointerp.scoring.judge import JudgeJob
+from autointerp.scoring.scorer import Task
 from autointerp.stages import collect, fade, judging, label, model
 
 _TOKENS = 30_000
@@ -132,13 +133,15 @@ def asked(job: LabelJob | JudgeJob | TextJob) -> dict[str, Any]:
     if isinstance(job, TextJob):
         return {"task": TASK, "asked": numbers(job.wanted - len(job.texts))}
     items = [job.plan.items[i] for i in job.todo[: job.chunk or job.settings.items]]
-    row = {
+    row: dict[str, Any] = {
         "task": job.scorer.template(job.task.mode),
         "asked": numbers(len(items), job.scattered),
         "scattered": job.scattered,
         "label": job.label,
         "lengths": [len(item.truth) for item in items],
     }
+    if isinstance(job.task, Task) and job.task.form is not None:
+        row["form"] = job.task.form
     if items[0].choices is not None:
         own = items[0].choices.with_own(job.label)
         row["choices"] = {"labels": own.labels(), "place": own.place}
@@ -219,11 +222,18 @@ def jobs(
         more = of_each | {"response_format": form, "simulation_mode": "json"}
         asking = open_job(settings(arguments, out, scorers=",".join(chat), **more))
         yield asking, judgments_asked(asking, drafts, features)
+    several = [name for name in chat if SCORERS[name].forms]
+    few = sorted(drafts)[: max(1, half // 2)]
+    for judge_form in forms.FORMS[1:]:
+        more = dict.fromkeys((f"{name}_windows" for name in several), _WINDOWS[0])
+        more |= {"judge_form": judge_form, "response_format": form, "scorers": ",".join(several)}
+        asking = open_job(settings(arguments, out, **more))
+        yield asking, judgments_asked(asking, drafts, few)
     # The form of a reply that is read from probabilities is not asked for.
     for mode in PARAMETERS if form == _FORMS[0] else ():
         more = {"simulation_mode": mode, "simulation_windows": 2, "scorers": "simulation"}
         asking = open_job(settings(arguments, out, **more))
-        yield asking, judgments_asked(asking, drafts, sorted(drafts)[: max(1, half // 2)])
+        yield asking, judgments_asked(asking, drafts, few)
 
 
 def record(arguments: argparse.Namespace, out: Path) -> None:

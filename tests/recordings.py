@@ -77,7 +77,7 @@ def job_of(row: Row) -> LabelJob | JudgeJob | TextJob:
         return _label_job(row)
     if row["task"] == TEXTS:
         return TextJob(0, "a label", len(row["asked"]), prompt_of(TEXTS), "m", 0.0)
-    scorer, way = _WAYS[row["task"]]
+    scorer, way = _way(row)
     items = items_of(row)
     return JudgeJob(
         scorer=scorer,
@@ -91,6 +91,11 @@ def job_of(row: Row) -> LabelJob | JudgeJob | TextJob:
         way=way,
         scattered=row["scattered"],
     )
+
+
+def _way(row: Row) -> tuple[Scorer, Task | TokenTask]:
+    scorer, way = _WAYS[row["task"]]
+    return scorer, scorer.forms.get(row.get("form", ""), way)
 
 
 def _label_job(row: Row) -> LabelJob:
@@ -129,7 +134,7 @@ def reader_of(row: Row) -> Callable[[str], Mapping[int, Any]]:
         return lambda text: read_labels(text, n, row["scattered"])
     if row["task"] == TEXTS:
         return lambda text: dict(enumerate(read_texts(text)))
-    _, way = _WAYS[row["task"]]
+    _, way = _way(row)
     items = items_of(row)
     if isinstance(way, Task):
         return lambda text: way.read(text, items, row["scattered"])

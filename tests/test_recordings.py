@@ -9,6 +9,7 @@ import numpy as np
 
 from autointerp.llm.numbering import Miscounted
 from autointerp.scoring.concept_texts import TASK as TEXTS
+from autointerp.scoring.forms import FORMS
 from autointerp.scoring.scorer import Judged
 from tests.recordings import LABEL, job_of, prompt_of, reader_of, recordings, reply_of
 
@@ -80,6 +81,8 @@ def test_there_are_enough_of_each_kind():
         for task in (LABEL, *LISTS, "intruder", "discrimination", "simulation", TEXTS):
             assert {(task, True), (task, False)} <= kinds
         assert any(task == "simulation_top_logprobs" for task, _ in kinds)
+        asked_in = {(row["task"], row.get("form")) for row in ROWS if row["model"] == model}
+        assert {(task, form) for task in ("detection", "fuzzing") for form in FORMS} <= asked_in
         sizes = {len(row["asked"]) for row in of(LABEL) if row["model"] == model}
         assert {1, 4, 8} <= sizes
 
@@ -91,7 +94,7 @@ def test_every_feature_is_labeled_or_asked_again_or_failed():
         drafted = [draft.feature for draft in step.results]
         again = [evidence.feature for job in step.follow_ups for evidence in job.group]
         assert sorted(drafted + again) == list(range(len(row["asked"]))), name(row)
-        assert {draft.status for draft in step.results} <= {"labeled", "failed"}
+        assert {draft.status for draft in step.results} <= {"labeled", "failed", "refused"}
         for draft in step.results:
             assert (draft.label is None) == (draft.error is not None), name(row)
 
@@ -118,18 +121,16 @@ def test_a_label_stands_in_the_reply_and_is_not_the_templates():
 
 
 def test_no_label_of_a_plain_reply_is_lost():
+    """Each is read, if only to find that it is not one."""
     checked = 0
     for row in of(LABEL):
         entries = (plain(row) or {}).get("labels")
         if not isinstance(entries, list) or [e.get("n") for e in entries] != row["asked"]:
             continue
-        texts = [letters(str(e.get("label"))) for e in entries]
-        if len(set(texts)) < len(texts) or not all(texts):
-            continue
-        checked += 1
-        source = letters(prompt_of(LABEL).source)
-        kept = {place for place, text in enumerate(texts) if text not in source}
-        assert kept <= set(labeled(row)), name(row)
+        if all(isinstance(e.get("label"), str) and letters(e["label"]) for e in entries):
+            checked += 1
+            found, _ = job_of(row).read(row["reply"])
+            assert set(found) == set(range(1, len(entries) + 1)), name(row)
     assert checked
 
 
@@ -143,10 +144,11 @@ def test_what_a_judge_says_of_each_number_is_what_is_read():
         near = {n + step for n in integers(row["reply"]) for step in (-1, 0, 1)}
         assert {row["asked"][i] for i in found} <= near, name(row)
         expected = _listed(row, values)
-        if expected is not None:
-            checked[row["task"]] += 1
+        # Of probabilities the likelier counts, which is mostly what was written.
+        if expected is not None and row.get("form") != "probabilities":
+            checked[row["task"], row.get("form")] += 1
             assert found == expected, name(row)
-    assert len(checked) > 1
+    assert checked
 
 
 def _worth(row):
@@ -159,12 +161,21 @@ def _worth(row):
 def _listed(row, values):
     """Item → value, of a plain reply that names each number that was asked for just once."""
     whole = plain(row) or {}
-    given = [(n, key) for key in values for n in (whole.get(key) or ())]
-    if sorted(n for n, _ in given if isinstance(n, int)) != sorted(row["asked"]):
+    if row.get("form", "lists") == "lists":
+        given = [(n, values[key]) for key in values for n in (whole.get(key) or ())]
+    else:
+        given = [(int(n), _verdict(said)) for n, said in whole.items() if n.isdecimal()]
+    numbers = [n for n, value in given if isinstance(n, int) and value is not None]
+    if sorted(numbers) != sorted(row["asked"]) or len(given) != len(row["asked"]):
         return None
-    if len(given) != len(row["asked"]):
-        return None
-    return {row["asked"].index(n): values[key] for n, key in given}
+    return {row["asked"].index(n): value for n, value in given}
+
+
+def _verdict(said):
+    """What is said of one number: a boolean, or an object with a quote and one."""
+    if isinstance(said, dict):
+        (said,) = [value for value in said.values() if not isinstance(value, str)] or [None]
+    return float(said) if isinstance(said, bool) else None
 
 
 def test_an_intruder_is_one_of_five_that_the_reply_names():
@@ -228,7 +239,7 @@ def test_texts_that_are_taken_stand_in_the_reply():
 
 
 def test_any_reader_takes_any_reply():
-    readers = list({row["task"]: (row, reader_of(row)) for row in ROWS}.values())
+    readers = list({(row["task"], row.get("form")): (row, reader_of(row)) for row in ROWS}.values())
     for row in ROWS:
         for asked, read in readers:
             with contextlib.suppress(Miscounted):
