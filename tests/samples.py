@@ -1,6 +1,7 @@
 """Small windows and features for tests."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -74,3 +75,9 @@ def evidence(
         windows=windows,
         similar=list(similar),
     )
+
+
+# A label template that shows an example, as a user's own may.
+WITH_EXAMPLE = (
+    Path(__file__).parents[1] / "scripts" / "prompt_variants" / "label" / "one_example.jinja"
+)

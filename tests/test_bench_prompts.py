@@ -10,6 +10,7 @@ import pytest
 
 from tests import scripted
 from tests.fake_server import FakeServer
+from tests.samples import WITH_EXAMPLE
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_prompts.py"
 COPIED = "last words of ferries' names in timetables"
@@ -39,7 +40,7 @@ def measured(bench, server, run, out, monkeypatch, capsys, *more):
     flags = ["--base-url", server.url, "--model", "test-model", "--run", str(run.path)]
     templates = out.parent / "templates" / "label"
     templates.mkdir(parents=True, exist_ok=True)
-    shutil.copy(SCRIPT.parent / "prompt_variants" / "label" / "blank_example.jinja", templates)
+    shutil.copy(WITH_EXAMPLE, templates)
     flags += ["--templates", str(templates.parent), "--per-request", "3", "--meanings", "5"]
     flags += ["--out", str(out), "--features", "6", "--windows", "4"]
     monkeypatch.setattr(sys, "argv", ["bench_prompts.py", *flags, *more])
@@ -60,12 +61,12 @@ def test_a_copied_example_shows_in_its_row_and_nothing_is_paid_twice(
         again, _ = measured(*asked, "--only", "label,intruder")
         assert len(server.requests) == sent
     assert rows == again
-    current = rows["label", True]
-    assert (current["readable"], current["copied"], current["labeled"]) == (1, 1, 1)
-    blank = rows["label: blank_example", False]
-    assert (blank["copied"], blank["labeled"], blank["identical"]) == (0, 1, 0)
+    example = rows["label: one_example", True]
+    assert (example["readable"], example["copied"], example["labeled"]) == (1, 1, 1)
+    current = rows["label", False]
+    assert (current["copied"], current["labeled"], current["identical"]) == (0, 1, 0)
     # Asked again without the example, the labeler names what is marked; the judge believes it.
-    for row in (current, blank):
+    for row in (example, current):
         assert row["detection"]["mean"] > 0.3
         assert row["detection"]["n"] == 6
     assert rows["intruder", True]["score"]["mean"] > 0.5

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from autointerp.labeling.prompts import load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.llm.reply import CallFailure, ChatReply, Usage
 from autointerp.vocabulary import Vocabulary
-from tests.samples import evidence, window
+from tests.samples import WITH_EXAMPLE, evidence, window
 
 VOCABULARY = Vocabulary((b" a", b" b"), frozenset())
 SETTINGS = LabelSettings("m", 0.0, 4, Shown(3, 3), meanings=5)
@@ -159,6 +160,7 @@ def test_a_schema_says_which_numbers_and_how_many(tmp_path):
     ],
 )
 def test_words_of_the_template_are_asked_again_alone_and_without_the_example(tmp_path, copied):
+    shutil.copy(WITH_EXAMPLE, tmp_path / "label.jinja")
     labels = [item(1, "a"), item(2, copied), item(3, "c"), item(4, "d")]
     step = jobs(4, tmp_path)[0].reduce(reply(labels))
     assert [d.feature for d in step.results] == [0, 2, 3]
@@ -227,6 +229,7 @@ def test_a_list_of_the_shown_tokens_is_a_label_with_a_flag(tmp_path):
 
 
 def test_a_reason_that_is_the_example_s_goes(tmp_path):
+    shutil.copy(WITH_EXAMPLE, tmp_path / "label.jinja")
     said = item(1, "months") | {"reason": "Each marked token ends the name of a ferry."}
     (draft,) = jobs(1, tmp_path)[0].reduce(reply([said])).results
     assert (draft.label, draft.reason) == ("months", "")

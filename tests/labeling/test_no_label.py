@@ -10,15 +10,15 @@ from autointerp.labeling import no_label
 from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.no_label import alike, doubt, same, template_of
-from autointerp.labeling.prompts import BUNDLED
 from autointerp.labeling.shown import Shown, shown_text
 from autointerp.tables.read import load_labels
 from autointerp.tables.write import read_drafts
 from tests import scripted
 from tests.fake_server import FakeServer
+from tests.samples import WITH_EXAMPLE
 
 REPLIES = Path(__file__).parent.parent / "data" / "doubtful" / "labels.jsonl"
-SOURCE = (BUNDLED / "label.jinja").read_text(encoding="utf-8")
+SOURCE = WITH_EXAMPLE.read_text(encoding="utf-8")
 TEMPLATE = template_of(SOURCE)
 EXAMPLE = ["last", "words", "of", "ferries'", "names", "in", "timetables"]
 PASSAGES = [text.split() for text in TEMPLATE.instructions.texts if len(text.split()) >= 3]
