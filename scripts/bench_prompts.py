@@ -282,7 +282,8 @@ class Bench:
 
     def _ask(self, job: Job, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:
         """The results and what was seen. Raises Stopped, or UserError where asking is in vain."""
-        seen, results = Seen(), []
+        seen = Seen()
+        results: list[Any] = []
         with track(name, len(self.features), "features") as progress:
             asked = model.ask(
                 job,
@@ -418,7 +419,8 @@ class Bench:
         means = rng.choice(differences, (_DRAWS, len(differences))).mean(axis=1)
         low, high = np.quantile(means, (0.025, 0.975))
         value = {"own": pairs[:, 0].mean(), "mean": differences.mean(), "low": low, "high": high}
-        return {name: float(number) for name, number in value.items()} | {"n": len(pairs)}
+        found: dict[str, float | None] = {name: float(number) for name, number in value.items()}
+        return found | {"n": len(pairs)}
 
     def table(self) -> str:
         """All rows of this model, as Markdown."""

@@ -27,8 +27,10 @@ _SLIPS = {
 
 def judge_lines(run: Run) -> Iterator[tuple[str, str]]:
     """Name and text of each line, by scorer."""
-    counted = run.stage("score").get("replies", {})
-    scores = load_scores(run.path) if run.scores.is_file() else pd.DataFrame()
+    scored = run.stage("score")
+    counted = scored.get("replies", {})
+    # Those of an earlier scoring may lie beside labels that are new.
+    scores = load_scores(run.path) if scored and run.scores.is_file() else pd.DataFrame()
     for name, scorer in SCORERS.items():
         title = f"{name} judge"
         of_scorer = counted.get(name, {})

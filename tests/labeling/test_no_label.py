@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -182,7 +183,9 @@ def test_a_run_says_what_it_asked_again_and_what_became_of_it(cli, planted, tmp_
         return json.dumps(said)
 
     out = tmp_path / "out"
+    shutil.copy(WITH_EXAMPLE, tmp_path / "label.jinja")
     flags = ["--model", "test-model", "--features-per-request", "2", *planted.flags(out)]
+    flags += ["--prompts", str(tmp_path)]
     assert cli("collect", *flags)[0] == 0
     with FakeServer(answer) as server:
         flags += ["--base-url", server.url]

@@ -3,12 +3,14 @@
 import io
 import json
 import re
+import shutil
 
 import pytest
 
 from autointerp.labeling.prompts import BUNDLED
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
+from tests.samples import WITH_EXAMPLE
 from tests.trial.models import Coin, Collapsing, Copying, Counting, Mended, Model, Ranking, Yes
 
 AT_CHANCE = "not told apart from chance in"
@@ -27,15 +29,23 @@ def examined(tmp_path_factory):
     def examine(model):
         if model not in known:
             out = tmp_path_factory.mktemp(model.__name__)
+            flags = with_example(out) if issubclass(model, Copying) else []
             with FakeServer(model()) as server, pytest.MonkeyPatch.context() as patch:
                 patch.setenv("OPENAI_API_KEY", "k")
-                code, shown, said = run_command("doctor", *flags_of(server, out))
+                code, shown, said = run_command("doctor", *flags_of(server, out), *flags)
             assert code in (0, 1), said
             record = json.loads((out / "doctor.json").read_text())
             known[model] = code, shown, record, len(server.requests)
         return known[model]
 
     return examine
+
+
+def with_example(folder):
+    """Flags for a label template that shows an example, as a user's own may."""
+    (folder / "prompts").mkdir(parents=True)
+    shutil.copy(WITH_EXAMPLE, folder / "prompts" / "label.jinja")
+    return ["--prompts", str(folder / "prompts")]
 
 
 def flags_of(server, out):
@@ -216,13 +226,14 @@ def test_auto_uses_what_was_found_and_what_is_given_goes_first(cli, planted, tmp
 
 
 def test_a_trial_of_other_templates_or_settings_is_not_used(cli, planted, copied):
+    shown = with_example(copied.path)
     mine = copied.path / "mine"
-    mine.mkdir()
+    shutil.copytree(copied.path / "prompts", mine)
     text = (BUNDLED / "fuzzing.jinja").read_text()
     (mine / "fuzzing.jinja").write_text(text.replace("Description", "Label"))
     with FakeServer(Copying()) as server:
-        flags = run_flags(server, planted, copied.path)
-        cli("doctor", *flags_of(server, copied.path))
+        flags = [*run_flags(server, planted, copied.path), *shown]
+        cli("doctor", *flags_of(server, copied.path), *shown)
         assert cli("label", *flags)[0] == 2
         code, _, said = cli("label", *flags, "--temperature", "1")
         assert code == 0
