@@ -46,6 +46,7 @@ def runs(subject, tmp_path_factory) -> dict[str, Run]:
     for name, text in list(topics.items())[:60]:
         (folder / "text" / f"{name}.txt").write_text(text)
     hooks = ["--hook", ",".join(SITES), "--tokens", "12288", "--cache", str(folder / "cache")]
+    hooks += ["--out", str(folder / "captured")]
     run_cli("capture", "--subject", str(subject), "--text", str(folder / "text"), *hooks)
     script, made = load_script(), {}
     for site in SITES:
