@@ -231,7 +231,8 @@ def doctor(config: RunConfig) -> None:
     form and how many at once? What it is best asked with is printed, and kept for --auto. With
     --model alone nothing else is checked. Exit status 1 if something is wrong.
 
-    With --local-model, or --labeler local, it is a model on this machine that is tried.
+    With --local-model, or --labeler local, a model on this machine is tried. Where one model labels
+    and another judges, the labeler is tried: name each alone to try both.
     """
     from autointerp.job import model_job, open_job
     from autointerp.report.endpoints import print_probes
@@ -242,7 +243,8 @@ def doctor(config: RunConfig) -> None:
 
     console = Console()
     checked, wrong = "", False
-    asks = config.model is not None or config.is_local()
+    config = config.to_be_tried()
+    asks = config.uses_model()
     if asks and config.names_no_source():
         job = model_job(config)
     else:

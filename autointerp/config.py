@@ -405,9 +405,9 @@ class RunConfig(BaseModel):
     judge: Literal["auto", "llm", "local"] = _setting(
         "auto",
         "scoring",
-        "Who judges labels where a language model is asked: llm (--model) or local "
-        "(--local-model), rules' labels too; auto: the model that labels, while a rule judges "
-        "itself.",
+        "Who judges labels where a language model must: llm (--model) or local (--local-model), "
+        "which then judge rules' labels too; auto: the model that labels, and rules judge "
+        "themselves.",
     )
     scorers: str = _setting(
         "detection,simulation", "scoring", f"Comma-separated: {', '.join(SCORER_NAMES)}."
@@ -714,6 +714,15 @@ class RunConfig(BaseModel):
     def judging(self) -> "RunConfig":
         """The settings for scoring: the judge is the one who is asked."""
         return self if self.judge == "auto" else self.model_copy(update={"labeler": self.judge})
+
+    def to_be_tried(self) -> "RunConfig":
+        """The settings of the labeler; of the judge, or of --model, where rules are learned."""
+        if self.uses_model():
+            return self
+        judging = self.judging()
+        if judging.uses_model() or self.model is None:
+            return judging
+        return self.model_copy(update={"labeler": "llm"})
 
     def is_demo(self) -> bool:
         """The demo's coder is meant: by name, or because nothing else is named."""

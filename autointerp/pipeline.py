@@ -59,7 +59,9 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
         for task in asked.get(stage, []):
             judging.check_form(judge.config, load_prompt(task, folder))
     if not dry_run and not _nothing_to_send(job, stages):
-        who = {label.NAME: job.config, score.NAME: judge.config}
+        who = {label.NAME: job.config}
+        if judging.chat_scorers(judge.config):
+            who[score.NAME] = judge.config
         for config in {who[s].asked(): who[s] for s in stages if s in who}.values():
             if config.uses_model():
                 model.check_endpoint(config)
@@ -111,15 +113,17 @@ def run_stages(
 
     `agrees` shows a question and says what was answered; None where nobody is there to be asked.
     """
-    record = trial.known(job) if trial.asks(job, stages) else None
+    asking = trial.asking(job, stages)
+    record = trial.known(asking) if asking else None
     if record is not None and job.config.auto:
         job = trial.with_found(job, record)
     check(job, stages, dry_run=dry_run)
     with job.run.locked():
-        if trial.asks(job, stages) and not dry_run:
-            job = _tried(job, stages, record, agrees)
-        elif trial.asks(job, stages) and job.config.auto and record is None:
-            say(f"dry run: {job.config.model} was not tried, so --auto changes nothing here")
+        if asking and not dry_run:
+            job = _tried(job, asking, stages, record, agrees)
+        elif asking and job.config.auto and record is None:
+            name = model.model_name(asking.config)
+            say(f"dry run: {name} was not tried, so --auto changes nothing here")
         # A new run is recorded by its first stage, once it is known to have something to read.
         if not dry_run and job.run.manifest.is_file():
             job.record_settings()
@@ -135,21 +139,26 @@ def run_stages(
 
 
 def _tried(
-    job: Job, stages: tuple[str, ...], record: Record | None, agrees: Callable[[str], bool] | None
+    job: Job,
+    asking: Job,
+    stages: tuple[str, ...],
+    record: Record | None,
+    agrees: Callable[[str], bool] | None,
 ) -> Job:
-    """The job, whose model is tried now where that is asked for; before anything else is sent.
+    """The job; the model of `asking` is tried now where --auto says so, before anything is sent.
 
     Raises UserError where the model is of no use.
     """
     if record is None and job.config.auto:
-        record = trial.try_model(job)
+        record = trial.try_model(asking)
         job = trial.with_found(job, record)
     if _nothing_to_send(job, stages):
         return job
     if record is None:
+        name = model.model_name(asking.config)
         say(
-            f"{job.config.model} was not tried: `autointerp doctor`, or --auto here, finds out "
-            "whether it can do this, and in which settings"
+            f"{name} was not tried: `autointerp doctor`, or --auto here, finds out whether it can "
+            "do this, and in which settings"
         )
     else:
         trial.check_worth(job, record, stages, agrees)

@@ -207,6 +207,9 @@ def main() -> None:
     given = parser.parse_args()
     if not 0 < given.k <= given.features:
         parser.error(f"--k {given.k} must be from 1 to --features {given.features}")
+    for name in ("steps", "batch", "tokens"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} must be at least 1")
     try:
         cache = find_cache(given.cache)
         if not isinstance(cache, DenseCache):

@@ -89,7 +89,10 @@ def test_dry_runs_and_doctor_take_a_local_model(cli, planted, folder, tmp_path):
     _, shown, said = cli("doctor", *flags)
     assert "Traceback" not in said
     assert identity(str(folder)) in shown
-    assert "prompt_logprobs" in shown
+    # It is this process that gives the probabilities, so none of them is missing.
+    tried = json.loads((tmp_path / "out" / "doctor.json").read_text())
+    assert tried["model"] == identity(str(folder))
+    assert not {"probabilities", "prompt_logprobs"} & set(tried["not_given"])
 
 
 def one_line(result):
@@ -109,7 +112,8 @@ def test_a_model_that_cannot_be_had_is_said_before_anything_is_done(cli, planted
     assert "there is no such folder or file" in no_folder
     assert "no config.json" in one_line(cli("run", *flags, "--local-model", str(tmp_path)))
     (tmp_path / "x.bin").write_bytes(b"x")
-    assert "ends in .gguf" in one_line(cli("run", *flags, "--local-model", str(tmp_path / "x.bin")))
+    no_model = one_line(cli("run", *flags, "--local-model", str(tmp_path / "x.bin")))
+    assert "must end in .gguf" in no_model
     base = write_local_model(tmp_path / "base", template=None)
     assert "no chat template" in one_line(cli("run", *flags, "--local-model", str(base)))
     assert not out.exists()

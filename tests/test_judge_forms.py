@@ -10,6 +10,7 @@ import pytest
 import autointerp
 from autointerp.labeling.prompts import BUNDLED
 from tests import scripted
+from tests.batch_server import BatchServer
 from tests.conftest import run_command
 from tests.fake_server import FakeServer, Reply
 
@@ -81,18 +82,33 @@ def test_quotes_before_booleans_judge_as_lists_do(score):
 
 
 def test_a_judge_that_says_yes_to_everything_is_told_from_one_that_judges(score):
-    def lazy(request):
-        said = json.loads(scripted.answer(request))
-        if "no_match" in said:
-            said = {"match": said["match"] + said["no_match"], "no_match": []}
-        return json.dumps(said)
-
-    out, printed, _ = score(lazy)
+    out, printed, _ = score(all_yes)
     flags = autointerp.load_labels(out)["flags"].explode()
     assert set(flags.dropna()) == {"detection_uniform"}
     assert "100% got yes for everything" in printed
     assert "no better than chance: mean balanced accuracy 0.500" in printed
     assert printed.count("so these scores mean nothing") == 1  # fuzzing was judged
+
+
+def all_yes(request):
+    said = json.loads(scripted.answer(request))
+    if "no_match" in said:
+        said = {"match": said["match"] + said["no_match"], "no_match": []}
+    return json.dumps(said)
+
+
+def test_in_batches_one_answer_for_everything_is_flagged_and_not_asked_again(
+    cli, labeled, planted, tmp_path
+):
+    out = tmp_path / "out"
+    shutil.copytree(labeled, out)
+    with BatchServer(all_yes, polls=0) as server:
+        code, _, said = cli("score", *flags_of(server, planted, out), "--batch")
+    assert code == 0, said
+    assert len(server.batches) == 1
+    assert not server.online
+    flags = autointerp.load_labels(out)["flags"].explode()
+    assert set(flags.dropna()) == {"detection_uniform"}
 
 
 def timid(request):

@@ -93,6 +93,7 @@ def test_from_a_cache_to_a_folder(script, planted, tmp_path, capsys):
     [
         (["--cache", "nowhere"], "no activation cache at nowhere"),
         (["--cache", "nowhere", "--k", "9", "--features", "8"], "--k 9 must be from 1 to"),
+        (["--cache", "nowhere", "--steps", "0"], "--steps must be at least 1"),
     ],
 )
 def test_errors_are_one_line(script, flags, said, capsys):

@@ -54,7 +54,7 @@ class LabelJob:
     `scattered`: an earlier reply lost count of them, so that they are not numbered from 1. `vain`
     are the keys of requests for the only feature of the group whose replies were of no use.
     `doubts`: of each feature, what was wrong with earlier replies, as kinds of `no_label`.
-    `example`: whether the template's example is shown, which some models only copy.
+    `example`: whether an example that the template has is shown, which some models only copy.
     """
 
     group: Sequence[FeatureEvidence]
@@ -73,7 +73,9 @@ class LabelJob:
     def messages(self) -> list[dict[str, str]]:
         shown = shown_variables(self.group, self.vocabulary, self.settings.shown, self._numbers())
         messages = self.prompt.messages(**shown, most_meanings=self.settings.meanings)
-        return messages if self.example else no_label.without_example(messages)
+        if self.example:
+            return messages
+        return no_label.without_example(messages, no_label.template_of(self.prompt.source))
 
     def _numbers(self) -> list[int]:
         return numbers(len(self.group), self.scattered)

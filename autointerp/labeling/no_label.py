@@ -145,11 +145,19 @@ def _passages(every: Sequence[Sequence[str]]) -> Passages:
     return Passages(texts, frozenset(run for words in every for run in _runs(words)))
 
 
-def without_example(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The messages with nothing in their examples that could be taken for an answer."""
+def without_example(
+    messages: Sequence[Mapping[str, str]], template: Template
+) -> list[dict[str, str]]:
+    """The messages with nothing in the template's examples that could be taken for an answer.
+
+    Excerpts may hold labels in JSON as well: those stay as they are.
+    """
+
+    def blanked(found: re.Match[str]) -> str:
+        return f"{found[1]}{BLANK}{found[3]}" if same(found[2]) in template.texts else found[0]
+
     return [
-        dict(message, content=_EXAMPLE.sub(rf"\1{BLANK}\3", message["content"]))
-        for message in messages
+        dict(message, content=_EXAMPLE.sub(blanked, message["content"])) for message in messages
     ]
 
 

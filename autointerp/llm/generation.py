@@ -90,15 +90,19 @@ class ChatModel:
 
     def _rendered(self, asked: Asked) -> list[int]:
         messages = [dict(message) for message in asked.messages]
-        try:
-            return self._templated(messages, asked)
-        except jinja2.TemplateError as error:
+        ways = [messages]
+        if len(messages) > 1 and messages[0]["role"] == "system":
             # Some templates have no place for a system's words.
-            if len(messages) < 2 or messages[0]["role"] != "system":
-                raise bad_request(f"the chat template refuses the messages: {error}") from None
             first, second, *rest = messages
             joined = f"{first['content']}\n\n{second['content']}"
-            return self._templated([second | {"content": joined}, *rest], asked)
+            ways.append([second | {"content": joined}, *rest])
+        said = ""
+        for way in ways:
+            try:
+                return self._templated(way, asked)
+            except jinja2.TemplateError as error:
+                said = str(error)
+        raise bad_request(f"the chat template rejects the messages: {said}")
 
     def _templated(self, messages: list[dict[str, str]], asked: Asked) -> list[int]:
         text = self._tokenizer.apply_chat_template(

@@ -29,7 +29,7 @@ def print_trial(record: Record, config: RunConfig, path: Path, console: Console)
     _facts(
         console,
         {
-            "not to be had": ", ".join(record.not_given) or "nothing that was tried",
+            "not available": ", ".join(record.not_given) or "nothing that was tried",
             "settings to use": f"{verdict.words(chosen)} (--auto applies them)",
             "kept in": str(path),
         },
@@ -44,7 +44,7 @@ def print_trial(record: Record, config: RunConfig, path: Path, console: Console)
         said = "its answers are no better than chance, their probabilities are: go by the AUROC"
         console.print(Text(line_for_person(f"note: {said}")), style="yellow", soft_wrap=True)
     if not failings and verdict.failings(record, config):
-        said = f"in the settings given {record.model} is of no use, in those above it is"
+        said = f"{record.model} is of no use with the settings given, but is with those above"
         console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
     return bool(failings)
 

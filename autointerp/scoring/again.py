@@ -30,9 +30,11 @@ class CarefulJob:
 
     `present` is asked now. Once the plan is judged, `judged` has the result so far, `groups` the
     items of each request that got one answer, and `stage` is how the first of these is asked again.
+    Nothing is asked again, only flagged, where not `asks_again`: each time would take a batch.
     """
 
     present: JudgeJob
+    asks_again: bool = True
     judged: Judged | None = None
     groups: tuple[tuple[Item, ...], ...] = ()
     stage: str = ""
@@ -79,7 +81,7 @@ class CarefulJob:
 
     def _can_help(self) -> bool:
         """Probabilities tell items apart even where all of them are on one side of a half."""
-        return self.present.logprobs() is None
+        return self.asks_again and self.present.logprobs() is None
 
     def _next(self) -> "CarefulJob | Judged":
         """A few of the next request's items, one by one; the result where no request is left."""
@@ -109,7 +111,8 @@ class CarefulJob:
     def _replaced(self, judgments: Sequence[Judgment]) -> "CarefulJob":
         """The first request's items with these judgments, and the others still to look at."""
         assert self.judged is not None
-        new = {id(j.item): j for j in judgments}
+        # What was readable before is not given up for what is not.
+        new = {id(j.item): j for j in judgments if j.prediction is not None}
         every = [new.get(id(j.item), j) for j in self.judged.judgments]
         judged = replace(
             self.judged,

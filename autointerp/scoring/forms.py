@@ -101,6 +101,6 @@ def check(prompt: Prompt, form: str) -> None:
     if form != LISTS and "form" not in prompt.variables:
         raise UserError(
             f"template {prompt.path} only asks for lists, since it does not use the variable "
-            f"`form`: take that part over from the package's {prompt.path.name}, or leave out "
+            f"`form`: copy that part from the package's {prompt.path.name}, or leave out "
             f"--judge-form {form}"
         )

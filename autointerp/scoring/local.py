@@ -19,7 +19,7 @@ def identity(name: str) -> str:
     Of large files the beginning, the end and the size are hashed. A model of the hub that is not
     on this machine yet has its name alone.
     """
-    place = Path(name)
+    place = Path(name).expanduser()
     if place.is_dir():
         files = sorted(p for p in place.rglob("*") if p.is_file())
         named = ((path.relative_to(place).as_posix(), path) for path in files)

@@ -101,15 +101,22 @@ def choose(
 def _jobs(
     job: Job, store: EvidenceStore, vocabulary: Vocabulary, labels: Mapping[int, Sequence[str]]
 ) -> Iterator[ChoiceJob]:
-    prompt = judge_prompt(job)
+    prompt, settings = judge_prompt(job), _judge_settings(job)
     for evidence in store.read(list(labels)):
-        judging = _judge_jobs(job, prompt, vocabulary, evidence, labels[evidence.feature])
+        judging = _judge_jobs(job, settings, prompt, vocabulary, evidence, labels[evidence.feature])
         if judging:
             yield ChoiceJob(judging[0], tuple(judging[1:]))
 
 
+def _judge_settings(job: Job) -> JudgeSettings:
+    """Once for all jobs: the name of a model on this machine is read from its files."""
+    config = job.config
+    return JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
+
+
 def _judge_jobs(
     job: Job,
+    settings: JudgeSettings,
     prompt: Prompt,
     vocabulary: Vocabulary,
     evidence: FeatureEvidence,
@@ -121,7 +128,6 @@ def _judge_jobs(
     if plan is None:
         return []
     (way, prompt), *weaker = forms.ways(detection.SCORER, config.judge_form, prompt)
-    settings = JudgeSettings(model.model_name(config), config.temperature, config.judge_items)
     return [
         JudgeJob(
             scorer=detection.SCORER,
@@ -148,9 +154,9 @@ def add_judging(
     candidates: Mapping[int, int],
 ) -> None:
     """Count what judging would take, if every candidate is judged. candidates: by feature."""
-    prompt = judge_prompt(job)
+    prompt, settings = judge_prompt(job), _judge_settings(job)
     several = {f: n for f, n in candidates.items() if n > 1}
     for evidence in store.read(list(several)):
         labels = [PLACEHOLDER_LABEL] * several[evidence.feature]
-        for judging in _judge_jobs(job, prompt, vocabulary, evidence, labels):
+        for judging in _judge_jobs(job, settings, prompt, vocabulary, evidence, labels):
             total.add_judging(judging)

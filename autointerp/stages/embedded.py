@@ -23,7 +23,10 @@ from autointerp.scoring.local import identity
 _GGUF = ".gguf"
 # Weights in other files may run code as they are read.
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-_TROUBLES = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
+_TROUBLES = (
+    *(OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, MemoryError),
+    SafetensorError,
+)
 
 
 def model_name(config: RunConfig) -> str:
@@ -65,7 +68,7 @@ def _found(name: str) -> Path:
         return path
     if path.is_file():
         if path.suffix != _GGUF:
-            raise UserError(f"--local-model {name}: a file of a model ends in {_GGUF}")
+            raise UserError(f"--local-model {name}: a model file must end in {_GGUF}")
         return path
     parts = name.split("/")
     try:
@@ -84,8 +87,11 @@ def _found(name: str) -> Path:
 
 
 def rows(config: RunConfig, device: torch.device) -> int:
-    """How many requests the model answers at once, at most."""
-    if "concurrency" in config.model_fields_set:
+    """How many requests the model answers at once, at most.
+
+    A concurrency that was given is not for this model where an endpoint is asked, too.
+    """
+    if "concurrency" in config.model_fields_set and config.model is None:
         return config.concurrency
     if _is_for_llamacpp(config.local_model_name()):
         return 4
@@ -121,14 +127,14 @@ def _chat_model(path: str, device: torch.device) -> ChatModel:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=_dtype(device), **named
         )
+        if tokenizer.chat_template is None:
+            raise UserError(
+                f"--local-model {path} has no chat template: name an instruction-tuned model"
+            )
+        return ChatModel(model.to(device).eval(), tokenizer)
     except _TROUBLES as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"--local-model {path} cannot be loaded: {first_line}") from None
-    if tokenizer.chat_template is None:
-        raise UserError(
-            f"--local-model {path} has no chat template: name an instruction-tuned model"
-        )
-    return ChatModel(model.to(device).eval(), tokenizer)
 
 
 def _dtype(device: torch.device) -> torch.dtype:

@@ -252,11 +252,14 @@ def ask(
     make_jobs: Callable[[], Iterable[PoolJob[R]]],
     on_result: Callable[[R], None],
     progress: Tracker,
+    *,
+    beside_a_batch: bool = False,
 ) -> Asked:
     """Send the jobs to the endpoints that are `answering`, through the pool and the run's journal.
 
     Where asking ends early, by Ctrl-C or because the endpoint refuses, what came is kept and the
-    reason is in the result. May be called in any thread that has no event loop running.
+    reason is in the result. `beside_a_batch`: a pending batch does not have these requests. May be
+    called in any thread that has no event loop running.
     """
     config = job.config
     totals = PoolTotals()
@@ -276,7 +279,7 @@ def ask(
             doubts = journal.take_up_doubts()
             if doubts and not config.is_local():
                 say(_doubts_line(doubts, is_priced(config)))
-            if not config.batch and journal.pending_batches():
+            if not (config.batch or beside_a_batch) and journal.pending_batches():
                 raise UserError(
                     f"{job.run.path} has a batch that is pending: go on with --batch, or its "
                     "requests are paid for twice"

@@ -148,7 +148,7 @@ def run(job: Job) -> None:
                     def jobs() -> Iterator[CarefulJob]:
                         for one in judge_jobs(inputs, drafts, labeled, nulls, prompts):
                             if one.todo:
-                                yield CarefulJob(one)
+                                yield CarefulJob(one, asks_again=not config.batch)
                             else:
                                 key = one.scorer.name, one.plan.feature, one.label_of
                                 empty[key] = judged_by(one.scorer, one.plan, one.label_of, [])
@@ -197,7 +197,8 @@ def run(job: Job) -> None:
             store.statistics,
             scores,
             book.spent,
-            model.is_priced(config),
+            # The labels of one model may be judged by another.
+            all(map(model.is_priced, (config, job.recorded_config or config))),
             files.labels,
         )
         details["judge"] = labeler_name(job)

@@ -80,7 +80,9 @@ class _Asking:
                 progress.advance(0 if one.is_further else 1)
 
             began = time.monotonic()
-            asked = model.ask(self.job, self.answering, lambda: tries, take, progress)
+            asked = model.ask(
+                self.job, self.answering, lambda: tries, take, progress, beside_a_batch=True
+            )
             self.seconds += time.monotonic() - began
         if asked.stopped is not None:
             raise asked.stopped
@@ -129,7 +131,7 @@ def _record(
         inputs=_inputs(job),
         given=given(config),
         model=model.model_name(config),
-        endpoint=config.base_url,
+        endpoint=model.address(config),
         tried_at=datetime.now(UTC).isoformat(timespec="seconds"),
         templates={task: prompt.hash for task, prompt in prompts.items()},
         labels=label_ways(tried),
@@ -162,13 +164,30 @@ def with_found(job: Job, record: Record) -> Job:
     """The job with the settings that the trial found, but for those that were given."""
     fixed = given(job.config)
     found = {name: v for name, v in verdict.settings(record).items() if name not in fixed}
-    say(f"--auto: {verdict.words(found)}" if found else "--auto: all that it finds was given")
+    said = verdict.words(found) if found else "every setting that it would choose was given"
+    say(f"--auto: {said}")
     return replace(job, config=validated(job.config.model_dump(exclude_unset=True) | found))
 
 
-def asks(job: Job, stages: Sequence[str]) -> bool:
-    """Whether these stages ask the model that a trial is of."""
-    return job.config.uses_model() and bool({label.NAME, score.NAME} & set(stages))
+def asking(job: Job, stages: Sequence[str]) -> Job | None:
+    """The job whose model these stages ask, and a trial is of; None where none is asked.
+
+    Nor is there one where a model judges the labels of another. Raises UserError where --auto is
+    to choose settings for both.
+    """
+    labels, judge = job.config, job.judging().config
+    found = [job] if label.NAME in stages and labels.uses_model() else []
+    if score.NAME in stages and judging.chat_scorers(judge) and judge.uses_model():
+        found.append(job.judging())
+    if len({model.identity(one.config) for one in found}) <= 1:
+        return found[0] if found else None
+    if labels.auto:
+        raise UserError(
+            f"--auto chooses settings for one model, but {model.model_name(labels)} labels and "
+            f"{model.model_name(judge)} judges: run `autointerp doctor` on each, and pass the "
+            "settings it names"
+        )
+    return None
 
 
 def check_worth(
@@ -179,19 +198,22 @@ def check_worth(
     `agrees` shows a question and says what was answered; None where nobody is there to be asked.
     Raises UserError where the run is not to go on.
     """
-    failings = verdict.failings(
-        record, job.config, labels=label.NAME in stages, judge=judges(job.config, stages)
-    )
+    uses = {
+        "labels": label.NAME in stages and job.config.uses_model(),
+        "judge": _judges(job.config, stages),
+    }
+    failings = verdict.failings(record, job.config, **uses)
     if not failings:
         return
     said = f"{record.model} was tried and is of no use here: {'; '.join(failings)}"
-    better = verdict.advice(record, job.config)
+    better = verdict.advice(record, job.config, **uses)
     if agrees is not None and agrees(f"{said}. Go on all the same?"):
         return
     raise UserError(f"{said} ({better + '; ' if better else ''}--yes goes on all the same)")
 
 
-def judges(config: RunConfig, stages: Sequence[str]) -> bool:
-    """Whether the model judges labels in these stages."""
-    scores = score.NAME in stages and bool(judging.chat_scorers(config))
-    return scores or (label.NAME in stages and config.candidates > 1)
+def _judges(config: RunConfig, stages: Sequence[str]) -> bool:
+    """Whether a model judges labels in these stages."""
+    scores = bool(judging.chat_scorers(config)) and config.judging().uses_model()
+    between_candidates = config.candidates > 1 and config.uses_model()
+    return (score.NAME in stages and scores) or (label.NAME in stages and between_candidates)

@@ -139,7 +139,7 @@ def judging_doubts(a: Run, b: Run) -> list[str]:
             "population scores are weighed by another prior"
         )
     for scorer in sorted(judged[0].keys() & judged[1].keys()):
-        for part, what in enumerate(("judge", "prompt", "form of judging")):
+        for part, what in enumerate(("judge", "prompt", "way of asking")):
             if judged[0][scorer][part] != judged[1][scorer][part]:
                 found.append(
                     f"the {what} of {scorer} is not the same: differences may be of the {what}, "

@@ -64,7 +64,7 @@ def find_out(
         more += plan.many_tries(judge, form, ways[form], items)
     tried += ask(more)
     if is_open and not verdict.is_any_good(judge_ways(tried)):
-        say("trial: no better than chance so far; it is asked about single excerpts as well")
+        say("trial: no better than chance so far: asking about single excerpts too")
         tried += ask([*plan.single_tries(judge, form, ways[form])])
     return tried
 

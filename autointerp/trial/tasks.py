@@ -9,7 +9,7 @@ probabilities are lacking, the way of asking is not to be had.
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autointerp.labeling import no_label
 from autointerp.labeling.llm import LabelJob
@@ -79,8 +79,20 @@ class Tried:
         return isinstance(self.found, Labels) and self.found.features == 0
 
 
-def _tried(found: Labels | Answers, outcome: ChatReply | CallFailure) -> Tried:
-    usage, cost = outcome.usage, outcome.cost_usd
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What replies took that were cut off, and asked for again with more room."""
+
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float = 0.0
+
+    def plus(self, outcome: ChatReply | CallFailure) -> "_Spent":
+        return _Spent(self.usage.plus(outcome.usage), self.cost_usd + outcome.cost_usd)
+
+
+def _tried(found: Labels | Answers, outcome: ChatReply | CallFailure, before: _Spent) -> Tried:
+    spent = before.plus(outcome)
+    usage, cost = spent.usage, spent.cost_usd
     if isinstance(outcome, ChatReply):
         return Tried(found, usage, cost, outcome.recalled, outcome.key)
     if outcome.kind == NO_LOGPROBS:  # the answer says so
@@ -96,6 +108,7 @@ class LabelTry:
 
     job: LabelJob
     again: bool = False
+    spent: _Spent = field(default_factory=_Spent)
 
     def request(self) -> ChatRequest:
         return replace(self.job.request(), about=(f"{ABOUT}:label",))
@@ -105,7 +118,7 @@ class LabelTry:
         more = [job for job in step.follow_ups if isinstance(job, LabelJob)]
         for job in more:
             if job.room > self.job.room:
-                return Step(follow_ups=[replace(self, job=job)])
+                return Step(follow_ups=[replace(self, job=job, spent=self.spent.plus(outcome))])
         named = concepts()
         right = sum(
             named[draft.feature].is_named_by(draft.label)
@@ -114,9 +127,10 @@ class LabelTry:
         )
         size = self.job.settings.features_per_request
         if self.again:
-            return Step(results=[_tried(Labels(size, mended=right), outcome)])
+            return Step(results=[_tried(Labels(size, mended=right), outcome, self.spent)])
         alone = [LabelTry(job, again=True) for job in more if len(job.group) == 1]
-        return Step(results=[_tried(self._labels(outcome, size, right), outcome)], follow_ups=alone)
+        labels = self._labels(outcome, size, right)
+        return Step(results=[_tried(labels, outcome, self.spent)], follow_ups=alone)
 
     def _labels(self, outcome: ChatReply | CallFailure, size: int, right: int) -> Labels:
         said: dict[int, str] = {}
@@ -146,6 +160,7 @@ class JudgeTry:
 
     job: JudgeJob
     way: str
+    spent: _Spent = field(default_factory=_Spent)
 
     def request(self) -> ChatRequest:
         return replace(self.job.request(), about=(f"{ABOUT}:{self.job.scorer.name}",))
@@ -157,7 +172,7 @@ class JudgeTry:
         for job in step.follow_ups:
             assert isinstance(job, JudgeJob)
             if job.room > self.job.room:
-                return Step(follow_ups=[JudgeTry(job, self.way)])
+                return Step(follow_ups=[replace(self, job=job, spent=self.spent.plus(outcome))])
             given &= job.task is self.job.task
             judgments = [
                 Judgment(item, job.answers.get(i), job.chances.get(i))
@@ -167,4 +182,4 @@ class JudgeTry:
             assert isinstance(judged, Judged)
             judgments = list(judged.judgments)
         found = Answers(self.job.scorer.name, self.way, len(judgments), judgments, given)
-        return Step(results=[_tried(found, outcome)])
+        return Step(results=[_tried(found, outcome, self.spent)])

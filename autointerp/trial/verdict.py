@@ -177,8 +177,8 @@ def failings(
     labeled = labels_in_use(record, config) if labels else None
     if labeled is not None and not names_features(labeled, len(record.labels)):
         found.append(
-            f"as a labeler it named {named(labeled)} of {labeled.features} planted concepts, no "
-            "more than one label for all of them might"
+            f"as a labeler it named {named(labeled)} of {labeled.features} planted concepts, "
+            "no better than giving them all one label"
         )
     return found
 
@@ -192,11 +192,14 @@ def _not_told(way: JudgeWay, of: int) -> str:
     )
 
 
-def advice(record: Record, config: RunConfig) -> str | None:
+def advice(
+    record: Record, config: RunConfig, *, labels: bool = True, judge: bool = True
+) -> str | None:
     """How a run would do better, where these settings fail and those to use do not."""
     best: Mapping[str, Any] = settings(record)
     better = config.model_copy(update=dict(best))
-    if failings(record, config) and not failings(record, better):
+    now, then = (failings(record, c, labels=labels, judge=judge) for c in (config, better))
+    if now and not then:
         return f"with --auto it does better: {words(best)}"
     return None
 

@@ -11,6 +11,7 @@ from autointerp.labeling import no_label
 from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.no_label import alike, doubt, same, template_of
+from autointerp.labeling.prompts import BUNDLED, template_path
 from autointerp.labeling.shown import Shown, shown_text
 from autointerp.tables.read import load_labels
 from autointerp.tables.write import read_drafts
@@ -21,6 +22,8 @@ from tests.samples import WITH_EXAMPLE
 REPLIES = Path(__file__).parent.parent / "data" / "doubtful" / "labels.jsonl"
 SOURCE = WITH_EXAMPLE.read_text(encoding="utf-8")
 TEMPLATE = template_of(SOURCE)
+SHIPPED = template_of(template_path("label", BUNDLED).read_text(encoding="utf-8"))
+either_template = pytest.mark.parametrize("template", [TEMPLATE, SHIPPED], ids=["own", "shipped"])
 EXAMPLE = ["last", "words", "of", "ferries'", "names", "in", "timetables"]
 PASSAGES = [text.split() for text in TEMPLATE.instructions.texts if len(text.split()) >= 3]
 
@@ -57,6 +60,7 @@ def test_most_of_a_label_is_a_quotation_or_it_is_a_label():
     assert doubt(f"{own}, {quoted}", TEMPLATE, nothing) is None
 
 
+@either_template
 @pytest.mark.parametrize(
     "label",
     [
@@ -77,10 +81,11 @@ def test_most_of_a_label_is_a_quotation_or_it_is_a_label():
         "words after an opening bracket",
     ],
 )
-def test_labels_that_only_sound_like_it_are_labels(label):
-    assert doubt(label, TEMPLATE, nothing) is None
+def test_labels_that_only_sound_like_it_are_labels(label, template):
+    assert doubt(label, template, nothing) is None
 
 
+@either_template
 @pytest.mark.parametrize(
     "label",
     [
@@ -102,15 +107,16 @@ def test_labels_that_only_sound_like_it_are_labels(label):
         "not applicable",
     ],
 )
-def test_declining_in_a_label_s_place_is_told(label):
-    assert doubt(label, TEMPLATE, nothing) == "declined"
-    assert doubt(label, TEMPLATE, lambda: f"it said: {label}") is None
+def test_declining_in_a_label_s_place_is_told(label, template):
+    assert doubt(label, template, nothing) == "declined"
+    assert doubt(label, template, lambda: f"it said: {label}") is None
 
 
+@either_template
 @pytest.mark.parametrize("named", ["meanings", "Windows", "“label”", "various", "related to"])
-def test_what_the_template_names_is_a_label_only_where_the_excerpts_have_it(named):
-    assert doubt(named, TEMPLATE, nothing) == "instructions"
-    assert doubt(named, TEMPLATE, lambda: f"see {named.casefold()} there") is None
+def test_what_the_template_names_is_a_label_only_where_the_excerpts_have_it(named, template):
+    assert doubt(named, template, nothing) == "instructions"
+    assert doubt(named, template, lambda: f"see {named.casefold()} there") is None
 
 
 def test_signs_are_a_label_where_the_excerpts_have_them():
@@ -137,14 +143,34 @@ def test_a_label_is_the_same_in_any_case_and_with_other_punctuation():
     assert alike({}) == set()
 
 
-def test_every_rule_s_label_is_a_label(finished):
+@either_template
+def test_every_rule_s_label_is_a_label(finished, template):
     """Rules say what they fire on: none of them is to be taken for a copy or a refusal."""
     store = EvidenceStore(finished.windows, finished.features)
     labels = load_labels(finished.path).dropna(subset="label").set_index("feature")["label"]
     assert len(labels) > 10
     for evidence in store.read(list(labels.index)):
         label = labels[evidence.feature]
-        assert doubt(label, TEMPLATE, lambda e=evidence: shown_text(e, Shown(8, 8))) is None
+        assert doubt(label, template, lambda e=evidence: shown_text(e, Shown(8, 8))) is None
+
+
+@given(st.data())
+def test_no_passage_of_the_shipped_template_is_a_label(data):
+    texts = [text.split() for text in SHIPPED.instructions.texts if len(text.split()) >= 3]
+    words = data.draw(st.sampled_from(texts))
+    start = data.draw(st.integers(0, len(words) - 3))
+    end = data.draw(st.integers(start + 3, min(len(words), start + 30)))
+    assert doubt(" ".join(words[start:end]), SHIPPED, nothing) is not None
+
+
+def test_leaving_out_the_example_leaves_the_excerpts_alone():
+    excerpt = '{"label": "names of rivers", "reason": "their beds"}'
+    example = '{"label": "last words of ferries\' names in timetables"}'
+    (message,) = no_label.without_example(
+        [{"role": "user", "content": excerpt + example}], TEMPLATE
+    )
+    assert message["content"].startswith(excerpt)
+    assert "timetables" not in message["content"]
 
 
 def test_a_summary_names_each_kind_and_what_became_of_it():

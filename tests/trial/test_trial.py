@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from autointerp.labeling.prompts import BUNDLED
+from autointerp.llm.journal import Journal
+from autointerp.tables.read import load_scores
 from tests.conftest import run_command
 from tests.fake_server import FakeServer
 from tests.samples import WITH_EXAMPLE
@@ -113,7 +115,7 @@ def test_a_judge_that_counts_is_asked_in_another_form(examined):
     assert code == 0
     assert way(record, "detection", "lists", 10)["right"] <= 15
     assert "--judge-form booleans --judge-items 24" in shown
-    assert "in the settings given test-model is of no use" in shown
+    assert "test-model is of no use with the settings given" in shown
 
 
 def test_labels_that_are_the_templates_are_counted_as_copied(examined):
@@ -223,6 +225,60 @@ def test_auto_uses_what_was_found_and_what_is_given_goes_first(cli, planted, tmp
         code, _, said = cli("score", *flags)
         assert code == 2
         assert "with --auto it does better: --features-per-request 1" in said
+
+
+def test_a_judge_of_rules_is_tried_before_it_is_paid(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    with FakeServer(Coin()) as server:
+        rules = [*run_flags(server, planted, out), "--labeler", "lexical"]
+        assert cli("run", *rules)[0] == 0
+        assert not server.requests
+        # Who judges is tried, though it labels nothing.
+        code, _, said = cli("run", *rules, "--judge", "llm", "--auto")
+        assert code == 2
+        assert AT_CHANCE in said.splitlines()[-1]
+        assert "planted concepts" not in said.splitlines()[-1]
+        tried = len(server.requests)
+        assert cli("score", *rules, "--judge", "llm")[0] == 2
+        assert len(server.requests) == tried
+        assert cli("score", *rules, "--judge", "llm", "--yes")[0] == 0
+        assert set(load_scores(out)["judge"]) == {"test-model"}
+
+
+def test_settings_for_two_models_are_not_chosen_by_trying_one(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    local = ["--judge", "local", "--local-model", str(tmp_path / "model")]
+    with FakeServer(Model()) as server:
+        flags = [*run_flags(server, planted, out), *local]
+        code, _, said = cli("run", *flags, "--auto")
+        assert code == 2
+        assert said.count("\n") == 1
+        assert "test-model labels and" in said
+        assert "model judges: run `autointerp doctor` on each" in said
+        assert not server.requests
+        # A stage that asks one of them has one to try.
+        assert cli("collect", *flags)[0] == 0
+        code, _, said = cli("label", *flags, "--auto")
+        assert code == 0, said
+        assert "--auto: --features-per-request" in said
+        assert not (tmp_path / "model").exists()
+
+
+def test_a_trial_goes_beside_a_batch_that_is_pending(cli, planted, tmp_path):
+    out = tmp_path / "out"
+    with FakeServer(Model()) as server:
+        flags = run_flags(server, planted, out)
+        assert cli("collect", *flags)[0] == 0
+        journal = Journal.open(out / "journal.sqlite")
+        row = ("name", "batch-0", "test-model", 1, 0.0, "pending", 0.0)
+        journal.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", *row)
+        journal.close()
+        code, _, said = cli("doctor", *flags)
+        assert code == 0, said
+        # What the batch was asked is not asked beside it.
+        code, _, said = cli("label", *flags)
+        assert code == 2
+        assert "a batch that is pending" in said
 
 
 def test_a_trial_of_other_templates_or_settings_is_not_used(cli, planted, copied):
