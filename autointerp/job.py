@@ -18,7 +18,8 @@ from autointerp.coders import SparseCoder, coder_identity, load_coder, randomise
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
 from autointerp.features import select_features
-from autointerp.runs import Run, fingerprint
+from autointerp.identity import fingerprint
+from autointerp.runs import Run
 
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
 

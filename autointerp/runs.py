@@ -1,7 +1,6 @@
 """The run directory: where its files are, who may write to it, which stages are done."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -125,11 +124,6 @@ class Run:
                     self.path.rmdir()
         finally:
             os.close(handle)
-
-
-def fingerprint(**inputs: Any) -> str:
-    """A hash of everything a stage's result depends on."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def find_run(path: str | None) -> Run:

@@ -47,6 +47,7 @@ from autointerp.hashing import (
     mix,
     start_hash,
 )
+from autointerp.identity import settings_text
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
@@ -79,7 +80,8 @@ class CollectSettings:
 
     def identity(self) -> str:
         """Changes when what is collected does."""
-        return repr(self) if self.repeats == "none" else f"{self!r} {METHOD}"
+        text = settings_text(self)
+        return text if self.repeats == "none" else f"{text} {METHOD}"
 
 
 def state_bytes(features: int, length: int, settings: CollectSettings) -> int:

@@ -8,9 +8,9 @@ from autointerp.activations.capture import Encoding, capture, dense_bytes, store
 from autointerp.activations.manifest import SparseContent
 from autointerp.config import SPARSE
 from autointerp.firings import Firings
+from autointerp.identity import fingerprint
 from autointerp.job import Job
 from autointerp.progress import say
-from autointerp.runs import fingerprint
 from autointerp.stages.source import (
     cache_paths,
     check_width,

@@ -26,9 +26,10 @@ from autointerp.evidence.store import (
     write_features,
 )
 from autointerp.files import atomic_path
+from autointerp.identity import fingerprint
 from autointerp.job import Job
 from autointerp.progress import say
-from autointerp.runs import Run, fingerprint
+from autointerp.runs import Run
 from autointerp.stages.collect_parts import read_pass
 from autointerp.stages.collect_pass import Pass, checkpoints
 from autointerp.stages.collect_share import Share, shared_out

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
+from autointerp.identity import fingerprint
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.progress import say, track
-from autointerp.runs import Run, fingerprint
+from autointerp.runs import Run
 from autointerp.stages import label
 from autointerp.stages.collect import evidence_identity
 from autointerp.tables.imports import READERS, of_one_labeler

@@ -10,6 +10,7 @@ from typing import Any
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
+from autointerp.identity import fingerprint, settings_values
 from autointerp.job import Job
 from autointerp.labeling import lexical, no_label
 from autointerp.labeling.candidates import Proposal, Proposed, views
@@ -18,7 +19,6 @@ from autointerp.labeling.llm import LabelSettings, label_jobs
 from autointerp.labeling.prompts import Prompt, keep, load_prompt
 from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
-from autointerp.runs import fingerprint
 from autointerp.scoring import forms
 from autointerp.scoring.validation import uncompared
 from autointerp.stages import model
@@ -84,14 +84,14 @@ def _inputs(job: Job) -> str:
         method = {
             "model": model.identity(config),
             "prompt": load_prompt(NAME, Path(config.prompts)).hash,
-            "settings": asdict(settings_of(job)),
+            "settings": settings_values(settings_of(job)),
             "link_twins": config.link_twins,
             "tier": config.tier,
         }
         if config.tier == LEXICAL_FIRST:
             method[LEXICAL] = lexical.VERSION
         if config.candidates > 1:
-            method["candidates"] = [asdict(shown) for shown in views_of(job)]
+            method["candidates"] = [settings_values(shown) for shown in views_of(job)]
             method["judge"] = [judge_prompt(job).hash, config.judge_items, config.seed]
             if config.judge_form != forms.LISTS:
                 method["judge_form"] = config.judge_form

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from autointerp.config import RunConfig
 from autointerp.errors import UserError
+from autointerp.identity import fingerprint
 from autointerp.job import Job
 from autointerp.llm.asking import RetrySettings
 from autointerp.llm.batch import BatchRun, BatchSettings
@@ -29,7 +30,6 @@ from autointerp.llm.recall import Recall
 from autointerp.llm.sends import Send
 from autointerp.llm.totals import PoolTotals
 from autointerp.progress import Tracker, let_go_of_closed_output, say
-from autointerp.runs import fingerprint
 from autointerp.secrets import hide
 from autointerp.stages import embedded
 

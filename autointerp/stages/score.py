@@ -7,12 +7,12 @@ from dataclasses import asdict
 
 from autointerp.errors import UserError
 from autointerp.files import atomic_path
+from autointerp.identity import fingerprint
 from autointerp.job import Job
 from autointerp.labeling import lexical
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.prompts import Prompt, keep
 from autointerp.progress import say, track
-from autointerp.runs import fingerprint
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.again import CarefulJob
 from autointerp.scoring.replies import NULL, OWN

@@ -21,8 +21,8 @@ from autointerp.coders import SparseCoder
 from autointerp.config import DEMO, SPARSE
 from autointerp.errors import UserError
 from autointerp.files import files_identity, files_in
+from autointerp.identity import fingerprint, settings_text
 from autointerp.job import Job
-from autointerp.runs import fingerprint
 
 Source = DenseCache | SparseCache | SubjectStream
 
@@ -88,7 +88,7 @@ def made_from(job: Job, settings: StreamSettings) -> list[str]:
         site, _ = site_of(hook) or ("", 0)
         # What these were captured as was wrong in some architectures before.
         version = {"sites": SITES_VERSION} if site in CHECKED_SITES else {}
-        made.append(fingerprint(settings=repr(own), **same_for_all, **version))
+        made.append(fingerprint(settings=settings_text(own), **same_for_all, **version))
     return made
 
 

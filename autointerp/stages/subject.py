@@ -15,10 +15,10 @@ from autointerp.coders import SparseCoder
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.peaks import Found, peaks_of
 from autointerp.files import atomic_path
+from autointerp.identity import fingerprint
 from autointerp.job import Job
 from autointerp.parquet_files import read_parquet, write_parquet
 from autointerp.progress import say, track
-from autointerp.runs import fingerprint
 from autointerp.stages.source import check_width, made_from, stream_settings
 from autointerp.vocabulary import Vocabulary
 

@@ -6,7 +6,7 @@ its replies there and does not pay for them twice.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from autointerp.config import RunConfig
 from autointerp.config_file import validated
 from autointerp.damage import DamagedFile
 from autointerp.errors import UserError
+from autointerp.identity import fingerprint, settings_values
 from autointerp.job import Job
 from autointerp.labeling.prompts import Prompt
 from autointerp.llm.journal import Journal
 from autointerp.llm.recall import Recall
 from autointerp.progress import say, track
-from autointerp.runs import fingerprint
 from autointerp.scoring.judge import JudgeSettings
 from autointerp.stages import judging, label, model, score
 from autointerp.trial import concepts, verdict
@@ -44,7 +44,7 @@ def given(config: RunConfig) -> dict[str, Any]:
 
 def _inputs(job: Job) -> str:
     """What decides the replies of a trial."""
-    shown = asdict(label.settings_of(job))
+    shown = settings_values(label.settings_of(job))
     del shown["features_per_request"]
     prompts = load_prompts(Path(job.config.prompts))
     return fingerprint(
