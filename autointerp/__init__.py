@@ -3,13 +3,15 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from autointerp.version import __version__
+
 if TYPE_CHECKING:
     from autointerp.tables.compare import compare_runs
     from autointerp.tables.differences import label_differences
     from autointerp.tables.read import load_labels, load_scores, load_windows
-    from autointerp.tables.strata import load_strata
+    from autointerp.tables.strata_table import load_strata
 
-__version__ = "0.1.0"
+
 __all__ = [
     "__version__",
     "compare_runs",
@@ -25,7 +27,7 @@ _MODULES = {
     "label_differences": "autointerp.tables.differences",
     "load_labels": "autointerp.tables.read",
     "load_scores": "autointerp.tables.read",
-    "load_strata": "autointerp.tables.strata",
+    "load_strata": "autointerp.tables.strata_table",
     "load_windows": "autointerp.tables.read",
 }
 

@@ -1,5 +1,5 @@
 """`python -m autointerp`."""
 
-from autointerp.cli import main
+from autointerp.cli.main import main
 
 main()

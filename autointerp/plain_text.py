@@ -124,3 +124,15 @@ def json_line(value: Any) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def listed(features: list[int], most: int = 8) -> str:
+    """Ascending features as ids and ranges, `0-99, 512`; of many, the first `most` and the last."""
+    parts: list[list[int]] = []
+    for feature in features:
+        if parts and feature == parts[-1][1] + 1:
+            parts[-1][1] = feature
+        else:
+            parts.append([feature, feature])
+    words = [f"{a}-{b}" if b > a else str(a) for a, b in parts]
+    return ", ".join(words if len(words) <= most + 1 else [*words[:most], "…", words[-1]])

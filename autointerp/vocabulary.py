@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from autointerp.errors import UserError
-from autointerp.parquet_files import open_parquet, write_parquet
+from autointerp.storage.parquet_files import open_parquet, write_parquet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import VALID, ActivationBatch
+from autointerp.activations.activation_batch import VALID, ActivationBatch
 from autointerp.coders import SparseCoder
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.evidence.collector import Collector
 from autointerp.evidence.directions import decoder_neighbours
-from autointerp.firings import Firings
-from autointerp.stages.collect import collect_settings
+from autointerp.stages.collect.collect_stage import collect_settings
+from autointerp.tensors.firings import Firings
 
 LENGTH, CONTEXTS, ACTIVE = 128, 64, 50
 IN_TURN = 8  # batches

@@ -55,11 +55,11 @@ def ours(folder: Path) -> None:
     from autointerp.activations.cache import DenseCache
     from autointerp.activations.formats import open_cache
     from autointerp.coders import load_coder
-    from autointerp.config import RunConfig
+    from autointerp.config.settings import RunConfig
     from autointerp.evidence.collector import Collector
     from autointerp.evidence.directions import decoder_neighbours
     from autointerp.evidence.store import features_table, windows_file, write_features
-    from autointerp.stages.collect import collect_settings
+    from autointerp.stages.collect.collect_stage import collect_settings
 
     cpu = torch.device("cpu")
     began = time.perf_counter()

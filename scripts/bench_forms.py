@@ -17,16 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from autointerp.config import RunConfig
-from autointerp.job import Job
+from autointerp.config.settings import RunConfig
+from autointerp.metrics.estimates import Estimate, mean_interval
 from autointerp.progress import track
-from autointerp.runs import Run
+from autointerp.resources import language_model
+from autointerp.run.directory import Run
+from autointerp.run.session import Job
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.judge import JudgeJob
-from autointerp.scoring.ranking import AUROC
 from autointerp.scoring.scorer import Judged
-from autointerp.scoring.statistics import Estimate, mean_interval
-from autointerp.stages import judging, model
+from autointerp.scoring.scorers.ranking import AUROC
+from autointerp.stages.score import judging
 from autointerp.tables.write import read_drafts
 
 _HEADER = (
@@ -88,7 +89,7 @@ def _shown(found: Estimate, sign: str = "") -> str:
 def jobs_in(form: str, run: Run, config: RunConfig) -> list[JudgeJob]:
     """Of all labels and their nulls, label by label."""
     job = Job(config.model_copy(update={"judge_form": form}), run, None, [])
-    inputs = judging.Inputs(job)
+    inputs = judging.JudgingInputs(job)
     # Rules would judge themselves.
     drafts = {d.feature: replace(d, rule=None) for d in read_drafts(run.drafts)}
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
@@ -134,8 +135,10 @@ def main() -> None:
             (row.own if own else row.null)[judged.feature] = judged
             progress.advance()
 
-        answering = model.check_endpoint(config)
-        asked = model.ask(Job(config, run, None, []), answering, lambda: jobs, take, progress)
+        answering = language_model.check_endpoint(config)
+        asked = language_model.ask(
+            Job(config, run, None, []), answering, lambda: jobs, take, progress
+        )
     print(_HEADER)
     for (scorer, form), row in sorted(rows.items()):
         print(row.line(scorer, form))

@@ -25,16 +25,16 @@ from typing import Literal
 
 from autointerp import load_labels
 from autointerp.llm.asking import Outcome
-from autointerp.llm.client import ChatClient, Transport
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.journal import Journal
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.limits.prices import Price
 from autointerp.llm.pool import PoolSettings, Step, run_jobs
-from autointerp.llm.prices import Price
-from autointerp.llm.request import ChatRequest
 from autointerp.llm.totals import PoolTotals
+from autointerp.llm.wire.client import ChatClient, Transport
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.request import ChatRequest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.load_server import Behaviour, LoadServer, load_server
+from tests.support.load_server import Behaviour, LoadServer, load_server
 
 _PROMPT = "A window of text around a token on which the feature is active. " * 32  # 2 kB
 _MAX_LATENCY_S = 10.0

@@ -31,29 +31,33 @@ from typing import Any
 import numpy as np
 from bench_prompts_table import markdown
 
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.job import Job, open_job
-from autointerp.labeling import lexical, no_label
+from autointerp.labeling import no_label
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelJob, label_jobs
-from autointerp.labeling.prompts import BUNDLED, SUFFIX, Prompt, read_prompt, template_path
+from autointerp.labeling.rule_drafts import rule_draft
 from autointerp.llm.asking import Outcome
 from autointerp.llm.numbering import Miscounted
-from autointerp.llm.pool import Job as PoolJob
-from autointerp.llm.pool import Step
-from autointerp.llm.reply import ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.pool import PoolJob, Step
+from autointerp.llm.wire.reply import ChatReply
+from autointerp.llm.wire.request import ChatRequest
 from autointerp.progress import say, track
-from autointerp.runs import Run
-from autointerp.scoring import SCORERS, concept_texts, forms
-from autointerp.scoring.concept_texts import Written
+from autointerp.prompting.prompts import BUNDLED, SUFFIX, Prompt, read_prompt, template_path
+from autointerp.resources import language_model
+from autointerp.rules import lexical
+from autointerp.run.directory import Run
+from autointerp.run.session import Job, open_job
+from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.null import null_partners
 from autointerp.scoring.scorer import Judged
-from autointerp.stages import collect, fade, local, model
-from autointerp.stages.judging import Inputs, judge_by_rules, judge_here, judge_jobs
-from autointerp.stages.label import settings_of
+from autointerp.scoring.scorers import concept_texts
+from autointerp.scoring.scorers.concept_texts import Written
+from autointerp.stages.collect import collect_stage
+from autointerp.stages.label.label_stage import settings_of
+from autointerp.stages.score import fade_experiment, local_judges
+from autointerp.stages.score.judging import JudgingInputs, judge_by_rules, judge_here, judge_jobs
 from autointerp.vocabulary import Vocabulary
 
 VARIANTS = Path(__file__).parent / "prompt_variants"
@@ -159,7 +163,7 @@ class Bench:
 
     @cached_property
     def answering(self) -> list[tuple[str, str]]:
-        return model.check_endpoint(self.config(schema=True))
+        return language_model.check_endpoint(self.config(schema=True))
 
     def config(self, *, schema: bool, **more: Any) -> RunConfig:
         options = self.options
@@ -194,7 +198,7 @@ class Bench:
         if all(getattr(here, name).is_file() for name in _EVIDENCE):
             return here
         if self.options.run is None:
-            collect.run(open_job(self.config(schema=True)))
+            collect_stage.run(open_job(self.config(schema=True)))
             return here
         theirs = Run(Path(self.options.run))
         for name in _EVIDENCE:
@@ -211,11 +215,11 @@ class Bench:
         for evidence in self.store.read(self.store.features):
             if unlabelable(evidence, 5, lexical.NAME) is None:
                 rule = labeler.learn(evidence)
-                draft = None if rule is None else lexical.rule_draft(evidence.feature, rule)
+                draft = None if rule is None else rule_draft(evidence.feature, rule)
                 if draft is not None and len(draft.label or "") <= _LONGEST:
                     drafts[evidence.feature] = draft
         job = Job(RunConfig(), self.run, None, sorted(drafts))
-        judged = judge_by_rules(Inputs(job), ["detection"], drafts, sorted(drafts), {})
+        judged = judge_by_rules(JudgingInputs(job), ["detection"], drafts, sorted(drafts), {})
         good = {one.feature for one in judged if _main(one) >= _RIGHT}
         order = sorted(good, key=lambda f: random.Random(f"bench:{f}").random())
         return {f: replace(drafts[f], rule=None) for f in order[: self.options.features]}
@@ -285,7 +289,7 @@ class Bench:
         seen = Seen()
         results: list[Any] = []
         with track(name, len(self.features), "features") as progress:
-            asked = model.ask(
+            asked = language_model.ask(
                 job,
                 self.answering,
                 lambda: (Watched(one, seen) for one in jobs()),
@@ -339,7 +343,7 @@ class Bench:
     def _judge(self, drafts: dict[int, Draft], labeled: list[int]) -> dict[str, Any]:
         """What the labels get: by the endpoint's own detection, and by embedding."""
         job = self.job(schema=True)
-        inputs = Inputs(job)
+        inputs = JudgingInputs(job)
         nulls = null_partners(inputs.labeled(drafts.values()), job.config.seed)
         row: dict[str, Any] = {}
         if self.options.score:
@@ -351,13 +355,13 @@ class Bench:
             results, _ = self._ask(job, jobs, "detection of labels")
             row["detection"] = self._difference(results)
         if self.options.embedding_model:
-            judges = local.open_judges(job, {})
+            judges = local_judges.open_judges(job, {})
             row["embedding"] = self._difference(judge_here(inputs, judges, drafts, labeled, nulls))
         return row
 
     def _judgments(self, variant: Variant) -> dict[str, Any]:
         job = self.job(schema=variant.schema, judge_form=variant.form or forms.LISTS)
-        inputs = Inputs(job)
+        inputs = JudgingInputs(job)
         nulls = null_partners(inputs.labeled(self.right.values()), job.config.seed)
 
         def jobs() -> Iterator[PoolJob[Judged]]:
@@ -380,7 +384,7 @@ class Bench:
         job = self.job(schema=variant.schema)
         labels = {f: draft.label or "" for f, draft in self.right.items()}
         results, seen = self._ask(
-            job, lambda: fade.text_jobs(job, labels, variant.prompt), variant.label()
+            job, lambda: fade_experiment.text_jobs(job, labels, variant.prompt), variant.label()
         )
         texts = [text for written in results for text in written.texts]
         said = Counter(" ".join(text.split()).casefold() for text in texts)

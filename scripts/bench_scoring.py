@@ -24,15 +24,15 @@ import numpy as np
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import Window
-from autointerp.labeling.prompts import BUNDLED, load_prompt
-from autointerp.llm.reply import ChatReply, Usage
-from autointerp.runs import Run
-from autointerp.scoring import detection
+from autointerp.llm.wire.reply import ChatReply, Usage
+from autointerp.metrics.estimates import Counts, Estimate, balanced_accuracy
+from autointerp.metrics.population import population
+from autointerp.metrics.sequential import anytime_balanced_accuracy
+from autointerp.prompting.prompts import BUNDLED, load_prompt
+from autointerp.run.directory import Run
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
-from autointerp.scoring.population import population
 from autointerp.scoring.scorer import FIRES, Judged, Material, activating
-from autointerp.scoring.sequential import anytime_balanced_accuracy
-from autointerp.scoring.statistics import Counts, Estimate, balanced_accuracy
+from autointerp.scoring.scorers import detection
 from autointerp.scoring.strata import OTHER, SAME_TOKEN, SIMILAR, draw_uniform, strata_of
 from autointerp.vocabulary import Vocabulary
 

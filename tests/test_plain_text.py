@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.plain_text import LONGEST_LINE, harmless, json_line, line_for_person, one_line, tidy
-from tests.hostile import EVERYTHING
+from autointerp.plain_text import (
+    LONGEST_LINE,
+    harmless,
+    json_line,
+    line_for_person,
+    one_line,
+    tidy,
+)
+from tests.support.hostile import EVERYTHING
 
 # Written out, so that the tests do not repeat the code's own patterns.
 CONTROLS = [

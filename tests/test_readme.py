@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import scripted
-from tests.fake_server import FakeServer
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
 
 README = Path(__file__).parent.parent / "README.md"
 

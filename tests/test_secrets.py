@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from autointerp import secrets
 from autointerp.errors import UserError
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.secrets import hide, hide_environment, masked, masked_errors, masked_stream
-from tests.quoting_server import (
+from tests.support.quoting_server import (
     QuotingServer,
     completion,
     error,
@@ -37,7 +37,7 @@ VARIABLE = "SOME_VARIABLE"
 def _own_secrets(monkeypatch):
     monkeypatch.setattr(secrets, "_forms", {})
     monkeypatch.setenv(VARIABLE, KEY)
-    monkeypatch.setattr("autointerp.llm.retry.FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("autointerp.llm.limits.retry.FIRST_BACKOFF_S", 0.001)
 
 
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=7, max_size=40)
@@ -125,7 +125,7 @@ def test_a_traceback_of_a_bug_has_no_key(tmp_path):
     script = tmp_path / "bug.py"
     script.write_text(
         "import os, sys\n"
-        "from autointerp import cli\n"
+        "from autointerp.cli import main as cli\n"
         "def broken(*_, **__):\n"
         "    raise RuntimeError('bug with ' + os.environ['OPENAI_API_KEY'])\n"
         "cli.app = broken\n"
@@ -256,7 +256,8 @@ def test_what_an_earlier_version_stored_is_masked_where_it_is_shown(cli, finishe
     body = completion("x", KEY).decode()
     assert leaks(json.dumps(body), KEY)
     monkeypatch.setattr(
-        "autointerp.llm.journal_file.export", lambda _path: iter([{"reply": body, "about": []}])
+        "autointerp.llm.journal.journal_file.export",
+        lambda _path: iter([{"reply": body, "about": []}]),
     )
     code, printed, _ = cli("journal", "export", "--run", str(finished.path))
     assert code == 0

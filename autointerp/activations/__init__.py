@@ -1,0 +1,1 @@
+"""Token ids and activations, in batches of whole contexts."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import (
+from autointerp.activations.activation_batch import (
     SPECIAL,
     VALID,
     ActivationBatch,
@@ -27,8 +27,8 @@ from autointerp.activations.batch import (
 from autointerp.activations.finite import check_finite_batch
 from autointerp.activations.masks import Mask
 from autointerp.errors import UserError
-from autointerp.firings import Firings
-from autointerp.prefetch import prefetched
+from autointerp.tensors.firings import Firings
+from autointerp.tensors.prefetch import prefetched
 from autointerp.vocabulary import Vocabulary
 
 T = TypeVar("T")

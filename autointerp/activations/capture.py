@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from autointerp import __version__
-from autointerp.activations.batch import ActivationBatch, NormSample
+from autointerp.activations.activation_batch import ActivationBatch, NormSample
 from autointerp.activations.finite import check_finite
 from autointerp.activations.manifest import Manifest, Norms, SparseContent
 from autointerp.activations.stream import Captured, StreamSettings, SubjectStream
 from autointerp.activations.subject import tokenizer_sha256
 from autointerp.activations.writer import CacheWriter
-from autointerp.firings import Firings
 from autointerp.progress import Tracker, say, track
+from autointerp.tensors.firings import Firings
+from autointerp.version import __version__
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from autointerp.activations.rows import BadRow, Turn
+from autointerp.activations.rows import BadRow, ConversationTurn
 from autointerp.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _THOUGHT_ENDS = "</think>"
 
 
 def conversation_tokens(
-    tokenizer: "PreTrainedTokenizerBase", turns: list[Turn], counted: Turns
+    tokenizer: "PreTrainedTokenizerBase", turns: list[ConversationTurn], counted: Turns
 ) -> tuple[list[int], np.ndarray]:
     """Token ids of the whole conversation, and which count: bool, the same length.
 
@@ -39,7 +39,7 @@ def conversation_tokens(
     return ids, before[offsets[:, 1]] > before[offsets[:, 0]]
 
 
-def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[Turn]) -> str:
+def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[ConversationTurn]) -> str:
     try:
         text: str = tokenizer.apply_chat_template(list(turns), tokenize=False)
     except Exception as error:  # a template is a program of its author's
@@ -52,7 +52,7 @@ def _line(error: Exception) -> str:
 
 
 def _places(
-    tokenizer: "PreTrainedTokenizerBase", turns: list[Turn], text: str
+    tokenizer: "PreTrainedTokenizerBase", turns: list[ConversationTurn], text: str
 ) -> list[tuple[int, int]]:
     """Where in the rendered text each turn's words are.
 
@@ -62,7 +62,7 @@ def _places(
     """
     halves = [_thought_and_said(turn["content"]) for turn in turns]
     names = [f"autointerp{number}turn" for number in range(len(turns))]
-    named: list[Turn] = [
+    named: list[ConversationTurn] = [
         {"role": turn["role"], "content": thought + name}
         for turn, (thought, _), name in zip(turns, halves, names, strict=True)
     ]

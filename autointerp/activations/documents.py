@@ -15,7 +15,7 @@ from autointerp.activations.row_files import rows_of
 from autointerp.activations.rows import BadRow, Conversation, RowCount, content_of
 from autointerp.activations.text_files import TextFiles, text_files, text_identity
 from autointerp.activations.text_kinds import TextFile, opened
-from autointerp.demo.corpus import standard_library_documents
+from autointerp.demo.demo_text import standard_library_documents
 from autointerp.errors import UserError
 
 DEMO_TEXT = "demo"

@@ -1,6 +1,6 @@
 """How many activations are not finite: a few are left out, many mean that something is broken."""
 
-from autointerp.activations.batch import NOT_FINITE, VALID, TokenBatch
+from autointerp.activations.activation_batch import NOT_FINITE, VALID, TokenBatch
 from autointerp.errors import UserError
 
 _WARN_ABOVE, _STOP_ABOVE = 0.01, 0.5  # share of tokens

@@ -13,7 +13,7 @@ import pyarrow as pa
 from autointerp.activations.rows import BadRow, field_of, wanted
 from autointerp.activations.text_kinds import TextFile, opened
 from autointerp.errors import UserError
-from autointerp.parquet_files import open_parquet
+from autointerp.storage.parquet_files import open_parquet
 
 _CHUNK = 1 << 20  # characters of a JSON array at once
 _SPACE = re.compile(r"[ \t\r\n]*")

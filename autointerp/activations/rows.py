@@ -19,13 +19,13 @@ _JUDGED_FROM = 1000  # rows: of the first few none can be said to be many
 _SHOWN = 5
 
 
-class Turn(TypedDict):
+class ConversationTurn(TypedDict):
     role: str
     content: str
 
 
 class Conversation(NamedTuple):
-    turns: list[Turn]
+    turns: list[ConversationTurn]
     where: str = ""  # its row, for a person
 
 
@@ -90,7 +90,7 @@ def wanted(named: str | None) -> str:
     return repr(named) if named else " or ".join(map(repr, FIELDS))
 
 
-def content_of(row: Any, named: str | None) -> str | list[Turn]:
+def content_of(row: Any, named: str | None) -> str | list[ConversationTurn]:
     """The text or the turns of a row, either of which may be empty. Raises BadRow."""
     found = None
     if isinstance(row, Mapping):
@@ -109,7 +109,7 @@ def content_of(row: Any, named: str | None) -> str | list[Turn]:
     raise BadRow(f"{found!r} is neither a text nor a list of turns")
 
 
-def _turn(turn: Any, number: int) -> Turn:
+def _turn(turn: Any, number: int) -> ConversationTurn:
     if not isinstance(turn, Mapping):
         raise BadRow(f"turn {number} is not an object with a 'role' and a 'content'")
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))

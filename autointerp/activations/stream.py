@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import (
+from autointerp.activations.activation_batch import (
     SPECIAL,
     UNCOUNTED,
     VALID,

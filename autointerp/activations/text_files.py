@@ -13,7 +13,7 @@ from autointerp.activations.row_files import NoColumnError, rows_of
 from autointerp.activations.rows import BadRow, field_of, wanted
 from autointerp.activations.text_kinds import TextFile, kind_of
 from autointerp.errors import UserError
-from autointerp.files import files_identity, files_in
+from autointerp.storage.files import files_identity, files_in
 
 _SHOWN = 20  # files that a remark names
 _LOOKED_AT = 100  # rows, for one that has the field
@@ -23,7 +23,7 @@ _ABOUT = re.compile(
 )
 
 
-class LeftOut(NamedTuple):
+class SkippedRows(NamedTuple):
     """A file of a folder that is not read."""
 
     path: Path
@@ -32,7 +32,7 @@ class LeftOut(NamedTuple):
 
 class TextFiles(NamedTuple):
     taken: list[TextFile]
-    left_out: list[LeftOut]
+    left_out: list[SkippedRows]
 
     def remarks(self) -> list[str]:
         """What was taken of a folder and what was left out, for a person."""
@@ -69,7 +69,7 @@ def text_files(path: Path, field: str | None = None) -> TextFiles:
     for file in files:
         found = kind_of(file) if not _is_hidden(file, path) else "hidden"
         if isinstance(found, str):
-            left_out.append(LeftOut(file, found))
+            left_out.append(SkippedRows(file, found))
         else:
             taken.append(found)
     chosen, others = _of_data_sets(taken, field)
@@ -97,7 +97,7 @@ def _is_hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _each_once(files: list[Path]) -> tuple[list[Path], list[LeftOut]]:
+def _each_once(files: list[Path]) -> tuple[list[Path], list[SkippedRows]]:
     """Every file by one name: the hub's cache has links with names to files without."""
     name_of: dict[Path, Path] = {}
     for file in files:
@@ -107,11 +107,13 @@ def _each_once(files: list[Path]) -> tuple[list[Path], list[LeftOut]]:
     kept = set(name_of.values())
     others = [f for f in files if f not in kept]
     return [f for f in files if f in kept], [
-        LeftOut(f, f"the same as {name_of[f.resolve()].name}") for f in others
+        SkippedRows(f, f"the same as {name_of[f.resolve()].name}") for f in others
     ]
 
 
-def _of_data_sets(files: list[TextFile], field: str | None) -> tuple[list[TextFile], list[LeftOut]]:
+def _of_data_sets(
+    files: list[TextFile], field: str | None
+) -> tuple[list[TextFile], list[SkippedRows]]:
     """Without rows that have no text, and without what is about the rows of a data set."""
     kept, left_out = [], []
     tables_below: set[Path] = set()  # folders
@@ -121,7 +123,7 @@ def _of_data_sets(files: list[TextFile], field: str | None) -> tuple[list[TextFi
         if file.kind == "text":
             kept.append(file)
         elif names and file.path.name not in names:
-            left_out.append(LeftOut(file.path, "not one of the saved data set's files"))
+            left_out.append(SkippedRows(file.path, "not one of the saved data set's files"))
         else:
             looked = _looked_at(file, field, file.path.stat().st_mtime_ns)
             if looked.is_table:
@@ -129,9 +131,9 @@ def _of_data_sets(files: list[TextFile], field: str | None) -> tuple[list[TextFi
             if looked.has_field:
                 kept.append(file)
             else:
-                left_out.append(LeftOut(file.path, f"rows without {wanted(field)}"))
+                left_out.append(SkippedRows(file.path, f"rows without {wanted(field)}"))
     about = [f for f in kept if f.path.parent in tables_below and _ABOUT.fullmatch(f.path.name)]
-    left_out += [LeftOut(f.path, "about the data set") for f in about]
+    left_out += [SkippedRows(f.path, "about the data set") for f in about]
     return [f for f in kept if f not in about], left_out
 
 

@@ -23,13 +23,13 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from autointerp.activations.batch import NOT_FINITE, VALID, ActivationBatch, NormSample
+from autointerp.activations.activation_batch import NOT_FINITE, VALID, ActivationBatch, NormSample
 from autointerp.activations.finite import check_finite
 from autointerp.activations.manifest import FILE, TOKENS_FILE, Manifest, Norms, Shard
 from autointerp.errors import UserError
-from autointerp.files import atomic_path, unwritable
-from autointerp.firings import Firings
-from autointerp.hashing import file_sha256
+from autointerp.storage.files import atomic_path, unwritable
+from autointerp.tensors.firings import Firings
+from autointerp.tensors.hashing import file_sha256
 
 SHARD_BYTES = 256 << 20
 _STATE = "state.json"

@@ -10,11 +10,11 @@ from types import ModuleType
 import torch
 
 from autointerp.coders.coder import SparseCoder
+from autointerp.coders.coder_files import Corrections, locate
 from autointerp.coders.formats import FORMATS, unsupported
-from autointerp.coders.source import Corrections, locate
 from autointerp.errors import UserError
-from autointerp.firings import Firings
-from autointerp.hashing import file_sha256
+from autointerp.tensors.firings import Firings
+from autointerp.tensors.hashing import file_sha256
 
 __all__ = ["Firings", "SparseCoder", "coder_identity", "load_coder"]
 

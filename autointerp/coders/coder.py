@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from autointerp.coders.activation import Active, above, largest, largest_of_groups
-from autointerp.firings import Firings
+from autointerp.tensors.firings import Firings
 
 Activation = Literal["relu", "jumprelu", "topk", "groupmax"]
 InputNorm = Literal["none", "layer_norm", "unit_rms", "mean_norm"]

@@ -1,0 +1,1 @@
+"""What each feature fired on: collected in one pass, kept, read again."""

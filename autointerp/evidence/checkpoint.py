@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from autointerp.evidence.collector import Collector
-from autointerp.files import atomic_path
+from autointerp.storage.files import atomic_path
 
 _DAMAGED = (OSError, SafetensorError, KeyError, TypeError, ValueError)
 

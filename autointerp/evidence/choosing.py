@@ -17,14 +17,14 @@ from autointerp.evidence.selection import NONE, Selection
 _PAIRS_AT_ONCE = 1 << 22
 
 
-class LeftOut(NamedTuple):
+class DroppedWindows(NamedTuple):
     """Windows: repeats of a better one, and of one of an earlier split."""
 
     repeats: int
     shared: int
 
 
-def choose(selections: Sequence[Selection], repeats: Repeats) -> LeftOut:
+def choose(selections: Sequence[Selection], repeats: Repeats) -> DroppedWindows:
     """Leave each selection the windows that were asked for; sorted selections stay sorted.
 
     A window is left out where a better one of its selection resembles it, or one that a selection
@@ -33,15 +33,17 @@ def choose(selections: Sequence[Selection], repeats: Repeats) -> LeftOut:
     features = len(selections[0].priority)
     windows = sum(selection.places for selection in selections)
     rows_at_once = max(1, _PAIRS_AT_ONCE // windows**2)
-    found = LeftOut(0, 0)
+    found = DroppedWindows(0, 0)
     for begin in range(0, features, rows_at_once):
         rows = slice(begin, begin + rows_at_once)
         some = _choose_of_rows(selections, repeats, rows)
-        found = LeftOut(found.repeats + some.repeats, found.shared + some.shared)
+        found = DroppedWindows(found.repeats + some.repeats, found.shared + some.shared)
     return found
 
 
-def _choose_of_rows(selections: Sequence[Selection], repeats: Repeats, rows: slice) -> LeftOut:
+def _choose_of_rows(
+    selections: Sequence[Selection], repeats: Repeats, rows: slice
+) -> DroppedWindows:
     kept = torch.cat([s.priority[rows] for s in selections], 1) != NONE
     row, better, worse = _pairs(selections, repeats, rows, kept)
     repeated = shared = end = 0
@@ -63,7 +65,7 @@ def _choose_of_rows(selections: Sequence[Selection], repeats: Repeats, rows: sli
         mine &= mine.cumsum(1) <= selection.spec.k
         selection.priority[rows][~mine] = NONE
         earlier.append((selection.spec.split, own))
-    return LeftOut(repeated, shared)
+    return DroppedWindows(repeated, shared)
 
 
 def _pairs(

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import TokenBatch
+from autointerp.activations.activation_batch import TokenBatch
 from autointerp.activations.masks import MASKS, Mask
-from autointerp.evidence.choosing import LeftOut, choose
+from autointerp.evidence.choosing import DroppedWindows, choose
 from autointerp.evidence.corpus import CorpusSample, sample_bytes
 from autointerp.evidence.cutting import (
     LAST_POSITION,
-    Contexts,
-    Found,
+    ContextRows,
+    FoundWindows,
     Places,
     contexts_of,
     cut,
@@ -37,8 +37,9 @@ from autointerp.evidence.selection import (
 )
 from autointerp.evidence.statistics import Statistics, statistics_bytes
 from autointerp.evidence.window import Kind
-from autointerp.firings import Firings
-from autointerp.hashing import (
+from autointerp.identity import settings_text
+from autointerp.tensors.firings import Firings
+from autointerp.tensors.hashing import (
     LABEL,
     SCORE,
     VALIDATE,
@@ -47,7 +48,6 @@ from autointerp.hashing import (
     mix,
     start_hash,
 )
-from autointerp.identity import settings_text
 
 _SPLITS = {"label": LABEL, "validate": VALIDATE, "score": SCORE}
 _CONTEXT_BITS = 32  # of a priority that tells contexts apart
@@ -258,12 +258,12 @@ class Collector:
         if any(own[name].shape != table.shape for name, table in tables.items()):
             raise ValueError("tables of another collector")
 
-    def _token_states(self, seen: Contexts) -> Tensor:
+    def _token_states(self, seen: ContextRows) -> Tensor:
         """Hash states of every token by its context and position: [contexts × length]."""
         state = start_hash(self.settings.seed ^ _TOKEN_SALT, seen.index)
         return continue_hash(state.unsqueeze(1), self._mixed_position).flatten()
 
-    def _largest(self, seen: Contexts, strongest: Tensor) -> Places:
+    def _largest(self, seen: ContextRows, strongest: Tensor) -> Places:
         """The largest activation of each feature and context, where it might be kept."""
         rows = len(self.features)
         if self._place is not None:
@@ -278,7 +278,7 @@ class Collector:
         start = seen.start_around(peak, context, self.before)
         return Places(row, context, peak, start, priority[context, row])
 
-    def _drawn(self, seen: Contexts, found: Found, token_state: Tensor) -> Places:
+    def _drawn(self, seen: ContextRows, found: FoundWindows, token_state: Tensor) -> Places:
         """The firing of largest draw of each feature and context, where it might be kept.
 
         The draw is a hash of feature, context and position: a uniform one among all firings.
@@ -301,7 +301,7 @@ class Collector:
         row, context, peak = found.row[kept], found.context[kept], found.position[kept]
         return Places(row, context, peak, seen.start_around(peak, context, self.before), priority)
 
-    def _silent(self, seen: Contexts, found: Found, start: Tensor) -> Places:
+    def _silent(self, seen: ContextRows, found: FoundWindows, start: Tensor) -> Places:
         """The window at `start` of every context, for every feature silent in it."""
         contexts, rows = len(seen.index), len(self.features)
         offset = found.position - start[found.context]
@@ -319,7 +319,7 @@ class Collector:
         place = start[context]
         return Places(row, context, place, place, priority[context, row])
 
-    def _near_misses(self, seen: Contexts, strongest: Tensor, found: Found) -> Places:
+    def _near_misses(self, seen: ContextRows, strongest: Tensor, found: FoundWindows) -> Places:
         """The window around what fires most of the features similar to one that is silent in it.
 
         One a context and feature, drawn by hash among those there are.
@@ -350,7 +350,7 @@ class Collector:
         """Share of windows, drawn one a context, in which each feature fires: float64 [rows]."""
         return self._firing_windows.double() / max(self._drawn_windows, 1)
 
-    def _offer(self, kind: Kind, places: Places, seen: Contexts, found: Found) -> None:
+    def _offer(self, kind: Kind, places: Places, seen: ContextRows, found: FoundWindows) -> None:
         """Cut the windows and give each selection of this kind those of its split."""
         if len(places.row) == 0:
             return
@@ -362,8 +362,8 @@ class Collector:
                 if selection.offer(new, mine):
                     self._raise_floor(selection)
 
-    def choose(self) -> LeftOut:
+    def choose(self) -> DroppedWindows:
         """Leave every selection the windows that were asked for; once all is settled."""
         found = choose(self.selections, self.settings.repeats)
         met = sum(selection.repeats for selection in self.selections)
-        return LeftOut(met + found.repeats, found.shared)
+        return DroppedWindows(met + found.repeats, found.shared)

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from autointerp.errors import UserError
-from autointerp.evidence.cutting import Contexts, Found
+from autointerp.evidence.cutting import ContextRows, FoundWindows
 from autointerp.evidence.selection import NONE
 from autointerp.evidence.window import Window
-from autointerp.files import atomic_path
-from autointerp.hashing import SCORE, hash_integers
-from autointerp.parquet_files import open_parquet, write_parquet
+from autointerp.storage.files import atomic_path
+from autointerp.storage.parquet_files import open_parquet, write_parquet
+from autointerp.tensors.hashing import SCORE, hash_integers
 from autointerp.vocabulary import Vocabulary
 
 _SALT = 0xC02
@@ -70,7 +70,7 @@ class CorpusSample:
         for name, own in self.tables().items():
             own.copy_(torch.cat([own, tables[name].to(own.device)])[best])
 
-    def add(self, seen: Contexts, start: Tensor, every: Found) -> None:
+    def add(self, seen: ContextRows, start: Tensor, every: FoundWindows) -> None:
         """Take in the windows at `start` [contexts] of a batch; `every`: all features' firings."""
         if len(self.priority) == 0:
             return
@@ -93,7 +93,7 @@ class CorpusSample:
         self.token_ids[place] = seen.token_ids[new].gather(1, at)
         self.fires[place] = self._firing(seen, start, new, every)
 
-    def _firing(self, seen: Contexts, start: Tensor, new: Tensor, every: Found) -> Tensor:
+    def _firing(self, seen: ContextRows, start: Tensor, new: Tensor, every: FoundWindows) -> Tensor:
         """Which features fire in the windows of the contexts `new`: uint8 [new, features / 8]."""
         number = torch.full((len(seen.index),), NONE, dtype=torch.int64, device=start.device)
         number[new] = torch.arange(len(new), device=start.device)

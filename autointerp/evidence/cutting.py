@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import VALID, TokenBatch
+from autointerp.activations.activation_batch import VALID, TokenBatch
 from autointerp.evidence.repeats import Repeats, text_keys
-from autointerp.evidence.selection import NONE, Candidates
-from autointerp.firings import Firings
-from autointerp.hashing import hash_integers, split_of_contexts
+from autointerp.evidence.selection import NONE, OfferedWindows
+from autointerp.tensors.firings import Firings
+from autointerp.tensors.hashing import hash_integers, split_of_contexts
 
 _POSITION_BITS = 32
 _START_SALT = 0x57A
@@ -18,7 +18,7 @@ LAST_POSITION = (1 << _POSITION_BITS) - 1
 
 
 @dataclass(frozen=True)
-class Contexts:
+class ContextRows:
     """A batch's contexts; tensors [contexts, …]. `window`: tokens of a window."""
 
     window: int
@@ -51,12 +51,12 @@ class Contexts:
         return start.clamp(0, self.token_ids.shape[1] - self.window)
 
 
-def contexts_of(batch: TokenBatch, window: int, seed: int, repeats: Repeats) -> Contexts:
+def contexts_of(batch: TokenBatch, window: int, seed: int, repeats: Repeats) -> ContextRows:
     contexts, length = batch.token_ids.shape
     valid = (batch.mask & VALID) != 0
     token_ids = torch.where(valid, batch.token_ids, -1)
     index = batch.first_context + torch.arange(contexts, device=token_ids.device)
-    return Contexts(
+    return ContextRows(
         window,
         index,
         split_of_contexts(index, seed),
@@ -69,7 +69,7 @@ def contexts_of(batch: TokenBatch, window: int, seed: int, repeats: Repeats) -> 
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundWindows:
     """Firings of some rows on tokens that count: tensors [firings], ordered by token."""
 
     rows: int
@@ -83,7 +83,9 @@ class Found:
         return len(self.row)
 
 
-def found_firings(firings: Firings, eligible: Tensor, rows: int, row_of: Tensor | None) -> Found:
+def found_firings(
+    firings: Firings, eligible: Tensor, rows: int, row_of: Tensor | None
+) -> FoundWindows:
     """Those on eligible tokens ([contexts, length]) of features that have a row in `row_of`.
 
     row_of: int64 [features], -1 for none; None where every feature is its own row.
@@ -98,10 +100,10 @@ def found_firings(firings: Firings, eligible: Tensor, rows: int, row_of: Tensor 
     length = eligible.shape[1]
     context = torch.div(token, length, rounding_mode="floor")
     position = token - context * length
-    return Found(rows, row, context, position, value, context * rows + row)
+    return FoundWindows(rows, row, context, position, value, context * rows + row)
 
 
-def strongest_firings(found: Found, contexts: int) -> Tensor:
+def strongest_firings(found: FoundWindows, contexts: int) -> Tensor:
     """The strongest firing of every row in every context, NONE where it is silent.
 
     int64 [contexts, rows]: the value's bits over what is left to the last position, so that of
@@ -129,7 +131,7 @@ class Places:
         return Places(*(column[index] for column in columns))
 
 
-def cut(places: Places, seen: Contexts, found: Found | None) -> Candidates:
+def cut(places: Places, seen: ContextRows, found: FoundWindows | None) -> OfferedWindows:
     """The windows at the places, with the activations of `found` where it is given."""
     context, start = places.context, places.start
     first = context * seen.token_ids.shape[1] + start
@@ -140,7 +142,7 @@ def cut(places: Places, seen: Contexts, found: Found | None) -> Candidates:
     if found is not None:
         window, offset, firing = firings_within(places, seen, found)
         activations[window, offset] = found.value[firing]
-    return Candidates(
+    return OfferedWindows(
         places.row,
         places.priority,
         seen.index[context],
@@ -152,7 +154,9 @@ def cut(places: Places, seen: Contexts, found: Found | None) -> Candidates:
     )
 
 
-def firings_within(places: Places, seen: Contexts, found: Found) -> tuple[Tensor, Tensor, Tensor]:
+def firings_within(
+    places: Places, seen: ContextRows, found: FoundWindows
+) -> tuple[Tensor, Tensor, Tensor]:
     """The rows' own firings in their windows.
 
     Each with the number of its window, its place there, and its number in `found`.

@@ -6,25 +6,27 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from autointerp.activations.batch import TokenBatch
+from autointerp.activations.activation_batch import TokenBatch
 from autointerp.activations.masks import Mask
-from autointerp.firings import Firings
+from autointerp.tensors.firings import Firings
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPeaks:
     """Pairs of a text and a feature that fires in it: arrays [pairs]."""
 
     text: np.ndarray  # int64
     feature: np.ndarray  # int64
     value: np.ndarray  # float32, > 0
 
-    def where(self, chosen: np.ndarray) -> "Found":
+    def where(self, chosen: np.ndarray) -> "FoundPeaks":
         """chosen: bool [pairs]."""
-        return Found(self.text[chosen], self.feature[chosen], self.value[chosen])
+        return FoundPeaks(self.text[chosen], self.feature[chosen], self.value[chosen])
 
 
-def peaks_of(batch: TokenBatch, firings: Firings, features: int, masks: Collection[Mask]) -> Found:
+def peaks_of(
+    batch: TokenBatch, firings: Firings, features: int, masks: Collection[Mask]
+) -> FoundPeaks:
     """Every row of the batch is a text; tokens that do not count are passed by.
 
     `features`: how many the coder has. Texts are numbered from the batch's first context on.
@@ -35,13 +37,15 @@ def peaks_of(batch: TokenBatch, firings: Firings, features: int, masks: Collecti
     value = torch.zeros(len(key), dtype=torch.float32, device=key.device)
     value.scatter_reduce_(0, pair, firings.value[counts], "amax")
     found = key.cpu().numpy()
-    return Found(found // features + batch.first_context, found % features, value.cpu().numpy())
+    return FoundPeaks(
+        found // features + batch.first_context, found % features, value.cpu().numpy()
+    )
 
 
 class Peaks:
     """Peaks to look up; a feature's peak is 0 on a text in which it is not among the pairs."""
 
-    def __init__(self, parts: Iterable[Found], texts: int) -> None:
+    def __init__(self, parts: Iterable[FoundPeaks], texts: int) -> None:
         every = list(parts)
         self._texts = texts
         empty = np.zeros(0, dtype=np.int64)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from autointerp.hashing import mix
+from autointerp.tensors.hashing import mix
 
 Repeats = Literal["near", "exact", "none"]
 METHOD = 2  # of telling repeats; raised where it changes, so that evidence is collected again

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autointerp.evidence.window import Kind, Split
-from autointerp.hashing import mix
+from autointerp.tensors.hashing import mix
 
 NONE = -1  # the priority of an empty place; every real priority is >= 0
 _LEAST_MERGED = 4096
@@ -30,7 +30,7 @@ class SelectionSpec:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class OfferedWindows:
     """Windows offered to a selection; tensors [n] and [n, length], `row` is the feature's row."""
 
     row: Tensor
@@ -46,14 +46,14 @@ class Candidates:
         return len(self.row)
 
     @classmethod
-    def empty(cls, n: int, length: int, device: torch.device) -> "Candidates":
+    def empty(cls, n: int, length: int, device: torch.device) -> "OfferedWindows":
         """Room for n of them."""
         integers = [torch.empty(n, dtype=torch.int64, device=device) for _ in range(6)]
         windows = [torch.empty((n, length), dtype=t, device=device) for t in _WINDOW_DTYPES]
         return cls(*integers, *windows)
 
 
-_FIELDS = tuple(f.name for f in fields(Candidates))
+_FIELDS = tuple(f.name for f in fields(OfferedWindows))
 _KEPT_FIELDS = _FIELDS[1:]  # in a selection's tables the row is the place
 
 
@@ -114,7 +114,7 @@ class Selection:
         self.activations = torch.zeros((*shape, length), dtype=torch.float32, device=device)
         # A merge sorts all that is kept: it pays when as much again has been offered.
         room = max(_LEAST_MERGED, features * places)
-        self._held = Candidates.empty(room, length, device)
+        self._held = OfferedWindows.empty(room, length, device)
         self._held_windows = 0
 
     def tables(self) -> dict[str, Tensor]:
@@ -124,7 +124,7 @@ class Selection:
         """A candidate of lower priority than this cannot enter: int64 [features]."""
         return self.priority.amin(1)
 
-    def offer(self, new: Candidates, index: Tensor) -> bool:
+    def offer(self, new: OfferedWindows, index: Tensor) -> bool:
         """Take in the candidates at `index`; True where that has changed the threshold."""
         merged = False
         while len(index) > 0:
@@ -148,7 +148,7 @@ class Selection:
             row, place = (part["priority"] != NONE).nonzero(as_tuple=True)
             kept = {name: table[row, place].to(device) for name, table in part.items()}
             self.offer(
-                Candidates(row=(row + begin).to(device), **kept),
+                OfferedWindows(row=(row + begin).to(device), **kept),
                 torch.arange(len(row), device=device),
             )
         self.finish()

@@ -20,20 +20,26 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from autointerp.columns import checked, conform, leaf_of, metadata_of
 from autointerp.errors import UserError
 from autointerp.evidence.coactive import coactive_features
 from autointerp.evidence.collector import Collector
 from autointerp.evidence.directions import Directions, Ranked
-from autointerp.evidence.schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
+from autointerp.evidence.evidence_schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.evidence.selection import NONE, Selection
 from autointerp.evidence.statistics import histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
-from autointerp.features import listed
-from autointerp.files import atomic_path
-from autointerp.parquet_files import WRITTEN, ParquetFile, open_parquet, read_parquet, write_parquet
-from autointerp.prefetch import prefetched
+from autointerp.plain_text import listed
 from autointerp.progress import track
+from autointerp.storage.columns import checked, conform, leaf_of, metadata_of
+from autointerp.storage.files import atomic_path
+from autointerp.storage.parquet_files import (
+    WRITTEN,
+    ParquetFile,
+    open_parquet,
+    read_parquet,
+    write_parquet,
+)
+from autointerp.tensors.prefetch import prefetched
 from autointerp.vocabulary import Vocabulary
 
 # A row group is what reading one feature decompresses; fewer groups make a shorter footer.

@@ -14,8 +14,8 @@ from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.labeling.llm import LabelJob
 from autointerp.labeling.shown import Shown, shown_windows
 from autointerp.llm.pool import Step
-from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.wire.reply import CallFailure, ChatReply
+from autointerp.llm.wire.request import ChatRequest
 
 _TO_COME = ("pending", "over_budget")  # statuses that another run mends
 

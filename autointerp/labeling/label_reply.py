@@ -14,8 +14,8 @@ from pydantic import (
 )
 
 from autointerp.llm.numbering import by_place, number_of
-from autointerp.llm.request import ReplySchema, array, list_of, objects, one_of
-from autointerp.llm.structured import items
+from autointerp.llm.wire.request import ReplySchema, array, list_of, objects, one_of
+from autointerp.llm.wire.structured import items
 from autointerp.plain_text import tidy
 
 _LONGEST_LABEL = 300

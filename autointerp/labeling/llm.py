@@ -9,7 +9,6 @@ from autointerp.labeling import no_label
 from autointerp.labeling.label_reply import LabelItem, read_labels, reply_schema
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.meanings import distinct_meanings, joint_label
-from autointerp.labeling.prompts import Prompt
 from autointerp.labeling.shown import (
     Shown,
     shown_text,
@@ -19,8 +18,9 @@ from autointerp.labeling.shown import (
 )
 from autointerp.llm.numbering import Miscounted, numbers, offset_of
 from autointerp.llm.pool import Step
-from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.wire.reply import CallFailure, ChatReply
+from autointerp.llm.wire.request import ChatRequest
+from autointerp.prompting.prompts import Prompt
 from autointerp.vocabulary import Vocabulary
 
 _TOKENS_A_LABEL = 120  # room in the reply for one feature, and once again for the envelope

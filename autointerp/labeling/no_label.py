@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from autointerp.evidence.text import HALF_CHARACTER as HALF_CHARACTER
+from autointerp.evidence.window_text import HALF_CHARACTER as HALF_CHARACTER
 from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import line_for_person, tidy
 

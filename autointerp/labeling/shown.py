@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from autointerp.evidence.text import (
+from autointerp.evidence.window import FeatureEvidence, Window
+from autointerp.evidence.window_text import (
     HALF_CHARACTER,
     marked,
     marks_for,
@@ -15,7 +16,6 @@ from autointerp.evidence.text import (
     strength,
     whole_line,
 )
-from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.vocabulary import Vocabulary
 
 _TOP_TOKENS = 5

@@ -1,0 +1,1 @@
+"""Many calls to a language model, safely: nothing here knows of features."""

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 import tenacity
 
 from autointerp.errors import UserError
-from autointerp.llm.budget import Budget
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.endpoint import Turn
-from autointerp.llm.errors import Decision
 from autointerp.llm.exchange import Exchange, OverBudget, Stopping
-from autointerp.llm.journal import Journal
-from autointerp.llm.logprobs import NO_LOGPROBS, Logprobs
-from autointerp.llm.prices import Price
-from autointerp.llm.recall import Recall, Recalled
-from autointerp.llm.reply import CallFailure, ChatReply, Usage
-from autointerp.llm.request import ChatRequest
-from autointerp.llm.retry import Failed, StopAfterCounted, backoff_s, decision_of, retryable
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.lookup import Recall, Recalled
+from autointerp.llm.limits.budget import Budget
+from autointerp.llm.limits.endpoints import EndpointTurn
+from autointerp.llm.limits.prices import Price
+from autointerp.llm.limits.retry import Failed, StopAfterCounted, backoff_s, decision_of, retryable
 from autointerp.llm.totals import PoolTotals
+from autointerp.llm.wire.call_errors import Decision
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.logprobs import NO_LOGPROBS, Logprobs
+from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
+from autointerp.llm.wire.request import ChatRequest
 
 Outcome = ChatReply | CallFailure
 _REFUSALS_TO_STOP = 20  # bad requests in a row: it is not the requests
@@ -71,7 +71,9 @@ class Asker:
         self._given: set[Logprobs] = set()
         self._random = random.Random()
 
-    async def outcome(self, request: ChatRequest, turn: Turn, after: str | None = None) -> Outcome:
+    async def outcome(
+        self, request: ChatRequest, turn: EndpointTurn, after: str | None = None
+    ) -> Outcome:
         """Raises RunStopped, Stopping, or UserError where the journal cannot be used.
 
         `after` is the key of the reply for which this is asked.
@@ -107,7 +109,7 @@ class Asker:
         return self._exchange.any_read or self._totals.from_journal > 0
 
     async def _answer(
-        self, request: ChatRequest, dialect: Dialect, turn: Turn, after: str | None
+        self, request: ChatRequest, dialect: Dialect, turn: EndpointTurn, after: str | None
     ) -> Outcome:
         known = self._recall.find(request)
         if known is not None and known.key == after:
@@ -123,7 +125,9 @@ class Asker:
             return await self._take(request, dialect, turn)
         return await self._take_with(request.logprobs, request, turn)
 
-    async def _take_with(self, logprobs: Logprobs, request: ChatRequest, turn: Turn) -> Outcome:
+    async def _take_with(
+        self, logprobs: Logprobs, request: ChatRequest, turn: EndpointTurn
+    ) -> Outcome:
         """The reply with log probabilities; the first request finds out if they are to be had."""
         if logprobs not in self._given:
             # Those who wait for what it finds out do so without holding a turn.
@@ -133,7 +137,9 @@ class Asker:
                     return await self._try_with(logprobs, request, turn)
         return await self._try_with(logprobs, request, turn)
 
-    async def _try_with(self, logprobs: Logprobs, request: ChatRequest, turn: Turn) -> Outcome:
+    async def _try_with(
+        self, logprobs: Logprobs, request: ChatRequest, turn: EndpointTurn
+    ) -> Outcome:
         dialect = self._recall.dialect(request.model)
         if not dialect.takes(logprobs):
             return CallFailure(NO_LOGPROBS, f"endpoint {self._endpoint} gives no {logprobs}")
@@ -151,7 +157,7 @@ class Asker:
                 outcome = replace(outcome, kind=NO_LOGPROBS)
         return outcome
 
-    async def _take(self, request: ChatRequest, dialect: Dialect, turn: Turn) -> Outcome:
+    async def _take(self, request: ChatRequest, dialect: Dialect, turn: EndpointTurn) -> Outcome:
         """The reply to a request that the journal does not answer. Raises as `_ask` does."""
         key, body = self._recall.put(request)
         if key in self._on_their_way:
@@ -181,7 +187,9 @@ class Asker:
             cost = 0.0 if self._price is None else self._price.cost(known.reply.usage)
         return replace(known.reply, cost_usd=cost)
 
-    async def _ask(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> Outcome:
+    async def _ask(
+        self, request: ChatRequest, body: bytes, key: str, turn: EndpointTurn
+    ) -> Outcome:
         """The reply, or why there is none. Raises Failed where the body has to be put otherwise."""
         try:
             try:
@@ -206,7 +214,7 @@ class Asker:
             return self._given_up(key, decision.kind, decision.message)
 
     async def _again(
-        self, failed: Failed, request: ChatRequest, body: bytes, key: str, turn: Turn
+        self, failed: Failed, request: ChatRequest, body: bytes, key: str, turn: EndpointTurn
     ) -> ChatReply:
         """What comes of it after a first failure. Raises Failed, OverBudget, Stopping.
 

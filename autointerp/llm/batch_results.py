@@ -4,16 +4,16 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from autointerp.llm.client import MOST_BYTES
-from autointerp.llm.errors import (
+from autointerp.llm.wire.call_errors import (
     Decision,
     UnreadableReply,
     classify_status,
     read_object,
     server_message,
 )
-from autointerp.llm.reply import read_reply
-from autointerp.llm.request import as_json
+from autointerp.llm.wire.client import MOST_BYTES
+from autointerp.llm.wire.reply import read_reply
+from autointerp.llm.wire.request import as_json
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _ERRORS = range(400, 600)

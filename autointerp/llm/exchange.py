@@ -5,16 +5,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from autointerp.llm.budget import Budget, cost_usd, worst_usd
-from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
-from autointerp.llm.errors import CALL_ERRORS, Decision, UnreadableReply, classify
-from autointerp.llm.journal import Journal, Received
-from autointerp.llm.prices import Price
-from autointerp.llm.reply import ChatReply, read_reply, usage_of
-from autointerp.llm.request import ChatRequest
-from autointerp.llm.retry import Failed
-from autointerp.llm.sends import Send
+from autointerp.llm.journal.in_flight import Send
+from autointerp.llm.journal.journal import Journal, Received
+from autointerp.llm.limits.budget import Budget, cost_usd, worst_usd
+from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointTurn
+from autointerp.llm.limits.prices import Price
+from autointerp.llm.limits.retry import Failed
 from autointerp.llm.totals import PoolTotals
+from autointerp.llm.wire.call_errors import CALL_ERRORS, Decision, UnreadableReply, classify
+from autointerp.llm.wire.reply import ChatReply, read_reply, usage_of
+from autointerp.llm.wire.request import ChatRequest
 
 _BYTES_A_TOKEN = 3.5  # for pacing by tokens, where a guess will do
 
@@ -62,7 +62,9 @@ class Exchange:
         """For how long there has been no endpoint that is up."""
         return self._endpoints.down_s()
 
-    async def once(self, request: ChatRequest, body: bytes, key: str, turn: Turn) -> ChatReply:
+    async def once(
+        self, request: ChatRequest, body: bytes, key: str, turn: EndpointTurn
+    ) -> ChatReply:
         """The reply to one sending. Raises Failed, OverBudget, Stopping, or UserError."""
         if self.stopping:
             raise Stopping

@@ -14,21 +14,21 @@ from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from autointerp.llm.asking import Asker, Outcome, RetrySettings
-from autointerp.llm.breaker import FIRST_PAUSE_S
-from autointerp.llm.budget import Budget
-from autointerp.llm.client import Client
-from autointerp.llm.concurrency import ConcurrencyLimit
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.endpoint import Endpoint, Endpoints, Turn
 from autointerp.llm.exchange import Exchange, Stopping
-from autointerp.llm.journal import Journal
-from autointerp.llm.limits import Pace
-from autointerp.llm.prices import Price
-from autointerp.llm.recall import Recall
-from autointerp.llm.reply import ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.limits.breaker import FIRST_PAUSE_S
+from autointerp.llm.limits.budget import Budget
+from autointerp.llm.limits.concurrency import ConcurrencyLimit
+from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointTurn
+from autointerp.llm.limits.prices import Price
+from autointerp.llm.limits.rate import Pace
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.unread import NothingReadable, UnreadStreak
+from autointerp.llm.wire.client import Client
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.reply import ChatReply
+from autointerp.llm.wire.request import ChatRequest
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -48,12 +48,12 @@ class Step(Generic[R_co]):
     """
 
     results: "Sequence[R_co]" = ()
-    follow_ups: "Sequence[Job[R_co]]" = ()
+    follow_ups: "Sequence[PoolJob[R_co]]" = ()
     unread: bool = False
     spoiled: Sequence[Sequence[str]] = ()
 
 
-class Job(Protocol[R_co]):
+class PoolJob(Protocol[R_co]):
     def request(self) -> ChatRequest: ...
 
     def reduce(self, outcome: Outcome) -> Step[R_co]: ...
@@ -84,7 +84,7 @@ class Drained(Exception):
 class _Pool(Generic[R]):
     def __init__(
         self,
-        jobs: Iterable[Job[R]],
+        jobs: Iterable[PoolJob[R]],
         workers: int,
         endpoints: Endpoints,
         asker: Asker,
@@ -95,12 +95,12 @@ class _Pool(Generic[R]):
     ) -> None:
         self._journal, self._totals = journal, totals
         self._streak = UnreadStreak()
-        self._fresh: Iterator[Job[R]] = iter(jobs)
-        self._made: deque[Job[R]] = deque()
+        self._fresh: Iterator[PoolJob[R]] = iter(jobs)
+        self._made: deque[PoolJob[R]] = deque()
         self._all_made = False
         # Follow-ups finish what is begun, so they go before fresh jobs; each with the key of the
         # reply that it follows.
-        self._follow_ups: deque[tuple[Job[R], str | None]] = deque()
+        self._follow_ups: deque[tuple[PoolJob[R], str | None]] = deque()
         self._endpoints, self._asker, self._exchange = endpoints, asker, exchange
         self._on_result = on_result
         self._busy = 0
@@ -164,7 +164,7 @@ class _Pool(Generic[R]):
         finally:
             thread.shutdown(wait=True)
 
-    async def _next(self, turn: Turn) -> tuple[Job[R], bool, str | None] | None:
+    async def _next(self, turn: EndpointTurn) -> tuple[PoolJob[R], bool, str | None] | None:
         """The next job, with a turn to send it, whether it is a fresh one, and what it follows.
 
         None when none is left or on its way.
@@ -202,7 +202,7 @@ class _Pool(Generic[R]):
                 wanted -= 1
 
     async def _work(self) -> None:
-        turn = Turn(self._endpoints)
+        turn = EndpointTurn(self._endpoints)
         try:
             while self._error is None:
                 found = await self._next(turn)
@@ -241,12 +241,12 @@ class _Pool(Generic[R]):
                 self._stop(self._streak.error())
 
 
-def _take(jobs: Iterator[Job[R]], n: int) -> list[Job[R]]:
+def _take(jobs: Iterator[PoolJob[R]], n: int) -> list[PoolJob[R]]:
     return list(islice(jobs, n))
 
 
 async def run_jobs(
-    jobs: Iterable[Job[R]],
+    jobs: Iterable[PoolJob[R]],
     *,
     clients: Sequence[Client],
     dialect: Dialect,

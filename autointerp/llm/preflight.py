@@ -5,17 +5,17 @@ import asyncio
 import openai
 
 from autointerp.errors import UserError
-from autointerp.llm.client import ChatClient
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import (
+from autointerp.llm.wire.call_errors import (
     CALL_ERRORS,
     UnreadableReply,
     classify,
     read_object,
     server_message,
 )
-from autointerp.llm.reply import read_reply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.wire.client import ChatClient
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.reply import read_reply
+from autointerp.llm.wire.request import ChatRequest
 from autointerp.secrets import hide, masked
 
 _LISTED = 5  # model names quoted in an error

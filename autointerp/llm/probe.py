@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autointerp.errors import UserError
-from autointerp.llm.client import Client
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import CALL_ERRORS, Decision, classify
-from autointerp.llm.logprobs import PARAMETERS, PROMPT_LOGPROBS, Logprobs
-from autointerp.llm.reply import ChatReply, read_reply
-from autointerp.llm.request import ChatRequest, ReplySchema
-from autointerp.llm.structured import items
+from autointerp.llm.wire.call_errors import CALL_ERRORS, Decision, classify
+from autointerp.llm.wire.client import Client
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.logprobs import PARAMETERS, PROMPT_LOGPROBS, Logprobs
+from autointerp.llm.wire.reply import ChatReply, read_reply
+from autointerp.llm.wire.request import ChatRequest, ReplySchema
+from autointerp.llm.wire.structured import items
 
 _WORDS = ("red", "green", "blue")
 _MAX_TOKENS = 200

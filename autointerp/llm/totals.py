@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from autointerp.llm.reply import Usage
+from autointerp.llm.wire.reply import Usage
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """Replies in which nothing can be read, one after another: when to stop, and what may be wrong."""
 
 from autointerp.errors import UserError
-from autointerp.llm.reply import ChatReply
-from autointerp.llm.structured import THINK, THINK_END
+from autointerp.llm.wire.reply import ChatReply
+from autointerp.llm.wire.structured import THINK, THINK_END
 from autointerp.plain_text import line_for_person
 
 MOST_UNREAD = 20  # replies in a row

@@ -14,9 +14,9 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
-from autointerp.llm.logprobs import Position
 from autointerp.llm.numbering import Miscounted, by_place, number_of, numbers, offset_of
-from autointerp.llm.structured import MAX_FALSE_STARTS, THINK_END, answer_of, listed_numbers
+from autointerp.llm.wire.logprobs import Position
+from autointerp.llm.wire.structured import MAX_FALSE_STARTS, THINK_END, answer_of, listed_numbers
 
 Said = tuple[int | None, bool]  # a number, and whether yes is said of it
 

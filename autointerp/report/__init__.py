@@ -1,0 +1,1 @@
+"""What a run came to: in the terminal, in figures, on a page."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from autointerp.report.control import metric_name
+from autointerp.report.control_table import metric_name
 from autointerp.scoring import SCORERS, chance_of
 
 ALPHA = 0.05
@@ -76,7 +76,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Stratum:
+class StratumRow:
     """What judges said of one kind of window by the own label, and by another feature's.
 
     `low` and `high` are the 95 % interval of `own`; `n` the readable judgments by the own label.
@@ -100,12 +100,12 @@ class Curve:
 
     scorer: str
     figure: str
-    rows: list[Stratum]
+    rows: list[StratumRow]
 
-    def deciles(self) -> list[Stratum]:
+    def deciles(self) -> list[StratumRow]:
         return [row for row in self.rows if row.name.endswith("%")]
 
-    def others(self) -> list[Stratum]:
+    def others(self) -> list[StratumRow]:
         return [row for row in self.rows if not row.name.endswith("%")]
 
 
@@ -240,7 +240,7 @@ def curves(strata: pd.DataFrame) -> list[Curve]:
         another = rows[rows["label"] == "another"].set_index("stratum")
         of_null = another[figure].to_dict()
         made = [
-            Stratum(
+            StratumRow(
                 name=row["stratum"],
                 own=_finite(row[figure]),
                 low=_finite(row.get("ci_low")),

@@ -1,14 +1,14 @@
 """What a model was asked about a feature, and what it said."""
 
-from autointerp.llm.journal_file import Exchange, exchanges
-from autointerp.runs import Run
+from autointerp.llm.journal.journal_file import JournaledExchange, exchanges
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
-from autointerp.scoring.concept_texts import TASK as TEXTS
-from autointerp.stages.candidates import PURPOSE as CANDIDATE
-from autointerp.stages.label import NAME as LABEL
+from autointerp.scoring.scorers.concept_texts import TASK as TEXTS
+from autointerp.stages.label.candidate_choice import PURPOSE as CANDIDATE
+from autointerp.stages.label.label_stage import NAME as LABEL
 
 
-def feature_exchanges(run: Run, feature: int) -> list[Exchange]:
+def feature_exchanges(run: Run, feature: int) -> list[JournaledExchange]:
     """Labeling, then judging, the newest of each first; empty where nothing was asked.
 
     Raises UserError where the journal cannot be read.

@@ -14,10 +14,9 @@ import pyarrow as pa
 from autointerp.errors import UserError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import KNOWN_OF_ALL, EvidenceStore, histogram_edges_of
-from autointerp.evidence.text import one_line, shown_tokens
 from autointerp.evidence.window import Window
-from autointerp.parquet_files import read_parquet
-from autointerp.report.shown import (
+from autointerp.evidence.window_text import one_line, shown_tokens
+from autointerp.report.page_model import (
     Decile,
     FeaturePage,
     Related,
@@ -28,9 +27,10 @@ from autointerp.report.shown import (
     ShownToken,
     ShownWindow,
 )
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS, chance_of
 from autointerp.scoring.scorer import FIRES
+from autointerp.storage.parquet_files import read_parquet
 from autointerp.tables.edits import Edit, edited_row, read_edits
 from autointerp.tables.migrate import current, open_table
 from autointerp.vocabulary import Vocabulary

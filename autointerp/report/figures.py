@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from autointerp.plain_text import one_line
-from autointerp.report.distributions import Curve, Distribution, Histogram, Scatter, Stratum
+from autointerp.report.distributions import Curve, Distribution, Histogram, Scatter, StratumRow
 from autointerp.report.overview import Cost, Count, Failure, Overview, StageTime
 
 _WIDTH = 3.3  # inches: a column of most journals
@@ -202,11 +202,13 @@ def curve_figure(curve: Curve) -> Figure:
     return figure
 
 
-def _middle(row: Stratum) -> float:
+def _middle(row: StratumRow) -> float:
     return float(row.name.split("–")[0]) + 5
 
 
-def _points(axes: Axes, places: Sequence[float], rows: Sequence[Stratum], *, joined: bool) -> None:
+def _points(
+    axes: Axes, places: Sequence[float], rows: Sequence[StratumRow], *, joined: bool
+) -> None:
     """Own labels' points with their intervals, and other labels' points, [rows] each."""
     own = [math.nan if row.own is None else row.own for row in rows]
     below = [0.0 if row.own is None or row.low is None else row.own - row.low for row in rows]

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from autointerp.labeling.lexical import NAME as LEXICAL
-from autointerp.report.control import metric_name
-from autointerp.runs import Run
+from autointerp.metrics.estimates import Estimate, mean_interval
+from autointerp.report.control_table import metric_name
+from autointerp.rules.lexical import NAME as LEXICAL
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS, forms, replies
-from autointerp.scoring.ranking import AUROC
-from autointerp.scoring.statistics import Estimate, mean_interval
+from autointerp.scoring.scorers.ranking import AUROC
 from autointerp.tables.read import load_scores
 
 _CHANCE = 0.5  # of balanced accuracy, and of AUROC

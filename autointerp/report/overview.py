@@ -13,9 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from autointerp.config import RunConfig
-from autointerp.files import files_identity
-from autointerp.recorded import RecordedSettings
+from autointerp.config.settings import RunConfig
 from autointerp.report.distributions import (
     Curve,
     Distribution,
@@ -26,12 +24,14 @@ from autointerp.report.distributions import (
     distributions,
     scatters,
 )
-from autointerp.runs import Run
+from autointerp.run.directory import Run
+from autointerp.run.record import RecordedSettings
 from autointerp.scoring import SCORERS
+from autointerp.storage.files import files_identity
 from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
 from autointerp.tables.migrate import current, open_table
-from autointerp.tables.strata import load_strata
+from autointerp.tables.strata_table import load_strata
 
 _MOST_FAILURES = 20
 _LABEL_COLUMNS = [

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autointerp.errors import UserError
-from autointerp.files import atomic_path, unwritable
 from autointerp.report.overview import overview
-from autointerp.runs import Run
+from autointerp.run.directory import Run
+from autointerp.storage.files import atomic_path, unwritable
 
 Format = Literal["png", "svg", "pdf"]
 # What would make two files of the same numbers differ.

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from autointerp.report.distributions import ALPHA, Curve, Distribution, curves, distributions
 from autointerp.report.overview import flag_counts
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.tables.read import load_labels, load_scores
-from autointerp.tables.strata import load_strata
+from autointerp.tables.strata_table import load_strata
 
 _BAR = 24  # characters of a share of 1
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.activations.batch import NOT_FINITE, OUTLIER, SPECIAL, UNCOUNTED
+from autointerp.activations.activation_batch import NOT_FINITE, OUTLIER, SPECIAL, UNCOUNTED
 from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder

@@ -14,19 +14,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.columns import description
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.evidence.text import marked, marks_for, one_line, quoted
 from autointerp.evidence.window import FeatureEvidence, Window
-from autointerp.features import listed
-from autointerp.plain_text import line_for_person
-from autointerp.report.control import metric_name, other_labels_line
+from autointerp.evidence.window_text import marked, marks_for, one_line, quoted
+from autointerp.plain_text import line_for_person, listed
+from autointerp.report.control_table import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
 from autointerp.report.judges import judge_lines
 from autointerp.report.overview import failures, scores_of, status_counts
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
+from autointerp.storage.columns import description
 from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels

@@ -1,6 +1,7 @@
 """Scorers, each in a file of its own."""
 
-from autointerp.scoring import (
+from autointerp.scoring.scorer import Scorer
+from autointerp.scoring.scorers import (
     detection,
     discrimination,
     embedding,
@@ -10,7 +11,6 @@ from autointerp.scoring import (
     simulation,
     surprisal,
 )
-from autointerp.scoring.scorer import Scorer
 
 _ALL = (detection, simulation, fuzzing, intruder, discrimination, fade, embedding, surprisal)
 SCORERS: dict[str, Scorer] = {s.SCORER.name: s.SCORER for s in _ALL}

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autointerp.llm.pool import Step
-from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.wire.reply import CallFailure, ChatReply
+from autointerp.llm.wire.request import ChatRequest
 from autointerp.scoring.judge import JudgeJob, unread_error
 from autointerp.scoring.replies import CHANGED, FEWEST_OF_EITHER, KEPT
 from autointerp.scoring.scorer import Item, Judged, Judgment

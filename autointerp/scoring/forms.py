@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from autointerp.errors import UserError
-from autointerp.labeling.prompts import Prompt
 from autointerp.llm import verdicts
-from autointerp.llm.logprobs import TOP_LOGPROBS
 from autointerp.llm.numbering import numbers
-from autointerp.llm.request import ReplySchema, by_number, fields, number_lists
-from autointerp.llm.structured import sides
+from autointerp.llm.wire.logprobs import TOP_LOGPROBS
+from autointerp.llm.wire.request import ReplySchema, by_number, fields, number_lists
+from autointerp.llm.wire.structured import sides
+from autointerp.prompting.prompts import Prompt
 from autointerp.scoring.scorer import Item, Scorer, Task, answer
 from autointerp.vocabulary import Vocabulary
 

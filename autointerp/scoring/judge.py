@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from autointerp.errors import UserError
-from autointerp.labeling.prompts import Prompt
-from autointerp.llm.logprobs import NO_LOGPROBS, PROMPT_LOGPROBS, Logprobs
 from autointerp.llm.numbering import Miscounted, numbers
 from autointerp.llm.pool import Step
-from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest, ReplySchema
-from autointerp.llm.structured import is_copied
 from autointerp.llm.verdicts import slips
+from autointerp.llm.wire.logprobs import NO_LOGPROBS, PROMPT_LOGPROBS, Logprobs
+from autointerp.llm.wire.reply import CallFailure, ChatReply
+from autointerp.llm.wire.request import ChatRequest, ReplySchema
+from autointerp.llm.wire.structured import is_copied
+from autointerp.prompting.prompts import Prompt
 from autointerp.scoring import replies
 from autointerp.scoring.replies import Replies
 from autointerp.scoring.scorer import (

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from autointerp.metrics.estimates import Counts, Estimate
+from autointerp.metrics.population import population
+from autointerp.metrics.sequential import anytime_balanced_accuracy
 from autointerp.scoring import SCORERS, chance_of
-from autointerp.scoring.population import population
 from autointerp.scoring.scorer import Judged, Score
-from autointerp.scoring.sequential import anytime_balanced_accuracy
-from autointerp.scoring.statistics import Counts, Estimate
 
 POPULATION = "detection"  # the scorer whose judgments are weighed for the corpus
 

@@ -9,14 +9,14 @@ import torch
 
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window import FeatureEvidence, Window, spread
-from autointerp.labeling.lexical import LexicalLabeler
-from autointerp.labeling.prompts import Prompt
-from autointerp.labeling.rules import Rule
-from autointerp.llm.logprobs import Logprobs, Position
-from autointerp.llm.request import ReplySchema
-from autointerp.scoring.choices import Choices, Labels
+from autointerp.llm.wire.logprobs import Logprobs, Position
+from autointerp.llm.wire.request import ReplySchema
+from autointerp.metrics.estimates import Counts, Estimate
+from autointerp.prompting.prompts import Prompt
+from autointerp.rules.lexical import LexicalLabeler
+from autointerp.rules.rules import Rule
 from autointerp.scoring.replies import KEPT, Replies
-from autointerp.scoring.statistics import Counts, Estimate
+from autointerp.scoring.scorers.choices import Choices, KnownLabels
 from autointerp.scoring.strata import Stratum
 from autointerp.vocabulary import Vocabulary
 
@@ -139,7 +139,7 @@ class Material:
     strata: Sequence[Stratum]
     seed: int
     special_ids: frozenset[int] = frozenset()  # tokens on which no feature counts as firing
-    labels: Labels = field(default_factory=Labels)  # of all features that have one
+    labels: KnownLabels = field(default_factory=KnownLabels)  # of all features that have one
 
     def plan(self, items: Sequence[Item]) -> Plan:
         """The items, shuffled so that their order says nothing of them, the same on every run."""

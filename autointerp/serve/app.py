@@ -10,20 +10,20 @@ from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
 
-from autointerp import __version__
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
 from autointerp.plain_text import line_for_person
 from autointerp.report.page import page_html
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.serve.api_page import api_page
 from autointerp.serve.filters import BadQuery
-from autointerp.serve.meaning import NotInstalled, NotReady, Stopping
+from autointerp.serve.meaning import NotInstalled, NotReady, ServerStopping
 from autointerp.serve.reading import reading
 from autointerp.serve.security import Guard
 from autointerp.serve.served import Served
 from autointerp.serve.shapes import Preparing, Problem, answer
 from autointerp.serve.writing import writing
+from autointerp.version import __version__
 
 OPENAPI = "/api/openapi.json"
 _TOKEN = (
@@ -32,7 +32,7 @@ _TOKEN = (
 )
 _BEARER = HTTPBearer(auto_error=False)  # for the description alone: the guard asks for it
 # A user's error on reading is that something is not there.
-_STATUS: dict[type[UserError], int] = {BadQuery: 422, NotInstalled: 501, Stopping: 503}
+_STATUS: dict[type[UserError], int] = {BadQuery: 422, NotInstalled: 501, ServerStopping: 503}
 _RETRY_AFTER_S = 2
 
 

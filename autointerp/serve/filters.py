@@ -10,7 +10,7 @@ from typing import Any
 
 from autointerp.errors import UserError
 from autointerp.plain_text import line_for_person
-from autointerp.report.columns import Column
+from autointerp.report.column_list import Column
 
 _COMPARISONS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _MISSING = {"null": "IS NULL", "notnull": "IS NOT NULL"}

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from autointerp.errors import UserError
-from autointerp.report.columns import Column, columns_of
-from autointerp.runs import Run
+from autointerp.report.column_list import Column, columns_of
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.serve.filters import BadQuery, Condition, column, filtered, quoted, searched
-from autointerp.serve.shapes import FeatureList, Found
+from autointerp.serve.shapes import FeatureList, FoundFeatures
 from autointerp.tables.edits import apply_edits
 from autointerp.tables.read import read_table
 
@@ -27,7 +27,7 @@ _CLOSED: dict[str, Any] = {"enable_external_access": False, "python_enable_repla
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelView:
     """The label table as it was at one moment. Rows are in the order of features."""
 
     table: pa.Table
@@ -107,21 +107,21 @@ class Labels:
                 row[SIMILARITY] = value
         return FeatureList(self.total, len(numbers), offset, rows)
 
-    def with_words(self, query: str, limit: int) -> list[Found]:
+    def with_words(self, query: str, limit: int) -> list[FoundFeatures]:
         """Labels that have every word; the shortest, of which they are the most, first."""
         where, values = _where([*searched(query), Condition("label IS NOT NULL")])
         rows = self.connection.cursor().execute(
             f"SELECT feature, label FROM labels {where} ORDER BY length(label), feature LIMIT ?",
             [*values, limit],
         )
-        return [Found(feature, label, None) for feature, label in rows.fetchall()]
+        return [FoundFeatures(feature, label, None) for feature, label in rows.fetchall()]
 
-    def nearest(self, similarity: np.ndarray, limit: int) -> list[Found]:
+    def nearest(self, similarity: np.ndarray, limit: int) -> list[FoundFeatures]:
         """The labels of largest similarity [rows]."""
         found = self.select(
             similarity=similarity, limit=limit, columns=["feature", "label", SIMILARITY]
         )
-        return [Found(row["feature"], row["label"], row[SIMILARITY]) for row in found.rows]
+        return [FoundFeatures(row["feature"], row["label"], row[SIMILARITY]) for row in found.rows]
 
 
 def _where(conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
@@ -136,7 +136,7 @@ def _order(by: Column, descending: bool) -> str:
     return f"{key} {'DESC' if descending else 'ASC'} NULLS LAST, feature"
 
 
-def read_labels(run: Run) -> Labels:
+def read_labels(run: Run) -> LabelView:
     """The label table, edits applied. Raises UserError where there is none yet."""
     table = apply_edits(read_table(run.labels), run)
     for i, field in enumerate(table.schema):
@@ -154,4 +154,4 @@ def read_labels(run: Run) -> Labels:
     except duckdb.Error as error:  # columns of kinds, or by names, that it does not know
         raise UserError(f"{run.labels} cannot be searched: {str(error).splitlines()[0]}") from None
     connection.unregister("read")
-    return Labels(table.combine_chunks(), columns, connection)
+    return LabelView(table.combine_chunks(), columns, connection)

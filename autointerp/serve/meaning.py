@@ -15,15 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from autointerp.errors import UserError
-from autointerp.files import atomic_path
 from autointerp.plain_text import one_line
 from autointerp.progress import say
-from autointerp.runs import Run
-from autointerp.scoring.local import identity
-from autointerp.serve.labels import Labels
+from autointerp.run.directory import Run
+from autointerp.scoring.scorers.on_device import identity
+from autointerp.serve.labels import LabelView
+from autointerp.storage.files import atomic_path
 
 if TYPE_CHECKING:
-    from autointerp.scoring.embedding import Encoder
+    from autointerp.scoring.scorers.embedding import Encoder
 
 FILE = "label_vectors.safetensors"
 _BATCH = 128  # labels between two looks at whether to stop
@@ -46,7 +46,7 @@ class NotReady(UserError):
         self.progress = progress
 
 
-class Stopping(UserError):
+class ServerStopping(UserError):
     """The server stops before the labels' vectors are computed."""
 
 
@@ -66,12 +66,12 @@ class Meanings:
         self._model = model
         self._lock = threading.Lock()
         self._encoding = threading.Lock()
-        self._work: Future[tuple[Labels, np.ndarray]] | None = None
+        self._work: Future[tuple[LabelView, np.ndarray]] | None = None
         self._known: dict[bytes, np.ndarray] | None = None  # by key; the thread's alone
         self._stopping = False
         self.ready = 0.0  # share of the distinct labels whose vectors are there
 
-    def similarity(self, labels: Labels, query: str) -> np.ndarray:
+    def similarity(self, labels: LabelView, query: str) -> np.ndarray:
         """The cosine of every row's label with the query: float32 [rows], NaN without a label.
 
         Raises NotInstalled; NotReady while vectors are missing; UserError where the model cannot be
@@ -94,7 +94,7 @@ class Meanings:
         if self._work is not None:
             wait([self._work], _LAST_S)
 
-    def _vectors(self, labels: Labels) -> np.ndarray:
+    def _vectors(self, labels: LabelView) -> np.ndarray:
         """Of the distinct labels: float32 [labels, width]."""
         with self._lock:
             if self._work is None or (self._work.done() and not _is_of(self._work, labels)):
@@ -110,7 +110,7 @@ class Meanings:
 
     @cached_property
     def _encoder(self) -> "Encoder":
-        from autointerp.scoring.embedding import Encoder
+        from autointerp.scoring.scorers.embedding import Encoder
 
         return Encoder(self._model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -122,9 +122,9 @@ class Meanings:
     def _identity(self) -> str:
         return identity(self._model)
 
-    def _begun(self, labels: Labels) -> Future[tuple[Labels, np.ndarray]]:
+    def _begun(self, labels: LabelView) -> Future[tuple[LabelView, np.ndarray]]:
         """What `_work_out` gives or raises, in a thread that does not keep the program alive."""
-        future: Future[tuple[Labels, np.ndarray]] = Future()
+        future: Future[tuple[LabelView, np.ndarray]] = Future()
 
         def work() -> None:
             try:
@@ -135,7 +135,7 @@ class Meanings:
         threading.Thread(target=work, daemon=True).start()
         return future
 
-    def _work_out(self, labels: Labels) -> np.ndarray:
+    def _work_out(self, labels: LabelView) -> np.ndarray:
         """Vectors of the distinct labels: those that are kept are read, the others encoded."""
         with self._encoding:
             assert self._encoder  # loading it takes seconds, whether labels are new or not
@@ -149,7 +149,7 @@ class Meanings:
         try:
             for batch in _batches(new):
                 if self._stopping:
-                    raise Stopping("the server is stopping")
+                    raise ServerStopping("the server is stopping")
                 made = self._encoded([texts[i] for i in batch], query=False)
                 self._known |= {keys[i]: vector for i, vector in zip(batch, made, strict=True)}
                 self.ready += len(batch) / len(texts)
@@ -164,7 +164,7 @@ class Meanings:
         return vectors
 
 
-def _is_of(work: Future[tuple[Labels, np.ndarray]], labels: Labels) -> bool:
+def _is_of(work: Future[tuple[LabelView, np.ndarray]], labels: LabelView) -> bool:
     return work.exception() is None and work.result()[0] is labels
 
 

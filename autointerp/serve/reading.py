@@ -4,19 +4,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
-from autointerp.llm.journal_file import Exchange
-from autointerp.recorded import RecordedSettings
+from autointerp.llm.journal.journal_file import JournaledExchange
 from autointerp.report.exchanges import feature_exchanges
 from autointerp.report.overview import Overview
-from autointerp.report.shown import FeaturePage, ShownWindow
+from autointerp.report.page_model import FeaturePage, ShownWindow
+from autointerp.run.record import RecordedSettings
 from autointerp.serve.meaning import is_installed
 from autointerp.serve.served import Served
 from autointerp.serve.shapes import (
     ContextText,
     FeatureList,
-    Found,
+    FoundFeatures,
     Preparing,
     Problem,
     RunInfo,
@@ -88,7 +88,7 @@ def reading(served: Served) -> APIRouter:
         )
         return answer(found)
 
-    @routes.get("/search", response_model=list[Found], responses=_MEANING)
+    @routes.get("/search", response_model=list[FoundFeatures], responses=_MEANING)
     def search(q: _Text, by: Literal["words", "meaning"] = "words", limit: _Limit = 20) -> Response:
         """Labels that have every word, the shortest first; or the nearest by meaning,
         with 202 until the labels are embedded."""
@@ -107,7 +107,7 @@ def reading(served: Served) -> APIRouter:
         """The feature's windows, of one kind (top, sample, …) or split where these are given."""
         return answer(served.pages.now().windows(feature, kind, split))
 
-    @routes.get("/features/{feature}/exchanges", response_model=list[Exchange])
+    @routes.get("/features/{feature}/exchanges", response_model=list[JournaledExchange])
     def asked(feature: Number) -> Response:
         """What a model was asked about the feature, and its raw replies: labeling, then judging,
         the newest of each first."""

@@ -6,15 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import Overview, overview
-from autointerp.runs import Run
-from autointerp.serve.contexts import Contexts
-from autointerp.serve.labels import Labels, read_labels
+from autointerp.resources import language_model
+from autointerp.run.directory import Run
+from autointerp.serve.labels import LabelView, read_labels
 from autointerp.serve.meaning import Meanings
-from autointerp.stages import model
+from autointerp.serve.served_contexts import ServedContexts
 
 T = TypeVar("T")
 
@@ -65,8 +65,8 @@ class Served:
         if "prompts" in own.model_fields_set and not Path(own.prompts).is_dir():
             raise UserError(f"prompts {own.prompts}: there is no such folder")
         if own.uses_model():
-            model.endpoints(own)  # a missing key, or local model, is said at once
-        self.labels: Fresh[Labels] = Fresh([run.labels, run.edits], lambda: read_labels(run))
+            language_model.endpoints(own)  # a missing key, or local model, is said at once
+        self.labels: Fresh[LabelView] = Fresh([run.labels, run.edits], lambda: read_labels(run))
         self.overview: Fresh[Overview] = Fresh(
             [run.manifest, run.labels, run.scores, run.predictions], lambda: overview(run)
         )
@@ -75,7 +75,7 @@ class Served:
             lambda: FeaturePages(run),
         )
         self.meanings = Meanings(run, own.embedding_model)
-        self.contexts = Contexts(run, own)
+        self.contexts = ServedContexts(run, own)
 
     def warm(self) -> None:
         """Make what takes long on large runs before somebody waits for it."""

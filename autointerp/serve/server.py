@@ -5,10 +5,10 @@ import socket
 
 import uvicorn
 
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
 from autointerp.plain_text import line_for_person
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.serve.app import create_app
 
 _LOOPBACK = "127.0.0.1"

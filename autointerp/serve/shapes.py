@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from autointerp.json_values import plain
 from autointerp.plain_text import tidy
-from autointerp.report.columns import Column
+from autointerp.report.column_list import Column
 from autointerp.secrets import masked
+from autointerp.storage.json_values import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class FeatureList:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFeatures:
     """A label that was searched for. `score` is the cosine; null where words are searched."""
 
     feature: int

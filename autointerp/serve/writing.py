@@ -7,11 +7,11 @@ from fastapi import APIRouter, HTTPException, Response
 
 from autointerp.errors import UserError
 from autointerp.plain_text import line_for_person
+from autointerp.resources.language_model import is_priced
 from autointerp.serve.reading import Number
 from autointerp.serve.served import Served
 from autointerp.serve.shapes import NewEdit, Nothing, Problem, answer
-from autointerp.stages.model import is_priced
-from autointerp.stages.relabel import relabel
+from autointerp.stages.label.relabel import relabel
 from autointerp.tables.edits import Edit, add_edit
 
 NO_MODEL = (

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from autointerp.activations.batch import ActivationBatch
+from autointerp.activations.activation_batch import ActivationBatch
 from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.hooks import canonical_place, decoder_layers, resolve_hook
 from autointerp.activations.stream import SubjectStream
@@ -19,8 +19,8 @@ from autointerp.coders.check import (
     reconstruction,
 )
 from autointerp.errors import UserError
-from autointerp.job import Job
-from autointerp.stages.source import Source, open_source
+from autointerp.resources.activation_source import Source, open_source
+from autointerp.run.session import Job
 
 
 def counted_activations(batch: ActivationBatch) -> Tensor:

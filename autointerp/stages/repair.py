@@ -7,15 +7,15 @@ What needs the activations is left to `collect`, what needs the labeling model t
 from collections.abc import Iterator
 from pathlib import Path
 
-from autointerp.damage import DamagedFile, made_again
 from autointerp.errors import UserError
 from autointerp.evidence.store import read_statistics
-from autointerp.files import aside
-from autointerp.llm.journal_salvage import is_damaged, salvage
-from autointerp.parquet_files import open_parquet
-from autointerp.runs import Run
+from autointerp.llm.journal.journal_salvage import is_damaged, salvage
+from autointerp.run.directory import Run
+from autointerp.storage.damage import DamagedFile, made_again
+from autointerp.storage.files import aside
+from autointerp.storage.parquet_files import open_parquet
 from autointerp.tables.write import read_drafts, read_scores, write_labels
-from autointerp.trial.record import read_record
+from autointerp.trial.trial_record import read_record
 
 
 def repair(run: Run) -> Iterator[str]:

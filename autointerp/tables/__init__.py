@@ -1,0 +1,1 @@
+"""Label tables: columns, crash-safe writing, queries, exports, imports, comparisons."""

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from autointerp.errors import UserError
-from autointerp.runs import Run, find_run
-from autointerp.scoring.paired import MeanDifference, mean_difference, sign_test
-from autointerp.scoring.population import FEWEST
+from autointerp.metrics.paired import MeanDifference, mean_difference, sign_test
+from autointerp.metrics.population import FEWEST
+from autointerp.run.directory import Run, find_run
 from autointerp.tables.collisions import Collisions, collisions, folded
 from autointerp.tables.read import load_labels, load_scores
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from autointerp.config import RANDOM_LABEL
-from autointerp.runs import Run
+from autointerp.config.settings import RANDOM_LABEL
+from autointerp.metrics.unpaired import Unpaired, compare_unpaired
+from autointerp.run.directory import Run
 from autointerp.scoring import chance_of
-from autointerp.scoring.unpaired import Unpaired, compare_unpaired
 from autointerp.tables.compare import check_scored, scored
 from autointerp.tables.read import load_scores
 

@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.columns import checked, column, conform, schema_of
 from autointerp.errors import UserError
-from autointerp.files import atomic_path, unwritable
-from autointerp.parquet_files import open_parquet, write_parquet
 from autointerp.plain_text import tidy
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.secrets import masked
+from autointerp.storage.columns import checked, column, conform, schema_of
+from autointerp.storage.files import atomic_path, unwritable
+from autointerp.storage.parquet_files import open_parquet, write_parquet
 from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import EDITED, score_columns
 

@@ -33,16 +33,16 @@ class Foreign:
 
 
 @dataclass
-class Found:
+class ImportedLabels:
     """What the files hold; `unreadable` counts entries that are no label, by why."""
 
     labels: list[Foreign] = field(default_factory=list)
     unreadable: Counter[str] = field(default_factory=Counter)
 
 
-def _read_neuronpedia(path: Path) -> Found:
+def _read_neuronpedia(path: Path) -> ImportedLabels:
     """Rows of its exports: a file, a folder `explanations`, or a folder that has some in it."""
-    found = Found()
+    found = ImportedLabels()
     sources: set[tuple[str, str]] = set()
     for file in _explanation_files(path):
         for line in _lines(file):
@@ -91,12 +91,12 @@ def _opened(file: Path) -> IO[str]:
     return file.open(encoding="utf-8", errors="replace")
 
 
-def _read_delphi(path: Path) -> Found:
+def _read_delphi(path: Path) -> ImportedLabels:
     """Files `<hookpoint>_latent<N>.txt`, each a string of JSON; `labeler` is the hookpoint's."""
     if not path.is_dir():
         raise UserError(f"{path} is no folder of Delphi's: name its results or its explanations")
     folder = path / "explanations" if (path / "explanations").is_dir() else path
-    found = Found()
+    found = ImportedLabels()
     explainer = _delphi_model(folder)
     for file in folder.iterdir():
         named = re.fullmatch(r"(.+)_latent(\d{1,9})\.txt", file.name)
@@ -122,13 +122,15 @@ def _delphi_model(folder: Path) -> str:
     return "unknown"
 
 
-READERS: dict[str, Callable[[Path], Found]] = {
+READERS: dict[str, Callable[[Path], ImportedLabels]] = {
     "neuronpedia": _read_neuronpedia,
     "delphi": _read_delphi,
 }
 
 
-def of_one_labeler(found: Found, path: Path, only: str | None) -> tuple[str, dict[int, str]]:
+def of_one_labeler(
+    found: ImportedLabels, path: Path, only: str | None
+) -> tuple[str, dict[int, str]]:
     """Who made the labels, and the newest of each feature, cleaned. Raises UserError.
 
     What is left out for it is counted in `found`.

@@ -10,12 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.columns import SCHEMA_VERSION, checked, conform, version_of
 from autointerp.errors import UserError
-from autointerp.evidence.schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
-from autointerp.parquet_files import ParquetFile, open_parquet
+from autointerp.evidence.evidence_schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES
+from autointerp.storage.columns import SCHEMA_VERSION, checked, conform, version_of
+from autointerp.storage.parquet_files import ParquetFile, open_parquet
 from autointerp.tables.schema import PREDICTIONS, SCORES, labels_schema
 
 _FIRING = ("top", "sample")  # kinds of windows

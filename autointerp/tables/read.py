@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from autointerp.columns import conform
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.runs import Run
+from autointerp.run.directory import Run
+from autointerp.storage.columns import conform
 from autointerp.tables.edits import apply_edits
 from autointerp.tables.frame import TableFrame, frame_of
 from autointerp.tables.migrate import current, open_table, schema_for

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from autointerp.columns import column, schema_of
-from autointerp.scoring import SCORERS, fade
+from autointerp.scoring import SCORERS
+from autointerp.scoring.scorers import fade
+from autointerp.storage.columns import column, schema_of
 
 # Labels that were proposed, and what they got on the windows kept for choosing between them.
 CANDIDATES = pa.list_(

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autointerp.errors import UserError
-from autointerp.files import atomic_path
 from autointerp.labeling.labeler import Candidate, Draft
-from autointerp.labeling.lexical import NAME as LEXICAL
-from autointerp.parquet_files import WRITTEN, read_parquet, write_parquet
+from autointerp.metrics.estimates import Estimate
+from autointerp.rules.lexical import NAME as LEXICAL
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Score
-from autointerp.scoring.statistics import Estimate
+from autointerp.storage.files import atomic_path
+from autointerp.storage.parquet_files import WRITTEN, read_parquet, write_parquet
 from autointerp.tables.collisions import shares_label
 from autointerp.tables.migrate import current, open_table
 from autointerp.tables.schema import CANDIDATES, PREDICTIONS, SCORES, labels_schema

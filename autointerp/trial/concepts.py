@@ -11,9 +11,9 @@ from importlib import resources
 import numpy as np
 
 from autointerp.evidence.window import FeatureEvidence, Kind, Window
-from autointerp.scoring.fuzzing import ELSEWHERE, WITHIN
 from autointerp.scoring.scorer import FIRES, Item, Plan, answer
-from autointerp.scoring.simulation import HIGHEST
+from autointerp.scoring.scorers.fuzzing import ELSEWHERE, WITHIN
+from autointerp.scoring.scorers.simulation import HIGHEST
 from autointerp.vocabulary import Vocabulary
 
 SILENT = "silent"

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.labeling.llm import LabelSettings
-from autointerp.labeling.prompts import Prompt, load_prompt
-from autointerp.scoring import detection, forms, fuzzing, simulation
+from autointerp.prompting.prompts import Prompt, load_prompt
+from autointerp.scoring import forms
 from autointerp.scoring.judge import JudgeSettings
 from autointerp.scoring.scorer import Scorer
+from autointerp.scoring.scorers import detection, fuzzing, simulation
 from autointerp.trial import plan, verdict
 from autointerp.trial.plan import Way
 from autointerp.trial.tally import judge_ways

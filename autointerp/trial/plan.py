@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from autointerp.labeling.llm import LabelSettings, label_jobs
-from autointerp.labeling.prompts import Prompt
-from autointerp.scoring import detection, fuzzing, simulation
+from autointerp.prompting.prompts import Prompt
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorer import Plan, Scorer, Task, TokenTask
+from autointerp.scoring.scorers import detection, fuzzing, simulation
 from autointerp.trial import concepts
 from autointerp.trial.tasks import JudgeTry, LabelTry
 

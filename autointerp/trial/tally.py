@@ -5,17 +5,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autointerp.scoring import forms, simulation
+from autointerp.scoring import forms
 from autointerp.scoring.scorer import Judgment
-from autointerp.trial.record import JudgeWay, LabelWay, SimulationWay
-from autointerp.trial.tasks import Answers, Labels, Tried
+from autointerp.scoring.scorers import simulation
+from autointerp.trial.tasks import Answers, LabelCounts, Tried
+from autointerp.trial.trial_record import JudgeWay, LabelWay, SimulationWay
 
 
 def label_ways(tried: Iterable[Tried]) -> list[LabelWay]:
     """By features a request, the fewest first."""
-    groups: dict[int, list[Labels]] = defaultdict(list)
+    groups: dict[int, list[LabelCounts]] = defaultdict(list)
     for one in tried:
-        if isinstance(one.found, Labels):
+        if isinstance(one.found, LabelCounts):
             groups[one.found.size].append(one.found)
     return [
         LabelWay(

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from autointerp.labeling import no_label
 from autointerp.labeling.llm import LabelJob
-from autointerp.llm.logprobs import NO_LOGPROBS
 from autointerp.llm.numbering import Miscounted
 from autointerp.llm.pool import Step
-from autointerp.llm.reply import CallFailure, ChatReply, Usage
-from autointerp.llm.request import ChatRequest
+from autointerp.llm.wire.logprobs import NO_LOGPROBS
+from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
+from autointerp.llm.wire.request import ChatRequest
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Judged, Judgment
 from autointerp.trial.concepts import concepts
@@ -27,7 +27,7 @@ _OF_THE_REQUEST = ("too_long", "content_filter", "bad_request")
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class LabelCounts:
     """Of the labels of one request: `copied` are the template's own words, `declined` no label for
     another reason, and `alike` those that another feature of it got as well.
 
@@ -65,7 +65,7 @@ class Tried:
     not be had, which says nothing of it.
     """
 
-    found: Labels | Answers
+    found: LabelCounts | Answers
     usage: Usage
     cost_usd: float
     recalled: bool
@@ -76,7 +76,7 @@ class Tried:
     @property
     def is_further(self) -> bool:
         """Whether it was not planned, and came of another's reply."""
-        return isinstance(self.found, Labels) and self.found.features == 0
+        return isinstance(self.found, LabelCounts) and self.found.features == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class _Spent:
         return _Spent(self.usage.plus(outcome.usage), self.cost_usd + outcome.cost_usd)
 
 
-def _tried(found: Labels | Answers, outcome: ChatReply | CallFailure, before: _Spent) -> Tried:
+def _tried(found: LabelCounts | Answers, outcome: ChatReply | CallFailure, before: _Spent) -> Tried:
     spent = before.plus(outcome)
     usage, cost = spent.usage, spent.cost_usd
     if isinstance(outcome, ChatReply):
@@ -127,12 +127,12 @@ class LabelTry:
         )
         size = self.job.settings.features_per_request
         if self.again:
-            return Step(results=[_tried(Labels(size, mended=right), outcome, self.spent)])
+            return Step(results=[_tried(LabelCounts(size, mended=right), outcome, self.spent)])
         alone = [LabelTry(job, again=True) for job in more if len(job.group) == 1]
         labels = self._labels(outcome, size, right)
         return Step(results=[_tried(labels, outcome, self.spent)], follow_ups=alone)
 
-    def _labels(self, outcome: ChatReply | CallFailure, size: int, right: int) -> Labels:
+    def _labels(self, outcome: ChatReply | CallFailure, size: int, right: int) -> LabelCounts:
         said: dict[int, str] = {}
         doubts: dict[int, str] = {}
         if isinstance(outcome, ChatReply):
@@ -143,7 +143,7 @@ class LabelTry:
         copied = sum(kinds[kind] for kind in no_label.FROM_EXAMPLE)
         own = [x for place, x in said.items() if doubts.get(place) not in no_label.FROM_EXAMPLE]
         times = Counter(own)
-        return Labels(
+        return LabelCounts(
             size=size,
             features=len(self.job.group),
             readable=len(said),

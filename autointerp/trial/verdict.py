@@ -11,11 +11,12 @@ ways have to do with each other.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autointerp.config import RunConfig
-from autointerp.scoring import detection, forms
-from autointerp.scoring.statistics import wilson
+from autointerp.config.settings import RunConfig
+from autointerp.metrics.estimates import wilson
+from autointerp.scoring import forms
+from autointerp.scoring.scorers import detection
 from autointerp.trial.concepts import concepts
-from autointerp.trial.record import JudgeWay, LabelWay, Record
+from autointerp.trial.trial_record import JudgeWay, LabelWay, TrialRecord
 
 _FURTHER = 2  # sizes of requests that only the best form is asked about: many excerpts, and one
 _AS_GOOD = 0.05  # of accuracy given up for more excerpts a request: what it saves is certain
@@ -53,7 +54,7 @@ def is_told_from_chance(way: JudgeWay, of: int) -> bool:
     return interval(way, of)[0] > 0.5
 
 
-def only_ranks(way: JudgeWay, record: Record) -> bool:
+def only_ranks(way: JudgeWay, record: TrialRecord) -> bool:
     """Whether its probabilities are told from chance, and its answers are not."""
     of = comparisons(detections(record))
     answers = way.model_copy(update={"ranked": None})
@@ -65,7 +66,7 @@ def is_any_good(ways: Sequence[JudgeWay]) -> bool:
     return any(is_told_from_chance(way, comparisons(tried)) for way in tried)
 
 
-def detections(record: Record) -> list[JudgeWay]:
+def detections(record: TrialRecord) -> list[JudgeWay]:
     return [way for way in record.judging if way.task == detection.NAME]
 
 
@@ -88,7 +89,7 @@ def second_form(ways: Sequence[JudgeWay]) -> str | None:
     return best_form(near) if near else None
 
 
-def best_judge(record: Record) -> JudgeWay | None:
+def best_judge(record: TrialRecord) -> JudgeWay | None:
     """The way of judging to use: of the best form, as many excerpts a request as do no harm."""
     every = detections(record)
     if not every:
@@ -104,7 +105,7 @@ def best_judge(record: Record) -> JudgeWay | None:
     return max((way for way in same if score(way) >= enough), key=lambda way: way.items)
 
 
-def judge_in_use(record: Record, config: RunConfig) -> JudgeWay | None:
+def judge_in_use(record: TrialRecord, config: RunConfig) -> JudgeWay | None:
     """What was tried that is most like the way in which a run asks."""
     form = forms.BOOLEANS if config.judge_form in record.not_given else config.judge_form
     same = [way for way in detections(record) if way.form == form]
@@ -114,7 +115,7 @@ def judge_in_use(record: Record, config: RunConfig) -> JudgeWay | None:
     return min(same, key=lambda way: way.items, default=None)
 
 
-def best_labels(record: Record) -> LabelWay | None:
+def best_labels(record: TrialRecord) -> LabelWay | None:
     """As many features a request as do no harm to the labels.
 
     What comes of the first reply counts: asking again costs as much as asking about each alone. But
@@ -131,7 +132,7 @@ def best_labels(record: Record) -> LabelWay | None:
     return max(good, key=lambda way: way.size)
 
 
-def labels_in_use(record: Record, config: RunConfig) -> LabelWay | None:
+def labels_in_use(record: TrialRecord, config: RunConfig) -> LabelWay | None:
     fewer = [way for way in record.labels if way.size <= config.features_per_request]
     return max(fewer, key=lambda way: way.size, default=None)
 
@@ -146,7 +147,7 @@ def names_features(way: LabelWay, of: int) -> bool:
     return wilson(named(way), way.features, comparisons=of)[0] > 1 / len(concepts())
 
 
-def settings(record: Record) -> dict[str, Any]:
+def settings(record: TrialRecord) -> dict[str, Any]:
     """The settings to use, by name; those that were given stay as they were."""
     found: dict[str, Any] = {}
     if labels := best_labels(record):
@@ -163,7 +164,7 @@ def settings(record: Record) -> dict[str, Any]:
 
 
 def failings(
-    record: Record, config: RunConfig, *, labels: bool = True, judge: bool = True
+    record: TrialRecord, config: RunConfig, *, labels: bool = True, judge: bool = True
 ) -> list[str]:
     """Why a run in these settings is not worth its money, a clause each; empty where it is.
 
@@ -193,7 +194,7 @@ def _not_told(way: JudgeWay, of: int) -> str:
 
 
 def advice(
-    record: Record, config: RunConfig, *, labels: bool = True, judge: bool = True
+    record: TrialRecord, config: RunConfig, *, labels: bool = True, judge: bool = True
 ) -> str | None:
     """How a run would do better, where these settings fail and those to use do not."""
     best: Mapping[str, Any] = settings(record)

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from autointerp.activations.batch import SPECIAL
+from autointerp.activations.activation_batch import SPECIAL
 from autointerp.activations.cache import SparseCache
 from autointerp.activations.formats import find_cache, open_cache
 from autointerp.coders import SparseCoder
 from autointerp.errors import UserError
 from autointerp.vocabulary import Vocabulary
-from tests.caches import write_cache
+from tests.support.caches import write_cache
 
 CPU = torch.device("cpu")
 CONTEXTS, LENGTH, D, FEATURES = 9, 6, 5, 40

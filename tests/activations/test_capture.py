@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from autointerp.activations.batch import (
+from autointerp.activations.activation_batch import (
     NOT_FINITE,
     OUTLIER,
     SPECIAL,
@@ -23,7 +23,7 @@ from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.writer import CacheWriter
 from autointerp.errors import UserError
 from autointerp.vocabulary import Vocabulary
-from tests.activations.tokenizers import chat_tokenizer, write_subject
+from tests.support.tokenizers import chat_tokenizer, write_subject
 
 CPU = torch.device("cpu")
 EXPECTED = [[1, 2, 3, 0], [4, 1, 5, 0], [2, 2, 2, 5]]
@@ -206,7 +206,7 @@ def test_a_killed_capture_goes_on_where_it_stopped(subject, tmp_path, monkeypatc
     text.write_text("the cat sat on the mat " * 16)
     settings = stream_settings(subject, text, ("residual:1", "mlp_out:0"), tokens=96)
     monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 3 * 4 * 16 * 2)
-    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
+    monkeypatch.setattr("autointerp.activations.activation_batch.SAMPLE_TOKENS", 8)
     whole = [tmp_path / "whole-r", tmp_path / "whole-m"]
     capture(settings, whole, CPU, ["x", "y"])
     cut = [tmp_path / "cut-r", tmp_path / "cut-m"]
@@ -235,7 +235,7 @@ def test_what_another_capture_left_is_not_gone_on_from(subject, text, tmp_path, 
     monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 1)
     settings = stream_settings(subject, text, batch=1)
     with monkeypatch.context() as patch:
-        patch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 4)
+        patch.setattr("autointerp.activations.activation_batch.SAMPLE_TOKENS", 4)
         killed_after(patch, 2)
         with pytest.raises(_Killed):
             capture(settings, [tmp_path / "c"], CPU, ["of other text"])
@@ -268,7 +268,7 @@ def test_norm_outliers_are_ten_times_the_median_of_valid_tokens():
 
 
 def test_the_first_token_that_counts_is_masked_wherever_padding_ends():
-    from autointerp.activations.batch import TokenBatch
+    from autointerp.activations.activation_batch import TokenBatch
 
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], dtype=torch.uint8)
     batch = TokenBatch(0, torch.zeros(3, 5, dtype=torch.int32), mask)
@@ -280,7 +280,7 @@ def test_a_full_disk_is_said_and_the_shards_before_are_kept(subject, tmp_path, m
     text = tmp_path / "t.txt"
     text.write_text("the cat sat on the mat " * 200)
     monkeypatch.setattr("autointerp.activations.writer.SHARD_BYTES", 4000)
-    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
+    monkeypatch.setattr("autointerp.activations.activation_batch.SAMPLE_TOKENS", 8)
     settings = stream_settings(subject, text, tokens=1200)
     batches = []
     real = CacheWriter._write_shard

@@ -12,7 +12,7 @@ from autointerp.activations.contexts import ContextReader, TextSettings
 from autointerp.activations.documents import documents
 from autointerp.activations.rows import BadRow
 from autointerp.errors import UserError
-from tests.activations.tokenizers import CHAT_WORDS, WORDS, chat_tokenizer, word_tokenizer
+from tests.support.tokenizers import CHAT_WORDS, WORDS, chat_tokenizer, word_tokenizer
 
 TALK = [
     {"role": "user", "content": "the cat sat"},

@@ -17,9 +17,9 @@ from autointerp.activations.documents import documents, source_identity
 from autointerp.activations.rows import RowCount
 from autointerp.activations.text_files import text_files
 from autointerp.errors import UserError
-from autointerp.files import files_identity
+from autointerp.storage.files import files_identity
 from tests.activations.test_contexts import TALK, read, write_rows
-from tests.activations.tokenizers import chat_tokenizer, word_tokenizer
+from tests.support.tokenizers import chat_tokenizer, word_tokenizer
 
 WANTED = ["one document", "another, with a \u2028 separator", '"quoted"\nand ünïcode']
 ROWS = [{"id": number, "text": text} for number, text in enumerate(WANTED)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from autointerp.activations.batch import NOT_FINITE, OUTLIER, SPECIAL, VALID
+from autointerp.activations.activation_batch import NOT_FINITE, OUTLIER, SPECIAL, VALID
 from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.formats import find_cache, open_cache
 from autointerp.errors import UserError

@@ -13,8 +13,8 @@ from autointerp.activations.hooks import (
     site_of,
 )
 from autointerp.errors import UserError
-from tests.activations.tiny import CONFIGS, LAYERS, VOCABULARY, tiny_model
-from tests.coders import layouts
+from tests.support import layouts
+from tests.support.tiny import CONFIGS, LAYERS, VOCABULARY, tiny_model
 
 PARALLEL = ("neox",)
 TOKENS = torch.randint(0, VOCABULARY, (2, 5), generator=torch.Generator().manual_seed(1))

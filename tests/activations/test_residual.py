@@ -11,8 +11,8 @@ from transformers import GraniteConfig, GraniteForCausalLM
 from autointerp.activations.hooks import activations_at, decoder_layers, resolve_hook
 from autointerp.activations.residual import check_residual_sums
 from autointerp.errors import UserError
-from tests.activations.registry import VOCABULARY, architectures, tiny_model_of
-from tests.activations.tiny import tiny_model
+from tests.support.registry import VOCABULARY, architectures, tiny_model_of
+from tests.support.tiny import tiny_model
 
 MUST_HOLD = {
     *("afmoe", "apertus", "arcee", "bitnet", "bloom", "codegen", "cohere", "cohere2"),

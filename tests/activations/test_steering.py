@@ -8,7 +8,7 @@ from autointerp.activations.hooks import activations_at, resolve_hook
 from autointerp.activations.steering import continuations, steered
 from autointerp.activations.subject import load_subject
 from autointerp.errors import UserError
-from tests.activations.tiny import VOCABULARY, tiny_model
+from tests.support.tiny import VOCABULARY, tiny_model
 
 TOKENS = torch.arange(10).view(2, 5) % VOCABULARY
 VALID = torch.ones_like(TOKENS, dtype=torch.bool)

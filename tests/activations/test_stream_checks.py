@@ -5,14 +5,14 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from autointerp.activations.batch import NOT_FINITE, VALID, TokenBatch
+from autointerp.activations.activation_batch import NOT_FINITE, VALID, TokenBatch
 from autointerp.activations.capture import capture
 from autointerp.activations.contexts import TextSettings
 from autointerp.activations.finite import check_finite, check_finite_batch
 from autointerp.activations.formats import find_cache
 from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.errors import UserError
-from tests.activations.tokenizers import WORDS, word_tokenizer, write_subject
+from tests.support.tokenizers import WORDS, word_tokenizer, write_subject
 
 CPU = torch.device("cpu")
 
@@ -79,7 +79,7 @@ def test_some_bad_tokens_are_said_and_counted(folder, capsys):
 
 
 def test_a_capture_that_turns_bad_later_is_never_taken_for_whole(folder, monkeypatch):
-    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
+    monkeypatch.setattr("autointerp.activations.activation_batch.SAMPLE_TOKENS", 8)
     rewrite(folder, lose("mat"))
     settings = settings_of(folder, "the cat sat on " * 5 + "mat mat mat mat " * 20)
     with pytest.raises(UserError, match="are NaN or infinite"):
@@ -88,7 +88,7 @@ def test_a_capture_that_turns_bad_later_is_never_taken_for_whole(folder, monkeyp
 
 
 def test_token_ids_beyond_the_embeddings_are_found_before_the_pass(folder, monkeypatch):
-    monkeypatch.setattr("autointerp.activations.batch.SAMPLE_TOKENS", 8)
+    monkeypatch.setattr("autointerp.activations.activation_batch.SAMPLE_TOKENS", 8)
     word_tokenizer([*WORDS, "added"]).save_pretrained(folder / "subject")
     fine = settings_of(folder, "the cat sat on " * 20)
     assert SubjectStream(fine, CPU).check() == []

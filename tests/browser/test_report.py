@@ -11,12 +11,12 @@ from playwright.sync_api import Page, expect
 
 from autointerp import load_labels
 from autointerp.report.feature import FeaturePages
-from autointerp.report.file import write_report
-from autointerp.runs import Run
+from autointerp.report.html_report import write_report
+from autointerp.run.directory import Run
 from tests.browser.conftest import FEW, watched
 from tests.conftest import run_command
-from tests.hostile import HOSTILE
-from tests.planted import WORDS, plant
+from tests.support.hostile import HOSTILE
+from tests.support.planted import WORDS, plant
 
 
 @pytest.fixture(scope="module")

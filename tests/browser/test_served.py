@@ -13,14 +13,14 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from autointerp import load_labels
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.tables.edits import read_edits
-from tests import scripted
 from tests.browser.conftest import FEW, watched
 from tests.conftest import run_command
-from tests.fake_server import FakeServer
-from tests.planted import LENGTH
 from tests.serve.conftest import TOKEN, entrance, serving
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
+from tests.support.planted import LENGTH
 
 MANY = 131_072
 

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from autointerp.coders import load_coder
 from autointerp.coders.formats import FORMATS
 from autointerp.errors import UserError
-from tests.coders import layouts
-from tests.coders.layouts import FEATURES, LAYOUTS, D, K
+from tests.support import layouts
+from tests.support.layouts import FEATURES, LAYOUTS, D, K
 
 
 def dense(coder, x):

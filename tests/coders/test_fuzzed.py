@@ -21,9 +21,9 @@ from autointerp.coders import coder_identity, load_coder
 from autointerp.coders.coder import SparseCoder
 from autointerp.coders.formats import FORMATS
 from autointerp.errors import UserError
-from autointerp.tensor_files import read_settings
-from tests.coders.layouts import LAYOUTS
+from autointerp.storage.tensor_files import read_settings
 from tests.coders.test_coder import write_saelens
+from tests.support.layouts import LAYOUTS
 
 often = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -6,7 +6,7 @@ import torch
 
 from autointerp.coders import load_coder
 from autointerp.coders.randomised import randomised
-from tests.coders.layouts import LAYOUTS, D
+from tests.support.layouts import LAYOUTS, D
 
 
 def activations(tokens=4000):

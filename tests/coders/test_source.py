@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from autointerp.coders import coder_identity, load_coder
-from autointerp.coders.source import Corrections, Located, locate
+from autointerp.coders.coder_files import Corrections, Located, locate
 from autointerp.errors import UserError
 from tests.coders.test_coder import write_saelens
 
@@ -197,7 +197,7 @@ def registry(tmp_path, monkeypatch):
         tmp_path / "repo" / "scaled", "standard", normalize_activations="expected_average_only_in"
     )
     monkeypatch.setattr(
-        "autointerp.coders.source._from_hub",
+        "autointerp.coders.coder_files._from_hub",
         lambda where: tmp_path / "repo" / where.removeprefix("owner/saes/"),
     )
     return tmp_path / "repo"

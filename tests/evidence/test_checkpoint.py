@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from autointerp.evidence.checkpoint import checkpointed, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings, state_bytes
-from autointerp.hashing import file_sha256
+from autointerp.tensors.hashing import file_sha256
 from tests.evidence.test_collector import CPU, SPECS, Corpus, cut, similar_to
 
 
@@ -106,7 +106,7 @@ def test_a_killed_collect_goes_on(cli, planted, tmp_path, monkeypatch, killed_at
         real(self, batch, firings)
 
     flags = [*planted.flags(tmp_path / "cut"), "--batch-contexts", "32"]
-    monkeypatch.setattr("autointerp.stages.collect.CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr("autointerp.stages.collect.collect_stage.CHECKPOINT_EVERY_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Collector, "add", add)
         with pytest.raises(_Killed):

@@ -7,7 +7,7 @@ import torch
 from autointerp.evidence.coactive import SKETCH, coactive_features
 from autointerp.evidence.directions import Ranked
 from autointerp.evidence.selection import NONE
-from autointerp.hashing import hash_integers
+from autointerp.tensors.hashing import hash_integers
 from tests.evidence.test_collector import Corpus, collect, cut
 
 

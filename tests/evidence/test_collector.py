@@ -4,14 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autointerp.activations.batch import OUTLIER, SPECIAL, VALID, ActivationBatch
+from autointerp.activations.activation_batch import OUTLIER, SPECIAL, VALID, ActivationBatch
 from autointerp.activations.masks import MASKS
 from autointerp.coders import Firings
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.corpus import sampled
 from autointerp.evidence.selection import NONE, SelectionSpec
 from autointerp.evidence.statistics import BINS, FIRINGS_SAMPLED, histogram_edges
-from tests.evidence import oracle
+from tests.support import oracle
 
 CPU = torch.device("cpu")
 SPECS = tuple(

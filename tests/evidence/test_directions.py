@@ -4,8 +4,8 @@ import torch
 
 from autointerp.activations.subject import Subject
 from autointerp.evidence.directions import decoder_neighbours, output_tokens
-from tests.activations.tiny import tiny_model
-from tests.activations.tokenizers import word_tokenizer
+from tests.support.tiny import tiny_model
+from tests.support.tokenizers import word_tokenizer
 
 GENERATOR = torch.Generator().manual_seed(0)
 DECODER = torch.randn(600, 16, generator=GENERATOR)

@@ -21,11 +21,11 @@ from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.subject import load_subject
 from autointerp.coders import load_coder
 from autointerp.errors import UserError
-from autointerp.stages import collect_parts
-from autointerp.stages.collect_share import Part, devices_of, divided, why_one
-from tests.activations.tokenizers import write_subject
-from tests.caches import write_cache
+from autointerp.stages.collect import workers
+from autointerp.stages.collect.planning import Part, devices_of, divided, why_one
 from tests.coders.test_coder import write_saelens
+from tests.support.caches import write_cache
+from tests.support.tokenizers import write_subject
 
 FILES = ("windows.parquet", "features.parquet", "corpus.parquet", "vocabulary.parquet")
 
@@ -66,7 +66,7 @@ def test_a_process_that_is_killed_is_named_and_the_same_command_goes_on(
     small = ["--batch-contexts", "32"]
     assert cli("collect", *planted.flags(tmp_path / "one"), *small)[0] == 0
     flags = [*planted.flags(tmp_path / "cut"), *small]
-    started, heard = collect_parts._started, collect_parts._heard
+    started, heard = workers._started, workers._heard
 
     def stopped(file, place, device, threads, part):
         pipe, process = started(file, place, device, threads, part)
@@ -82,8 +82,8 @@ def test_a_process_that_is_killed_is_named_and_the_same_command_goes_on(
         return said
 
     with monkeypatch.context() as patch:
-        patch.setattr(collect_parts, "_started", stopped)
-        patch.setattr(collect_parts, "_heard", until_the_first_ends)
+        patch.setattr(workers, "_started", stopped)
+        patch.setattr(workers, "_heard", until_the_first_ends)
         code, _, said = cli("collect", *flags, "--processes", "2")
     assert code == 2
     last = said.strip().splitlines()[-1]
@@ -108,14 +108,14 @@ def test_sparse_activations_are_read_in_processes_that_pass_ctrl_c_by(
     write_cache(tmp_path / "sparse", ids, activations, cache.words(), encoded_by=coder)
     flags = ["--cache", str(tmp_path / "sparse"), "--batch-contexts", "32"]
     assert cli("collect", *flags, "--out", str(tmp_path / "one"))[0] == 0
-    started, heard = collect_parts._started, collect_parts._heard
+    started, heard = workers._started, workers._heard
 
     def interrupted():
         for process in multiprocessing.active_children():
             os.kill(process.pid, signal.SIGINT)
 
-    monkeypatch.setattr(collect_parts, "_started", lambda *a: (started(*a), interrupted())[0])
-    monkeypatch.setattr(collect_parts, "_heard", lambda *a: (heard(*a), interrupted())[0])
+    monkeypatch.setattr(workers, "_started", lambda *a: (started(*a), interrupted())[0])
+    monkeypatch.setattr(workers, "_heard", lambda *a: (heard(*a), interrupted())[0])
     code, _, said = cli("collect", *flags, "--out", str(tmp_path / "many"), "--processes", "2")
     assert code == 0, said
     assert "of memory in 2 processes" in said
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_all_processes(cli, planted, tmp_path, monkeypatch):
         seen.extend(multiprocessing.active_children())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collect_parts, "connection", SimpleNamespace(wait=interrupted))
+    monkeypatch.setattr(workers, "connection", SimpleNamespace(wait=interrupted))
     code, _, said = cli("collect", *planted.flags(tmp_path / "out"), "--processes", "2")
     assert code == 130
     assert "stopped; the same command goes on" in said
@@ -161,7 +161,7 @@ def test_a_subject_model_is_run_on_parts_of_the_text(cli, tmp_path, monkeypatch,
     flags += ["--tokens", str(tokens)]
     code, _, said = cli("collect", *flags, "--out", str(tmp_path / "one"))
     assert code == 0, said
-    monkeypatch.setattr(collect_parts, "_processes", _Threads)
+    monkeypatch.setattr(workers, "_processes", _Threads)
     # Loaded in two threads at once, models of transformers stay without weights ever after.
     one_at_a_time = threading.Lock()
 
@@ -182,17 +182,17 @@ def test_a_subject_model_is_run_on_parts_of_the_text(cli, tmp_path, monkeypatch,
 
 
 def test_a_mistake_that_a_process_finds_is_said_as_ever(tmp_path):
-    gone, cpu = collect_parts.Place(None, tmp_path / "gone", None, None, None), torch.device("cpu")
+    gone, cpu = workers.Place(None, tmp_path / "gone", None, None, None), torch.device("cpu")
     torch.save(None, tmp_path / "pass")
     ours, theirs = multiprocessing.Pipe(duplex=False)
     part = Part(range(2, 9), 0)
-    child = collect_parts._Child(1, part, 0, multiprocessing.Process())
-    theirs.send(collect_parts._done(tmp_path / "pass", gone, cpu, part.contexts, theirs))
+    child = workers._Child(1, part, 0, multiprocessing.Process())
+    theirs.send(workers._done(tmp_path / "pass", gone, cpu, part.contexts, theirs))
     with pytest.raises(UserError, match="no activation cache at"):
-        collect_parts._heard(ours, child, 3)
-    theirs.send(collect_parts._done(tmp_path / "none", gone, cpu, part.contexts, theirs))
+        workers._heard(ours, child, 3)
+    theirs.send(workers._done(tmp_path / "none", gone, cpu, part.contexts, theirs))
     with pytest.raises(RuntimeError, match=r"process 1 of 3 .contexts 2 to 9. failed:\nTraceback"):
-        collect_parts._heard(ours, child, 3)
+        workers._heard(ours, child, 3)
 
 
 def test_memory_for_fewer_processes_than_asked_is_said(cli, planted, tmp_path):
@@ -222,10 +222,10 @@ def test_what_was_collected_is_not_read_again(cli, planted, tmp_path, monkeypatc
     """A run that died while it wrote only merges."""
     flags = [*planted.flags(tmp_path / "out"), "--memory-gb", "0.002"]
     with monkeypatch.context() as patch:
-        patch.setattr("autointerp.stages.collect.write_features", None)
+        patch.setattr("autointerp.stages.collect.collect_stage.write_features", None)
         with pytest.raises(TypeError):
             cli("collect", *flags)
-    monkeypatch.setattr("autointerp.stages.collect_parts.read_part", None)
+    monkeypatch.setattr("autointerp.stages.collect.workers.read_part", None)
     code, _, said = cli("collect", *flags, "--processes", str(processes))
     assert code == 0, said
     assert said.count("goes on after 400 contexts") == 2

@@ -1,9 +1,9 @@
 import numpy as np
 import torch
 
-from autointerp.activations.batch import SPECIAL, VALID, TokenBatch
+from autointerp.activations.activation_batch import SPECIAL, VALID, TokenBatch
 from autointerp.evidence.peaks import Peaks, peaks_of
-from autointerp.firings import Firings
+from autointerp.tensors.firings import Firings
 
 FEATURES, TEXTS, LENGTH = 7, 5, 6
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autointerp.evidence.repeats import shingles, similar_windows, text_keys
-from tests.evidence import oracle
+from tests.support import oracle
 
 WINDOW = 32
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from autointerp.activations.batch import VALID
+from autointerp.activations.activation_batch import VALID
 from autointerp.errors import UserError
 from autointerp.evidence.statistics import FIRINGS_SAMPLED
 from autointerp.evidence.store import (

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.evidence.text import marked, one_line, peak_text, token_list, whole_line
+from autointerp.evidence.window_text import marked, one_line, peak_text, token_list, whole_line
 from autointerp.plain_text import harmless
 from autointerp.vocabulary import Vocabulary
-from tests.samples import window
+from tests.support.samples import window
 
 VOCABULARY = Vocabulary((b"<|im_end|>", b"<", b"|", b"im_end", b">", b" a\n"), frozenset({0}))
 MARKS = ("<<", ">>")

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels
-from autointerp.labeling.prompts import load_prompt
 from autointerp.labeling.shown import Shown
-from autointerp.llm.reply import CallFailure, ChatReply, Usage
+from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
+from autointerp.prompting.prompts import load_prompt
 from autointerp.vocabulary import Vocabulary
-from tests.samples import WITH_EXAMPLE, evidence, window
+from tests.support.samples import WITH_EXAMPLE, evidence, window
 
 VOCABULARY = Vocabulary((b" a", b" b"), frozenset())
 SETTINGS = LabelSettings("m", 0.0, 4, Shown(3, 3), meanings=5)

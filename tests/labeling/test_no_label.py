@@ -11,13 +11,13 @@ from autointerp.labeling import no_label
 from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.no_label import alike, doubt, same, template_of
-from autointerp.labeling.prompts import BUNDLED, template_path
 from autointerp.labeling.shown import Shown, shown_text
+from autointerp.prompting.prompts import BUNDLED, template_path
 from autointerp.tables.read import load_labels
 from autointerp.tables.write import read_drafts
-from tests import scripted
-from tests.fake_server import FakeServer
-from tests.samples import WITH_EXAMPLE
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
+from tests.support.samples import WITH_EXAMPLE
 
 REPLIES = Path(__file__).parent.parent / "data" / "doubtful" / "labels.jsonl"
 SOURCE = WITH_EXAMPLE.read_text(encoding="utf-8")

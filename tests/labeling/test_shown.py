@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.evidence.text import marked
+from autointerp.evidence.window_text import marked
 from autointerp.labeling.shown import (
     Shown,
     contrast_windows,
@@ -13,7 +13,7 @@ from autointerp.labeling.shown import (
     top_tokens,
 )
 from autointerp.vocabulary import Vocabulary
-from tests.samples import evidence, window
+from tests.support.samples import evidence, window
 
 PIECES = (b" a", b"|", b"7", b" 10", b"|3", b"x y", b"\n")
 VOCABULARY = Vocabulary(PIECES, frozenset())

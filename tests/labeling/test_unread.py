@@ -3,8 +3,8 @@
 import pyarrow.parquet as pq
 import pytest
 
-from tests import scripted
-from tests.fake_server import FakeServer
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
 
 
 @pytest.fixture(autouse=True)

@@ -8,17 +8,17 @@ import re
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.llm import client as client_module
 from autointerp.llm.asking import RunStopped
-from autointerp.llm.client import ChatClient
-from autointerp.llm.errors import CALL_ERRORS, classify
-from autointerp.llm.journal_file import info
+from autointerp.llm.journal.journal_file import info
 from autointerp.llm.preflight import preflight
-from tests.batch_server import BatchServer
-from tests.fake_server import FakeServer, send, status
-from tests.llm.echo import TRANSPORTS, Echo, run, say_back
+from autointerp.llm.wire import client as client_module
+from autointerp.llm.wire.call_errors import CALL_ERRORS, classify
+from autointerp.llm.wire.client import ChatClient
 from tests.llm.test_batch import fill
 from tests.llm.test_faults import Wire, chunk, good, head
+from tests.support.batch_server import BatchServer
+from tests.support.echo import TRANSPORTS, Echo, run, say_back
+from tests.support.fake_server import FakeServer, send, status
 
 MB = 2**20
 

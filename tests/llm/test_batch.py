@@ -5,16 +5,16 @@ import sqlite3
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.llm.batch import BatchRun, BatchSettings
-from autointerp.llm.client import ChatClient
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.journal import Journal
-from autointerp.llm.journal_file import info
+from autointerp.llm.batches import BatchRun, BatchSettings
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.journal_file import info
+from autointerp.llm.journal.lookup import Recall
 from autointerp.llm.pool import Drained
-from autointerp.llm.recall import Recall
-from tests.batch_server import BatchServer
-from tests.fake_server import FakeServer
-from tests.llm.echo import PRICE, Echo, run, say_back
+from autointerp.llm.wire.client import ChatClient
+from autointerp.llm.wire.dialect import Dialect
+from tests.support.batch_server import BatchServer
+from tests.support.echo import PRICE, Echo, run, say_back
+from tests.support.fake_server import FakeServer
 
 JOBS = [Echo(f"w{i}", then=1) for i in range(10)]
 

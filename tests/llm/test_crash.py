@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.llm.journal import Journal, Received
-from autointerp.llm.journal_file import info
-from autointerp.llm.reply import Usage
-from autointerp.llm.sends import Send
-from tests.llm.lives import CONCURRENCY
-from tests.load_server import Behaviour, load_server
+from autointerp.llm.journal.in_flight import Send
+from autointerp.llm.journal.journal import Journal, Received
+from autointerp.llm.journal.journal_file import info
+from autointerp.llm.wire.reply import Usage
+from tests.support.lives import CONCURRENCY
+from tests.support.load_server import Behaviour, load_server
 
 ROOT = Path(__file__).parents[2]
 JOBS, LIVES = 1000, 100
@@ -25,7 +25,16 @@ def test_resuming_after_kill_9_at_any_moment_asks_nothing_again(tmp_path):
     path = tmp_path / "journal.sqlite"
     with load_server(Behaviour(latency="fixed", mean_s=0.002)) as server:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.llm.lives", server.url, path, str(JOBS), str(LIVES), "1"],
+            [
+                sys.executable,
+                "-m",
+                "tests.support.lives",
+                server.url,
+                path,
+                str(JOBS),
+                str(LIVES),
+                "1",
+            ],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -70,7 +79,7 @@ def test_a_doubt_outlasts_the_rewriting_of_the_sends(tmp_path, monkeypatch):
     journal.sending(send)
     asyncio.run(journal.put(Received("k", "m", b"{}", Usage(), 0.1)))
     journal.settle(send, answered=True)
-    monkeypatch.setattr("autointerp.llm.sends._LONGEST_FILE", 10)
+    monkeypatch.setattr("autointerp.llm.journal.in_flight._LONGEST_FILE", 10)
     journal.sending(Send("other", 0.25))
     journal.close()
     again = Journal.open(path)
@@ -88,7 +97,7 @@ def test_a_request_sent_in_two_forms_is_in_doubt_in_one(tmp_path, monkeypatch):
     journal.sending(second)
     asyncio.run(journal.put(Received("k", "m", b"{}", Usage(), 0.1)))
     journal.settle(second, answered=True)
-    monkeypatch.setattr("autointerp.llm.sends._LONGEST_FILE", 10)
+    monkeypatch.setattr("autointerp.llm.journal.in_flight._LONGEST_FILE", 10)
     journal.sending(Send("other", 0.0))
     journal.close()
     again = Journal.open(path)

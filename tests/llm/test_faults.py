@@ -21,16 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.llm.asking import RunStopped
-from autointerp.llm.client import ChatClient
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import Decision, parse_retry_after
-from autointerp.llm.journal import Journal
-from autointerp.llm.journal_file import info
-from autointerp.llm.limits import Pace
-from autointerp.llm.reply import Usage
-from autointerp.llm.retry import backoff_s
-from tests.fake_server import FakeServer, Fault, send, status
-from tests.llm.echo import DIALECT, PRICE, TRANSPORTS, Echo, run, say_back
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.journal_file import info
+from autointerp.llm.limits.rate import Pace
+from autointerp.llm.limits.retry import backoff_s
+from autointerp.llm.wire.call_errors import Decision, parse_retry_after
+from autointerp.llm.wire.client import ChatClient
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.reply import Usage
+from tests.support.echo import DIALECT, PRICE, TRANSPORTS, Echo, run, say_back
+from tests.support.fake_server import FakeServer, Fault, send, status
 
 
 @pytest.fixture
@@ -741,8 +741,8 @@ def test_51_few_open_files_lower_the_ceiling_and_break_nothing(journal):
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from autointerp.llm.client import connections_allowed\n"
-        "from tests.llm.echo import Echo, run\n"
+        "from autointerp.llm.wire.client import connections_allowed\n"
+        "from tests.support.echo import Echo, run\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))\n"
         "most = connections_allowed(256)\n"
         "assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 128\n"

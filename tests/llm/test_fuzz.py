@@ -17,14 +17,19 @@ from autointerp.llm.batch_results import (
     progress_of,
     read_result,
 )
-from autointerp.llm.budget import cost_usd
-from autointerp.llm.client import ChatClient, _Response
-from autointerp.llm.errors import CALL_ERRORS, UnreadableReply, classify, parse_retry_after
-from autointerp.llm.limits import Pace
-from autointerp.llm.logprobs import PARAMETERS
-from autointerp.llm.reply import read_reply, usage_of, was_cut
-from tests.llm.echo import PRICE, TRANSPORTS
+from autointerp.llm.limits.budget import cost_usd
+from autointerp.llm.limits.rate import Pace
+from autointerp.llm.wire.call_errors import (
+    CALL_ERRORS,
+    UnreadableReply,
+    classify,
+    parse_retry_after,
+)
+from autointerp.llm.wire.client import ChatClient, _Response
+from autointerp.llm.wire.logprobs import PARAMETERS
+from autointerp.llm.wire.reply import read_reply, usage_of, was_cut
 from tests.llm.test_faults import Wire
+from tests.support.echo import PRICE, TRANSPORTS
 
 HTTP = sys.modules[_Response.__module__.partition(".")[0]]
 WORDS = st.sampled_from(

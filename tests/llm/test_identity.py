@@ -8,18 +8,25 @@ from pathlib import Path
 import pytest
 
 from autointerp.labeling.label_reply import reply_schema
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.journal import Journal
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.lookup import Recall
 from autointerp.llm.pool import Step
-from autointerp.llm.recall import Recall
-from autointerp.llm.request import ChatRequest, list_of, request_key
-from autointerp.scoring import detection, discrimination, fade, fuzzing, intruder, simulation
-from autointerp.scoring.concept_texts import schema as texts_schema
-from tests.batch_server import BatchServer
-from tests.fake_server import FakeServer, status
-from tests.llm.asked_before import DIALECT, EARLIER, ENDPOINT, FAILED, NOW
-from tests.llm.echo import run, say_back
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.request import ChatRequest, list_of, request_key
+from autointerp.scoring.scorers import (
+    detection,
+    discrimination,
+    fade,
+    fuzzing,
+    intruder,
+    simulation,
+)
+from autointerp.scoring.scorers.concept_texts import schema as texts_schema
 from tests.llm.test_batch import fill
+from tests.support.asked_before import DIALECT, EARLIER, ENDPOINT, FAILED, NOW
+from tests.support.batch_server import BatchServer
+from tests.support.echo import run, say_back
+from tests.support.fake_server import FakeServer, status
 
 BEFORE = Path("tests/data/journals/before.sqlite")
 LABELS, WITH_MEANINGS = reply_schema([1, 2]), reply_schema([1, 2], 5, 10)

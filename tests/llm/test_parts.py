@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.llm.client import ChatClient, _Response, certificates
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.errors import Decision, UnreadableReply, classify, parse_retry_after
-from autointerp.llm.reply import read_reply
-from autointerp.llm.request import ChatRequest, request_key
-from autointerp.llm.retry import backoff_s
-from autointerp.llm.structured import items
+from autointerp.llm.limits.retry import backoff_s
+from autointerp.llm.wire.call_errors import Decision, UnreadableReply, classify, parse_retry_after
+from autointerp.llm.wire.client import ChatClient, _Response, certificates
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.reply import read_reply
+from autointerp.llm.wire.request import ChatRequest, request_key
+from autointerp.llm.wire.structured import items
 
 REQUEST_MODULE = sys.modules[_Response.__module__.partition(".")[0]]
 

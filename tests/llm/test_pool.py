@@ -6,13 +6,13 @@ import pytest
 
 from autointerp.errors import UserError
 from autointerp.llm.asking import RunStopped
-from autointerp.llm.client import ChatClient
-from autointerp.llm.journal_file import info
+from autointerp.llm.journal.journal_file import info
+from autointerp.llm.limits.prices import price_of
 from autointerp.llm.pool import Drained, Step
 from autointerp.llm.preflight import _probe, preflight
-from autointerp.llm.prices import price_of
-from tests.fake_server import FakeServer, Fault, status
-from tests.llm.echo import DIALECT, TRANSPORTS, Echo, run, say_back
+from autointerp.llm.wire.client import ChatClient
+from tests.support.echo import DIALECT, TRANSPORTS, Echo, run, say_back
+from tests.support.fake_server import FakeServer, Fault, status
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 import pytest
 
 from autointerp.errors import UserError
-from autointerp.llm.client import ChatClient
-from autointerp.llm.dialect import Dialect, dialect_for
 from autointerp.llm.probe import probe
-from autointerp.llm.request import ChatRequest, ReplySchema
-from tests.fake_server import FakeServer, Fault, status
+from autointerp.llm.wire.client import ChatClient
+from autointerp.llm.wire.dialect import Dialect, dialect_for
+from autointerp.llm.wire.request import ChatRequest, ReplySchema
+from tests.support.fake_server import FakeServer, Fault, status
 
 COPIED = json.dumps(
     {"colours": [{"n": n, "name": c} for n, c in enumerate(("red", "green", "blue"), 1)]}

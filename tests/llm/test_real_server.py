@@ -23,13 +23,13 @@ import autointerp
 from autointerp import demo
 from autointerp.errors import UserError
 from autointerp.llm.asking import RunStopped
-from autointerp.llm.dialect import dialect_for
-from autointerp.llm.journal_file import export, info
+from autointerp.llm.journal.journal_file import export, info
 from autointerp.llm.preflight import preflight
-from autointerp.llm.reply import CallFailure, ChatReply
-from autointerp.llm.request import ChatRequest
-from tests.llm.echo import TRANSPORTS, Echo, run
-from tests.relay import relayed
+from autointerp.llm.wire.dialect import dialect_for
+from autointerp.llm.wire.reply import CallFailure, ChatReply
+from autointerp.llm.wire.request import ChatRequest
+from tests.support.echo import TRANSPORTS, Echo, run
+from tests.support.relay import relayed
 
 MODEL = "tiny"  # as the server is started with, which is the one name that it takes
 NO_THOUGHTS = "<think>\n\n</think>\n\n"

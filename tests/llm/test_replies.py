@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from autointerp.llm.errors import UnreadableReply, classify
-from autointerp.llm.journal_file import info
-from autointerp.llm.reply import read_reply, usage_of, was_cut
-from tests.fake_server import FakeServer, Fault
-from tests.llm.echo import Echo, run, say_back
+from autointerp.llm.journal.journal_file import info
+from autointerp.llm.wire.call_errors import UnreadableReply, classify
+from autointerp.llm.wire.reply import read_reply, usage_of, was_cut
 from tests.llm.test_faults import Wire
+from tests.support.echo import Echo, run, say_back
+from tests.support.fake_server import FakeServer, Fault
 
 ANSWER = '{"labels": [{"n": 1, "label": "L \\u2028 M"}]}'
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from autointerp.llm.client import ChatClient
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.journal import Journal
-from autointerp.llm.journal_file import info
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.journal_file import info
 from autointerp.llm.pool import PoolSettings, Step, run_jobs
-from autointerp.llm.reply import ChatReply
-from autointerp.llm.request import ChatRequest
 from autointerp.llm.totals import PoolTotals
-from tests.load_server import Behaviour, load_server
+from autointerp.llm.wire.client import ChatClient
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.reply import ChatReply
+from autointerp.llm.wire.request import ChatRequest
+from tests.support.load_server import Behaviour, load_server
 
 REQUESTS = 100_000
 WARM = 10_000  # by then every buffer and cache has its size

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from autointerp.llm.pool import Step
-from autointerp.llm.reply import CallFailure, ChatReply, Usage
 from autointerp.llm.unread import MOST_UNREAD, NothingReadable, likely_cause
-from tests.fake_server import FakeServer, Fault
-from tests.llm.echo import Echo, run, say_back
+from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
+from tests.support.echo import Echo, run, say_back
+from tests.support.fake_server import FakeServer, Fault
 
 
 @pytest.fixture

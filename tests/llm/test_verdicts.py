@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.llm.logprobs import Position
 from autointerp.llm.numbering import Miscounted, numbers
 from autointerp.llm.verdicts import chances, read, said, slips
+from autointerp.llm.wire.logprobs import Position
 
 NAMES = ("match", "no_match")
 YES_NO_YES = {

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autointerp.metrics.estimates import mean_interval
 from autointerp.report.judges import chance_line, replies_line
 from autointerp.scoring.replies import (
     ALL_NO,
@@ -16,7 +17,6 @@ from autointerp.scoring.replies import (
     STRAYS,
     TELLING,
 )
-from autointerp.scoring.statistics import mean_interval
 
 
 def scores(values, metric="balanced_accuracy"):

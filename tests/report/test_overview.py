@@ -13,12 +13,12 @@ import autointerp
 from autointerp.errors import UserError
 from autointerp.report.distributions import MOST_POINTS
 from autointerp.report.overview import Cost, Count, Failure, StageTime, overview
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS, chance_of
 from autointerp.tables.schema import labels_schema
-from tests import scripted
-from tests.fake_server import FakeServer
-from tests.report.made_run import HOSTILE, make_run, write
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
+from tests.support.made_run import HOSTILE, make_run, write
 
 
 def check(found):

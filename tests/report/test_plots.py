@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from autointerp.plain_text import one_line
 from autointerp.report.figures import figures, style
 from autointerp.report.overview import overview
-from tests.report.made_run import HOSTILE, make_run
+from tests.support.made_run import HOSTILE, make_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from autointerp.llm.logprobs import Position
-from autointerp.llm.reply import CallFailure, ChatReply, Usage
+from autointerp.llm.wire.logprobs import Position
+from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.again import CarefulJob
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.replies import ALL_NO, ALL_YES, CHANGED, KEPT, RECEIVED, TELLING
 from autointerp.scoring.scorer import FIRES, Item, Plan, answer
 from autointerp.vocabulary import Vocabulary
-from tests.samples import window
+from tests.support.samples import window
 
 VOCABULARY = Vocabulary((b"a",), frozenset())
 PROMPT = SimpleNamespace(messages=lambda **_: [{"content": ""}, {"content": ""}])

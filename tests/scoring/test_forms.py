@@ -8,19 +8,19 @@ from typing import get_args
 
 import pytest
 
-from autointerp.config import RunConfig
+from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
-from autointerp.labeling.prompts import BUNDLED, load_prompt, samples
-from autointerp.llm.dialect import Dialect
-from autointerp.llm.logprobs import NO_LOGPROBS, TOP_LOGPROBS, Position
 from autointerp.llm.numbering import Miscounted
-from autointerp.llm.reply import CallFailure, ChatReply, Usage
+from autointerp.llm.wire.dialect import Dialect
+from autointerp.llm.wire.logprobs import NO_LOGPROBS, TOP_LOGPROBS, Position
+from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
+from autointerp.prompting.prompts import BUNDLED, load_prompt, samples
 from autointerp.scoring import SCORERS, forms, replies
-from autointerp.scoring.detection import reduce
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import FIRES, Item, Plan, answer
-from tests.samples import window
+from autointerp.scoring.scorers.detection import reduce
 from tests.scoring.test_judge import SETTINGS, VOCABULARY, judged_windows
+from tests.support.samples import window
 
 PROMPT = load_prompt("detection", BUNDLED)
 OLD = """{% block system -%}

@@ -1,13 +1,13 @@
 import json
 from dataclasses import replace
 
-from autointerp.labeling.prompts import BUNDLED, load_prompt
-from autointerp.llm.reply import CallFailure, ChatReply, Usage
+from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
+from autointerp.prompting.prompts import BUNDLED, load_prompt
 from autointerp.scoring import SCORERS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorer import FIRES, Item, Plan, answer
 from autointerp.vocabulary import Vocabulary
-from tests.samples import window
+from tests.support.samples import window
 
 VOCABULARY = Vocabulary(tuple(f" w{i}".encode() for i in range(10)), frozenset())
 SETTINGS = JudgeSettings("m", 0.0, 50)

@@ -14,19 +14,19 @@ from scipy.stats import binom
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
-from autointerp.runs import Run
+from autointerp.metrics.confusion import Confusion
+from autointerp.metrics.estimates import Estimate
+from autointerp.metrics.metrics import auroc
+from autointerp.metrics.population import METRICS, population
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
-from autointerp.scoring.choices import Labels
-from autointerp.scoring.confusion import Confusion
-from autointerp.scoring.metrics import auroc
 from autointerp.scoring.null import Labeled, null_partners
-from autointerp.scoring.population import METRICS, population
 from autointerp.scoring.scorebook import Scorebook
 from autointerp.scoring.scorer import Judged, Material, Plan, Scorer
-from autointerp.scoring.statistics import Estimate
+from autointerp.scoring.scorers.choices import KnownLabels
 from autointerp.scoring.strata import Stratum, strata_of
 from tests.conftest import run_command
-from tests.planted_world import WINDOW, Judge, World, make_judge, make_world
+from tests.support.planted_world import WINDOW, Judge, World, make_judge, make_world
 
 KEPT, MANY = 25, 60  # activating windows a scorer may draw on, and those for what it estimates
 SEED = 0
@@ -40,7 +40,7 @@ class Collected:
     evidence: dict[int, FeatureEvidence]
     strata: dict[int, list[Stratum]]
     corpus: Corpus
-    labels: Labels
+    labels: KnownLabels
     nulls: dict[int, int]
     known_plans: dict[str, list[Plan]] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ def collected(tmp_path_factory) -> Collected:
     nulls = null_partners(labeled, SEED)
     corpus = Corpus.read(run.corpus)
     strata = {f: strata_of(corpus, e) for f, e in evidence.items()}
-    return Collected(world, evidence, strata, corpus, Labels(labeled), nulls)
+    return Collected(world, evidence, strata, corpus, KnownLabels(labeled), nulls)
 
 
 def judged(plan: Plan, scorer: Scorer, judge: Judge, wrong: int | None = None) -> Judged:

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from autointerp.scoring.metrics import BINARY, GRADED, RANKING, pearson
+from autointerp.metrics.metrics import BINARY, GRADED, RANKING, pearson
 
 METRICS = BINARY | RANKING | GRADED
 FREQUENCIES = (0.499, 0.1, 0.01, 0.001, 0.0001)

@@ -3,7 +3,7 @@ import pytest
 
 from autointerp.scoring.scorebook import Scorebook
 from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Plan, answer
-from tests.samples import window
+from tests.support.samples import window
 
 SHARES = {"similar": 0.1, "other": 0.9}
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from autointerp.scoring import detection, intruder, simulation
 from autointerp.scoring.null import Labeled, null_partners
 from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Material, Plan
+from autointerp.scoring.scorers import detection, intruder, simulation
 from autointerp.scoring.strata import OTHER, SAME_TOKEN, SIMILAR, strata_of
-from tests.samples import corpus_of, evidence, window
+from tests.support.samples import corpus_of, evidence, window
 
 # In windows 0 to 9 feature 3 fires, in 10 to 14 the similar feature 8; token 1 is its own.
 CORPUS = corpus_of(

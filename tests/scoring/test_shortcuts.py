@@ -19,10 +19,10 @@ from sklearn.metrics import roc_auc_score
 
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
-from autointerp.scoring.intruder import windows_shown
 from autointerp.scoring.scorer import FIRES, Item, Material, Plan
+from autointerp.scoring.scorers.intruder import windows_shown
 from autointerp.scoring.strata import strata_of
 from autointerp.vocabulary import Vocabulary
 from tests.conftest import run_command

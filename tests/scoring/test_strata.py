@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.scoring.strata import STRATA, draw, draw_uniform, strata_of
-from tests.samples import corpus_of, evidence, window
+from tests.support.samples import corpus_of, evidence, window
 
 
 def labeled_on(tokens, **known):

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from autointerp.config import RunConfig
-from autointerp.runs import Run
+from autointerp.config.settings import RunConfig
+from autointerp.run.directory import Run
 from autointerp.serve.server import listening, server_of
 
 TOKEN = "the-token-of-the-tests"

@@ -10,13 +10,13 @@ import pytest
 
 import autointerp
 from autointerp.labeling.labeler import Draft
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.serve import writing
 from autointerp.tables.edits import read_edits
-from tests import scripted
-from tests.fake_server import FakeServer
-from tests.hostile import EVERYTHING
 from tests.serve.conftest import HEADERS, TOKEN, serving
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
+from tests.support.hostile import EVERYTHING
 
 JSON = {"Content-Type": "application/json"}
 

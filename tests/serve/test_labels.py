@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.serve.filters import BadQuery
 from autointerp.serve.labels import read_labels
 from autointerp.serve.shapes import answer
 from autointerp.tables.schema import labels_schema
-from tests.hostile import HOSTILE
+from tests.support.hostile import HOSTILE
 
 TEXTS = [*HOSTILE.values(), None, "100 % of 'x_y'", "Über uns", 'a "b" c']
 SHORT = [text for text in TEXTS if text and len(text) < 200]

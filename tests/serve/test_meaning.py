@@ -9,11 +9,11 @@ import pytest
 
 from autointerp.errors import UserError
 from autointerp.plain_text import one_line
-from autointerp.scoring.embedding import Encoder
+from autointerp.scoring.scorers.embedding import Encoder
 from autointerp.serve import meaning
 from autointerp.serve.labels import read_labels
-from autointerp.serve.meaning import FILE, Meanings, NotReady, Stopping
-from tests.scoring.test_local import ENCODER
+from autointerp.serve.meaning import FILE, Meanings, NotReady, ServerStopping
+from tests.scoring.scorers.test_on_device import ENCODER
 from tests.serve.conftest import serving
 
 LABELS = ["baking bread", "football matches", "court rulings", "<script>", "baking bread", None]
@@ -141,7 +141,7 @@ def test_what_is_done_is_kept_when_the_server_stops(run, encoded, monkeypatch):
     meanings = Meanings(run, str(ENCODER))
     monkeypatch.setattr(meaning, "one_line", lambda text: meanings.close() or text)
     monkeypatch.setattr(meaning, "_LAST_S", 0.0)
-    with pytest.raises(Stopping):
+    with pytest.raises(ServerStopping):
         meanings.similarity(labels, "x")
     assert len(encoded) == 2
     monkeypatch.setattr(meaning, "one_line", one_line)

@@ -68,7 +68,7 @@ def test_all_alike_and_all_distinct():
 
 def test_the_table_and_the_summary_say_who_shares_a_label(planted, tmp_path, monkeypatch):
     hostile = "Words \x1b[2J [bold]and words"
-    monkeypatch.setattr("autointerp.labeling.rules.Rule.phrase", lambda _: hostile)
+    monkeypatch.setattr("autointerp.rules.rules.Rule.phrase", lambda _: hostile)
     out = tmp_path / "out"
     code, printed, said = run_command("run", *planted.flags(out))
     assert code == 0, said

@@ -7,12 +7,12 @@ import pytest
 
 import autointerp
 from autointerp.errors import UserError
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.tables.compare import compare_labels, doubts, metric_comparisons, settings_apart
 from autointerp.tables.schema import SCORES, labels_schema
 from autointerp.tables.write import write_table
-from tests import scripted
-from tests.fake_server import FakeServer
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
 
 STAGES = {
     "collect": {"inputs": "same", "hashes": {"coder": "c0de"}},

@@ -13,9 +13,9 @@ import pytest
 import autointerp
 from autointerp.errors import UserError
 from autointerp.plain_text import tidy
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.tables.edits import Edit, add_edit, read_edits
-from tests.hostile import EVERYTHING
+from tests.support.hostile import EVERYTHING
 from tests.tables.test_compare import score
 from tests.tables.test_read import a_run, label
 

@@ -24,17 +24,24 @@ import autointerp
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import Window
-from autointerp.runs import Run
+from autointerp.run.directory import Run
 from autointerp.tables.exports import FORMATS, export
 from autointerp.tables.exports.examples import examples
+from autointerp.tables.exports.exported import (
+    ByFeature,
+    ExportedFeature,
+    Source,
+    number,
+    numbers,
+    safe_name,
+)
 from autointerp.tables.exports.flat import safe_cell
-from autointerp.tables.exports.source import ByFeature, Record, Source, number, numbers, safe_name
 from autointerp.vocabulary import Vocabulary
-from tests import scripted
 from tests.conftest import run_command
-from tests.fake_server import FakeServer
-from tests.hostile import EVERYTHING, HOSTILE
-from tests.planted import WORDS, plant
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
+from tests.support.hostile import EVERYTHING, HOSTILE
+from tests.support.planted import WORDS, plant
 
 FIELDS = json.loads((Path(__file__).parent.parent / "data/exports/fields.json").read_text())
 FOLDERS = [name for name, f in FORMATS.items() if f.file is None]
@@ -416,7 +423,7 @@ def test_an_export_is_the_same_each_time_and_of_the_features_selected(
     format_name, done, tmp_path, monkeypatch
 ):
     whole = export(Run(done), format_name, out=tmp_path / "a", **NAMES)
-    monkeypatch.setattr("autointerp.tables.exports.source._CHUNK", 3)
+    monkeypatch.setattr("autointerp.tables.exports.exported._CHUNK", 3)
     assert digest(export(Run(done), format_name, out=tmp_path / "b", **NAMES)) == digest(whole)
     part = export(Run(done), format_name, "3-5", tmp_path / "c", **NAMES)
     assert sum(map(len, digest(part))) <= sum(map(len, digest(whole)))
@@ -568,5 +575,5 @@ def test_a_character_over_several_tokens_leaves_an_empty_one(done):
     )
     from autointerp.tables.exports.neuronpedia_upload import _activations
 
-    record = Record(0, {"max_activation": 1.0, "histogram": [0] * 52}, {}, [window])
+    record = ExportedFeature(0, {"max_activation": 1.0, "histogram": [0] * 52}, {}, [window])
     assert _activations(source, record) == [{"tokens": ["\ufffd", "€"], "values": [0.0, 1.0]}]

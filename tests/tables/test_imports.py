@@ -11,13 +11,13 @@ import pytest
 
 import autointerp
 from autointerp.errors import UserError
-from autointerp.runs import Run
-from autointerp.stages.import_labels import import_labels
-from autointerp.tables.imports import LONGEST_LABEL, Foreign, Found, of_one_labeler
-from tests import scripted
+from autointerp.run.directory import Run
+from autointerp.stages.label.import_labels import import_labels
+from autointerp.tables.imports import LONGEST_LABEL, Foreign, ImportedLabels, of_one_labeler
 from tests.conftest import run_command
-from tests.fake_server import FakeServer
-from tests.hostile import EVERYTHING
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
+from tests.support.hostile import EVERYTHING
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_what_cannot_be_imported_leaves_the_run_as_it_was(run, tmp_path):
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_imported_labels_are_one_plain_line(name):
-    found = Found([Foreign(0, EVERYTHING[name], "l"), Foreign(1, "plain", "l")])
+    found = ImportedLabels([Foreign(0, EVERYTHING[name], "l"), Foreign(1, "plain", "l")])
     _, texts = of_one_labeler(found, Path("x"), None)
     assert texts[1] == "plain"
     if 0 in texts:

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import autointerp
-from autointerp.columns import description
 from autointerp.errors import UserError
-from autointerp.evidence.schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
-from autointerp.runs import Run
+from autointerp.evidence.evidence_schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
+from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
+from autointerp.storage.columns import description
 from autointerp.tables import edits
 from autointerp.tables.schema import EDITED, PREDICTIONS, RUN, SCORES, labels_schema
 from autointerp.tables.write import write_table

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import autointerp
-from autointerp.columns import SCHEMA_VERSION
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
+from autointerp.storage.columns import SCHEMA_VERSION
 from autointerp.tables.migrate import current, schema_for
 
 # A run of the demo's first three features, written by the first version (commit e138f6a).

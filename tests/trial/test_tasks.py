@@ -2,10 +2,11 @@
 
 import json
 
-from autointerp.labeling.prompts import BUNDLED
-from autointerp.llm.reply import ChatReply, Usage
-from autointerp.scoring import detection, forms
+from autointerp.llm.wire.reply import ChatReply, Usage
+from autointerp.prompting.prompts import BUNDLED
+from autointerp.scoring import forms
 from autointerp.scoring.judge import JudgeSettings
+from autointerp.scoring.scorers import detection
 from autointerp.trial import plan
 from autointerp.trial.course import load_prompts
 

@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-from autointerp.labeling.prompts import BUNDLED
-from autointerp.llm.journal import Journal
+from autointerp.llm.journal.journal import Journal
+from autointerp.prompting.prompts import BUNDLED
 from autointerp.tables.read import load_scores
 from tests.conftest import run_command
-from tests.fake_server import FakeServer
-from tests.samples import WITH_EXAMPLE
-from tests.trial.models import Coin, Collapsing, Copying, Counting, Mended, Model, Ranking, Yes
+from tests.support.fake_server import FakeServer
+from tests.support.models import Coin, Collapsing, Copying, Counting, Mended, Model, Ranking, Yes
+from tests.support.samples import WITH_EXAMPLE
 
 AT_CHANCE = "not told apart from chance in"
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from autointerp.config import RunConfig
-from autointerp.scoring.statistics import wilson
+from autointerp.config.settings import RunConfig
+from autointerp.metrics.estimates import wilson
 from autointerp.trial import verdict
-from autointerp.trial.record import JudgeWay, LabelWay, Record, SimulationWay
-from tests.trial.judges import ways_of
+from autointerp.trial.trial_record import JudgeWay, LabelWay, SimulationWay, TrialRecord
+from tests.support.judges import ways_of
 
 TRIALS = 250
 
@@ -67,7 +67,7 @@ def record(*judging, labels=(), simulation=(), **more):
         "prompt_tokens": 1, "completion_tokens": 1, "cost_usd": None, "tokens_per_s": None,
         "failures": [],
     }  # fmt: skip
-    return Record(**facts | more)
+    return TrialRecord(**facts | more)
 
 
 def test_missing_answers_count_as_a_coins():

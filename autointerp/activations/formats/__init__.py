@@ -18,8 +18,8 @@ from autointerp.activations.formats import (
 )
 from autointerp.activations.subject import load_tokenizer
 from autointerp.errors import UserError
-from autointerp.files import files_identity
-from autointerp.tensor_files import read_safetensors, safetensors_names
+from autointerp.storage.files import files_identity
+from autointerp.storage.tensor_files import read_safetensors, safetensors_names
 from autointerp.vocabulary import vocabulary_of
 
 FORMATS: dict[str, ModuleType] = {

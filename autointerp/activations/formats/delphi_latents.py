@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from autointerp.activations.batch import VALID
+from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import Origin, SparseCache
 from autointerp.errors import UserError
-from autointerp.files import files_identity
-from autointerp.firings import Firings
-from autointerp.tensor_files import read_settings, safetensors_names, section
+from autointerp.storage.files import files_identity
+from autointerp.storage.tensor_files import read_settings, safetensors_names, section
+from autointerp.tensors.firings import Firings
 
 _NAME = re.compile(r"(\d+)_(\d+)\.safetensors")
 _CONFIG = "config.json"

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from autointerp.activations.batch import NormSample
+from autointerp.activations.activation_batch import NormSample
 from autointerp.activations.cache import DenseCache, Origin, SparseCache
 from autointerp.activations.manifest import (
     FILE,
@@ -22,10 +22,10 @@ from autointerp.activations.manifest import (
 )
 from autointerp.activations.stream import DTYPES
 from autointerp.errors import UserError
-from autointerp.files import atomic_path
-from autointerp.firings import Firings
-from autointerp.hashing import file_sha256
-from autointerp.tensor_files import read_safetensors
+from autointerp.storage.files import atomic_path
+from autointerp.storage.tensor_files import read_safetensors
+from autointerp.tensors.firings import Firings
+from autointerp.tensors.hashing import file_sha256
 from autointerp.vocabulary import Vocabulary
 
 _VERIFIED = "verified.json"

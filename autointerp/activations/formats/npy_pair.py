@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import VALID
+from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import DenseCache, Origin
 from autointerp.errors import UserError
-from autointerp.files import files_identity
+from autointerp.storage.files import files_identity
 
 _TOKENS = ("token_ids.npy", "tokens.npy", "input_ids.npy")
 _MASKS = ("attention_mask.npy", "mask.npy")

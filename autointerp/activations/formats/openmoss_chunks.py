@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import SPECIAL, VALID
+from autointerp.activations.activation_batch import SPECIAL, VALID
 from autointerp.activations.cache import DenseCache, Origin
 from autointerp.errors import UserError
-from autointerp.files import files_identity
-from autointerp.tensor_files import read_pickled, read_safetensors
+from autointerp.storage.files import files_identity
+from autointerp.storage.tensor_files import read_pickled, read_safetensors
 
 _NAME = re.compile(r"(?:shard-(\d+)-)?chunk-(\d+)\.(?:safetensors|pt)")
 _KEYS = ("activation", "tokens", "mask", "attention_mask")

@@ -12,10 +12,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from autointerp.activations.batch import VALID
+from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import DenseCache, Origin
 from autointerp.errors import UserError
-from autointerp.files import files_identity
+from autointerp.storage.files import files_identity
 
 _STATE, _INFO, _RUNNER = "state.json", "dataset_info.json", "cache_activations_runner_cfg.json"
 _TOKENS = "token_ids"

@@ -14,7 +14,7 @@ from autointerp.coders.formats.tensors import (
     required,
     vector,
 )
-from autointerp.tensor_files import (
+from autointerp.storage.tensor_files import (
     read_npz,
     read_safetensors,
     read_settings,

@@ -17,7 +17,7 @@ from autointerp.coders.formats.tensors import (
     vector,
 )
 from autointerp.errors import UserError
-from autointerp.tensor_files import (
+from autointerp.storage.tensor_files import (
     read_pickled,
     section,
 )

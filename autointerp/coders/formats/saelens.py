@@ -19,7 +19,7 @@ from autointerp.coders.formats.tensors import (
     vector,
 )
 from autointerp.errors import UserError
-from autointerp.tensor_files import (
+from autointerp.storage.tensor_files import (
     read_safetensors,
     read_settings,
     section,

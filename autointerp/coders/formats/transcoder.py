@@ -10,7 +10,7 @@ from autointerp.coders.formats.tensors import (
     required,
     vector,
 )
-from autointerp.tensor_files import (
+from autointerp.storage.tensor_files import (
     read_safetensors,
     read_settings,
     safetensors_names,

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from autointerp.tensor_files import (
+from autointerp.storage.tensor_files import (
     read_settings,
 )
 

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autointerp.errors import UserError
-from autointerp.files import atomic_path, new_folder, unwritable
 from autointerp.progress import say
-from autointerp.runs import Run
+from autointerp.run.directory import Run
+from autointerp.storage.files import atomic_path, new_folder, unwritable
 from autointerp.tables.exports import (
     delphi,
     flat,
+    neuron_explainer,
     neuronpedia,
     neuronpedia_upload,
-    openai,
     saedashboard,
 )
-from autointerp.tables.exports.source import Source
+from autointerp.tables.exports.exported import Source
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ FORMATS = {
     "neuronpedia": Format(neuronpedia.write),
     "neuronpedia-upload": Format(neuronpedia_upload.write),
     "saedashboard": Format(saedashboard.write),
-    "openai": Format(openai.write),
+    "openai": Format(neuron_explainer.write),
     "delphi": Format(delphi.write),
     "jsonl": Format(flat.write_jsonl, "labels.jsonl"),
     "csv": Format(flat.write_csv, "labels.csv"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.tables.exports.examples import dumps, tokens_of
-from autointerp.tables.exports.source import Record, Source, number, numbers
+from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 
 _SCORERS = {"detection": "detection", "fuzzing": "fuzz"}
 _QUANTILES = 10
@@ -32,7 +32,7 @@ def write(source: Source, out: Path) -> None:
                 (scores / theirs / name).write_text(dumps(judged))
 
 
-def _judged(source: Source, record: Record, scorer: str) -> list[dict[str, Any]]:
+def _judged(source: Source, record: ExportedFeature, scorer: str) -> list[dict[str, Any]]:
     rows = []
     for judged in record.predictions:
         if judged["scorer"] != scorer:

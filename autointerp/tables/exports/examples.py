@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autointerp.evidence.window import Window
-from autointerp.tables.exports.source import Record, Source, number, numbers
+from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 from autointerp.vocabulary import Vocabulary
 
 _INTERVALS = 5
@@ -30,7 +30,7 @@ class Example:
         return self.contains == TOP
 
 
-def examples(source: Source, record: Record) -> list[Example]:
+def examples(source: Source, record: ExportedFeature) -> list[Example]:
     """The windows kept for labeling: the strongest, then a uniform sample by interval.
 
     Intervals go down from the strongest activation by an octave each, the last one to 0. They
@@ -55,7 +55,7 @@ def _peak(window: Window) -> float:
 
 
 def _intervals(
-    source: Source, record: Record, strongest: float
+    source: Source, record: ExportedFeature, strongest: float
 ) -> list[tuple[float, float, float]]:
     """(low, high, share of tokens) from the strongest down."""
     edges, counts = source.histogram_edges, record.statistics["histogram"]
@@ -80,7 +80,7 @@ def tokens_of(window: Window, vocabulary: Vocabulary) -> list[str]:
     return vocabulary.pieces(window.token_ids.tolist())
 
 
-def histogram(source: Source, record: Record) -> tuple[list[float], list[int]]:
+def histogram(source: Source, record: ExportedFeature) -> tuple[list[float], list[int]]:
     """The centres of the bins in which the feature fires at all, and how often it does."""
     edges, counts = source.histogram_edges, record.statistics["histogram"]
     filled = [i for i, count in enumerate(counts) if count > 0]
@@ -89,13 +89,13 @@ def histogram(source: Source, record: Record) -> tuple[list[float], list[int]]:
     return centres, [counts[i] for i in places]
 
 
-def logits(record: Record, name: str) -> tuple[list[str], list[float]]:
+def logits(record: ExportedFeature, name: str) -> tuple[list[str], list[float]]:
     """`raised_tokens` or `lowered_tokens` and their logits; empty where not known."""
     listed = [t for t in record.statistics[name] or [] if number(t["logit"]) is not None]
     return [t["token"] for t in listed], numbers([t["logit"] for t in listed])
 
 
-def related(record: Record, name: str, score: str) -> tuple[list[int], list[float]]:
+def related(record: ExportedFeature, name: str, score: str) -> tuple[list[int], list[float]]:
     """`similar` or `coactive` features and how much they are."""
     listed = [r for r in record.statistics[name] or [] if number(r[score]) is not None]
     return [r["feature"] for r in listed], numbers([r[score] for r in listed])

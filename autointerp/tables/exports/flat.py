@@ -11,7 +11,7 @@ import pyarrow as pa
 from autointerp.errors import UserError
 from autointerp.plain_text import tidy
 from autointerp.tables.exports.examples import dumps
-from autointerp.tables.exports.source import Source, number
+from autointerp.tables.exports.exported import Source, number
 from autointerp.tables.migrate import open_table
 
 # Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").

@@ -11,8 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from autointerp.files import gzip_lines
 from autointerp.scoring import SCORERS
+from autointerp.storage.files import gzip_lines
 from autointerp.tables.exports.examples import (
     TOP,
     Example,
@@ -24,7 +24,7 @@ from autointerp.tables.exports.examples import (
     tokens_of,
     without_nul,
 )
-from autointerp.tables.exports.source import Record, Source, number, numbers
+from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 
 METHOD = "autointerp"  # what the labels' and scores' types are called there
 _FEATURES_A_BATCH = 1024
@@ -93,7 +93,7 @@ def _id(source: Source, *parts: object) -> str:
     return "c" + hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _feature(source: Source, record: Record) -> dict[str, Any]:
+def _feature(source: Source, record: ExportedFeature) -> dict[str, Any]:
     seen = record.statistics
     similar, cosines = related(record, "similar", "cosine")
     coactive, overlaps = related(record, "coactive", "jaccard")
@@ -135,7 +135,9 @@ def _feature(source: Source, record: Record) -> dict[str, Any]:
     }
 
 
-def _activation(source: Source, record: Record, example: Example, n: int) -> dict[str, Any]:
+def _activation(
+    source: Source, record: ExportedFeature, example: Example, n: int
+) -> dict[str, Any]:
     window = example.window
     values = numbers(window.activations)
     return {
@@ -161,7 +163,7 @@ def _activation(source: Source, record: Record, example: Example, n: int) -> dic
     }
 
 
-def _explanation(source: Source, record: Record) -> dict[str, Any]:
+def _explanation(source: Source, record: ExportedFeature) -> dict[str, Any]:
     return {
         "id": _id(source, record.feature, "explanation"),
         **_key(source, record.feature),
@@ -176,7 +178,7 @@ def _explanation(source: Source, record: Record) -> dict[str, Any]:
     }
 
 
-def _scores(source: Source, record: Record) -> Iterator[dict[str, Any]]:
+def _scores(source: Source, record: ExportedFeature) -> Iterator[dict[str, Any]]:
     for score in record.scores:
         scorer = SCORERS.get(score["scorer"])
         value = number(score["value"])
@@ -195,7 +197,7 @@ def _scores(source: Source, record: Record) -> Iterator[dict[str, Any]]:
         }
 
 
-def _details(source: Source, record: Record, scorer: str) -> list[dict[str, Any]]:
+def _details(source: Source, record: ExportedFeature, scorer: str) -> list[dict[str, Any]]:
     """The judged windows of a scorer that asks yes or no, keyed as their scorer's are.
 
     Of others there are none: an intruder's place, or a rating, is neither right nor wrong by being

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.tables.exports.examples import dumps, examples, logits, tokens_of, without_nul
+from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 from autointerp.tables.exports.neuronpedia import METHOD
-from autointerp.tables.exports.source import Record, Source, number, numbers
 
 _FEATURES, _LOGITS, _TOKENS, _LABEL = 128, 20, 1024, 512
 
@@ -35,7 +35,7 @@ def _features(source: Source) -> Iterator[dict[str, Any]]:
             source.left_out["features without a window"] += 1
 
 
-def _feature(record: Record, activations: list[dict[str, Any]]) -> dict[str, Any]:
+def _feature(record: ExportedFeature, activations: list[dict[str, Any]]) -> dict[str, Any]:
     text = without_nul([record.text or ""])[0][:_LABEL]
     explanations = []
     if text.strip():
@@ -51,7 +51,7 @@ def _feature(record: Record, activations: list[dict[str, Any]]) -> dict[str, Any
     }
 
 
-def _pairs(record: Record, name: str) -> list[dict[str, Any]]:
+def _pairs(record: ExportedFeature, name: str) -> list[dict[str, Any]]:
     pairs = zip(*logits(record, name), strict=True)
     return [{"token": _token(t), "value": v} for t, v in islice(pairs, _LOGITS)]
 
@@ -60,7 +60,7 @@ def _token(text: str) -> str:
     return text.replace("\0", "\ufffd") or "\ufffd"
 
 
-def _activations(source: Source, record: Record) -> list[dict[str, Any]]:
+def _activations(source: Source, record: ExportedFeature) -> list[dict[str, Any]]:
     found = []
     for example in examples(source, record):
         window = example.window

@@ -13,7 +13,7 @@ from autointerp.tables.exports.examples import (
     related,
     tokens_of,
 )
-from autointerp.tables.exports.source import Record, Source, number, numbers
+from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 
 _FEATURES_A_BATCH = 128
 
@@ -37,7 +37,7 @@ def write(source: Source, out: Path) -> None:
         batch += 1
 
 
-def _feature(source: Source, record: Record, corpus: str, length: int) -> dict[str, Any]:
+def _feature(source: Source, record: ExportedFeature, corpus: str, length: int) -> dict[str, Any]:
     coactive, overlaps = related(record, "coactive", "jaccard")
     raised, raised_by = logits(record, "raised_tokens")
     lowered, lowered_by = logits(record, "lowered_tokens")

@@ -1,0 +1,1 @@
+"""The command line: commands by what a user does with them."""

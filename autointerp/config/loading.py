@@ -1,0 +1,161 @@
+"""Reading a configuration from defaults < TOML file < environment < flags, and printing one."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from autointerp.config.settings import RunConfig
+from autointerp.errors import UserError
+
+ENVIRONMENT_PREFIX = "AUTOINTERP_"
+
+
+_HEADER = re.compile(r"\s*\[\s*([A-Za-z0-9_-]+)\s*\]")
+_KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""")
+
+
+def setting_section(name: str) -> str:
+    extra = RunConfig.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["section"])
+
+
+_SECTIONS = frozenset(setting_section(name) for name in RunConfig.model_fields)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A value and where it was given: a file's line, a variable, a flag."""
+
+    value: Any
+    place: str
+
+
+def _from_file(path: Path) -> dict[str, _Setting]:
+    """The settings of a TOML file, flat or in sections. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"config {path}: there is no such file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        entries = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"config {path} is not TOML: {error}") from None
+    lines = _lines_of(text)
+    found: dict[str, _Setting] = {}
+    for name, value in entries.items():
+        inner = value if isinstance(value, dict) and name in _SECTIONS else {name: value}
+        section = name if inner is value else ""
+        for key, setting in inner.items():
+            line = lines.get((section, key), lines.get((key, "")))
+            if key in found:
+                again = f", and line {line}" if line else ""
+                raise UserError(f"config gives {key} twice: {found[key].place}{again}")
+            where = f"{path}, line {line}" if line else str(path)
+            found[key] = _Setting(setting, where)
+    return found
+
+
+def _lines_of(text: str) -> dict[tuple[str, str], int]:
+    """(section, key) → the line where it is given; of a section, its key is empty."""
+    lines: dict[tuple[str, str], int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            section = header[1]
+            lines.setdefault((section, ""), number)
+        elif key := _KEY.match(line):
+            lines.setdefault((section, key[1]), number)
+    return lines
+
+
+def _from_environment() -> dict[str, _Setting]:
+    found = {}
+    for name in RunConfig.model_fields:
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        value = os.environ.get(variable)
+        if value is not None:
+            found[name] = _Setting(value, f"environment variable {variable}")
+    return found
+
+
+def load_config(file: Path | None, flags: dict[str, Any]) -> RunConfig:
+    """The resolved configuration.
+
+    Raises UserError that says of every wrong setting where it was given and what is wrong.
+    """
+    settings = _from_file(file) if file is not None else {}
+    settings |= _from_environment()
+    settings |= {
+        name: _Setting(value, f"flag --{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if value is not None
+    }
+    places = {name: setting.place for name, setting in settings.items()}
+    return validated({name: setting.value for name, setting in settings.items()}, places)
+
+
+def validated(settings: Mapping[str, Any], places: Mapping[str, str] = {}) -> RunConfig:
+    """The configuration of these settings. Raises UserError as `load_config` does.
+
+    `places` says where each was given.
+    """
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        wrong = (_what_is_wrong(one, places) for one in error.errors())
+        raise UserError("; ".join(dict.fromkeys(wrong))) from None
+
+
+def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        given = (places[name] for name in re.findall(r"\w+", message) if name in places)
+        where = "; ".join(dict.fromkeys(given))
+        return f"{message} ({where})" if where else message
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, [*_SECTIONS, *RunConfig.model_fields], n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        message = f"there is no such setting; {meant}`autointerp config` lists them"
+    where = f" ({places[name]})" if name in places else ""
+    return f"setting {name}{where}: {message}"
+
+
+def problem_of(error: ValidationError) -> tuple[str, str]:
+    """Where the first of the problems is, in names with dots, and what it is."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return name, str(first["msg"]).removeprefix("Value error, ")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def config_template() -> str:
+    """A TOML file with every setting commented out at its default, in sections."""
+    lines = [
+        "# autointerp settings: autointerp run --config run.toml",
+        f"# Environment variables ({ENVIRONMENT_PREFIX}<NAME>) override this file, flags override "
+        "both.",
+        "# The key of the endpoint is never written here: it comes from the environment.",
+    ]
+    section = ""
+    for name, info in RunConfig.model_fields.items():
+        if setting_section(name) != section:
+            section = setting_section(name)
+            lines += ["", f"[{section}]"]
+        lines += ["", f"# {info.description}"]
+        default = "..." if info.default is None else _toml(info.default)
+        lines.append(f"# {name} = {default}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What slows requests down or stops them: rates, concurrency, retries, budgets, prices."""

@@ -1,0 +1,1 @@
+"""Numbers of scores and their intervals: numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""Templates: found, checked, rendered within limits."""

@@ -1,0 +1,1 @@
+"""What the settings name, opened: language models, activations, estimates of cost."""

@@ -1,0 +1,241 @@
+"""Where a run's activations come from: a cache, or straight from the subject model."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from autointerp import demo
+from autointerp.activations.activation_batch import NormSample
+from autointerp.activations.cache import DenseCache, SparseCache
+from autointerp.activations.contexts import TextSettings
+from autointerp.activations.documents import source_identity
+from autointerp.activations.formats import find_cache, open_cache
+from autointerp.activations.hooks import site_of
+from autointerp.activations.manifest import Manifest, read_manifest, spoilt_file
+from autointerp.activations.residual import CHECKED_SITES
+from autointerp.activations.sites import SITES_VERSION
+from autointerp.activations.stream import StreamSettings, SubjectStream
+from autointerp.activations.writer import partial_path, unfinished
+from autointerp.coders import SparseCoder
+from autointerp.config.settings import DEMO, SPARSE
+from autointerp.errors import UserError
+from autointerp.identity import fingerprint, settings_text
+from autointerp.run.session import Job
+from autointerp.storage.files import files_identity, files_in
+
+Source = DenseCache | SparseCache | SubjectStream
+
+
+def stream_settings(job: Job) -> StreamSettings | None:
+    """What to run the subject model on, None where the run reads a cache."""
+    config = job.config
+    subject, text = config.subject, config.text
+    if config.is_demo() and config.cache is None:
+        subject, text = subject or DEMO, text or DEMO
+    if text is None and (subject is None or config.cache is not None):
+        return None  # a cache is read; the subject names its tokenizer
+    if subject is None or text is None:
+        missing = "subject" if subject is None else "text"
+        raise UserError(f"capture needs --{missing} (or name a finished cache with --cache)")
+    hook = config.hook or (job.coder.hook if job.coder else None)
+    if hook is None:
+        raise UserError("capture needs --hook: no coder's file names one")
+    hooks = tuple(dict.fromkeys(part.strip() for part in hook.split(",") if part.strip()))
+    if not hooks:
+        raise UserError(f"hook {hook!r} names no place")
+    if config.store == SPARSE and (job.coder is None or len(hooks) > 1):
+        raise UserError("--store sparse needs one --hook and the --coder that reads it")
+    if config.token_ids is not None:
+        raise UserError(
+            f"--token-ids {config.token_ids} is for a cache that has no token ids; with --text "
+            "they are made from it: drop one of the two"
+        )
+    return StreamSettings(
+        subject=_subject(subject),
+        hooks=hooks,
+        text=TextSettings(
+            text=text,
+            length=config.context_length,
+            packing=config.packing,
+            bos=config.bos,
+            turns=config.turns,
+            field=config.text_field,
+            skip_bad_rows=config.skip_bad_rows,
+        ),
+        tokens=config.tokens,
+        batch_contexts=config.batch_contexts,
+        dtype="float32" if config.store == "float32" else "bfloat16",
+    )
+
+
+def _subject(name: str) -> str:
+    return str(demo.SUBJECT) if name == DEMO else name
+
+
+def made_from(job: Job, settings: StreamSettings) -> list[str]:
+    """A fingerprint for each hook of everything that a stream, or a cache of it, depends on."""
+    subject = Path(settings.subject)
+    files = [subject] if subject.is_file() else files_in(subject)
+    same_for_all = {
+        "subject": files_identity(files) if files else None,
+        "text": source_identity(settings.text.text, settings.text.field),
+        "coder": job.coder_identity if job.config.store == SPARSE else None,
+    }
+    made = []
+    for hook in settings.hooks:
+        own = replace(settings, hooks=(hook,), batch_contexts=0)
+        site, _ = site_of(hook) or ("", 0)
+        # What these were captured as was wrong in some architectures before.
+        version = {"sites": SITES_VERSION} if site in CHECKED_SITES else {}
+        made.append(fingerprint(settings=settings_text(own), **same_for_all, **version))
+    return made
+
+
+def cache_paths(job: Job, settings: StreamSettings) -> list[Path]:
+    """Where the caches of a capture go: one folder a hook, where there are several."""
+    path = job.config.cache_path()
+    if len(settings.hooks) == 1:
+        return [path]
+    return [path / hook.replace(":", "-").replace("/", "-") for hook in settings.hooks]
+
+
+def is_captured(path: Path, inputs: str) -> bool:
+    """Whether a whole cache made from the same inputs is there, by whichever run."""
+    manifest = _manifest(path)
+    if manifest is None or manifest.made_from != inputs:
+        return False
+    return spoilt_file(path, manifest) is None
+
+
+def _manifest(path: Path) -> Manifest | None:
+    try:
+        return read_manifest(path)
+    except UserError:
+        return None
+
+
+def check(job: Job) -> None:
+    """Raise UserError for what can be known to fail before the run begins."""
+    settings = stream_settings(job)
+    if settings is None:
+        if not job.config.cache_path().exists() and job.config.text is None:
+            raise UserError(
+                f"no activation cache at {job.config.cache_path()}: make one with --subject and "
+                "--text, or name another --cache"
+            )
+        _check_cache(job, open_cache_of(job))
+        return
+    if job.config.cache is None:
+        return  # what stands in the run's own folder may be made anew
+    for path, inputs in zip(cache_paths(job, settings), made_from(job, settings), strict=True):
+        manifest = _manifest(path)
+        if path.exists() and (manifest is None or manifest.made_from != inputs):
+            raise UserError(
+                f"{path} exists and is no cache made from these settings: drop --subject and "
+                "--text to read it as it is, or name another --cache"
+            )
+        if unfinished(path) not in (None, inputs):
+            raise UserError(
+                f"{partial_path(path)} is an unfinished capture with other settings: finish it "
+                "with those, remove it, or name another --cache"
+            )
+
+
+def open_cache_of(job: Job) -> DenseCache | SparseCache:
+    config = job.config
+    subject = _subject(config.subject) if config.subject is not None else None
+    return open_cache(config.cache_path(), config.token_ids_file(), subject)
+
+
+def open_source(job: Job) -> Source:
+    """The run's activations, ready to be read; loads the subject model where there is no cache."""
+    settings = stream_settings(job)
+    if settings is None:
+        return _check_cache(job, open_cache_of(job))
+    if len(settings.hooks) > 1:
+        raise UserError(f"hook {', '.join(settings.hooks)}: a run reads one, capture several")
+    path = job.config.cache_path()
+    if is_captured(path, made_from(job, settings)[0]):
+        found = find_cache(path)
+        return _check_cache(job, found)
+    if job.config.cache is not None:
+        raise UserError(f"no cache at {path} made from these settings: run `autointerp capture`")
+    stream = SubjectStream(settings, job.device())
+    check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
+    return stream
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source is, so that another process can open it too."""
+
+    stream: StreamSettings | None  # where it is no cache
+    cache: Path
+    tokens: Path | None
+    subject: str | None
+    norms: NormSample | None  # of its activations, where it has any
+
+
+def place_of(job: Job, source: Source) -> Place:
+    """The place of the run's source."""
+    settings = stream_settings(job)
+    named = settings is None  # a cache that the run made needs nothing else
+    return Place(
+        settings if isinstance(source, SubjectStream) else None,
+        job.config.cache_path(),
+        job.config.token_ids_file() if named else None,
+        _subject(job.config.subject) if named and job.config.subject is not None else None,
+        None if isinstance(source, SparseCache) else source.norms,
+    )
+
+
+def open_place(place: Place, device: torch.device) -> Source:
+    """The source there, from which parts are to be read. Raises UserError."""
+    norms = place.norms
+    if place.stream is not None:
+        assert norms is not None
+        return SubjectStream(place.stream, device, norms=[norms])
+    cache = open_cache(place.cache, place.tokens, place.subject)
+    return replace(cache, known_norms=norms) if isinstance(cache, DenseCache) else cache
+
+
+def identity_of(job: Job) -> str:
+    """Changes when the run's activations do; loads no model."""
+    settings = stream_settings(job)
+    if settings is not None:
+        inputs = made_from(job, settings)[0]
+        if not is_captured(job.config.cache_path(), inputs):
+            return inputs
+        return find_cache(job.config.cache_path()).identity
+    return open_cache_of(job).identity
+
+
+def check_width(job: Job, width: int, what: str) -> SparseCoder:
+    """The run's coder. Raises UserError where there is none, or it takes another width."""
+    if job.coder is None:
+        raise UserError(f"{what} gives activations: name the coder that reads them with --coder")
+    if job.coder.d_in != width:
+        raise UserError(
+            f"coder {job.config.coder} takes activations of width {job.coder.d_in}, {what} gives "
+            f"width {width}: another layer or another model?"
+        )
+    return job.coder
+
+
+def _check_cache(job: Job, cache: DenseCache | SparseCache) -> DenseCache | SparseCache:
+    if isinstance(cache, SparseCache) and job.config.is_random():
+        raise UserError(
+            f"the cache {cache.path} holds feature activations: --control random-coder needs the "
+            "activations that a coder reads"
+        )
+    if isinstance(cache, DenseCache):
+        check_width(job, cache.d_in, f"the cache {cache.path}")
+    elif job.coder is not None:
+        other = cache.coder_identity is not None and cache.coder_identity != job.coder_identity
+        if other or job.coder.features != cache.features:
+            raise UserError(
+                f"the sparse cache {cache.path} holds the {cache.features:,} features of another "
+                f"coder ({cache.origin.coder or 'not named'}) than {job.config.coder}: drop --coder"
+            )
+    return cache

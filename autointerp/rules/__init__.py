@@ -1,0 +1,1 @@
+"""The rule learner, which labels features and judges its own labels."""

@@ -1,0 +1,143 @@
+"""The run directory: where its files are, who may write to it, which stages are done."""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autointerp.errors import UserError
+from autointerp.plain_text import line_for_person
+from autointerp.run.record import RecordedSettings, read_record
+from autointerp.secrets import masked
+from autointerp.storage.damage import FADE
+from autointerp.storage.files import atomic_path, unwritable, writing
+
+
+class Run:
+    """One directory under outputs/ with everything about one job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = path / "run.json"
+        self.windows = path / "windows.parquet"
+        self.features = path / "features.parquet"
+        self.corpus = path / "corpus.parquet"
+        self.vocabulary = path / "vocabulary.parquet"
+        self.drafts = path / "drafts.parquet"
+        self.labels = path / "labels.parquet"
+        self.predictions = path / "predictions.parquet"
+        self.scores = path / "scores.parquet"
+        self.edits = path / "edits.parquet"
+        self.journal = path / "journal.sqlite"
+        self.log = path / "run.log"
+        self.trial = path / "doctor.json"
+        self.lock = path / ".lock"
+        self.prompts = path / "prompts"
+        self.fade = path / FADE
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says, its shape checked; empty for a new run. Raises UserError."""
+        return read_record(self.manifest) if self.manifest.is_file() else {}
+
+    def settings(self) -> RecordedSettings:
+        """The settings that the run was made with: to be looked at."""
+        return RecordedSettings(self.record().get("config", {}), self.manifest)
+
+    def update(self, **entries: Any) -> None:
+        """Set top-level entries of `run.json`."""
+        record = self.record() | entries
+        with atomic_path(self.manifest) as temporary:
+            temporary.write_text(masked(json.dumps(record, indent=2, default=str)) + "\n")
+
+    def stage(self, name: str) -> dict[str, Any]:
+        stages: dict[str, dict[str, Any]] = self.record().get("stages", {})
+        return stages.get(name, {})
+
+    def has_results(self) -> bool:
+        """Whether a stage was finished; a damaged record may hide one."""
+        try:
+            return bool(self.record().get("stages")) or self.labels.is_file()
+        except UserError:
+            return True
+
+    def forget_stages(self, *names: str) -> None:
+        """Take stages for not done."""
+        stages = self.record().get("stages", {})
+        self.update(stages={name: entry for name, entry in stages.items() if name not in names})
+
+    def finish_stage(self, name: str, inputs: str, seconds: float, **details: Any) -> None:
+        finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = {"inputs": inputs, "finished_at": finished_at, "seconds": round(seconds, 2)}
+        self.update(stages=self.record().get("stages", {}) | {name: entry | details})
+        self.note(f"{name} finished in {seconds:.1f} s")
+
+    def note(self, line: str) -> None:
+        """Append a line to `run.log`."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with writing(self.log), self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{stamp} {line_for_person(line)}\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process alone.
+
+        Raises UserError where the directory cannot be written or another process holds it. The
+        lock goes with the process, however it dies.
+        """
+        is_new = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+                raise UserError(
+                    f"another autointerp (process {holder or 'unknown'}) is working on "
+                    f"{self.path}: wait for it or name another --out"
+                ) from None
+            if not (self.lock.exists() and os.path.samestat(os.fstat(handle), self.lock.stat())):
+                raise UserError(f"{self.path} was just removed: run the same command again")
+            with writing(self.path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, str(os.getpid()).encode(), 0)
+                for leftover in self.path.glob(".*.tmp"):
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover)
+                    else:
+                        leftover.unlink()
+            try:
+                yield
+            finally:
+                if is_new and list(self.path.iterdir()) == [self.lock]:
+                    # Nothing came of it, such as for a wrong path: no run is left behind.
+                    self.lock.unlink()
+                    self.path.rmdir()
+        finally:
+            os.close(handle)
+
+
+def find_run(path: str | None) -> Run:
+    """The run at `path`, or the one with results under outputs/ that was written last."""
+    if path is not None:
+        if not (Path(path) / "run.json").is_file():
+            raise UserError(f"no run at {path}: there is no run.json in it")
+        return Run(Path(path))
+    found = sorted(Path("outputs").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    for manifest in reversed(found):
+        if Run(manifest.parent).has_results():
+            return Run(manifest.parent)
+    if found:
+        raise UserError(
+            f"no run under outputs/ has come to anything yet, not even {found[-1].parent}"
+        )
+    raise UserError("no run under outputs/: start one with `autointerp run`, or name it")

@@ -1,0 +1,173 @@
+"""What a run's `run.json` says: data of whoever made the run, which may be a stranger.
+
+Its shape is checked before anything is made of it. Its settings are for looking at. They are no
+`RunConfig`, so nothing that reads files, runs code, sends requests or spends money can be given
+them: what does so takes the settings of the person at this command line alone.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from autointerp.config.loading import problem_of, validated
+from autointerp.config.settings import RunConfig
+from autointerp.errors import UserError
+from autointerp.storage.damage import damaged
+
+_DEEPEST = 30  # levels of lists and objects
+# Numbers and choices that say how labels are made of evidence: a new label is made as the run's
+# were. Every other setting, and every one to come, is the person's own.
+TAKEN_OVER = (
+    *("seed", "top_windows", "sample_windows", "negative_windows", "near_miss_windows"),
+    *("label_top", "label_quantiles", "label_activations", "label_contrast"),
+    *("label_output_tokens", "label_meanings", "candidates"),
+)
+
+
+class RecordedSettings:
+    """The settings that a run was made with, by name."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
+        self._values = values
+        self._path = path
+
+    def shown(self) -> dict[str, Any]:
+        """All of them as they stand there, also those that this version does not know."""
+        return dict(self._values)
+
+    def text(self, name: str) -> str:
+        """One that is a text, to be shown; empty where it is not."""
+        value = self._values.get(name)
+        return value if isinstance(value, str) else ""
+
+    def number(self, name: str) -> int:
+        """One that is a whole number, its default where there is none. Raises UserError."""
+        return int(self._allowed(name))
+
+    def with_own(self, own: RunConfig) -> RunConfig:
+        """A person's own settings, with the run's in the place of those that they did not give.
+
+        Of the run's only `TAKEN_OVER` are. Raises UserError where they are not allowed.
+        """
+        taken = {n: self._allowed(n) for n in TAKEN_OVER if n not in own.model_fields_set}
+        try:
+            return validated(own.model_dump(exclude_unset=True) | taken)
+        except UserError as error:
+            raise UserError(f"{self._path}: {error}") from None
+
+    def _allowed(self, name: str) -> Any:
+        """The value as RunConfig would have it."""
+        field = RunConfig.model_fields[name]
+        if name not in self._values:
+            return field.default
+        annotated: Any = Annotated
+        adapter: TypeAdapter[Any] = TypeAdapter(annotated[field.annotation, field])
+        try:
+            return adapter.validate_python(self._values[name])
+        except ValidationError as error:
+            raise UserError(f"{self._path}: setting {name}: {problem_of(error)[1]}") from None
+
+
+class _Part(BaseModel):
+    """Strict, since what was checked is used as it stands; what is not known here is let be."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Line = Annotated[str, StringConstraints(max_length=10_000)]
+
+
+class _Quantiles(_Part):
+    p5: _Count
+    median: _Count
+    p95: _Count
+
+
+class _Corpus(_Part):
+    tokens: _Count
+    mean_l0: float
+    features: _Count
+    dead: _Count
+    dense: _Count = 0
+    masked: dict[str, _Count]
+    l0_quantiles: _Quantiles | None = None
+
+
+class _Control(_Part):
+    of: _Line | None = None
+
+
+class _Imported(_Part):
+    source: _Line = Field(alias="from")
+
+
+class _Stage(_Part):
+    inputs: _Line | None = None
+    finished_at: _Line = ""
+    seconds: float = 0.0
+    hashes: dict[str, _Line | None] = {}
+    control: _Control | None = None
+    hook: _Line | None = None
+    evidence: _Line | None = None
+    corpus: _Corpus | None = None
+    validate_windows: _Count = 0
+    labeler: _Line | None = None
+    judge: _Line | None = None
+    outcomes: dict[str, _Count] = {}
+    scored: _Count = 0
+    unchosen: _Count = 0
+    unanswered: _Count = 0
+    unanswered_for: _Line | None = None
+    unanswered_usd: float = 0.0
+    prompt_hash: _Line | None = None
+    prompt_hashes: dict[str, _Line] = {}
+    imported: _Imported | None = None
+
+
+# A task and a hash make the name of a file.
+_Task = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,60}$")]
+_Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12,128}$")]
+
+
+class _Record(_Part):
+    config: dict[str, Any] = {}
+    stages: dict[str, _Stage] = {}
+    prompts: dict[_Task, _Hash] = {}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What the file says, its shape checked. Raises UserError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(loaded, dict):
+        raise damaged(path, "it is not a JSON object")
+    if _is_deeper(loaded, _DEEPEST):
+        raise damaged(path, f"it is nested more than {_DEEPEST} levels deep")
+    try:
+        _Record.model_validate(loaded)
+    except ValidationError as error:
+        where, what = problem_of(error)
+        raise damaged(path, f"it is not the record of a run: {where}: {what}") from None
+    return loaded
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a number")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    members = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list):
+        return False
+    return levels == 0 or any(_is_deeper(member, levels - 1) for member in members)

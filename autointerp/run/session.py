@@ -1,0 +1,127 @@
+"""What every stage works on: a configuration, its run directory, its coder and features."""
+
+import functools
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from autointerp import demo
+from autointerp.activations.cache import DenseCache
+from autointerp.activations.formats import find_cache
+from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
+from autointerp.config.settings import RunConfig
+from autointerp.errors import UserError
+from autointerp.identity import fingerprint
+from autointerp.run.directory import Run
+from autointerp.run.feature_selection import select_features
+from autointerp.version import __version__
+
+_RECORDED = ("torch", "transformers", "openai", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be done. `features` are the selected ones, ascending."""
+
+    config: RunConfig
+    run: Run
+    coder: SparseCoder | None  # None where a cache of feature activations is read
+    features: list[int]
+    recorded_config: RunConfig | None = None  # where the stage's own settings differ from it
+
+    def judging(self) -> "Job":
+        """The same job for the stage that scores."""
+        return replace(self, config=self.config.judging(), recorded_config=self.config)
+
+    @property
+    def coder_name(self) -> str:
+        return self.config.coder_name()
+
+    @functools.cached_property
+    def real_coder_identity(self) -> str:
+        """Changes when the coder's files, or how they are read, do: gigabytes, hashed once."""
+        spec = _coder_spec(self.config)
+        assert spec is not None
+        return coder_identity(spec, self.config.coder_format, self.config.k)
+
+    @property
+    def coder_identity(self) -> str:
+        """Of the coder that encodes: the real one, or the random one in its place."""
+        real = self.real_coder_identity
+        if not self.config.is_random():
+            return real
+        return fingerprint(real=real, control=randomised.VERSION, seed=self.config.seed)
+
+    def device(self) -> torch.device:
+        wanted = self.config.device
+        if wanted == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(wanted)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise UserError(f"device {wanted!r} cannot be used: {first_line}") from None
+        return device
+
+    def record_settings(self) -> None:
+        """Have `run.json` say with what settings and versions the run is done."""
+        versions = {name: metadata.version(name) for name in _RECORDED}
+        python = platform.python_version()
+        self.run.update(
+            versions={"autointerp": __version__, "python": python} | versions,
+            config=(self.recorded_config or self.config).model_dump(),
+        )
+
+    @contextmanager
+    def recorded(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
+        """Record the stage as done if the block ends well, with the details it fills in.
+
+        Until then it counts as not done, even if it was: some of its files may be new already.
+        """
+        details: dict[str, Any] = {}
+        self.record_settings()
+        self.run.forget_stages(stage)
+        began = time.monotonic()
+        self.run.note(f"{stage} begins")
+        yield details
+        self.run.finish_stage(stage, inputs, time.monotonic() - began, **details)
+
+
+def _coder_spec(config: RunConfig) -> str | None:
+    return str(demo.CODER) if config.is_demo() else config.coder
+
+
+def model_job(config: RunConfig) -> Job:
+    """A job to ask a model and no more: it has neither a coder nor features."""
+    return Job(config, Run(config.run_path()), None, [])
+
+
+def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
+    """Load the coder and resolve the features. Touches no file of the run. Raises UserError.
+
+    Without a coder the features are those of the run's cache, if it holds feature activations; a
+    capture needs neither.
+    """
+    spec = _coder_spec(config)
+    run = Run(config.run_path())
+    if spec is None and not coder_needed:
+        return Job(config, run, None, [])
+    if spec is not None:
+        coder = load_coder(spec, config.coder_format, config.k)
+        total = coder.features
+    else:
+        cache = find_cache(config.cache_path())
+        if isinstance(cache, DenseCache):
+            raise UserError(
+                f"the cache {cache.path} holds activations: name the coder that reads them with "
+                "--coder"
+            )
+        coder, total = None, cache.features
+    return Job(config, run, coder, select_features(config.features, total, config.seed))

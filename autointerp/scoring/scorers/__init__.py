@@ -1,0 +1,1 @@
+"""One file a scorer, with what some of them share."""

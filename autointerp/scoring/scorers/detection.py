@@ -1,0 +1,87 @@
+"""Detection: which of these windows does the label match? (Paulo et al. 2024, section 3.2)
+
+Silent windows are judged by stratum, so that what is said of them can be weighed for the corpus.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from autointerp.evidence.window_text import one_line
+from autointerp.metrics.estimates import Counts, Estimate, balanced_accuracy
+from autointerp.rules.lexical import LexicalLabeler
+from autointerp.rules.rules import Rule
+from autointerp.scoring.forms import LISTS, yes_or_no
+from autointerp.scoring.scorer import (
+    FIRES,
+    Item,
+    Judged,
+    Judgment,
+    Material,
+    Plan,
+    Scorer,
+    activating,
+    answer,
+)
+from autointerp.scoring.scorers.ranking import ranking_by_chances
+from autointerp.scoring.strata import SIMILAR, draw
+from autointerp.vocabulary import Vocabulary
+
+NAME = "detection"
+METRIC = "balanced_accuracy"
+_SILENT = 1.5  # silent windows for each activating one: three kinds of them are told apart
+
+
+def plan(material: Material, windows: int) -> Plan:
+    """`windows` unseen activating windows and half as many again silent ones."""
+    evidence, corpus = material.evidence, material.corpus
+    items = [Item(w, FIRES, answer(True)) for w in activating(evidence, windows)]
+    silent = draw(material.strata, round(_SILENT * windows), evidence.feature, material.seed)
+    items += [Item(corpus.silent_window(i), name, answer(False)) for name, i in silent]
+    return material.plan(items)
+
+
+def counts(judged: Judged) -> Counts:
+    """Right and wrong answers by stratum."""
+    found = Counts(judged.plan.density, judged.plan.shares)
+    for j in judged.readable():
+        assert j.prediction is not None
+        firings = int((j.item.window.activations > 0).sum())
+        found.add(j.item.stratum, bool(j.prediction[0] > 0), max(firings, 1))
+    return found
+
+
+def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
+    """Metric name → estimate, over the windows with a readable judgment.
+
+    Where these have a probability, also how well it ranks the windows.
+    """
+    found = counts(judged)
+    estimates = {METRIC: balanced_accuracy(found)}
+    if SIMILAR in judged.plan.shares:
+        estimates["near_miss_balanced_accuracy"] = balanced_accuracy(found, only=SIMILAR)
+    return estimates | ranking_by_chances(judged, judged.plan, seed)
+
+
+def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"number": number, "text": one_line(item.window.text)}
+
+
+def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
+    windows = [item.window for item in items]
+    fires, chances = labeler.fires(rule, windows), labeler.matches(rule, windows)
+    return [Judgment(i, answer(f), c) for i, f, c in zip(items, fires, chances, strict=True)]
+
+
+_FORMS = yes_or_no(("match", "no_match"), _render)
+
+SCORER = Scorer(
+    name=NAME,
+    metric=METRIC,
+    about="balanced accuracy of telling windows in which the feature fires from silent ones",
+    plan=plan,
+    reduce=reduce,
+    task=_FORMS[LISTS],
+    forms=_FORMS,
+    counts=counts,
+    by_rule=_by_rule,
+)

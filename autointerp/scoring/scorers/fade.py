@@ -1,0 +1,259 @@
+"""FADE: does the label's concept set the feature off, and does the feature bring the concept about?
+
+The four measures of Puri et al. 2025 (arXiv 2502.16994). A judge rates how far the label's concept
+is in a text: 0, 1 or 2. Responsiveness and purity compare the feature's activation on natural texts
+rated 2 and 0; they are what the scorer here judges. Clarity compares texts written for the concept
+with natural ones, faithfulness text generated with and without the feature turned up: these need
+the subject model, and come from `stages/fade.py`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from autointerp.evidence.window_text import one_line
+from autointerp.llm.numbering import numbers
+from autointerp.llm.wire.request import ReplySchema, number_lists
+from autointerp.llm.wire.structured import lists
+from autointerp.metrics.confusion import Array, checked_rows, ratio, total
+from autointerp.metrics.estimates import MISSING, Estimate
+from autointerp.metrics.intervals import bootstrap, interval
+from autointerp.metrics.metrics import Metric, auroc, average_precision
+from autointerp.rules.lexical import LexicalLabeler
+from autointerp.rules.rules import Rule
+from autointerp.scoring.scorer import (
+    FIRES,
+    Item,
+    Judged,
+    Judgment,
+    Material,
+    Plan,
+    Scorer,
+    Task,
+    activating,
+)
+from autointerp.scoring.strata import draw
+from autointerp.vocabulary import Vocabulary
+
+NAME = "fade"
+METRIC = "purity"
+RESPONSIVENESS = "fade_responsiveness"
+CLARITY = "fade_clarity"
+FAITHFULNESS = "fade_faithfulness"
+SHOWN, ABSENT = 2, 0  # ratings: the concept is there, and it is not
+_SILENT = 1.5  # silent windows for each activating one, as detection has it
+_DRAWS = 1000
+
+
+def separation(
+    truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None
+) -> Array:
+    """How far positives lie above negatives: 2 · AUROC − 1, below 0 where they lie lower."""
+    return np.asarray(2 * auroc(truth, prediction, weights) - 1)
+
+
+def _either_way(found: Estimate) -> Estimate:
+    """|2 · AUROC − 1|, whichever lie higher: an interval on both sides of 0 begins at 0.
+
+    Folded before it is made into an interval, it would never reach down to no separation at all.
+    """
+    ends = sorted((abs(found.ci_low), abs(found.ci_high)))
+    low = 0.0 if found.ci_low < 0 < found.ci_high else ends[0]
+    return replace(found, value=abs(found.value), ci_low=low, ci_high=ends[1])
+
+
+def raised_share(
+    truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None
+) -> Array:
+    """max(max_m p_m − p₀, 0) / (1 − p₀): FADE's faithfulness.
+
+    truth: bool [n], whether a generated text shows the concept; prediction: the factor m by which
+    the feature was turned up for it [n]; p_m is the share of those of one factor that show it.
+    Missing without texts of factor 0 or of any other, and where all of factor 0 show it.
+    """
+    truth, prediction, weights = checked_rows(truth, prediction, weights)
+
+    def share(factor: float) -> Array:
+        of_it = prediction == factor
+        return ratio(total(weights[..., of_it], truth[of_it]), weights[..., of_it].sum(-1))
+
+    plain = share(0.0)
+    steered = np.full_like(plain, np.nan)
+    for factor in np.unique(prediction[prediction != 0]):
+        steered = np.fmax(steered, share(float(factor)))
+    return ratio(np.maximum(steered - plain, 0), 1 - plain)
+
+
+def clarity(concept: np.ndarray, natural: np.ndarray, seed: int) -> Estimate:
+    """From the feature's largest activation on texts of the concept and on natural ones.
+
+    concept: float [texts], natural: float [others], a uniform sample of the corpus. `n` counts the
+    texts of the concept. Missing without texts of either.
+    """
+    truth = np.r_[np.ones(len(concept), bool), np.zeros(len(natural), bool)]
+    found = _over_texts(separation, truth, np.r_[concept, natural], seed)
+    return found if found is MISSING else replace(_either_way(found), n=len(concept))
+
+
+def faithfulness(judgments: Sequence[Judgment], seed: int) -> Estimate:
+    """From ratings of generated texts: an item's truth is [factor], its window's rank its start.
+
+    The interval is a bootstrap over starts, since texts from one start are not independent. `n`
+    counts the rated texts.
+    """
+    by_start: dict[int, list[tuple[bool, float]]] = {}
+    for j in judgments:
+        if j.prediction is not None:
+            row = (bool(j.prediction[0] == SHOWN), float(j.item.truth[0]))
+            by_start.setdefault(j.item.window.rank, []).append(row)
+    rows = [by_start[start] for start in sorted(by_start)]
+    shows = [np.array([s for s, _ in of_start], dtype=bool) for of_start in rows]
+    factors = [np.array([m for _, m in of_start]) for of_start in rows]
+    found = bootstrap(raised_share, shows, factors, seed)
+    return found if found is MISSING else replace(found, n=sum(map(len, rows)))
+
+
+def plan(material: Material, windows: int) -> Plan:
+    """Natural texts: `windows` activating ones over the range, half as many again silent ones.
+
+    An item's truth is the feature's largest activation on it.
+    """
+    evidence, corpus = material.evidence, material.corpus
+
+    def activation(value: float) -> np.ndarray:
+        return np.array([value], dtype=np.float32)
+
+    items = [
+        Item(w, FIRES, activation(float(w.activations.max())))
+        for w in activating(evidence, windows)
+    ]
+    silent = draw(material.strata, round(_SILENT * windows), evidence.feature, material.seed)
+    items += [Item(corpus.silent_window(i), name, activation(0.0)) for name, i in silent]
+    return material.plan(items)
+
+
+def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
+    """Metric name → estimate, over the windows rated 2 or 0.
+
+    Activating windows weigh as much as silent ones, and kinds of silent ones by their shares, as in
+    detection; `fade_population_…` have both weighted as the corpus has them.
+    """
+    found: dict[str, Estimate] = {}
+    for prefix, firing in (("", 0.5), ("fade_population_", judged.plan.density)):
+        rated = [(j, w) for j, w in _weighted(judged, firing) if _rating(j) in (SHOWN, ABSENT)]
+        truth = np.array([_rating(j) == SHOWN for j, _ in rated], dtype=bool)
+        activation = np.array([j.item.truth[0] for j, _ in rated], dtype=np.float64)
+        weights = np.array([w for _, w in rated])
+        name = f"{prefix}responsiveness" if prefix else RESPONSIVENESS
+        found |= {f"{prefix}{METRIC}": MISSING, name: MISSING}
+        # Where no text is rated 0, all are the concept's: that says nothing of purity.
+        if len(np.unique(truth)) < 2:
+            continue
+        drawn = _draws(judged, firing, seed)
+        rows = truth, activation, weights
+        pure, apart = (
+            interval(float(metric(*rows)), metric(*drawn), len(truth))
+            for metric in (average_precision, separation)
+        )
+        found |= {f"{prefix}{METRIC}": pure, name: _either_way(apart)}
+    return found
+
+
+def _draws(judged: Judged, firing: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth [rows], activation [rows] and weights [draws, rows] of texts rated 2 or 0.
+
+    A Bayesian bootstrap (Rubin 1981) within each stratum, of which half a text of either rating is
+    added, at an activation that is drawn, as under Jeffreys' prior: that none of a few dozen silent
+    texts was rated 2 does not mean that none in the corpus would be, and they are most of it.
+    """
+    shares = judged.plan.shares
+    strata: dict[str, list[tuple[float, float]]] = {}  # of each text, rating and activation
+    for j in judged.readable():
+        strata.setdefault(j.item.stratum, []).append((_rating(j), float(j.item.truth[0])))
+    silent = sum(shares[s] for s in strata if s in shares)
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[float, float]] = []
+    weights = []
+    for stratum, texts in strata.items():
+        # Texts that are alike are one row: the weights of several are one gamma, too.
+        shapes: dict[tuple[float, float], float] = defaultdict(float)
+        for rating, activation in texts:
+            shapes[rating, activation] += 1
+            for either in (SHOWN, ABSENT):
+                shapes[either, activation] += 0.5 / len(texts)
+        drawn = rng.standard_gamma(np.array(list(shapes.values())), (_DRAWS, len(shapes)))
+        mass = (1 - firing) * shares[stratum] / silent if stratum in shares else firing
+        rows += shapes
+        weights.append(mass * drawn / drawn.sum(1, keepdims=True))
+    ratings, activations = np.array(rows).T
+    kept = np.isin(ratings, (SHOWN, ABSENT))
+    return ratings[kept] == SHOWN, activations[kept], np.concatenate(weights, axis=1)[:, kept]
+
+
+def _rating(judgment: Judgment) -> float:
+    assert judgment.prediction is not None
+    return float(judgment.prediction[0])
+
+
+def _weighted(judged: Judged, firing: float) -> list[tuple[Judgment, float]]:
+    """The rated windows with their weights; `firing` is that of all activating ones together.
+
+    Empty where nothing was rated on one side.
+    """
+    readable, shares = judged.readable(), judged.plan.shares
+    counts = Counter(j.item.stratum for j in readable)
+    silent = sum(shares[s] for s in counts if s in shares)
+    if silent == 0 or counts.keys() <= shares.keys():
+        return []
+    each = {
+        s: ((1 - firing) * shares[s] / silent if s in shares else firing) / n
+        for s, n in counts.items()
+    }
+    return [(j, each[j.item.stratum]) for j in readable]
+
+
+def _over_texts(
+    metric: Metric,
+    truth: np.ndarray,
+    activation: np.ndarray,
+    seed: int,
+) -> Estimate:
+    """The metric with its interval; truth and activation: [texts]."""
+    texts = range(len(truth))
+    parts = [[column[i : i + 1] for i in texts] for column in (truth, activation)]
+    return bootstrap(metric, parts[0], parts[1], seed)
+
+
+def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"number": number, "text": one_line(item.window.text)}
+
+
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    return number_lists(list(_RATINGS), numbers(len(items), scattered))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
+    found = lists(text, list(_RATINGS), len(items), scattered)
+    return {place - 1: np.array([_RATINGS[key]], np.float32) for place, key in found.items()}
+
+
+def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
+    fires = labeler.fires(rule, [item.window for item in items])
+    ratings = [np.array([SHOWN if f else ABSENT], dtype=np.float32) for f in fires]
+    return [Judgment(i, r) for i, r in zip(items, ratings, strict=True)]
+
+
+_RATINGS: Mapping[str, int] = {"clear": SHOWN, "partly": 1, "none": ABSENT}
+
+SCORER = Scorer(
+    name=NAME,
+    metric=METRIC,
+    about="FADE's purity: average precision of the activation for windows rated to show the label",
+    plan=plan,
+    reduce=reduce,
+    task=Task(_schema, _render, _read, lambda _: 4),
+    by_rule=_by_rule,
+)

@@ -1,0 +1,148 @@
+"""Simulation: predict the activation on every token from the label (Bills et al. 2023).
+
+There are three ways to ask, the first of them the paper's: expected values from the probabilities
+of a prompt in which every token's digit is unknown, all windows at once; expected values from the
+probabilities of the digits that the model writes; or a JSON list of integers. In the second and the
+third the model has its own earlier predictions before it. Scores of different ways do not compare.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from autointerp.evidence.window import Window
+from autointerp.evidence.window_text import shown_tokens, token_list
+from autointerp.llm.numbering import by_place, number_of, numbers
+from autointerp.llm.wire.logprobs import PROMPT_LOGPROBS, TOP_LOGPROBS, Position
+from autointerp.llm.wire.request import ReplySchema, array, list_of, one_of
+from autointerp.llm.wire.structured import items as replied
+from autointerp.metrics.estimates import Estimate
+from autointerp.metrics.graded import graded
+from autointerp.rules.lexical import LexicalLabeler
+from autointerp.rules.rules import Rule
+from autointerp.scoring.scorer import (
+    FIRES,
+    Item,
+    Judged,
+    Judgment,
+    Material,
+    Plan,
+    Scorer,
+    Task,
+    TokenTask,
+    activating,
+)
+from autointerp.scoring.scorers.expectations import of_prompt, of_reply
+from autointerp.scoring.strata import draw_uniform
+from autointerp.vocabulary import Vocabulary
+
+NAME = "simulation"
+METRIC = "correlation"
+HIGHEST = 10  # predictions run from 0 to this
+_SILENT = "silent"
+
+
+def plan(material: Material, windows: int) -> Plan:
+    """Unseen windows to simulate: half activating, half silent ones drawn from all of them.
+
+    Truths are on the scale 0 to HIGHEST, the feature's maximum being HIGHEST.
+    """
+    evidence, corpus = material.evidence, material.corpus
+    half = windows // 2
+    scale = HIGHEST / evidence.max_activation if evidence.max_activation > 0 else 0.0
+
+    def item(window: Window, stratum: str) -> Item:
+        return Item(window, stratum, (window.activations * scale).astype(np.float32))
+
+    items = [item(w, FIRES) for w in activating(evidence, windows - half)]
+    drawn = draw_uniform(material.strata, half, evidence.feature, material.seed)
+    items += [item(corpus.silent_window(i), _SILENT) for i in drawn]
+    return material.plan(items)
+
+
+def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
+    """Metric name → estimate, over all tokens of all windows that have a readable prediction."""
+    truths, predictions = [], []
+    for judgment in judged.readable():
+        assert judgment.prediction is not None
+        known = ~np.isnan(judgment.prediction)
+        if known.any():
+            truths.append(judgment.item.truth[known])
+            predictions.append(judgment.prediction[known])
+    return graded(truths, predictions, seed)
+
+
+def _render(number: int, item: Item, vocabulary: Vocabulary) -> dict[str, Any]:
+    ids = item.window.token_ids.tolist()
+    return {"number": number, "length": len(ids), "tokens": token_list(ids, vocabulary)}
+
+
+def _render_lines(number: int, item: Item, vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"number": number, "tokens": shown_tokens(item.window.token_ids.tolist(), vocabulary)}
+
+
+def _lengths(items: Sequence[Item]) -> list[int]:
+    return [len(item.truth) for item in items]
+
+
+def _read_prompt(
+    positions: Sequence[Position], sent: str, items: Sequence[Item], _scattered: bool
+) -> dict[int, np.ndarray]:
+    return of_prompt(positions, sent, _lengths(items))
+
+
+def _read_reply(
+    positions: Sequence[Position], _sent: str, items: Sequence[Item], scattered: bool
+) -> dict[int, np.ndarray]:
+    return of_reply(positions, _lengths(items), scattered)
+
+
+def _schema(items: Sequence[Item], scattered: bool) -> ReplySchema:
+    lengths = _lengths(items) or [0]
+    activations = array(one_of(range(HIGHEST + 1)), min(lengths), max(lengths))
+    fields = {"w": one_of(numbers(len(items), scattered)), "activations": activations}
+    return list_of("windows", fields, len(items))
+
+
+def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.ndarray]:
+    said = (
+        (number_of(entry.get("w")), entry.get("activations"))
+        for entry in replied(text, "windows", "w", "activations")
+    )
+    found = {
+        place - 1: _activations(values, len(items[place - 1].truth))
+        for place, values in by_place(said, len(items), scattered).items()
+    }
+    return {place: values for place, values in found.items() if values is not None}
+
+
+def _activations(values: Any, length: int) -> np.ndarray | None:
+    if not isinstance(values, list) or len(values) != length:
+        return None
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) != length or not all(0 <= v <= HIGHEST for v in numbers):
+        return None
+    return np.array(numbers, dtype=np.float32)
+
+
+def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
+    predicted = labeler.predict(rule, [item.window for item in items])
+    return [Judgment(i, p.astype(np.float32)) for i, p in zip(items, predicted, strict=True)]
+
+
+SCORER = Scorer(
+    name=NAME,
+    metric=METRIC,
+    about="Pearson correlation of predicted with true activations, over all tokens",
+    plan=plan,
+    reduce=reduce,
+    task=Task(_schema, _render, _read, lambda item: 20 + 3 * len(item.truth), mode="json"),
+    better=(
+        TokenTask(PROMPT_LOGPROBS, _render_lines, _read_prompt, lambda _: 0),
+        # A number of up to two tokens, a tab, a digit and a line break.
+        TokenTask(TOP_LOGPROBS, _render_lines, _read_reply, lambda item: 10 + 5 * len(item.truth)),
+    ),
+    by_rule=_by_rule,
+    per_token=True,
+)

@@ -1,0 +1,163 @@
+"""Between candidate labels: the judging of each on windows kept for that, and the better one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.candidates import Proposed, adds_windows, distinct, settled, unfinished
+from autointerp.labeling.labeler import Draft
+from autointerp.labeling.shown import Shown
+from autointerp.progress import track
+from autointerp.prompting.prompts import Prompt, load_prompt
+from autointerp.resources import language_model
+from autointerp.resources.estimate import PLACEHOLDER_LABEL, CostEstimate
+from autointerp.run.session import Job
+from autointerp.scoring import forms
+from autointerp.scoring.judge import JudgeJob, JudgeSettings
+from autointerp.scoring.scorers import detection
+from autointerp.stages.label.validation import Choice, ChoiceJob, choice_plan, chosen
+from autointerp.vocabulary import Vocabulary
+
+PURPOSE = "candidate"
+
+
+def judge_prompt(job: Job) -> Prompt:
+    """Raises UserError where it cannot ask in the form that is set."""
+    prompt = load_prompt(detection.NAME, Path(job.config.prompts))
+    forms.check(prompt, job.config.judge_form)
+    return prompt
+
+
+def is_worth_another(job: Job, evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
+    """Whether a candidate from the last view could differ, and be compared with the others."""
+    return adds_windows(evidence, views) and choice_plan(evidence, job.config.seed) is not None
+
+
+@dataclass
+class LabelCandidates:
+    """The drafts that were proposed, by feature and view."""
+
+    proposed: dict[int, dict[int, Draft]] = field(default_factory=dict)
+
+    def take(self, new: Proposed) -> bool:
+        """Take one in; True where it is its feature's first."""
+        self.proposed.setdefault(new.draft.feature, {})[new.view] = new.draft
+        return new.view == 0
+
+    def drafts(self, missing: Mapping[int, Draft]) -> dict[int, Draft]:
+        """feature → its draft before any choice; `missing` is for those without a first view."""
+        return {f: settled(views, missing[f]) for f, views in self.proposed.items()}
+
+    def open(self) -> dict[int, list[Draft]]:
+        """feature → what is to be chosen from, where there are several different labels."""
+        every = {feature: distinct(views) for feature, views in self.proposed.items()}
+        return {feature: drafts for feature, drafts in every.items() if len(drafts) > 1}
+
+    def unfinished(self) -> int:
+        """Features that lack a candidate which another run may have."""
+        return sum(unfinished(views) for views in self.proposed.values())
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The drafts of features that had a choice, as far as it was made.
+
+    `unanswered` is for how many no judge could be had, which another run may mend.
+    """
+
+    drafts: dict[int, Draft]
+    unanswered: int
+    asked: language_model.Answered
+
+
+def choose(
+    job: Job,
+    answering: list[tuple[str, str]],
+    store: EvidenceStore,
+    vocabulary: Vocabulary,
+    firsts: Mapping[int, Draft],
+    choices: Mapping[int, Sequence[Draft]],
+) -> Chosen:
+    """Have each feature's candidates judged, and take the best. firsts: the drafts so far."""
+    found: dict[int, Draft] = {}
+    unanswered = 0
+    with track("label: candidates", len(choices), "features") as progress:
+
+        def take(choice: Choice) -> None:
+            nonlocal unanswered
+            unanswered += any(one.unanswered or one.unread for one in choice.judged)
+            feature = choice.feature
+            found[feature] = chosen(firsts[feature], choices[feature], choice)
+            progress.advance()
+
+        labels = {f: [draft.label or "" for draft in drafts] for f, drafts in choices.items()}
+        asked = language_model.ask(
+            job, answering, lambda: _jobs(job, store, vocabulary, labels), take, progress
+        )
+    return Chosen(found, unanswered, asked)
+
+
+def _jobs(
+    job: Job, store: EvidenceStore, vocabulary: Vocabulary, labels: Mapping[int, Sequence[str]]
+) -> Iterator[ChoiceJob]:
+    prompt, settings = judge_prompt(job), _judge_settings(job)
+    for evidence in store.read(list(labels)):
+        judging = _judge_jobs(job, settings, prompt, vocabulary, evidence, labels[evidence.feature])
+        if judging:
+            yield ChoiceJob(judging[0], tuple(judging[1:]))
+
+
+def _judge_settings(job: Job) -> JudgeSettings:
+    """Once for all jobs: the name of a model on this machine is read from its files."""
+    config = job.config
+    return JudgeSettings(language_model.model_name(config), config.temperature, config.judge_items)
+
+
+def _judge_jobs(
+    job: Job,
+    settings: JudgeSettings,
+    prompt: Prompt,
+    vocabulary: Vocabulary,
+    evidence: FeatureEvidence,
+    labels: Sequence[str],
+) -> list[JudgeJob]:
+    """A job for each label, all of one plan; none where there are too few windows."""
+    config = job.config
+    plan = choice_plan(evidence, config.seed)
+    if plan is None:
+        return []
+    (way, prompt), *weaker = forms.ways(detection.SCORER, config.judge_form, prompt)
+    return [
+        JudgeJob(
+            scorer=detection.SCORER,
+            plan=plan,
+            label_of=evidence.feature,
+            label=label,
+            prompt=prompt,
+            vocabulary=vocabulary,
+            settings=settings,
+            todo=tuple(range(len(plan.items))),
+            way=way,
+            weaker=tuple(weaker),
+            purpose=PURPOSE,
+        )
+        for label in labels
+    ]
+
+
+def add_judging(
+    total: CostEstimate,
+    job: Job,
+    store: EvidenceStore,
+    vocabulary: Vocabulary,
+    candidates: Mapping[int, int],
+) -> None:
+    """Count what judging would take, if every candidate is judged. candidates: by feature."""
+    prompt, settings = judge_prompt(job), _judge_settings(job)
+    several = {f: n for f, n in candidates.items() if n > 1}
+    for evidence in store.read(list(several)):
+        labels = [PLACEHOLDER_LABEL] * several[evidence.feature]
+        for judging in _judge_jobs(job, settings, prompt, vocabulary, evidence, labels):
+            total.add_judging(judging)

@@ -1,0 +1,88 @@
+"""import: labels of another tool → drafts.parquet and the label table, as if labeled here.
+
+`score` then scores them as it does any labels: on this run's windows, of which nobody can say
+whether the other tool's labeler has seen the text.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from autointerp.errors import UserError
+from autointerp.evidence.store import EvidenceStore
+from autointerp.identity import fingerprint
+from autointerp.labeling.labeler import Draft, unlabelable
+from autointerp.progress import say, track
+from autointerp.run.directory import Run
+from autointerp.stages.collect.collect_stage import evidence_identity
+from autointerp.stages.label import label_stage
+from autointerp.tables.imports import READERS, of_one_labeler
+from autointerp.tables.write import write_drafts, write_labels
+
+
+def import_labels(run: Run, format_name: str, path: Path, only: str | None = None) -> None:
+    """Make the labels at `path` those of a run that has evidence and no labels yet.
+
+    `only` names whose labels are taken, where there are several labelers'. Raises UserError; then
+    the run is as it was. What is not taken is counted, said and recorded.
+    """
+    if format_name not in READERS:
+        raise UserError(
+            f"there is no import format {format_name!r}; there are {', '.join(READERS)}"
+        )
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder")
+    with run.locked():
+        evidence = evidence_identity(run)
+        if run.drafts.exists() or run.labels.exists():
+            raise UserError(
+                f"{run.path} has labels already: import into a run of its own, which "
+                "`autointerp collect` makes with another --out"
+            )
+        began = time.monotonic()
+        try:
+            found = READERS[format_name](path)
+        except OSError as error:
+            raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+        made_by, texts = of_one_labeler(found, path, only)
+        labeler = f"{format_name}:{made_by}"
+        store = EvidenceStore(run.windows, run.features)
+        drafts = _drafts(run, store, texts, labeler)
+        left_out = Counter({f"{why}, in {path}": n for why, n in found.unreadable.items() if n})
+        silent = sum(d.status != "labeled" for d in drafts if d.feature in texts)
+        left_out["labels are of features that fire too little here to be scored"] = silent
+        unknown = len(texts.keys() - store.statistics.keys())
+        left_out["labels are of features that were not collected in this run"] = unknown
+        coder = next((row["coder"] for row in store.statistics.values()), "")
+        write_drafts(drafts, run.drafts)
+        write_labels(coder, drafts, store.statistics, {}, {}, True, run.labels)
+        outcomes = Counter(draft.status for draft in drafts)
+        run.finish_stage(
+            label_stage.NAME,
+            fingerprint(evidence=evidence, labeler=labeler, imported=sorted(texts.items())),
+            time.monotonic() - began,
+            evidence=evidence,
+            labeler=labeler,
+            outcomes=outcomes,
+            imported={"from": str(path), "left_out": +left_out},
+        )
+    say(f"import: {outcomes['labeled']:,} of {len(drafts):,} features labeled by {labeler}")
+    for why, count in (+left_out).items():
+        say(f"import: {count:,} {why}")
+
+
+def _drafts(run: Run, store: EvidenceStore, texts: Mapping[int, str], labeler: str) -> list[Draft]:
+    """One of every feature that was collected."""
+    min_windows = run.settings().number("min_windows")
+    features = store.features
+    drafts = []
+    with track("import", len(features), "features") as progress:
+        for evidence in store.read(features):
+            progress.advance()
+            text = texts.get(evidence.feature)
+            draft = unlabelable(evidence, min_windows, labeler)
+            if draft is None and text is None:
+                draft = Draft(evidence.feature, "failed", labeler, error="it has no label there")
+            drafts.append(draft or Draft(evidence.feature, "labeled", labeler, label=text))
+    return drafts

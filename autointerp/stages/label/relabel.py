@@ -1,0 +1,130 @@
+"""relabel: a new label of one feature, from evidence that no label of it was made from before.
+
+It goes through the same pool and the run's journal, which also knows what was shown already: a
+selection of windows whose request has a reply is not asked about again. The run's own label, its
+table and what is recorded of its stages stay as they are: what becomes of the new label is the
+caller's business.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from autointerp.config.settings import RunConfig
+from autointerp.errors import UserError
+from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.labeler import Draft
+from autointerp.labeling.llm import LabelJob
+from autointerp.labeling.selections import selections
+from autointerp.labeling.shown import Shown
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.lookup import Recall
+from autointerp.prompting.prompts import load_prompt
+from autointerp.resources import language_model
+from autointerp.run.directory import Run
+from autointerp.run.session import Job
+from autointerp.stages.label import label_stage
+from autointerp.stages.label.candidate_choice import is_worth_another
+from autointerp.tables.edits import read_edits
+from autointerp.tables.write import read_drafts
+from autointerp.vocabulary import Vocabulary
+
+# A batch may take a day, and connections that nobody needs are slow to make ready.
+_ONE_REQUEST = {"batch": False, "concurrency": 1, "min_concurrency": 1, "max_concurrency": 1}
+_NOT_ASKED = ("dead", "too_few", "over_budget", "pending")
+
+
+class _Quiet:
+    """No progress: one request is no long work."""
+
+    def advance(self, n: int = 1) -> None:
+        pass
+
+    def skip(self, n: int) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
+    """A draft with a new label or, where the model gives none, with what became of it.
+
+    Model, endpoint, key, templates and budget are those of `own`, the settings of whoever asks: the
+    run's record is not trusted to name them, and says only how windows are chosen and shown. May be
+    called in any thread that has no event loop running. `cost_usd` is 0 where the model has no
+    known price. Raises UserError where `own` names no model, the feature has no evidence or all of
+    it was shown already, somebody else works on the run, the endpoint fails, or the budget does not
+    allow it.
+    """
+    if not own.uses_model():
+        raise UserError("no model is named to ask for a label")
+    config = run.settings().with_own(own)
+    job = Job(config.model_copy(update=_ONE_REQUEST), run, None, [feature])
+    drafts: list[Draft] = []
+    with run.locked():
+        request = _unanswered(job, feature)
+        if isinstance(request, Draft):
+            return request
+        answering = language_model.check_endpoint(job.config)
+        asked = language_model.ask(job, answering, lambda: [request], drafts.append, _Quiet())
+        if asked.stopped is not None:
+            raise asked.stopped
+        (draft,) = drafts
+        if draft.status == "over_budget":
+            raise UserError(f"feature {feature} is not labeled again: {draft.error}")
+        run.note(f"relabel of feature {feature}: {draft.status}")
+    return draft
+
+
+def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
+    """The first request that shows the feature as it has not been shown. Raises UserError.
+
+    Or a label that was paid for and never kept as an edit: its process died in between.
+    """
+    run, config = job.run, job.config
+    store = EvidenceStore(run.windows, run.features)
+    (evidence,) = store.read([feature])
+    if not evidence.of("label", "top", "sample"):
+        raise UserError(f"feature {feature} has no window in which it is active to label it from")
+    vocabulary = Vocabulary.load(run.vocabulary)
+    prompt = load_prompt(label_stage.NAME, Path(config.prompts))
+    settings = label_stage.settings_of(job)
+    used = _shown_by_run(job, evidence)
+    kept = {edit.label for edit in read_edits(run, feature)}
+    journal = Journal.open(run.journal)
+    try:
+        recall = Recall(journal, language_model.address(config), language_model.dialect(config))
+        every = selections(evidence, settings.shown, config.sample_windows, config.seed)
+        for of, shown in every:
+            if of is evidence and shown in used:
+                continue
+            request = LabelJob([of], prompt, vocabulary, replace(settings, shown=shown), {})
+            found = recall.find(request.request())
+            if found is None:
+                return request
+            for draft in request.reduce(found.reply).results:
+                if draft.label is not None and draft.label not in kept:
+                    return draft
+    finally:
+        journal.close()
+    raise UserError(
+        f"feature {feature} has no other windows to show: it was labeled from all choices of them"
+    )
+
+
+def _shown_by_run(job: Job, evidence: FeatureEvidence) -> list[Shown]:
+    """The views that the run has made labels of the feature from.
+
+    It asks about several features at once, so that its requests are not those found here.
+    """
+    if not job.run.drafts.is_file():
+        return []
+    drafts = read_drafts(job.run.drafts, evidence.feature)
+    if not drafts or drafts[0].status in _NOT_ASKED or drafts[0].label_of is not None:
+        return []
+    if drafts[0].labeler != language_model.model_name(job.config):
+        return []
+    every = label_stage.views_of(job)
+    worth = (n for n in range(1, len(every)) if is_worth_another(job, evidence, every[: n + 1]))
+    return [every[0], *(every[n] for n in worth)]

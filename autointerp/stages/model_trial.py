@@ -1,0 +1,223 @@
+"""The trial of a labeling model: asked with the run's own templates about planted evidence.
+
+It goes through the run's pool and journal: a trial that is done again, or that was stopped, finds
+its replies there and does not pay for them twice.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autointerp.config.loading import validated
+from autointerp.config.settings import RunConfig
+from autointerp.errors import UserError
+from autointerp.identity import fingerprint, settings_values
+from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.lookup import Recall
+from autointerp.progress import say, track
+from autointerp.prompting.prompts import Prompt
+from autointerp.resources import language_model
+from autointerp.run.session import Job
+from autointerp.scoring.judge import JudgeSettings
+from autointerp.stages.label import label_stage
+from autointerp.stages.score import judging, score_stage
+from autointerp.storage.damage import DamagedFile
+from autointerp.trial import concepts, verdict
+from autointerp.trial.course import Try, find_out, load_prompts
+from autointerp.trial.tally import judge_ways, label_ways, simulation_ways, ways_not_given
+from autointerp.trial.tasks import Tried
+from autointerp.trial.trial_record import TrialRecord, read_record
+
+VERSION = 1  # raised when the same planted evidence is asked about otherwise
+# What a trial finds out, unless it is given.
+CHOICES = (
+    *("features_per_request", "judge_form", "judge_items", "response_format", "simulation_mode"),
+)
+
+
+def given(config: RunConfig) -> dict[str, Any]:
+    """The settings that are not the trial's to choose, as a person gave them."""
+    named = {name: getattr(config, name) for name in CHOICES if name in config.model_fields_set}
+    return {name: value for name, value in named.items() if value != "auto"}
+
+
+def _inputs(job: Job) -> str:
+    """What decides the replies of a trial."""
+    shown = settings_values(label_stage.settings_of(job))
+    del shown["features_per_request"]
+    prompts = load_prompts(Path(job.config.prompts))
+    return fingerprint(
+        version=VERSION,
+        planted=concepts.identity(),
+        model=language_model.identity(job.config),
+        shown=shown,
+        prompts={task: prompt.hash for task, prompt in prompts.items()},
+    )
+
+
+def known(job: Job) -> TrialRecord | None:
+    """The record of an earlier trial, if it is of this model and these settings."""
+    record = read_record(job.run.trial) if job.config.uses_model() else None
+    return record if record and record.fits(_inputs(job), given(job.config)) else None
+
+
+@dataclass
+class _Asking:
+    """Sends requests through the run's pool; `seconds` is how long that took."""
+
+    job: Job
+    answering: list[tuple[str, str]]
+    seconds: float = 0.0
+
+    def ask(self, tries: Sequence[Try]) -> list[Tried]:
+        """Raises UserError, or KeyboardInterrupt, where not all of them could be asked."""
+        tried: list[Tried] = []
+        with track("trial", len(tries), "requests") as progress:
+
+            def take(one: Tried) -> None:
+                tried.append(one)
+                progress.advance(0 if one.is_further else 1)
+
+            began = time.monotonic()
+            asked = language_model.ask(
+                self.job, self.answering, lambda: tries, take, progress, beside_a_batch=True
+            )
+            self.seconds += time.monotonic() - began
+        if asked.stopped is not None:
+            raise asked.stopped
+        for one in tried:
+            if one.lost is not None:
+                raise UserError(f"the model could not be tried: {one.lost}")
+        return tried
+
+
+def try_model(job: Job) -> TrialRecord:
+    """Ask the model some 30 requests and keep what was found. The run must be locked.
+
+    Raises UserError where the model cannot be had.
+    """
+    # A batch would take a day.
+    job = replace(job, config=job.config.model_copy(update={"batch": False}))
+    config = job.config
+    asking = _Asking(job, language_model.check_endpoint(config))
+    prompts = load_prompts(Path(config.prompts))
+    judge = JudgeSettings(language_model.model_name(config), config.temperature, config.judge_items)
+    tried = find_out(asking.ask, prompts, label_stage.settings_of(job), judge, given(config), say)
+    record = _record(job, tried, asking.seconds, prompts)
+    record.write(job.run.trial)
+    return record
+
+
+def _record(
+    job: Job, tried: Sequence[Tried], seconds: float, prompts: Mapping[str, Prompt]
+) -> TrialRecord:
+    config = job.config
+    # What two tries have in common was asked once.
+    asked = list({one.key: one for one in tried if one.key}.values())
+    fresh = [one for one in asked if not one.recalled]
+    speed = None
+    try:
+        before = known(job)
+        speed = before.tokens_per_s if before else None
+    except DamagedFile as error:
+        say(f"{job.run.trial} is written anew: {error.reason}")
+    if fresh and seconds > 0:
+        speed = (
+            sum(one.usage.prompt_tokens for one in fresh) / seconds,
+            sum(one.usage.completion_tokens for one in fresh) / seconds,
+        )
+    return TrialRecord(
+        inputs=_inputs(job),
+        given=given(config),
+        model=language_model.model_name(config),
+        endpoint=language_model.address(config),
+        tried_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        templates={task: prompt.hash for task, prompt in prompts.items()},
+        labels=label_ways(tried),
+        judging=judge_ways(tried),
+        simulation=simulation_ways(tried),
+        not_given=ways_not_given(tried),
+        response_format=_response_format(job),
+        requests=len(asked),
+        recalled=len(asked) - len(fresh),
+        prompt_tokens=sum(one.usage.prompt_tokens for one in asked),
+        completion_tokens=sum(one.usage.completion_tokens for one in asked),
+        cost_usd=sum(one.cost_usd for one in asked) if language_model.is_priced(config) else None,
+        tokens_per_s=speed,
+        failures=[one.failure for one in tried if one.failure is not None],
+    )
+
+
+def _response_format(job: Job) -> str:
+    """How the endpoint takes it, less what it was found to refuse."""
+    config = job.config
+    journal = Journal.open(job.run.journal)
+    try:
+        recall = Recall(journal, language_model.address(config), language_model.dialect(config))
+        return recall.dialect(language_model.model_name(config)).structured
+    finally:
+        journal.close()
+
+
+def with_found(job: Job, record: TrialRecord) -> Job:
+    """The job with the settings that the trial found, but for those that were given."""
+    fixed = given(job.config)
+    found = {name: v for name, v in verdict.settings(record).items() if name not in fixed}
+    said = verdict.words(found) if found else "every setting that it would choose was given"
+    say(f"--auto: {said}")
+    return replace(job, config=validated(job.config.model_dump(exclude_unset=True) | found))
+
+
+def asking(job: Job, stages: Sequence[str]) -> Job | None:
+    """The job whose model these stages ask, and a trial is of; None where none is asked.
+
+    Nor is there one where a model judges the labels of another. Raises UserError where --auto is
+    to choose settings for both.
+    """
+    labels, judge = job.config, job.judging().config
+    found = [job] if label_stage.NAME in stages and labels.uses_model() else []
+    if score_stage.NAME in stages and judging.chat_scorers(judge) and judge.uses_model():
+        found.append(job.judging())
+    if len({language_model.identity(one.config) for one in found}) <= 1:
+        return found[0] if found else None
+    if labels.auto:
+        labeler, judged_by = map(language_model.model_name, (labels, judge))
+        raise UserError(
+            f"--auto chooses settings for one model, but {labeler} labels and {judged_by} judges: "
+            "run `autointerp doctor` on each, and pass the settings it names"
+        )
+    return None
+
+
+def check_worth(
+    job: Job, record: TrialRecord, stages: Sequence[str], agrees: Callable[[str], bool] | None
+) -> None:
+    """Ask whether to go on where the model was found to be of no use for these stages.
+
+    `agrees` shows a question and says what was answered; None where nobody is there to be asked.
+    Raises UserError where the run is not to go on.
+    """
+    uses = {
+        "labels": label_stage.NAME in stages and job.config.uses_model(),
+        "judge": _judges(job.config, stages),
+    }
+    failings = verdict.failings(record, job.config, **uses)
+    if not failings:
+        return
+    said = f"{record.model} was tried and is of no use here: {'; '.join(failings)}"
+    better = verdict.advice(record, job.config, **uses)
+    if agrees is not None and agrees(f"{said}. Go on all the same?"):
+        return
+    raise UserError(f"{said} ({better + '; ' if better else ''}--yes goes on all the same)")
+
+
+def _judges(config: RunConfig, stages: Sequence[str]) -> bool:
+    """Whether a model judges labels in these stages."""
+    scores = bool(judging.chat_scorers(config)) and config.judging().uses_model()
+    between_candidates = config.candidates > 1 and config.uses_model()
+    return (score_stage.NAME in stages and scores) or (
+        label_stage.NAME in stages and between_candidates
+    )

@@ -1,0 +1,1 @@
+"""The score stage: judges, and the experiment with the subject model."""

@@ -1,0 +1,1 @@
+"""Tensors: hashing, sparse firings, batches ahead of time, free memory."""

@@ -1,0 +1,138 @@
+import tomllib
+
+import pytest
+
+from autointerp.config.loading import (
+    config_template,
+    load_config,
+    setting_section,
+)
+from autointerp.config.settings import RunConfig
+from autointerp.errors import UserError
+
+
+def test_flags_override_environment_overrides_file(tmp_path, monkeypatch):
+    file = tmp_path / "run.toml"
+    file.write_text('features = "0-9"\nseed = 1\nconcurrency = 2\n')
+    monkeypatch.setenv("AUTOINTERP_SEED", "2")
+    monkeypatch.setenv("AUTOINTERP_CONCURRENCY", "3")
+    config = load_config(file, {"concurrency": 4, "model": None})
+    assert (config.features, config.seed, config.concurrency) == ("0-9", 2, 4)
+
+
+def test_the_template_holds_every_setting_and_its_default():
+    template = config_template()
+    entries = [
+        line.removeprefix("# ")
+        for line in template.splitlines()
+        if " = " in line and not line.endswith("...") and line.startswith("# ")
+    ]
+    parsed = tomllib.loads("\n".join(entries))
+    assert tomllib.loads(template).keys() == {setting_section(n) for n in RunConfig.model_fields}
+    defaults = RunConfig()
+    assert parsed
+    assert all(getattr(defaults, name) == value for name, value in parsed.items())
+    for name in RunConfig.model_fields:
+        assert f"# {name} = " in template
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no_such = 1", r"setting no_such \(.*run.toml, line 1\): there is no such setting"),
+        ("concurency = 1", "did you mean concurrency"),
+        ('\n[run]\nseed = "many"', r"setting seed \(.*run.toml, line 3\): "),
+        ("[no_such]\nseed = 1", r"setting no_such \(.*run.toml, line 1\): there is no such"),
+        ("[run]\n[run.more]\nseed = 1", r"setting more \(.*run.toml\): there is no such"),
+        ("seed = 1\n[run]\nseed = 2", r"gives seed twice: .*run.toml, line 1"),
+        ("run = 1", r"setting run \(.*run.toml, line 1\): there is no such setting"),
+        ("concurrency = 0", "setting concurrency "),
+        (
+            "window_length = 8\nwindow_before = 8",
+            r"less than window_length \(8\) \(.*run.toml, line 2; .*run.toml, line 1\)",
+        ),
+        ('labeler = "llm"', "needs a model"),
+        ("detection_windows = 26", "score_windows keeps 25"),
+        ("simulation_windows = 60", "ask for 30 windows"),
+        (
+            'scorers = "fuzzing"\nfuzzing_windows = 13',
+            "fuzzing_windows needs 26 activating windows",
+        ),
+        ('scorers = "intruder"\nintruder_windows = 11', "intruder_windows needs 55 activating"),
+        ('model = "m"\nlabel_top = 21', "label_top shows 21 windows, top_windows keeps 20"),
+        ('model = "m"\nsample_windows = 4', "label_quantiles shows 5 windows"),
+        (
+            'model = "m"\nlabel_contrast = 9\nnear_miss_windows = 5\nnegative_windows = 3',
+            "label_contrast shows 9 windows, near_miss_windows and negative_windows keep 8",
+        ),
+        ('model = "m"\nlabel_top = 0\nlabel_quantiles = 0', "nothing to label from"),
+        ("label_output_tokens = 11", "setting label_output_tokens "),
+        ('label_activations = "colours"', "setting label_activations "),
+        ("label_meanings = 0", "setting label_meanings "),
+        ('scorers = "detection,magic"', "'magic' is no scorer"),
+        ("input_price = 1.0", "give both"),
+        ('tokens = "ids.npy"', "write --token-ids ids.npy for it"),
+        ('tokens = "many"', "setting tokens "),
+        ("tokens = 0", "setting tokens "),
+        ("seed = ", "is not TOML"),
+    ],
+)
+def test_bad_settings_are_said_in_one_line(tmp_path, text, said):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        load_config(file, {})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["10_000", "10000", 10_000])
+def test_tokens_are_a_number_however_it_is_written(written):
+    assert load_config(None, {"tokens": written}).tokens == 10_000
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(UserError, match="there is no such file"):
+        load_config(tmp_path / "none.toml", {})
+
+
+def test_what_a_labeler_is_shown_bounds_no_run_without_one(tmp_path):
+    config = load_config(None, {"top_windows": 2, "sample_windows": 0})
+    assert not config.uses_model()
+
+
+def test_the_printed_template_uncommented_is_read_with_its_sections_and_without(tmp_path):
+    uncommented = "\n".join(
+        line.removeprefix("# ") if " = " in line and not line.endswith("...") else line
+        for line in config_template().splitlines()
+    )
+    flat = "\n".join(line for line in uncommented.splitlines() if not line.startswith("["))
+    for text in (uncommented, flat):
+        (tmp_path / "run.toml").write_text(text)
+        assert load_config(tmp_path / "run.toml", {}) == RunConfig()
+
+
+def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatch):
+    file = tmp_path / "run.toml"
+    file.write_text('[run]\nseed = -1\n\n[model]\ntimeout = 0\nno_such = "a"\nmodel = "m"\n')
+    monkeypatch.setenv("AUTOINTERP_CONCURRENCY", "many")
+    with pytest.raises(UserError) as caught:
+        load_config(file, {"judge_items": 0})
+    said = str(caught.value)
+    for expected in (
+        f"setting seed ({file}, line 2): ",
+        f"setting timeout ({file}, line 5): ",
+        f"setting no_such ({file}, line 6): there is no such setting",
+        "setting concurrency (environment variable AUTOINTERP_CONCURRENCY): ",
+        "setting judge_items (flag --judge-items): ",
+    ):
+        assert expected in said
+    assert "\n" not in said
+
+
+def test_settings_that_contradict_each_other_are_all_said_at_once(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("window_length = 8\nwindow_before = 8\ninput_price = 1.0\n")
+    with pytest.raises(UserError, match="less than window_length") as caught:
+        load_config(file, {"labeler": "llm"})
+    for expected in ("needs a model", "give both input_price", f"{file}, line 3", "--labeler"):
+        assert expected in str(caught.value)

@@ -1,0 +1,258 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from autointerp.metrics.estimates import Counts, balanced_accuracy, wilson
+from autointerp.metrics.graded import graded
+from autointerp.metrics.population import learned_prior, population
+from autointerp.metrics.sequential import anytime_balanced_accuracy
+
+
+def test_wilson_matches_published_values():
+    # Newcombe 1998, table I, method 3.
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_wilson_covers_the_truth():
+    rng = np.random.default_rng(0)
+    for rate in (0.1, 0.5, 0.9):
+        draws = rng.binomial(20, rate, 2000)
+        intervals = [wilson(int(k), 20) for k in draws]
+        covered = np.mean([low <= rate <= high for low, high in intervals])
+        assert covered > 0.92
+
+
+def counts(density=0.1, shares=None, **answers):
+    """answers: stratum → (said yes, of how many)."""
+    yes = {name: k for name, (k, _) in answers.items()}
+    return Counts(density, shares or {"other": 1.0}, yes, {s: n for s, (_, n) in answers.items()})
+
+
+def test_balanced_accuracy_is_the_mean_of_the_rates():
+    estimate = balanced_accuracy(counts(fires=(3, 4), other=(1, 2)))
+    assert estimate.value == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert estimate.n == 6
+    assert 0 <= estimate.ci_low < estimate.value < estimate.ci_high <= 1
+
+
+def test_silent_strata_count_by_their_share_of_the_corpus():
+    shares = {"similar": 0.1, "other": 0.9}
+    found = counts(shares=shares, fires=(4, 4), similar=(5, 5), other=(0, 5))
+    assert balanced_accuracy(found).value == pytest.approx((1 + 0.9) / 2)
+    assert balanced_accuracy(found, only="similar").value == pytest.approx(0.5)
+    # A stratum of which nothing was judged leaves its share to the others.
+    found = counts(shares={"similar": 0.5, "other": 0.5}, fires=(4, 4), other=(1, 4))
+    assert balanced_accuracy(found).value == pytest.approx((1 + 3 / 4) / 2)
+
+
+SHARES = {"similar": 0.08, "same_token": 0.1, "other": 0.82}
+QUOTAS = {"similar": 9, "same_token": 9, "other": 12}
+
+
+def answered(rng, hit_rate, alarm_rates, density=0.05):
+    """What a judge of known rates says of 20 activating and 30 silent windows."""
+    strata = {s: (int(rng.binomial(n, alarm_rates[s])), n) for s, n in QUOTAS.items()}
+    return counts(density, SHARES, fires=(int(rng.binomial(20, hit_rate)), 20), **strata)
+
+
+JUDGES = [
+    (0.95, {"similar": 0.3, "same_token": 0.2, "other": 0.02}),
+    (0.7, {"similar": 0.5, "same_token": 0.6, "other": 0.1}),
+    (0.5, {"similar": 0.5, "same_token": 0.5, "other": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("hit_rate", "alarm_rates"), JUDGES)
+def test_balanced_accuracy_interval_covers_the_truth(hit_rate, alarm_rates):
+    rng = np.random.default_rng(1)
+    truth = (hit_rate + 1 - sum(SHARES[s] * alarm_rates[s] for s in SHARES)) / 2
+    found = [balanced_accuracy(answered(rng, hit_rate, alarm_rates)) for _ in range(1500)]
+    # Rates of few windows move in steps: coverage is 95 % on average, not at every rate.
+    assert np.mean([e.ci_low <= truth <= e.ci_high for e in found]) > 0.93
+    assert np.mean([e.value for e in found]) == pytest.approx(truth, abs=0.01)
+
+
+def test_a_class_without_windows_is_missing_and_not_zero():
+    for only in (counts(fires=(5, 5)), counts(other=(0, 5)), counts()):
+        assert np.isnan(balanced_accuracy(only).value)
+        assert balanced_accuracy(only).n == 0
+        assert np.isnan(population([only], 0)[0]["f1"].value)
+    for density in (0.0, 1.0):
+        whole = counts(density, fires=(5, 5), other=(1, 5))
+        assert np.isnan(population([whole], 0)[0]["f1"].value)
+
+
+def metrics_of(hit_rate, alarm_rate, density):
+    """Precision, recall, F1 and MCC of a judge with these rates, by the definitions."""
+    tp, fn = hit_rate * density, (1 - hit_rate) * density
+    fp, tn = alarm_rate * (1 - density), (1 - alarm_rate) * (1 - density)
+    return {
+        "precision": tp / (tp + fp),
+        "recall": hit_rate,
+        "f1": 2 * tp / (2 * tp + fp + fn),
+        "mcc": (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)),
+    }
+
+
+def test_population_metrics_fall_with_density():
+    for density, f1 in ((0.5, 0.95), (1e-2, 0.275), (1e-3, 0.037)):
+        expected = metrics_of(0.95, 0.05, density)
+        assert expected["f1"] == pytest.approx(f1, abs=0.001)
+        found = population([counts(density, fires=(9500, 10000), other=(500, 10000))], 0)[0]
+        for name, value in expected.items():
+            assert found[name].value == pytest.approx(value, rel=0.05)
+
+
+def test_no_false_alarm_among_few_windows_does_not_mean_precision_one():
+    precision = population([counts(1e-3, fires=(20, 20), other=(0, 20))], 0)[0]["precision"]
+    assert precision.ci_low < 0.1
+    assert precision.value < 0.5
+
+
+def spread_judges(rng, features):
+    """Judges whose rates differ from feature to feature, and what holds for each of them."""
+    density = rng.choice([0.003, 0.02, 0.1, 0.4], features)
+    hit_rates = rng.beta(6, 2, features)
+    alarm_rates = {
+        "similar": rng.beta(1, 4, features),
+        "same_token": rng.beta(1, 5, features),
+        "other": rng.beta(0.3, 15, features),
+    }
+    found, truths = [], []
+    for i in range(features):
+        rates = {s: float(r[i]) for s, r in alarm_rates.items()}
+        found.append(answered(rng, hit_rates[i], rates, float(density[i])))
+        total = sum(SHARES[s] * rates[s] for s in SHARES)
+        truths.append(metrics_of(float(hit_rates[i]), total, float(density[i])))
+    return found, truths
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_population_intervals_cover_the_truth(together):
+    """With the prior learned from all features, and with Jeffreys' for a few.
+
+    Jeffreys' expects half of all rates beyond one half, false alarms are rare: intervals of a few
+    features alone cover less.
+    """
+    found, truths = spread_judges(np.random.default_rng(2), 800)
+    parts = [found] if together else [found[i : i + 40] for i in range(0, 800, 40)]
+    estimates = [e for part in parts for e in population(part, 0)]
+    for name in ("precision", "recall", "f1", "mcc"):
+        inside = [
+            e[name].ci_low <= t[name] <= e[name].ci_high
+            for e, t in zip(estimates, truths, strict=True)
+        ]
+        assert np.mean(inside) > (0.93 if together else 0.87), name
+    if together:
+        error = [abs(e["f1"].value - t["f1"]) for e, t in zip(estimates, truths, strict=True)]
+        alone = [population([c], 0)[0]["f1"] for c in found]
+        before = [abs(e.value - t["f1"]) for e, t in zip(alone, truths, strict=True)]
+        assert np.mean(error) < 0.8 * np.mean(before)
+
+
+def test_the_prior_is_that_of_the_rates():
+    rng = np.random.default_rng(3)
+    rates = rng.beta(2, 8, 3000)
+    pairs = np.stack([rng.binomial(20, rates), np.full(3000, 20)], axis=1).astype(float)
+    a, b, weight = learned_prior(pairs).T
+    mean = a / (a + b)
+    assert weight.sum() == pytest.approx(1)
+    assert weight @ mean == pytest.approx(0.2, abs=0.02)
+    variance = weight @ (mean * (1 - mean) / (a + b + 1) + mean**2) - (weight @ mean) ** 2
+    assert np.sqrt(variance) == pytest.approx(np.sqrt(0.2 * 0.8 / 11), rel=0.1)
+    assert learned_prior(pairs[:49]).tolist() == [[0.5, 0.5, 1.0]]
+
+
+def test_intervals_hold_where_no_beta_fits_the_rates():
+    """A single beta of greatest likelihood as the prior holds 92.6 % of these."""
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(0.6, 1, 4000)
+    found = [counts(0.05, fires=(int(rng.binomial(20, rate)), 20), other=(1, 20)) for rate in rates]
+    estimates = [e["recall"] for e in population(found, 0)]
+    held = [e.ci_low <= rate <= e.ci_high for e, rate in zip(estimates, rates, strict=True)]
+    assert np.mean(held) > 0.935
+
+
+def test_windows_with_many_firings_weigh_less_for_all_windows():
+    found = Counts(0.1, {"other": 1.0})
+    for firings, hit in ((1, False), (1, True), (4, True), (4, True)):
+        found.add("fires", hit, firings)
+    found.add("other", False)
+    hits, n = found.firing_windows()
+    assert n == 3.0  # 2.5² / 2.125 = 2.94
+    assert hits == 1.75  # 1.5 / 2.5 of them, in quarters
+    assert found.firing() == (3, 4)
+    assert counts(fires=(3, 4)).firing_windows() == (3, 4)
+
+
+@pytest.mark.parametrize(("hit_rate", "alarm_rates"), JUDGES)
+def test_anytime_intervals_cover_at_every_look(hit_rate, alarm_rates):
+    rng = np.random.default_rng(4)
+    truth = (hit_rate + 1 - sum(SHARES[s] * alarm_rates[s] for s in SHARES)) / 2
+    missed = fixed_missed = 0
+    runs = 60
+    for _ in range(runs):
+        growing = counts(0.05, SHARES)
+        outside = fixed_outside = False
+        for look in range(40):
+            for s, rate in [("fires", hit_rate), *alarm_rates.items()]:
+                growing.add(s, bool(rng.random() < rate))
+            if look % 2:
+                found = anytime_balanced_accuracy(growing)
+                outside |= not found.ci_low <= truth <= found.ci_high
+                fixed = balanced_accuracy(growing)
+                fixed_outside |= not fixed.ci_low <= truth <= fixed.ci_high
+        missed += outside
+        fixed_missed += fixed_outside
+    assert missed / runs <= 0.05
+    # Looking at a fixed interval again and again is what must not be done.
+    assert fixed_missed / runs > 0.1
+
+
+def test_an_anytime_interval_narrows_and_holds_the_value():
+    widths = []
+    for n in (2, 10, 50, 250):
+        found = anytime_balanced_accuracy(counts(fires=(n, n), other=(0, n)))
+        assert found.ci_low < found.value == found.ci_high == 1
+        widths.append(found.ci_high - found.ci_low)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < 0.03
+    assert np.isnan(anytime_balanced_accuracy(counts(fires=(3, 3))).value)
+
+
+floats = st.floats(0, 10, width=32)
+windows = st.lists(
+    st.tuples(
+        hnp.arrays(np.float32, 8, elements=floats), hnp.arrays(np.float32, 8, elements=floats)
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(windows)
+def test_correlation_equals_numpy_over_all_tokens(pairs):
+    truths, predictions = [list(side) for side in zip(*pairs, strict=True)]
+    estimate = graded(truths, predictions, 0)["correlation"]
+    t, p = np.concatenate(truths).astype(float), np.concatenate(predictions).astype(float)
+    if t.std() < 1e-3:
+        return
+    if p.std() < 1e-3:
+        assert abs(estimate.value) <= 1
+        return
+    assert estimate.value == pytest.approx(np.corrcoef(t, p)[0, 1], abs=1e-6)
+    assert len(pairs) == 1 or estimate.ci_low <= estimate.value <= estimate.ci_high
+    assert estimate.n == len(pairs)
+
+
+def test_a_constant_prediction_scores_zero_and_a_constant_truth_is_missing():
+    varied = [np.arange(4, dtype=np.float32)]
+    constant = [np.full(4, 3, dtype=np.float32)]
+    assert graded(varied, constant, 0)["correlation"].value == 0
+    assert np.isnan(graded(constant, varied, 0)["correlation"].value)
+    assert np.isnan(graded([], [], 0)["correlation"].value)

@@ -1,0 +1,124 @@
+"""The record of a run comes from whoever made it: what it names is shown, never used."""
+
+import importlib
+import json
+import typing
+from typing import Literal, get_args, get_origin
+
+import pytest
+
+from autointerp.cli.options import settings_of_section
+from autointerp.config.settings import RunConfig
+from autointerp.errors import UserError
+from autointerp.run.directory import Run
+from autointerp.run.record import TAKEN_OVER, RecordedSettings
+from tests.support import scripted
+from tests.support.fake_server import FakeServer
+
+
+def a_record(path, text):
+    path.mkdir(exist_ok=True)
+    (path / "run.json").write_text(text)
+    return Run(path)
+
+
+def test_only_numbers_and_choices_are_taken_over():
+    for name in TAKEN_OVER:
+        kind = RunConfig.model_fields[name].annotation
+        assert kind is int or get_origin(kind) is Literal, name
+        assert all(isinstance(choice, str) for choice in get_args(kind))
+    outside = {"out", "coder", "subject", "text", "cache", "tokens", "prompts", "processes"}
+    outside |= {"embedding_model", "surprisal_model", *settings_of_section("model")}
+    assert not outside & set(TAKEN_OVER)
+
+
+def test_a_record_is_not_a_configuration():
+    """So that what opens, loads, sends or spends cannot be given one."""
+    assert not issubclass(RecordedSettings, RunConfig)
+    taken = typing.get_type_hints(RecordedSettings.with_own)
+    assert taken["own"] is RunConfig
+
+
+def test_a_person_s_settings_come_before_the_record_s(tmp_path):
+    hostile = {
+        name: f"hostile-{name}"
+        for name, field in RunConfig.model_fields.items()
+        if field.annotation is str or str in get_args(field.annotation)
+    }
+    recorded = hostile | {"label_top": 3, "seed": 7, "budget": 1e9, "batch": True, "timeout": 1e9}
+    run = a_record(tmp_path, json.dumps({"config": recorded}))
+    own = RunConfig(model="mine", base_url="http://localhost:1/v1", seed=9)
+    merged = run.settings().with_own(own)
+    assert merged.label_top == 3
+    assert merged.seed == 9
+    assert merged.model_copy(update={"label_top": own.label_top}) == own
+    assert "hostile" not in repr(merged)
+    assert run.settings().shown() == recorded
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "{", "null", '{"a": NaN}', '{"a": 1e999}', "9" * 5000, "[" * 5000, "\ud800"),
+        '{"a": ' + "[" * 40 + "]" * 40 + "}",
+        '{"config": []}',
+        '{"stages": {"label": 1}}',
+        '{"stages": {"label": {"seconds": "1"}}}',
+        '{"stages": {"collect": {"corpus": {"tokens": 1}}}}',
+        '{"stages": {"label": {"outcomes": {"labeled": -1}}}}',
+        '{"prompts": {"../../x": "0123456789abcdef"}}',
+        '{"prompts": {"label": "../../../../../x"}}',
+    ],
+)
+def test_a_record_of_another_shape_is_one_line(tmp_path, text):
+    tmp_path.joinpath("run.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UserError, match=r"run\.json") as said:
+        Run(tmp_path).record()
+    assert "\n" not in str(said.value)
+
+
+def test_a_hostile_run_sends_nothing_and_loads_nothing(copied, monkeypatch, tmp_path):
+    """One POST sent any variable of the environment to the address that the run's file names."""
+    from tests.serve.conftest import serving
+
+    monkeypatch.setenv("MY_PRIVATE_VARIABLE", "private-value")
+    loaded = []
+    monkeypatch.setattr(
+        "autointerp.scoring.scorers.embedding.Encoder.__init__",
+        lambda _self, name, _device: loaded.append(name),
+    )
+    contexts = importlib.import_module("autointerp.serve.served_contexts")
+    monkeypatch.setattr(contexts, "find_cache", lambda path: pytest.fail(f"opened {path}"))
+    with FakeServer(scripted.answer) as evil:
+        settings = {
+            "model": "test-model",
+            "labeler": "llm",
+            "base_url": evil.url,
+            "api_key_env": "MY_PRIVATE_VARIABLE",
+            "embedding_model": str(tmp_path),
+            "cache": str(tmp_path),
+            "prompts": str(tmp_path),
+            "prices": str(tmp_path / "prices.toml"),
+            "tokenizer": str(tmp_path),
+        }
+        copied.update(config=copied.settings().shown() | settings)
+        with serving(copied) as client:
+            info = client.get("/api/run").json()
+            assert info["asks"] is None
+            assert info["asked"] == f"test-model at {evil.url}"
+            reply = client.post("/api/features/4/label", json={})
+            assert (reply.status_code, "--model NAME" in reply.text) == (409, True)
+            reply = client.get("/api/contexts/0")
+            assert reply.status_code == 404
+            assert str(tmp_path) in reply.json()["detail"]
+            client.get("/api/search", params={"q": "x", "by": "meaning"})
+        assert (evil.requests, evil.connections) == ([], 0)
+    assert loaded == [RunConfig().embedding_model]
+
+
+def test_own_settings_that_are_wrong_are_said_before_anything_is_served(cli, finished, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    code, _, said = cli("serve", str(finished.path), "--model", "m")
+    assert (code, "no key for https://api.openai.com/v1" in said) == (2, True)
+    code, _, said = cli("serve", str(finished.path), "--prompts", "nowhere")
+    assert (code, "there is no such folder" in said) == (2, True)

@@ -1,0 +1,113 @@
+"""What counts as done: runs and caches from before, and settings that are new and say nothing.
+
+`data/before` was made by the version before identities named what differs from a default.
+"""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+
+import autointerp.pipeline  # noqa: F401 — whatever names a class of settings is to be there
+from autointerp.activations.contexts import TextSettings
+from autointerp.activations.stream import StreamSettings
+from autointerp.config.settings import RunConfig
+from autointerp.evidence.collector import CollectSettings
+from autointerp.evidence.selection import SelectionSpec
+from autointerp.labeling.llm import LabelSettings
+from autointerp.labeling.shown import Shown
+
+BEFORE = Path(__file__).parents[1] / "data" / "before"
+READ = ["--subject", "demo", "--text", "text.txt", "--tokens", "8192", "--context-length", "64"]
+RUN = [
+    *("--coder", "demo", *READ, "--features", "0-7", "--corpus-windows", "200"),
+    *("--top-windows", "10", "--sample-windows", "10", "--score-windows", "24"),
+]
+RULES = [*RUN, "--out", "rules", "--labeler", "lexical"]
+MODEL = [
+    *(*RUN, "--out", "model", "--model", "test-model", "--candidates", "2"),
+    *("--scorers", "detection,simulation,fuzzing", "--features-per-request", "3"),
+]
+CAPTURE = [*READ[:4], "--tokens", "512", "--context-length", "64", "--hook", "residual:1"]
+CAPTURE += ["--cache", "captured/cache", "--out", "captured"]
+SPARSE = [*READ[:4], "--tokens", "512", "--context-length", "64", "--coder", "demo"]
+SPARSE += ["--store", "sparse", "--cache", "sparse/cache", "--out", "sparse"]
+CLASSES = [TextSettings, StreamSettings, CollectSettings, SelectionSpec, LabelSettings, Shown]
+CLASSES += [RunConfig]
+
+
+@pytest.fixture
+def before(tmp_path, monkeypatch):
+    """The runs and caches of before, in the folder that commands are run in."""
+    shutil.copytree(BEFORE, tmp_path / "before")
+    monkeypatch.chdir(tmp_path / "before")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+
+    def without_place_and_time(files):
+        return json.dumps([(file.name, file.stat().st_size) for file in files])
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("autointerp.") and hasattr(module, "files_identity"):
+            monkeypatch.setattr(module, "files_identity", without_place_and_time)
+    record = json.loads(Path("model/run.json").read_text())
+    return ["--base-url", record["config"]["base_url"]]
+
+
+def done(cli, *flags):
+    code, _, said = cli(*flags)
+    assert code == 0, said
+    return [line.partition(":")[0] for line in said.splitlines() if "done already" in line]
+
+
+def test_runs_and_caches_from_before_count_as_done(cli, before):
+    assert done(cli, "run", *RULES) == ["collect", "label", "score"]
+    assert done(cli, "run", *MODEL, *before) == ["collect", "label", "score"]
+    assert done(cli, "capture", *CAPTURE) == ["capture"]
+    assert done(cli, "capture", *SPARSE) == ["capture"]
+
+
+def with_new_fields(settings):
+    if issubclass(settings, pydantic.BaseModel):
+        return pydantic.create_model(settings.__name__, __base__=settings, new=(int, 0))
+    new = [("new", int, 0), ("newer", tuple, dataclasses.field(default_factory=tuple))]
+    return dataclasses.make_dataclass(settings.__name__, new, bases=(settings,), frozen=True)
+
+
+@pytest.mark.parametrize("settings", CLASSES, ids=lambda found: found.__name__)
+def test_a_new_setting_that_changes_nothing_leaves_everything_done(
+    cli, before, monkeypatch, settings
+):
+    grown = with_new_fields(settings)
+    holders = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("autointerp.") and getattr(module, settings.__name__, None) is settings
+    ]
+    assert len(holders) > 1
+    for module in holders:
+        monkeypatch.setattr(module, settings.__name__, grown)
+    assert done(cli, "run", *MODEL, *before) == ["collect", "label", "score"]
+    assert done(cli, "capture", *CAPTURE) == ["capture"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "still"),
+    [
+        (["--detection-windows", "10"], ["collect", "label"]),
+        (["--min-windows", "6"], ["collect"]),
+        (["--score-windows", "25"], []),
+        (["--batch-contexts", "8", "--memory-gb", "4"], ["collect", "label", "score"]),
+    ],
+)
+def test_a_changed_setting_redoes_just_what_depends_on_it(cli, before, changed, still):
+    assert done(cli, "run", *RULES, *changed) == still
+
+
+def test_a_cache_is_not_taken_for_another(cli, before):
+    code, _, said = cli("capture", *CAPTURE, "--bos", "none")
+    assert code == 2
+    assert "captured/cache" in said
