@@ -11,6 +11,7 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.meanings import distinct_meanings, joint_label
 from autointerp.labeling.shown import (
     Shown,
+    density_percent,
     shown_text,
     shown_tokens,
     shown_variables,
@@ -54,7 +55,8 @@ class LabelJob:
     `scattered`: an earlier reply lost count of them, so that they are not numbered from 1. `vain`
     are the keys of requests for the only feature of the group whose replies were of no use.
     `doubts`: of each feature, what was wrong with earlier replies, as kinds of `no_label`.
-    `example`: whether an example that the template has is shown, which some models only copy.
+    `example`: whether an example that the template has is shown, which some models only copy, and
+    `heading` the numbers and tokens above the excerpts, which others give back.
     """
 
     group: Sequence[FeatureEvidence]
@@ -69,9 +71,16 @@ class LabelJob:
     vain: tuple[str, ...] = ()
     doubts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     example: bool = True
+    heading: bool = True
 
     def messages(self) -> list[dict[str, str]]:
-        shown = shown_variables(self.group, self.vocabulary, self.settings.shown, self._numbers())
+        shown = shown_variables(
+            self.group,
+            self.vocabulary,
+            self.settings.shown,
+            self._numbers(),
+            heading=None if self.heading else no_label.BLANK,
+        )
         messages = self.prompt.messages(**shown, most_meanings=self.settings.meanings)
         if self.example:
             return messages
@@ -162,7 +171,10 @@ class LabelJob:
         alike = no_label.alike({place: item.label for place, item in found.items()})
         doubts = dict.fromkeys(sorted(alike), no_label.ALIKE)
         for place, item in found.items():
-            kind = no_label.doubt(item.label, template, self._seen(self.group[place - 1]))
+            evidence = self.group[place - 1]
+            kind = no_label.doubt(item.label, template, self._seen(evidence))
+            if kind is None and no_label.gives_heading(item.label, density_percent(evidence)):
+                kind = no_label.HEADING
             # Nothing better came: it is kept, and flagged.
             if kind is not None and not (kind == no_label.HALF and self._is_last_try()):
                 doubts[place] = kind
@@ -183,7 +195,7 @@ class LabelJob:
         return len(self.group) == 1 and self.tries >= _ALONE_TRIES
 
     def _alone(self, doubts: Mapping[int, str], job: "LabelJob") -> Step[Draft]:
-        """Ask about each of them alone; where the example was given back, without it.
+        """Ask about each of them alone; where something was given back, without that.
 
         Nor for meanings: who copies a label copies them and their numbers as well.
         """
@@ -192,11 +204,12 @@ class LabelJob:
         for place, kind in sorted(doubts.items()):
             evidence = self.group[place - 1]
             example = self.example and not (has_more and kind in no_label.FROM_EXAMPLE)
-            if len(self.group) > 1 or example != self.example:
+            heading = self.heading and kind != no_label.HEADING
+            if len(self.group) > 1 or (example, heading) != (self.example, self.heading):
                 meanings = self.settings.meanings if example else 1
                 settings = replace(self.settings, meanings=meanings)
-                fresh = replace(job, group=(evidence,), example=example, settings=settings)
-                again.append(replace(fresh, attempt=0, tries=1))
+                fresh = replace(job, group=(evidence,), settings=settings, attempt=0, tries=1)
+                again.append(replace(fresh, example=example, heading=heading))
             elif self._is_last_try():
                 why = f"no label came, only text {no_label.KINDS[kind]}"
                 results.append(job._draft(evidence, "failed", why))
@@ -266,7 +279,7 @@ class LabelJob:
     def _flags(self, evidence: FeatureEvidence, label: str) -> list[str]:
         """What is doubtful of a label that is one."""
         tokens = partial(shown_tokens, evidence, self.vocabulary, self.settings.shown)
-        flags = [RECITES] if no_label.recites(label, tokens) else []
+        flags = [RECITES] if no_label.recites(label, tokens, self._template()) else []
         return flags + [HALF_CHARACTERS] * (no_label.HALF_CHARACTER in label)
 
     def _meanings(self, evidence: FeatureEvidence, item: LabelItem) -> list[str] | None:

@@ -16,7 +16,7 @@ from autointerp.evidence.window_text import HALF_CHARACTER as HALF_CHARACTER
 from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import line_for_person, tidy
 
-COPIED, BORROWED, INSTRUCTIONS = "copied", "borrowed", "instructions"
+COPIED, BORROWED, INSTRUCTIONS, HEADING = "copied", "borrowed", "instructions", "heading"
 DECLINED, EMPTY, HALF = "declined", "empty", "half_characters"
 ALIKE, MISCOUNTED, LEFT_OUT = "alike", "miscounted", "left_out"
 # Kind → what a run's summary says of so many labels, in the order in which it is said.
@@ -24,6 +24,7 @@ KINDS = {
     COPIED: "copied from the template's example",
     BORROWED: "with words of the template's example that are not in the excerpts",
     INSTRUCTIONS: "quoting the template's instructions",
+    HEADING: "giving back the numbers above the excerpts",
     DECLINED: "in which the model declines to answer",
     EMPTY: "without a word",
     HALF: "with half a character (�)",
@@ -42,6 +43,7 @@ _FEWEST_RECITED = 3
 _MANY, _MANY_SHARE = 5, 0.1  # features with the same label, from which on a run says so
 _EXAMPLE = re.compile(r'("(?:label|reason)"\s*:\s*")((?:[^"\\]|\\.)+)(")')
 _QUOTED = re.compile(r'"(\w[^"\n]{0,40})"')
+_IN_QUOTES = re.compile(r"['\"`‘“]([^'\"`‘’“”]*)['\"`’”]")
 _NOT_SENT = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 # What labels of all kinds are made of: that an example has them as well says nothing.
@@ -108,8 +110,8 @@ class Template:
     """What a template says, in its instructions and in its examples.
 
     `quoted` is what the instructions name: fields of the reply, words to avoid. `texts` are the
-    examples' labels and reasons, `telling` their words that neither the instructions nor labels in
-    general have.
+    examples' labels and reasons, `telling` their words that are not `usual`: neither the
+    instructions nor labels in general have them.
     """
 
     instructions: Passages
@@ -117,9 +119,10 @@ class Template:
     examples: Passages = Passages()
     texts: frozenset[str] = frozenset()
     telling: frozenset[str] = frozenset()
+    usual: frozenset[str] = _USUAL
 
     def without_examples(self) -> "Template":
-        return Template(self.instructions, self.quoted)
+        return Template(self.instructions, self.quoted, usual=self.usual)
 
 
 @lru_cache(maxsize=16)
@@ -137,6 +140,7 @@ def template_of(source: str) -> Template:
         _passages(examples),
         frozenset(same(tidy(text)) for text in texts),
         frozenset(word for words in examples for word in words if word not in usual),
+        usual,
     )
 
 
@@ -208,13 +212,25 @@ def declines(text: str) -> bool:
     return _DECLINES.match(text.strip().casefold().replace("’", "'")) is not None
 
 
-def recites(label: str, tokens: Callable[[], Iterable[str]]) -> bool:
-    """Whether a label only lists tokens that the model was shown."""
-    parts = [part.strip(" '\"`“”‘’.") for part in re.split(r",|;|\bor\b|\band\b", label.casefold())]
+def gives_heading(label: str, density_percent: str) -> bool:
+    """Whether a label gives back on what share of tokens the feature is active, as it was told."""
+    told = rf"{re.escape(density_percent)}|{BLANK}"
+    return re.search(rf"(?<![\d.,])(?:{told})\s*%", label) is not None
+
+
+def recites(label: str, tokens: Callable[[], Iterable[str]], template: Template) -> bool:
+    """Whether a label only lists tokens that the model was shown, in words of the template."""
+    label = label.casefold()
+    known = {"", "space", "tab", "newline"}.union(t.strip().casefold() for t in tokens())
+    listed = [part.strip() for part in _IN_QUOTES.findall(label)]
+    own = [w for w in _words(_IN_QUOTES.sub(" ", label)) if w not in template.usual | known]
+    if len(listed) >= _FEWEST_RECITED and known.issuperset(listed) and not own:
+        return True
+    parts = [part.strip(" '\"`“”‘’.") for part in re.split(r",|;|\bor\b|\band\b", label)]
     parts = [part for part in parts if part]
     if len(parts) < _FEWEST_RECITED:
         return False
-    return {"space", "tab", "newline"}.union(t.strip().casefold() for t in tokens()) >= set(parts)
+    return known.issuperset(parts)
 
 
 def _signs(label: str, shown: str) -> bool:

@@ -118,8 +118,12 @@ def shown_variables(
     vocabulary: Vocabulary,
     shown: Shown,
     numbers: Sequence[int],
+    heading: str | None = None,
 ) -> dict[str, object]:
-    """What the label template is given of a group of features, known by these numbers."""
+    """What the label template is given of a group of features, known by these numbers.
+
+    `heading` takes the place of the density and the top tokens, if it is given.
+    """
     active = [shown_windows(evidence, shown) for evidence in group]
     silent = [contrast_windows(evidence, shown.contrast) for evidence in group]
     marks = marks_for([w for windows in (*active, *silent) for w in windows], vocabulary)
@@ -127,8 +131,8 @@ def shown_variables(
     features = [
         {
             "number": number,
-            "density_percent": f"{100 * evidence.density:.2g}",
-            "top_tokens": _top_token_texts(evidence, vocabulary),
+            "density_percent": heading or density_percent(evidence),
+            "top_tokens": [heading] if heading else _top_token_texts(evidence, vocabulary),
             "raised_tokens": _whole(evidence.raised_tokens, n),
             "lowered_tokens": _whole(evidence.lowered_tokens, n),
             "windows": [
@@ -146,6 +150,10 @@ def shown_variables(
         "close_mark": marks[1],
         "numbers": strengths,
     }
+
+
+def density_percent(evidence: FeatureEvidence) -> str:
+    return f"{100 * evidence.density:.2g}"
 
 
 def _whole(tokens: Sequence[str], n: int) -> list[str]:

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling import no_label
 from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.labeler import Draft
-from autointerp.labeling.no_label import alike, doubt, same, template_of
+from autointerp.labeling.no_label import alike, doubt, gives_heading, recites, same, template_of
 from autointerp.labeling.shown import Shown, shown_text
 from autointerp.prompting.prompts import BUNDLED, template_path
 from autointerp.tables.read import load_labels
@@ -171,6 +172,68 @@ def test_leaving_out_the_example_leaves_the_excerpts_alone():
     )
     assert message["content"].startswith(excerpt)
     assert "timetables" not in message["content"]
+
+
+RECITED = [  # labels of Qwen2.5-Coder-1.5B-Instruct, without an example in the template
+    "The feature is active on 1.2% of tokens and most often on ' ', ' '.",
+    "The 'T' token is active on 1.2 % of tokens, most often on 'T', '25', '22', ' size'.",
+]
+
+
+def test_numbers_above_the_excerpts_are_told_where_they_come_back():
+    assert all(gives_heading(label, "1.2") for label in RECITED)
+    assert gives_heading("active on … % of tokens", "0.5")
+    for label in (*RECITED, "shares such as 11.2% in reports", "the sign % after 1.2"):
+        assert not gives_heading(label, "0.2")
+    assert not gives_heading("shares such as 11.2 % in reports", "1.2")
+
+
+TOKENS = ["x", "f", "loop", "cor", "map", "dumps", " ", "_", "."]
+
+
+@either_template
+def test_a_label_that_only_lists_tokens_in_the_template_s_words_recites(template):
+    listing = "The feature is active on tokens 'loop', 'cor', 'map', 'dumps'."
+    assert recites(listing, lambda: TOKENS, template)
+    assert recites("The active tokens are '_', '.', ' '", lambda: TOKENS, template)
+    assert recites("x, loop, or map", lambda: TOKENS, template)
+    assert not recites("'loop', 'map' and 'dumps' as calls of json", lambda: TOKENS, template)
+    assert not recites("the tokens 'x' and 'f'", lambda: TOKENS, template)
+    assert not recites("the tokens 'a', 'b', 'c'", lambda: TOKENS, template)
+
+
+def test_a_label_with_the_heading_is_asked_for_again_without_it(
+    cli, planted, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-secret")
+    stubborn, several = planted.words[3][0], []
+
+    def answer(request):
+        text = request["messages"][1]["content"]
+        heading = re.findall(r"active on (\S+) % of tokens; most often on (.*)\)", text)
+        shown = re.sub(r"most often on …", "most often on '…'", text)
+        asked = request | {"messages": [request["messages"][0], {"content": shown}]}
+        said = json.loads(scripted.answer(asked))
+        several.append(len(heading))
+        peaks = [str([e.peak for e in feature.excerpts]) for feature in scripted.asked(asked)]
+        for label, peak, (percent, tokens) in zip(said["labels"], peaks, heading, strict=True):
+            if percent != "…" or stubborn in peak:
+                label["label"] = f"active on {percent} % of tokens and most often on {tokens}"
+        return json.dumps(said)
+
+    out = tmp_path / "out"
+    flags = ["--model", "test-model", "--features-per-request", "2", *planted.flags(out)]
+    assert cli("collect", *flags)[0] == 0
+    with FakeServer(answer) as server:
+        _, _, said = cli("label", *flags, "--base-url", server.url)
+    assert (
+        "12 labels giving back the numbers above the excerpts, asked again alone: "
+        "11 then labeled, 1 failed" in said
+    )
+    drafts = {draft.feature: draft for draft in read_drafts(out / "drafts.parquet")}
+    assert drafts[3].error == "no label came, only text giving back the numbers above the excerpts"
+    assert drafts[4].label
+    assert several == [2] * 6 + [1] * 13
 
 
 def test_a_summary_names_each_kind_and_what_became_of_it():
