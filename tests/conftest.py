@@ -19,7 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from autointerp.cli import main as command_line
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from tests.support.llama import PACKAGES as REAL_MODEL
 from tests.support.planted import Planted, plant
 

@@ -21,7 +21,7 @@ from autointerp.coders import SparseCoder
 from autointerp.config.settings import DEMO, SPARSE
 from autointerp.errors import AutointerpError, ConfigurationError, NotDoneError
 from autointerp.identity import fingerprint, settings_text
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.storage.files import files_identity, files_in
 
 Source = DenseCache | SparseCache | SubjectStream

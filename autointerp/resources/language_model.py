@@ -27,7 +27,7 @@ from autointerp.llm.wire.dialect import Dialect, dialect_for
 from autointerp.loops import run_coroutine, stop_event, stoppable
 from autointerp.progress import Tracker, say
 from autointerp.resources import local_model
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.secrets import hide
 
 R = TypeVar("R")

@@ -20,7 +20,7 @@ from autointerp.llm.journal.lookup import Recall
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring.judge import JudgeSettings
 from autointerp.stages.label import label_stage
 from autointerp.stages.score import judging, score_stage
