@@ -15,12 +15,21 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from autointerp.errors import InputError, MissingPackageError
+from autointerp.held import held, is_held
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm")
 _TROUBLES = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class SubjectTokenizer:
+    """A subject model's tokenizer, where the model is not needed."""
+
+    name: str
+    tokenizer: "PreTrainedTokenizerBase"
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,14 @@ class Subject:
 
 
 def load_tokenizer(subject: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder, a .gguf file or a hub id. Raises AutointerpError."""
+    """The tokenizer of a local folder, a .gguf file or a hub id, or in memory.
+
+    Raises InputError.
+    """
+    if is_held(subject):
+        found = held(subject, object)
+        assert isinstance(found, Subject | SubjectTokenizer)
+        return found.tokenizer
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -86,8 +102,10 @@ def load_subject(subject: str, device: torch.device) -> Subject:
     `device`; of a .gguf file the weights are dequantized.
 
     `cuda` without a number means all of the machine's GPUs, where accelerate is installed to
-    spread the model. Raises AutointerpError.
+    spread the model. One that is in memory stays as it is. Raises AutointerpError.
     """
+    if is_held(subject):
+        return held(subject, Subject)
     import transformers
 
     tokenizer = load_tokenizer(subject)

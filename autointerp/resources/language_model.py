@@ -3,13 +3,14 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError, ConfigurationError
+from autointerp.held import is_held
 from autointerp.identity import fingerprint
 from autointerp.llm.asking import RetrySettings
 from autointerp.llm.batches import BatchRun, BatchSettings
@@ -24,6 +25,7 @@ from autointerp.llm.probe import Probe, probe
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient, Client, connections_allowed
 from autointerp.llm.wire.dialect import Dialect, dialect_for
+from autointerp.llm.wire.logprobs import PARAMETERS
 from autointerp.loops import run_coroutine, stop_event, stoppable
 from autointerp.progress import Tracker, say
 from autointerp.resources import local_model
@@ -120,12 +122,15 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
 
 
 def dialect(config: RunConfig) -> Dialect:
-    return dialect_for(
+    found = dialect_for(
         address(config),
         structured=config.response_format,
         think=config.thinking == "default",
         extra=config.extra_parameters(),
     )
+    # A function of this process returns text alone.
+    is_function = config.is_local() and is_held(config.local_model)
+    return replace(found, lost=(*found.lost, *PARAMETERS)) if is_function else found
 
 
 def price(config: RunConfig) -> Price | None:

@@ -18,6 +18,7 @@ from autointerp.activations.formats import (
 )
 from autointerp.activations.subject import load_tokenizer
 from autointerp.errors import InputError
+from autointerp.held import held, is_held
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_safetensors, safetensors_names
 from autointerp.vocabulary import vocabulary_of
@@ -33,6 +34,8 @@ FORMATS: dict[str, ModuleType] = {
 
 def find_cache(path: Path) -> DenseCache | SparseCache:
     """The cache at `path` as it is, or the only one in the folder. Raises AutointerpError."""
+    if is_held(path):
+        return held(path, DenseCache)
     if not path.exists():
         raise InputError(
             f"no activation cache at {path}: there is no such file or folder; name one with "
