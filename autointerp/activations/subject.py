@@ -6,6 +6,7 @@ cache do without.
 
 import hashlib
 import importlib.util
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from autointerp.held import held, is_held
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# transformers keeps in globals how it loads a model, so that two threads get in each other's way.
+LOADING = threading.Lock()
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm")
 _TROUBLES = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
 
@@ -118,7 +121,8 @@ def load_subject(subject: str, device: torch.device) -> Subject:
         name, file = _located(subject)
         # What is dequantized has no precision of its own, and cannot be changed afterwards.
         dtype = torch.float32 if file and device.type == "cpu" else "auto"
-        model = auto.from_pretrained(name, dtype=dtype, **file, **placement)
+        with LOADING:
+            model = auto.from_pretrained(name, dtype=dtype, **file, **placement)
     except _TROUBLES as error:
         raise InputError(f"subject model {subject} cannot be loaded: {_first(error)}") from None
     if device.type == "cpu" and not file:

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError
 
-from autointerp.activations.subject import load_tokenizer
+from autointerp.activations.subject import LOADING, load_tokenizer
 from autointerp.config.settings import RunConfig
 from autointerp.errors import InputError, MissingPackageError
 from autointerp.held import PREFIX, held, is_held
@@ -136,9 +136,10 @@ def _chat_model(path: str, device: torch.device) -> ChatModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, **({"gguf_file": file} if file else {})
         )
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=_dtype(device), **named
-        )
+        with LOADING:
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=_dtype(device), **named
+            )
         if tokenizer.chat_template is None:
             raise InputError(
                 f"--local-model {path} has no chat template: name an instruction-tuned model"
