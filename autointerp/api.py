@@ -32,6 +32,7 @@ def run(
     activations: Any = None,
     token_ids: Any = None,
     mask: Any = None,
+    evidence: Any = None,
     labeler: str | ChatFunction | None = None,
     judge: str | ChatFunction | None = None,
     features: str | int | Iterable[int] | None = None,
@@ -43,14 +44,19 @@ def run(
 ) -> RunResults:
     """Do the whole job: collect, label, score. Stages that are done are skipped.
 
-    subject: a path or name, or a model of transformers with its `tokenizer`. sae: a path or name, a
-    `SparseCoder`, an SAE of SAELens, or an object with `encode`. text: a path or name, strings,
-    conversations, or a data set of `datasets`. activations [contexts, length, d] with token_ids
-    [contexts, length], and mask where some are padding, stand in for subject and text; tokenizer
-    says what the ids mean. labeler, judge: as on the command line, or a function, plain or
-    asynchronous, that takes messages and returns text. features: as on the command line, or
-    numbers. config: a TOML file of settings. dry_run: count requests, tokens and cost, and send
-    nothing. yes: go on with a model that was found to be of no use.
+    - subject: a path or name, or a model of transformers with its `tokenizer`.
+    - sae: a path or name, a `SparseCoder`, an SAE of SAELens, or an object with `encode`.
+    - text: a path or name, strings, conversations, or a data set of `datasets`.
+    - activations, [contexts, length, d], with token_ids, [contexts, length], in the place of subject
+      and text; mask is false where there is padding, tokenizer says what the ids mean.
+    - evidence, in the place of all these: a mapping from each feature to its excerpts, each the
+      texts of its tokens and the feature's activations on them; or a frame with columns feature,
+      tokens and activations.
+    - labeler, judge: as on the command line, or a function, plain or asynchronous, that takes
+      messages and returns text.
+    - features: as on the command line, or numbers.
+    - config: a TOML file of settings. dry_run: count requests, tokens and cost, and send nothing.
+      yes: go on with a model that was found to be of no use.
 
     All other settings are those of the command line, by the same names, and come before
     AUTOINTERP_* variables and the file. Raises AutointerpError; KeyboardInterrupt where it is

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.activations.given_activations import given_activations
+from autointerp.activations.given_evidence import given_evidence
 from autointerp.activations.given_subject import given_subject, given_tokenizer, not_training
 from autointerp.activations.given_text import given_text
 from autointerp.coders import SparseCoder
@@ -23,7 +24,10 @@ from autointerp.held import holding, name_held
 from autointerp.llm.local.function_client import named_function
 
 # Arguments that are no settings, or may be more than one.
-THINGS = ("subject", "tokenizer", "sae", "text", "activations", "token_ids", "mask")
+THINGS = (
+    *("subject", "tokenizer", "sae", "text"),
+    *("activations", "token_ids", "mask", "evidence"),
+)
 _SETTING = {"sae": "coder"}  # arguments that settings call otherwise
 _UNNAMED_CHARACTERS = 8
 
@@ -113,8 +117,19 @@ def _take_things(
     activations: Any = None,
     token_ids: Any = None,
     mask: Any = None,
+    evidence: Any = None,
 ) -> None:
     settings = found.settings
+    if evidence is not None:
+        if any(given is not None for given in (subject, sae, text, activations)):
+            raise ConfigurationError(
+                "evidence stands in for subject, sae, text and activations: drop those"
+            )
+        excerpts, features = given_evidence(evidence)
+        settings["cache"] = found.hold(str(excerpts.path), excerpts)
+        settings.setdefault("features", _plain(features))
+        # An excerpt begins in the midst of a text.
+        settings.setdefault("masks", "none")
     if sae is not None and not _is_name(sae):
         coder = given_coder(sae)
         settings["coder"] = found.hold(_coder_name(coder), coder)

@@ -165,6 +165,47 @@ def test_tensors_that_do_not_fit_are_said(given, said):
         ai.SparseCoder.from_tensors(**given)
 
 
+def excerpts(planted, feature, n=30):
+    """The feature's words among others, in excerpts of six tokens."""
+    words = planted.words[feature] or ("none",)
+    for i in range(n):
+        tokens = [f" {WORDS[(7 * i + j) % 60 + 20]}" for j in range(6)]
+        tokens[i % 6] = f" {words[i % len(words)]}"
+        yield tokens, [2.0 + i / n if t.strip() in words else 0.0 for t in tokens]
+
+
+def test_evidence_that_one_has_is_labeled_and_scored(planted, tmp_path, capsys):
+    evidence = {feature: list(excerpts(planted, feature)) for feature in (2, 4, 5)}
+    run = ai.run(evidence=evidence, out=tmp_path / "o")
+    labels = run.labels().set_index("feature")
+    assert labels.index.tolist() == [2, 4, 5]
+    for feature, row in labels.iterrows():
+        assert row["status"] == "labeled"
+        assert planted.words[feature][0] in row["label"]
+    assert labels["detection_balanced_accuracy"].min() > 0.9
+    rows = [(f, t, a) for f, each in evidence.items() for t, a in each]
+    capsys.readouterr()
+    frame = pd.DataFrame(rows, columns=["feature", "tokens", "activations"])
+    ai.run(evidence=frame, out=tmp_path / "o")
+    assert "collect: done already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        ({}, "no excerpts"),
+        ({1: [(["a"], [1.0, 2.0])]}, "1 tokens and 2 activations"),
+        ({1: [("ab", [1.0, 2.0])]}, "not a list of texts"),
+        ({1: [(["a"], [float("nan")])]}, "not finite"),
+        (pd.DataFrame({"feature": [1]}), "no column 'tokens'"),
+        ([1, 2], "evidence is a list"),
+    ],
+)
+def test_evidence_that_does_not_fit_is_said(evidence, said, tmp_path):
+    with pytest.raises(ai.InputError, match=said):
+        ai.run(evidence=evidence, out=tmp_path / "o")
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autointerp.activations.cache import DenseCache, SparseCache, with_vocabulary
+from autointerp.activations.cache import Cache, DenseCache, SparseCache, with_vocabulary
 from autointerp.activations.formats import (
     delphi_latents,
     native,
@@ -35,7 +35,9 @@ FORMATS: dict[str, ModuleType] = {
 def find_cache(path: Path) -> DenseCache | SparseCache:
     """The cache at `path` as it is, or the only one in the folder. Raises AutointerpError."""
     if is_held(path):
-        return held(path, DenseCache)
+        cache = held(path, Cache)
+        assert isinstance(cache, DenseCache | SparseCache)
+        return cache
     if not path.exists():
         raise InputError(
             f"no activation cache at {path}: there is no such file or folder; name one with "
