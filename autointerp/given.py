@@ -101,6 +101,8 @@ def taken(arguments: Mapping[str, Any], known: Iterable[str]) -> Given:
             given.setdefault(name, given.pop(setting))
     things = {name: given.pop(name) for name in THINGS if name in given}
     asked = {name: given.pop(name) for name in ("labeler", "judge") if name in given}
+    if isinstance(features := given.get("features"), Iterable) and not isinstance(features, str):
+        given["features"] = _ranges(features)
     found = Given({name: _plain(value) for name, value in given.items()})
     _take_models(found, **asked)
     _take_things(found, **things)
@@ -127,7 +129,7 @@ def _take_things(
             )
         excerpts, features = given_evidence(evidence)
         settings["cache"] = found.hold(str(excerpts.path), excerpts)
-        settings.setdefault("features", _plain(features))
+        settings.setdefault("features", _ranges(features))
         # An excerpt begins in the midst of a text.
         settings.setdefault("masks", "none")
     if sae is not None and not _is_name(sae):
@@ -193,6 +195,17 @@ def _coder_name(coder: SparseCoder) -> str:
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str | PathLike)
+
+
+def _ranges(features: Iterable[int]) -> str:
+    """Numbers as the command line has them: of a million that follow one another two."""
+    parts: list[list[int]] = []
+    for feature in sorted({int(one) for one in features}):
+        if parts and feature == parts[-1][-1] + 1:
+            parts[-1][1:] = [feature]
+        else:
+            parts.append([feature])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def _plain(value: Any) -> Any:

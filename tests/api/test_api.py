@@ -43,7 +43,7 @@ def test_a_run_gives_its_tables(given, planted):
     assert f"Feature 1: {feature.label}" == repr(feature)
     assert {count.name: count.n for count in run.summary.counts} == {"labeled": 3, "dead": 1}
     assert run.cost.prompt_tokens == 0
-    assert run.settings["features"] == "0,1,2,12"
+    assert run.settings["features"] == "0-2,12"
     for shown in (run, feature):
         assert shown._repr_html_().startswith("<pre")
     assert "3 labeled" in str(run)

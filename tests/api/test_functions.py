@@ -1,12 +1,14 @@
 """Functions that label and judge."""
 
 import asyncio
+import functools
 import threading
 from collections import Counter
 
 import pytest
 
 import autointerp as ai
+from autointerp.llm.local.function_client import named_function
 from tests.support import scripted
 
 ASKED: Counter[str] = Counter()
@@ -75,6 +77,25 @@ def test_a_function_that_fails_is_said_and_what_came_is_kept(given):
         ai.label(**given, labeler=lambda messages: len(messages))
     run = ai.label(**given, labeler=plain)
     assert (run.labels()["status"] == "labeled").sum() == 12
+
+
+def test_a_function_is_known_by_its_code_and_what_it_refers_to():
+    def made(model):
+        return lambda messages: model
+
+    class Callable:
+        def __call__(self, messages):
+            return ""
+
+    def name(function):
+        return named_function(function).name
+
+    assert name(made("a")) == name(made("a"))
+    kept = {name(f) for f in (made("a"), made("b"), plain, asynchronous, Callable(), str.join)}
+    kept |= {name(functools.partial(plain, one)) for one in (1, 2)}
+    assert len(kept) == 8
+    with pytest.raises(ai.InputError, match="a int is no labeler"):
+        named_function(3)
 
 
 def test_functions_work_in_a_running_loop(given):

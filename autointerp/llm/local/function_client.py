@@ -1,6 +1,7 @@
 """A Python function in a language model's place: it takes messages and returns text."""
 
 import asyncio
+import functools
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +23,8 @@ ChatFunction = (
 
 @dataclass(frozen=True)
 class NamedFunction:
-    """`name` changes when the function's own code does, so that its replies are asked for anew."""
+    """`name` changes when the function's own code does, or a text or number that it refers to, so
+    that its replies are asked for anew."""
 
     name: str
     call: Callable[[list[dict[str, str]]], Any]
@@ -40,13 +42,31 @@ def named_function(function: Any) -> NamedFunction:
 
 
 def _code_digest(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        given = repr((function.args, sorted(function.keywords.items())))
+        return hashlib.sha256(f"{_code_digest(function.func)} {given}".encode()).hexdigest()
+    whole = f"{_source(function)} {_referred_to(function)}"
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _source(function: Any) -> str:
+    for code in (function, type(function)):  # of an object that can be called, its class
+        try:
+            return inspect.getsource(code)
+        except (OSError, TypeError):
+            continue
+    code = getattr(function, "__code__", None)
+    return repr(code.co_code) if code else type(function).__qualname__
+
+
+def _referred_to(function: Any) -> list[tuple[str, Any]]:
+    """Such as the name of a model that another function puts into it."""
     try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):  # built in, or an object that can be called
-        code = getattr(function, "__code__", None)
-        own = type(function)
-        source = f"{own.__module__}.{own.__qualname__} {code.co_code if code else ''}"
-    return hashlib.sha256(source.encode()).hexdigest()
+        found = inspect.getclosurevars(function)
+    except TypeError:  # not a plain function
+        return []
+    named = {**found.globals, **found.nonlocals}
+    return sorted((n, v) for n, v in named.items() if isinstance(v, str | int | float))
 
 
 class FunctionClient:
