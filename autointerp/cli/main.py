@@ -15,14 +15,14 @@ from autointerp.cli import result_commands
 from autointerp.cli.options import CONFIG_HELP, with_settings
 from autointerp.config.loading import config_template, load_config
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, ConfigurationError
 from autointerp.plain_text import line_for_person
 from autointerp.secrets import hide_environment, masked_stream
 from autointerp.storage.files import unwritable
 from autointerp.version import __version__
 
 if TYPE_CHECKING:
-    from autointerp.run.session import Job
+    from autointerp.runs.session import Job
 
 app = typer.Typer(
     help="Label the features of sparse autoencoders, and know how far each label can be trusted.",
@@ -65,7 +65,7 @@ def _run_stages(
 ) -> None:
     from autointerp.pipeline import run_stages
     from autointerp.report.terminal import summary
-    from autointerp.run.session import open_job
+    from autointerp.runs.session import open_job
 
     job = open_job(config, coder_needed=stages != ("capture",))
     with _stoppable():
@@ -143,7 +143,7 @@ def prompt_show(
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
 ) -> None:
     """Print exactly what would be sent for the selected features."""
-    from autointerp.run.session import open_job
+    from autointerp.runs.session import open_job
     from autointerp.stages.show_prompts import show
 
     if config.model is None:
@@ -158,7 +158,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)
 def _prompts_folder(prompts: str | None, config: Path | None) -> Path:
     folder = Path(load_config(config, {"prompts": prompts}).prompts)
     if prompts is not None and not folder.is_dir():
-        raise UserError(f"prompts {folder}: there is no such folder")
+        raise ConfigurationError(f"prompts {folder}: there is no such folder")
     return folder
 
 
@@ -198,7 +198,7 @@ def prompt_diff(
 ) -> None:
     """Print how your templates differ from the package's, or those of one run from another's."""
     from autointerp.report.prompt_listing import differences, differences_of_runs
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
     from autointerp.stages.show_prompts import TEMPLATES
 
     if not runs:
@@ -206,7 +206,7 @@ def prompt_diff(
     elif len(runs) == 2:
         lines = differences_of_runs(find_run(runs[0]), find_run(runs[1]))
     else:
-        raise UserError("prompt diff takes two runs, or none to compare with the package")
+        raise ConfigurationError("prompt diff takes two runs, or none to compare with the package")
     for line in lines:
         print(line)
 
@@ -239,7 +239,7 @@ def doctor(config: RunConfig) -> None:
     from autointerp.report.sources import print_check
     from autointerp.report.trial_findings import print_trial
     from autointerp.resources import language_model
-    from autointerp.run.session import model_job, open_job
+    from autointerp.runs.session import model_job, open_job
     from autointerp.stages import model_trial
     from autointerp.stages.doctor import diagnose
 
@@ -288,7 +288,7 @@ def main() -> None:
             app(prog_name="autointerp")
         finally:
             sys.stdout.flush()
-    except UserError as error:
+    except AutointerpError as error:
         print(line_for_person(f"autointerp: {error}"), file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import tenacity
 
-from autointerp.errors import UserError
+from autointerp.errors import EndpointError, EndpointRejectedError, EndpointUnreachableError
 from autointerp.llm.exchange import Exchange, OverBudget, Stopping
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.lookup import Recall, Recalled
@@ -25,10 +25,6 @@ from autointerp.llm.wire.request import ChatRequest
 
 Outcome = ChatReply | CallFailure
 _REFUSALS_TO_STOP = 20  # bad requests in a row: it is not the requests
-
-
-class RunStopped(UserError):
-    """The endpoint refused for good (key, model, quota, bad request): asking on is pointless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class Asker:
     async def outcome(
         self, request: ChatRequest, turn: EndpointTurn, after: str | None = None
     ) -> Outcome:
-        """Raises RunStopped, Stopping, or UserError where the journal cannot be used.
+        """Raises EndpointError, Stopping, or AutointerpError where the journal cannot be used.
 
         `after` is the key of the reply for which this is asked.
         """
@@ -96,9 +92,15 @@ class Asker:
         if weaker is None:
             if self._anything_taken():
                 return False
-            raise RunStopped(f"endpoint {self._endpoint}: {decision.message}")
+            raise self._stopped(decision)
         self._lose(request.model, weaker)
         return True
+
+    def _stopped(self, decision: Decision) -> EndpointError:
+        """Asking on is pointless."""
+        away = decision.kind in ("unreachable", "certificate")
+        kind = EndpointUnreachableError if away else EndpointRejectedError
+        return kind(f"endpoint {self._endpoint}: {decision.message}")
 
     def _lose(self, model: str, weaker: Dialect) -> None:
         self._recall.lose(model, weaker.lost)
@@ -209,7 +211,7 @@ class Asker:
             refused_first = decision.kind == "bad_request" and not self._anything_taken()
             refused_first &= request.logprobs is None
             if decision.action == "stop" or decision.kind == "unreachable" or refused_first:
-                raise RunStopped(f"endpoint {self._endpoint}: {decision.message}") from None
+                raise self._stopped(decision) from None
             self._totals.failures += 1
             return self._given_up(key, decision.kind, decision.message)
 
@@ -255,7 +257,7 @@ class Asker:
     def _given_up(self, key: str, kind: str, message: str) -> CallFailure:
         self._refused += kind == "bad_request"
         if self._refused >= _REFUSALS_TO_STOP:
-            raise RunStopped(f"endpoint {self._endpoint}: {message}")
+            raise EndpointRejectedError(f"endpoint {self._endpoint}: {message}")
         usage, cost = self._journal.spoiled(key)
         self._totals.add(usage, cost)
         return CallFailure(kind, message, usage, cost)
@@ -270,7 +272,7 @@ class Asker:
         down_s = self._exchange.down_s()
         if down_s > self._settings.longest_s:
             message = decision_of(state).message
-            raise RunStopped(
+            raise EndpointUnreachableError(
                 f"endpoint {self._endpoint} has been down for {down_s / 60:.0f} minutes: {message}"
             )
         self._totals.retries += 1

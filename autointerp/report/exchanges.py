@@ -1,7 +1,7 @@
 """What a model was asked about a feature, and what it said."""
 
 from autointerp.llm.journal.journal_file import JournaledExchange, exchanges
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorers.concept_texts import TASK as TEXTS
 from autointerp.stages.label.candidate_choice import PURPOSE as CANDIDATE
@@ -11,7 +11,7 @@ from autointerp.stages.label.label_stage import NAME as LABEL
 def feature_exchanges(run: Run, feature: int) -> list[JournaledExchange]:
     """Labeling, then judging, the newest of each first; empty where nothing was asked.
 
-    Raises UserError where the journal cannot be read.
+    Raises AutointerpError where the journal cannot be read.
     """
     if not run.journal.is_file():
         return []

@@ -13,7 +13,7 @@ from autointerp.report.exchanges import feature_exchanges
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import overview
 from autointerp.report.page import page_html
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.secrets import masked
 from autointerp.storage.files import atomic_path, unwritable
 from autointerp.storage.json_values import plain
@@ -27,7 +27,7 @@ def write_report(run: Run, features: str | None, out: Path) -> int:
     """Write the report of the features that `features` selects; returns how many.
 
     Without `features` they are drawn, 200 at most. The overview is of the whole run. Raises
-    UserError where the run has no evidence or no such features, or `out` cannot be written.
+    AutointerpError where the run has no evidence or no such features, or `out` cannot be written.
     """
     chosen = selected(run, features or "all")
     if features is None and len(chosen) > _USUAL:

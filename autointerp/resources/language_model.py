@@ -2,17 +2,15 @@
 
 import asyncio
 import os
-import signal
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, ConfigurationError
+from autointerp.held import is_held
 from autointerp.identity import fingerprint
 from autointerp.llm.asking import RetrySettings
 from autointerp.llm.batches import BatchRun, BatchSettings
@@ -27,9 +25,11 @@ from autointerp.llm.probe import Probe, probe
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient, Client, connections_allowed
 from autointerp.llm.wire.dialect import Dialect, dialect_for
-from autointerp.progress import Tracker, let_go_of_closed_output, say
+from autointerp.llm.wire.logprobs import PARAMETERS
+from autointerp.loops import run_coroutine, stop_event, stoppable
+from autointerp.progress import Tracker, say
 from autointerp.resources import local_model
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.secrets import hide
 
 R = TypeVar("R")
@@ -65,7 +65,8 @@ def identity(config: RunConfig) -> str:
 def endpoints(config: RunConfig) -> list[tuple[str, str]]:
     """Base URL and key of each; a server on this machine may do without a key.
 
-    A model of this process has neither. Raises UserError where a key, or the model, is missing.
+    A model of this process has neither. Raises AutointerpError where a key, or the model, is
+    missing.
     """
     if config.is_local():
         local_model.check(config)
@@ -76,7 +77,7 @@ def endpoints(config: RunConfig) -> list[tuple[str, str]]:
         key = os.environ.get(variable, "").strip()
         hide(key)
         if not key and urlsplit(url).hostname not in _NO_KEY_NEEDED:
-            raise UserError(
+            raise ConfigurationError(
                 f"no key for {url}: set the environment variable {variable}, or name another with "
                 "--api-key-env"
             )
@@ -87,11 +88,11 @@ def endpoints(config: RunConfig) -> list[tuple[str, str]]:
 def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
     """The endpoints that answer and know the model, with their keys.
 
-    Raises UserError where a key is missing, or there is none.
+    Raises AutointerpError where a key is missing, or there is none.
     """
     price(config)
     if config.budget is not None and not is_priced(config):
-        raise UserError(
+        raise ConfigurationError(
             f"a budget needs a price: none is known for {config.model} (--input-price and "
             "--output-price, or --prices)"
         )
@@ -101,7 +102,7 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
     for url, key in endpoints(config):
         timeout_s = min(config.timeout, _PREFLIGHT_S)
         try:
-            asyncio.run(
+            run_coroutine(
                 preflight(
                     url,
                     key,
@@ -111,7 +112,7 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
                 )
             )
             good.append((url, key))
-        except UserError as error:
+        except AutointerpError as error:
             errors.append(error)
     if len(errors) == len(config.base_urls()):
         raise errors[0]
@@ -121,16 +122,20 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
 
 
 def dialect(config: RunConfig) -> Dialect:
-    return dialect_for(
+    found = dialect_for(
         address(config),
         structured=config.response_format,
         think=config.thinking == "default",
         extra=config.extra_parameters(),
     )
+    # A function of this process returns text alone.
+    is_function = config.is_local() and is_held(config.local_model)
+    return replace(found, lost=(*found.lost, *PARAMETERS)) if is_function else found
 
 
 def price(config: RunConfig) -> Price | None:
-    """What the settings say, else the user's table, else ours. Raises UserError for a bad table.
+    """What the settings say, else the user's table, else ours. Raises AutointerpError for a bad
+    table.
 
     A model on this machine costs nothing.
     """
@@ -190,7 +195,7 @@ def diagnose(job: Job) -> list[tuple[str, Probe]]:
         return found
 
     with job.run.locked():
-        found = asyncio.run(probe_all())
+        found = run_coroutine(probe_all())
         journal = Journal.open(job.run.journal)
         # One dialect for all: what any of them does not take is not sent.
         lost = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.lost))
@@ -208,7 +213,10 @@ class Answered:
 
 
 def _client(job: Job, url: str, key: str, connections: int) -> Client:
-    """What takes requests for the endpoint. Raises UserError where a model cannot be loaded."""
+    """What takes requests for the endpoint.
+
+    Raises AutointerpError where a model cannot be loaded.
+    """
     config = job.config
     if config.is_local():
         return local_model.open_client(config, job.device())
@@ -258,7 +266,7 @@ def ask(
 
     Where asking ends early, by Ctrl-C or because the endpoint refuses, what came is kept and the
     reason is in the result. `beside_a_batch`: a pending batch does not have these requests. May be
-    called in any thread that has no event loop running.
+    called in any thread.
     """
     config = job.config
     totals = PoolTotals()
@@ -279,46 +287,53 @@ def ask(
             if doubts and not config.is_local():
                 say(_doubts_line(doubts, is_priced(config)))
             if not (config.batch or beside_a_batch) and journal.pending_batches():
-                raise UserError(
+                raise ConfigurationError(
                     f"{job.run.path} has a batch that is pending: go on with --batch, or its "
                     "requests are paid for twice"
                 )
             for url, key in answering:
                 clients.append(_client(job, url, key, settings.max_concurrency))
-            stop = _stop_at_signals(settings.drain_s)
-            if config.batch:
-                batches = BatchSettings(price(config), config.budget)
-                (endpoint,) = clients
-                assert isinstance(endpoint, ChatClient), "a local model takes no batches"
-                filling = BatchRun(
-                    endpoint, dialect(config), journal, batches, say, stop, stoppable(stop)
+            with stop_event(_stopping_line(settings.drain_s)) as stop:
+                if config.batch:
+                    batches = BatchSettings(price(config), config.budget)
+                    (endpoint,) = clients
+                    assert isinstance(endpoint, ChatClient), "a local model takes no batches"
+                    filling = BatchRun(
+                        endpoint, dialect(config), journal, batches, say, stop, stoppable(stop)
+                    )
+                    await filling.fill(make_jobs)
+                await run_jobs(
+                    make_jobs(),
+                    clients=clients,
+                    dialect=dialect(config),
+                    journal=journal,
+                    price=price(config),
+                    settings=settings,
+                    on_result=received,
+                    on_event=say,
+                    on_retry=note,
+                    totals=totals,
+                    stop=stop,
                 )
-                await filling.fill(make_jobs)
-            await run_jobs(
-                make_jobs(),
-                clients=clients,
-                dialect=dialect(config),
-                journal=journal,
-                price=price(config),
-                settings=settings,
-                on_result=received,
-                on_event=say,
-                on_retry=note,
-                totals=totals,
-                stop=stop,
-            )
         finally:
             for client in clients:
                 await client.close()
             journal.close()
 
     try:
-        asyncio.run(send_all())
+        run_coroutine(send_all())
     except (Drained, asyncio.CancelledError, KeyboardInterrupt):
         return Answered(totals, KeyboardInterrupt())
-    except UserError as error:
+    except AutointerpError as error:
         return Answered(totals, error)
     return Answered(totals)
+
+
+def _stopping_line(drain_s: float) -> str:
+    return (
+        f"stopping: what is on its way is waited for, up to {drain_s:.0f} s; a second Ctrl-C "
+        "leaves it"
+    )
 
 
 def _doubts_line(doubts: Sequence[Send], priced: bool) -> str:
@@ -333,44 +348,3 @@ def _doubts_line(doubts: Sequence[Send], priced: bool) -> str:
         f"{len(doubts)} requests sent earlier were never answered: no reply came whose id an "
         f"endpoint's records could be searched for. They may have cost {cost}, and are sent again"
     )
-
-
-def stoppable(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
-    """A sleep that ends early when the run is asked to stop."""
-
-    async def sleep(seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await stop.wait()
-
-    return sleep
-
-
-def _stop_at_signals(drain_s: float) -> asyncio.Event:
-    """Set at the first Ctrl-C, SIGTERM or hangup; the second cancels the task that called this.
-
-    Signals reach the main thread alone: in another one it is never set. A hangup that is ignored,
-    as `nohup` has it, stays ignored.
-    """
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    main = asyncio.current_task()
-    assert main is not None
-
-    def hear() -> None:
-        if stop.is_set():
-            main.cancel()
-            return
-        stop.set()
-        let_go_of_closed_output()
-        say(
-            f"stopping: what is on its way is waited for, up to {drain_s:.0f} s; a second Ctrl-C "
-            "leaves it"
-        )
-
-    if threading.current_thread() is not threading.main_thread():
-        return stop
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, hear)
-    return stop

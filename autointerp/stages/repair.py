@@ -7,11 +7,11 @@ What needs the activations is left to `collect`, what needs the labeling model t
 from collections.abc import Iterator
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import DamagedFileError, InputError
 from autointerp.evidence.store import read_statistics
 from autointerp.llm.journal.journal_salvage import is_damaged, salvage
-from autointerp.run.directory import Run
-from autointerp.storage.damage import DamagedFile, made_again
+from autointerp.runs.directory import Run
+from autointerp.storage.damage import made_again
 from autointerp.storage.files import aside
 from autointerp.storage.parquet_files import open_parquet
 from autointerp.tables.write import read_drafts, read_scores, write_labels
@@ -19,13 +19,13 @@ from autointerp.trial.trial_record import read_record
 
 
 def repair(run: Run) -> Iterator[str]:
-    """What was found and done, a line each. Raises UserError where it cannot be done."""
+    """What was found and done, a line each. Raises AutointerpError where it cannot be done."""
     files = [run.windows, run.features, run.corpus, run.vocabulary]
     files += [run.drafts, run.predictions, run.scores, run.edits]
     files += sorted(run.fade.glob("*.parquet"))
     there = [p for p in (*files, run.labels, run.journal, run.trial, run.manifest) if p.is_file()]
     if not there:
-        raise UserError(f"no run at {run.path}: there are no files of a run")
+        raise InputError(f"no run at {run.path}: there are no files of a run")
     with run.locked():
         lost = []
         if moved := _record_set_aside(run):
@@ -46,7 +46,7 @@ def repair(run: Run) -> Iterator[str]:
             lost.append(run.journal)
         try:
             read_record(run.trial)
-        except DamagedFile:
+        except DamagedFileError:
             lost.append(run.trial)
             yield _said(run.trial, aside(run.trial))
         if not run.labels.is_file() and run.drafts.is_file():
@@ -69,7 +69,7 @@ def _record_set_aside(run: Run) -> Path | None:
     moved = None
     try:
         run.record()
-    except DamagedFile:
+    except DamagedFileError:
         moved = aside(run.manifest)
     if not run.manifest.is_file():
         run.update()
@@ -83,7 +83,7 @@ def _damage(path: Path) -> str | None:
     try:
         for _ in open_parquet(path).iter_batches():
             pass
-    except DamagedFile as error:
+    except DamagedFileError as error:
         return error.reason
     return None
 

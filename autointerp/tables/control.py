@@ -5,7 +5,7 @@ import pandas as pd
 
 from autointerp.config.settings import RANDOM_LABEL
 from autointerp.metrics.unpaired import Unpaired, compare_unpaired
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import chance_of
 from autointerp.tables.compare import check_scored, scored
 from autointerp.tables.read import load_scores
@@ -23,7 +23,7 @@ def control_pair(a: Run, b: Run) -> tuple[Run, Run] | None:
 
 
 def against_control(real: Run, control: Run) -> Compared:
-    """Every metric that both have. Raises UserError where one is not scored."""
+    """Every metric that both have. Raises AutointerpError where one is not scored."""
     check_scored(real, control)
     return _compared(scored(real), scored(control))
 

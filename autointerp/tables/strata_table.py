@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES
 from autointerp.tables.migrate import current, open_table
@@ -38,7 +38,7 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     whose judgments are neither, such as the place of an intruder, have no rows, nor have windows
     that fire at a strength that was not noted, as in the first version.
 
-    Raises UserError where the run has no scores yet.
+    Raises AutointerpError where the run has no scores yet.
     """
     path = Run(Path(run)).predictions
     file = open_table(path)

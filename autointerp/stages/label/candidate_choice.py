@@ -13,7 +13,7 @@ from autointerp.progress import track
 from autointerp.prompting.prompts import Prompt, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import PLACEHOLDER_LABEL, CostEstimate
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import forms
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorers import detection
@@ -24,7 +24,7 @@ PURPOSE = "candidate"
 
 
 def judge_prompt(job: Job) -> Prompt:
-    """Raises UserError where it cannot ask in the form that is set."""
+    """Raises AutointerpError where it cannot ask in the form that is set."""
     prompt = load_prompt(detection.NAME, Path(job.config.prompts))
     forms.check(prompt, job.config.judge_form)
     return prompt

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.identity import fingerprint, settings_values
@@ -22,7 +22,7 @@ from autointerp.prompting.prompts import Prompt, keep, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import forms
 from autointerp.stages.collect.collect_stage import evidence_identity
 from autointerp.stages.label.candidate_choice import (
@@ -146,7 +146,7 @@ def run(job: Job) -> None:
         say(f"label: done already, {job.run.labels}")
         return
     if imported := job.run.stage(NAME).get("imported"):
-        raise UserError(
+        raise ConfigurationError(
             f"the labels in {job.run.path} were imported from {imported['from']}: score them with "
             "`autointerp score`; to label its features anew, name another --out"
         )

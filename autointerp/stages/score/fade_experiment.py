@@ -24,7 +24,7 @@ from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
 from autointerp.resources.activation_source import made_from, stream_settings
 from autointerp.resources.estimate import CostEstimate
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import SCORERS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorebook import beside_nulls
@@ -125,7 +125,7 @@ class PreparedExperiment:
 
 
 def prepare(job: Job) -> PreparedExperiment:
-    """Load the subject model, and say what will be missing. Raises UserError."""
+    """Load the subject model, and say what will be missing. Raises AutointerpError."""
     cannot = missing(job)
     if cannot:
         say(f"score: {' and '.join(cannot)} will be missing: {next(iter(cannot.values()))}")
