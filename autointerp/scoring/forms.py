@@ -78,6 +78,11 @@ def yes_or_no(
     }
 
 
+def samples_of_forms(variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Samples of a template that asks in each of the forms: these variables, and a label."""
+    return [{"label": "a label", "form": form, **variables} for form in FORMS]
+
+
 def _by_index(places: Mapping[int, bool]) -> dict[int, np.ndarray]:
     return {place - 1: answer(yes) for place, yes in places.items()}
 
