@@ -94,7 +94,7 @@ def _load(group: str) -> tuple[dict[str, Any], dict[str, str]]:
             broken[point.name] = f"{where} cannot be loaded: {type(error).__name__}: {said}"
             continue
         if type(entry) is not type(ours[0]) or entry.name != point.name or entry.name in found:
-            wanted = f"a {type(ours[0]).__name__} of this name, which no other has"
+            wanted = f"an entry of class {type(ours[0]).__name__} with this name, which is free"
             broken[point.name] = f"{where} cannot be used: {point.value} must be {wanted}"
             continue
         found[entry.name] = entry

@@ -10,6 +10,7 @@ from rich.markup import escape
 from autointerp.config.section import Section
 from autointerp.config.settings import Setting, all_settings
 
+_ON_ONE_LINE = 32  # characters of choices
 Uses = tuple[type[Section] | str, ...]  # settings that a command uses: sections, or by name
 
 
@@ -39,8 +40,9 @@ def _option(setting: Setting, *, hidden: bool) -> inspect.Parameter:
     members = (kind, *getattr(kind, "__args__", ()))
     shown = next((t for t in (bool, str, int, float) if t in members), str)
     choices = setting.choices()
-    # Choices stand where there is room for them, before what they mean.
-    may_be = f"[{'|'.join(choices)}] " if choices else ""
+    # Choices stand where there is room for them, before what they mean; long lists may be broken.
+    between = "|" if len("|".join(choices)) < _ON_ONE_LINE else " | "
+    may_be = f"[{between.join(choices)}] " if choices else ""
     metavar = " " if choices else {int: "INTEGER", float: "FLOAT"}.get(shown)
     ending = "" if default is None or shown is bool else f" [default: {default}]"
     option = typer.Option(

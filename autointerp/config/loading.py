@@ -128,7 +128,9 @@ def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, [*_SECTIONS, *all_settings()], n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
+        is_variable = ENVIRONMENT_PREFIX in places.get(name, "")
+        likely = [f"{ENVIRONMENT_PREFIX}{n.upper()}" if is_variable else n for n in near]
+        meant = f"did you mean {likely[0]}? " if likely else ""
         message = f"there is no such setting; {meant}`autointerp config` lists them"
     where = f" ({places[name]})" if name in places else ""
     return f"setting {name}{where}: {message}"
