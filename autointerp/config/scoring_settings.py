@@ -4,6 +4,8 @@ from typing import ClassVar, Literal
 
 from autointerp.config.section import Section, names_in, setting
 
+JudgeForm = Literal["lists", "booleans", "quotes", "probabilities"]
+
 
 class ScoringSettings(Section):
     SECTION: ClassVar[str] = "scoring"
@@ -16,7 +18,7 @@ class ScoringSettings(Section):
     )
     scorers: str = setting("detection,simulation", "How labels are scored, with commas.")
     judge_items: int = setting(50, "Judgments asked for in one request.", ge=1)
-    judge_form: Literal["lists", "booleans", "quotes", "probabilities"] = setting(
+    judge_form: JudgeForm = setting(
         "lists",
         "How yes or no is asked for: lists of numbers; a boolean for each number; "
         "a quote from the excerpt and then the boolean; or booleans whose probabilities are read, "

@@ -8,10 +8,11 @@ says the same of all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from autointerp.config.scoring_settings import JudgeForm
 from autointerp.errors import UserError
 from autointerp.llm import verdicts
 from autointerp.llm.numbering import numbers
@@ -22,7 +23,8 @@ from autointerp.prompting.prompts import Prompt
 from autointerp.scoring.scorer import Item, Scorer, Task, answer
 from autointerp.vocabulary import Vocabulary
 
-LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS = ("lists", "booleans", "quotes", "probabilities")
+FORMS: tuple[str, ...] = get_args(JudgeForm)
+LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS
 # Where the endpoint does not allow a form, the next one.
 _WEAKER = {PROBABILITIES: BOOLEANS}
 _LONGEST_QUOTE = 80  # characters
