@@ -7,7 +7,8 @@ a stage covers what the stage before it made, so a change redoes just what depen
 from collections.abc import Callable
 from pathlib import Path
 
-from autointerp.config.settings import RANDOM_CODER, RunConfig
+from autointerp.config.run_settings import RANDOM_CODER
+from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError
 from autointerp.progress import say
 from autointerp.prompting.prompt_check import stray_files

@@ -111,14 +111,17 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=2)
     given = parser.parse_args()
     run = Run(given.run)
+    windows = {
+        "detection_windows": max(2, round(given.items / 2.5)),
+        "fuzzing_windows": max(2, given.items // 3),
+    }
     config = RunConfig(
+        **windows,
         out=str(given.run),
         model=given.model,
         base_url=given.base_url,
         scorers=given.scorers,
         judge_items=given.items,
-        detection_windows=max(2, round(given.items / 2.5)),
-        fuzzing_windows=max(2, given.items // 3),
         null_share=1.0,
         concurrency=given.concurrency,
         max_concurrency=given.concurrency,

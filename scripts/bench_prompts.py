@@ -167,8 +167,12 @@ class Bench:
 
     def config(self, *, schema: bool, **more: Any) -> RunConfig:
         options = self.options
-        windows = {f"{name}_windows": options.windows for name in SCORERS}
+        windows: dict[str, Any] = {f"{name}_windows": options.windows for name in SCORERS}
         windows["simulation_windows"] = max(2, options.windows // 2)
+        windows |= {
+            "fade_texts": options.windows,
+            "embedding_model": options.embedding_model or "none",
+        }
         return RunConfig(
             out=str(self.out),
             tokens=options.tokens,
@@ -180,11 +184,9 @@ class Bench:
             concurrency=options.concurrency,
             max_concurrency=options.concurrency,
             judge_items=options.judge_items,
-            fade_texts=options.windows,
             label_top=options.label_top,
             label_quantiles=options.label_quantiles,
             scorers="detection" + (",embedding" if options.embedding_model else ""),
-            embedding_model=options.embedding_model or "none",
             **more,
             **windows,
         )

@@ -87,7 +87,7 @@ def ours(
     material: Material, windows: int, items: int, vocabulary: Vocabulary, precision: float | None
 ) -> Iterator[tuple[int, int, Judged]]:
     """Characters sent and received of each request, and what was judged with the last one."""
-    plan = detection.plan(material, windows)
+    plan = detection.plan(material, detection.DetectionSettings(windows=windows))
     rates, feature = rates_of(plan.feature), plan.feature
 
     def narrow(judged: Judged) -> bool:

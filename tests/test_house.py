@@ -15,7 +15,8 @@ FLOORS = [
     "api", "given", "results", "cli", "serve", "report", "pipeline", "stages", "trial", "tables",
     "resources", "labeling", "scoring", "prompting", "rules", "evidence", "runs", "config",
     "activations", "coders", "llm", "metrics", "demo", "tensors", "vocabulary", "storage",
-    "identity", "loops", "progress", "held", "errors", "plain_text", "secrets", "version",
+    "identity", "loops", "registry", "progress", "held", "errors", "plain_text", "secrets",
+    "version",
 ]  # fmt: skip
 
 

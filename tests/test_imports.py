@@ -1,6 +1,8 @@
 """What is slow to import waits until it is needed."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import autointerp
@@ -28,3 +30,11 @@ def test_no_command_waits_for_what_it_may_not_need():
     for line in ("import transformers.utils", "from scipy import optimize"):
         assert imported_at_once(line) & SLOW
     assert not imported_at_once("def f():\n    import transformers") & SLOW
+
+
+def test_settings_wait_for_no_tensors():
+    """A command's help needs all settings, and those need all scorers."""
+    code = "import autointerp.config.settings as s; s.RunConfig(); import sys; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert "autointerp.scoring.scorers.surprisal" in loaded
+    assert "torch" not in loaded

@@ -12,9 +12,15 @@ import typer
 from rich.console import Console
 
 from autointerp.cli import result_commands
-from autointerp.cli.options import CONFIG_HELP, with_settings
-from autointerp.config.loading import config_template, load_config
-from autointerp.config.settings import RunConfig
+from autointerp.cli.command import CommandGroup, command, group
+from autointerp.config.activation_settings import ActivationSettings
+from autointerp.config.evidence_settings import EvidenceSettings
+from autointerp.config.labeling_settings import LabelingSettings
+from autointerp.config.loading import config_template
+from autointerp.config.model_settings import ModelSettings
+from autointerp.config.run_settings import RunSettings
+from autointerp.config.scoring_settings import ScoringSettings
+from autointerp.config.settings import SECTIONS, RunConfig
 from autointerp.errors import AutointerpError, ConfigurationError
 from autointerp.plain_text import line_for_person
 from autointerp.secrets import hide_environment, masked_stream
@@ -25,13 +31,13 @@ if TYPE_CHECKING:
     from autointerp.runs.session import Job
 
 app = typer.Typer(
-    help="Label the features of sparse autoencoders, and know how far each label can be trusted.",
+    cls=CommandGroup,
+    help="Example: autointerp run outputs/first --features random:20\n\n"
+    "Label the features of sparse autoencoders, and know how far each label can be trusted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-prompt_app = typer.Typer(help="Look at prompt templates.", no_args_is_help=True)
-app.add_typer(prompt_app, name="prompt")
+prompt_app = group(app, "prompt", "autointerp prompt check", "Look at prompt templates.")
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Count requests, tokens and cost; send nothing.")
@@ -90,8 +96,11 @@ def _exit_if_many_failed(job: "Job") -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-@with_settings()
+@command(
+    app,
+    "autointerp run outputs/mine --coder hf:owner/sae --subject owner/model --text t.txt",
+    uses=SECTIONS,
+)
 def run(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Do the whole job: collect, label, score. Done stages are skipped.
 
@@ -102,42 +111,67 @@ def run(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     _run_stages(config, stages_of(config), dry_run, yes)
 
 
-@app.command()
-@with_settings()
+@command(
+    app,
+    "autointerp capture --subject owner/model --hook residual:20 --text t.txt --cache acts",
+    uses=("out", "device", ActivationSettings),
+)
 def capture(config: RunConfig) -> None:
     """Run the subject model over text and store what the hook sees."""
     _run_stages(config, ("capture",))
 
 
-@app.command()
-@with_settings()
+@command(
+    app,
+    "autointerp collect outputs/mine --coder my/sae --cache acts",
+    uses=(RunSettings, ActivationSettings, EvidenceSettings, "tier", "candidates"),
+)
 def collect(config: RunConfig) -> None:
     """Collect every feature's evidence from the cache, in one pass."""
     _run_stages(config, ("collect",))
 
 
-@app.command()
-@with_settings()
+@command(
+    app,
+    "autointerp label outputs/mine --coder my/sae --model gpt-5-nano --budget 5",
+    uses=(
+        "out",
+        "features",
+        "seed",
+        "device",
+        "auto",
+        ActivationSettings,
+        LabelingSettings,
+        ModelSettings,
+    ),
+)
 def label(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Label the collected features."""
     _run_stages(config, ("label",), dry_run, yes)
 
 
-@app.command()
-@with_settings()
+@command(
+    app,
+    "autointerp score outputs/mine --coder my/sae --model gpt-5-nano --scorers detection,fuzzing",
+    uses=(RunSettings, ActivationSettings, "labeler", "prompts", ModelSettings, ScoringSettings),
+)
 def score(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Score the labels on windows the labeler never saw."""
     _run_stages(config, ("score",), dry_run, yes)
 
 
-@app.command()
+@command(app, "autointerp config > run.toml")
 def config() -> None:
     """Print a TOML file with every setting at its default, commented."""
     print(config_template(), end="")
 
 
-@prompt_app.command("show")
-@with_settings()
+@command(
+    prompt_app,
+    "autointerp prompt show label outputs/mine --features 12",
+    name="show",
+    uses=("out", "features", "coder", "cache", LabelingSettings, ModelSettings, ScoringSettings),
+)
 def prompt_show(
     config: RunConfig,
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
@@ -151,50 +185,44 @@ def prompt_show(
     print(show(open_job(config), task))
 
 
-PromptsOption = Annotated[str | None, typer.Option("--prompts", help="The folder of templates.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
-
-
-def _prompts_folder(prompts: str | None, config: Path | None) -> Path:
-    folder = Path(load_config(config, {"prompts": prompts}).prompts)
-    if prompts is not None and not folder.is_dir():
+def _prompts_folder(config: RunConfig, named: str | None = None) -> Path:
+    folder = Path(named or config.prompts)
+    if (named or "prompts" in config.model_fields_set) and not folder.is_dir():
         raise ConfigurationError(f"prompts {folder}: there is no such folder")
     return folder
 
 
-@prompt_app.command("list")
-def prompt_list(prompts: PromptsOption = None, config: ConfigOption = None) -> None:
+@command(prompt_app, "autointerp prompt list", name="list", uses=("prompts",))
+def prompt_list(config: RunConfig) -> None:
     """Print each task's template: yours or the package's, its hash, its file, what it is for."""
     from autointerp.report.prompt_listing import listed
     from autointerp.stages.show_prompts import TEMPLATES
 
-    for line in listed(_prompts_folder(prompts, config), TEMPLATES):
+    for line in listed(_prompts_folder(config), TEMPLATES):
         print(line)
 
 
-@prompt_app.command("check")
+@command(prompt_app, "autointerp prompt check my/prompts", name="check", uses=("prompts",))
 def prompt_check(
+    config: RunConfig,
     folder: Annotated[str | None, typer.Argument(help="A folder of templates.")] = None,
-    prompts: PromptsOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """Try every template on samples. Exit status 1 if one is broken."""
     from autointerp.report.prompt_listing import checked
     from autointerp.stages.show_prompts import TEMPLATES
 
     good = True
-    for usable, line in checked(_prompts_folder(folder or prompts, config), TEMPLATES):
+    for usable, line in checked(_prompts_folder(config, folder), TEMPLATES):
         print(line)
         good &= usable
     if not good:
         raise typer.Exit(1)
 
 
-@prompt_app.command("diff")
+@command(prompt_app, "autointerp prompt diff outputs/a outputs/b", name="diff", uses=("prompts",))
 def prompt_diff(
+    config: RunConfig,
     runs: Annotated[list[str] | None, typer.Argument(help="Two runs, or nothing.")] = None,
-    prompts: PromptsOption = None,
-    config: ConfigOption = None,
 ) -> None:
     """Print how your templates differ from the package's, or those of one run from another's."""
     from autointerp.report.prompt_listing import differences, differences_of_runs
@@ -202,7 +230,7 @@ def prompt_diff(
     from autointerp.stages.show_prompts import TEMPLATES
 
     if not runs:
-        lines = differences(_prompts_folder(prompts, config), TEMPLATES)
+        lines = differences(_prompts_folder(config), TEMPLATES)
     elif len(runs) == 2:
         lines = differences_of_runs(find_run(runs[0]), find_run(runs[1]))
     else:
@@ -211,11 +239,10 @@ def prompt_diff(
         print(line)
 
 
-cache_app = typer.Typer(help="Look at activation caches.", no_args_is_help=True)
-app.add_typer(cache_app, name="cache")
+cache_app = group(app, "cache", "autointerp cache info acts", "Look at activation caches.")
 
 
-@cache_app.command("info")
+@command(cache_app, "autointerp cache info outputs/mine/cache", name="info")
 def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or file.")]) -> None:
     """Print what an activation cache holds, and what it lacks."""
     from autointerp.report.sources import print_cache
@@ -223,8 +250,21 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
     print_cache(path, Console())
 
 
-@app.command()
-@with_settings()
+@command(
+    app,
+    "autointerp doctor --coder my/sae --cache acts --model gpt-5-nano",
+    uses=(
+        "out",
+        "seed",
+        "device",
+        ActivationSettings,
+        "masks",
+        "labeler",
+        "prompts",
+        "judge",
+        ModelSettings,
+    ),
+)
 def doctor(config: RunConfig) -> None:
     """Check that coder and activations fit and, with --model, what the model can do.
 

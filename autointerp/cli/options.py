@@ -1,72 +1,76 @@
 """Settings as options of the command line."""
 
 import inspect
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from autointerp.config.loading import load_config, setting_section
-from autointerp.config.settings import RunConfig
+from autointerp.config.section import Section
+from autointerp.config.settings import Setting, all_settings
 
-CONFIG_HELP = "A TOML file of settings; `autointerp config` prints one."
-
-
-def settings_of_section(section: str) -> tuple[str, ...]:
-    return tuple(name for name in RunConfig.model_fields if setting_section(name) == section)
+_ON_ONE_LINE = 32  # characters of choices
+Uses = tuple[type[Section] | str, ...]  # settings that a command uses: sections, or by name
 
 
-def with_settings(
-    names: Iterable[str] = tuple(RunConfig.model_fields),
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command settings of RunConfig as options, beside its own parameters.
+def names_used(uses: Uses) -> set[str]:
+    """The settings that are meant; a section's include scorers' own."""
+    sections = {use.SECTION for use in uses if not isinstance(use, str)}
+    return {s.name for s in all_settings().values() if s.name in uses or s.section in sections}
 
-    The command receives the resolved configuration as its first argument.
+
+def setting_options(uses: Uses, *, without_out: bool) -> list[inspect.Parameter]:
+    """All settings as options, so that one set of flags serves all commands.
+
+    Those that this command does not use are hidden.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command).parameters.values())[1:]
-        config_option = inspect.Parameter(
-            "config",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)],
-        )
-
-        def wrapped(**given: Any) -> None:
-            flags = {name: given.pop(name) for name in names}
-            command(load_config(given.pop("config"), flags), **given)
-
-        parameters = [*own, config_option, *(_option(name) for name in names)]
-        wrapped.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-        )
-        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-        return wrapped
-
-    return decorate
+    shown = names_used(uses)
+    return [
+        _option(setting, hidden=setting.name not in shown)
+        for setting in all_settings().values()
+        if not (without_out and setting.name == "out")
+    ]
 
 
-def _option(name: str) -> inspect.Parameter:
+def _option(setting: Setting, *, hidden: bool) -> inspect.Parameter:
     """The command-line option of one setting; unset means: not given."""
-    field = RunConfig.model_fields[name]
-    kind = field.annotation
+    kind, default = setting.field.annotation, setting.field.default
     # Of `int | None` and literals the first that a shell can give.
     members = (kind, *getattr(kind, "__args__", ()))
     shown = next((t for t in (bool, str, int, float) if t in members), str)
-    default = "" if field.default is None else f" Default {field.default}."
+    choices = setting.choices()
+    # Choices stand where there is room for them, before what they mean; long lists may be broken.
+    between = "|" if len("|".join(choices)) < _ON_ONE_LINE else " | "
+    may_be = f"[{between.join(choices)}] " if choices else ""
+    metavar = " " if choices else {int: "INTEGER", float: "FLOAT"}.get(shown)
+    ending = "" if default is None or shown is bool else f" [default: {default}]"
     option = typer.Option(
-        "--" + name.replace("_", "-"),
+        "--" + setting.name.replace("_", "-"),
         # Text, which RunConfig checks: what is wrong is then said alike wherever it was set.
-        metavar={int: "INTEGER", float: "FLOAT"}.get(shown),
-        help=escape(f"{field.description}{default}"),
-        rich_help_panel=setting_section(name),
+        metavar=metavar,
+        help=escape(f"{may_be}{setting.help()}{ending}"),
+        rich_help_panel=setting.section,
+        hidden=hidden,
+        autocompletion=_beginning_with(choices) if choices else None,
     )
+    return parameter(setting.name, (bool if shown is bool else str) | None, option)
+
+
+def parameter(name: str, kind: Any, info: Any, default: Any = None) -> inspect.Parameter:
+    annotated: Any = Annotated
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[(bool if shown is bool else str) | None, option],
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotated[kind, info]
     )
+
+
+def _beginning_with(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete
+
+
+def flags_among(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the settings out of what a command was given, by name."""
+    return {name: given.pop(name) for name in all_settings() if name in given}

@@ -8,22 +8,26 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from autointerp.cli.options import settings_of_section, with_settings
+from autointerp.cli.command import CommandGroup, command, group
+from autointerp.config.model_settings import ModelSettings
 from autointerp.config.settings import RunConfig
-from autointerp.errors import MissingPackageError
+from autointerp.errors import ConfigurationError, MissingPackageError
 from autointerp.plain_text import json_line, line_for_person
 
-app = typer.Typer()
-journal_app = typer.Typer(help="Look at a run's journal of replies.", no_args_is_help=True)
-app.add_typer(journal_app, name="journal")
+app = typer.Typer(cls=CommandGroup)
+journal_app = group(
+    app,
+    "journal",
+    "autointerp journal info outputs/mine",
+    "Look at a run's journal of replies.",
+)
 
-RunOption = Annotated[
-    str | None, typer.Option("--run", help="The run's directory (default: the latest one).")
-]
+Named = str | None  # a run, as `command` lets it be named
+_FORMAT_HELP = "One of those above."
 
 
-@journal_app.command("info")
-def journal_info(run: RunOption = None) -> None:
+@command(journal_app, "autointerp journal info outputs/mine", name="info")
+def journal_info(run: Named = None) -> None:
     """Print how many replies the journal holds, what they cost, and what is in doubt."""
     from autointerp.report.probe_table import print_journal
     from autointerp.runs.directory import find_run
@@ -31,8 +35,8 @@ def journal_info(run: RunOption = None) -> None:
     print_journal(find_run(run).journal, Console())
 
 
-@journal_app.command("export")
-def journal_export(run: RunOption = None) -> None:
+@command(journal_app, "autointerp journal export outputs/mine > replies.jsonl", name="export")
+def journal_export(run: Named = None) -> None:
     """Print every reply, with what was asked, as a line of JSON, oldest first."""
     from autointerp.llm.journal.journal_file import export
     from autointerp.runs.directory import find_run
@@ -41,10 +45,10 @@ def journal_export(run: RunOption = None) -> None:
         print(json_line(reply))
 
 
-@journal_app.command("prune")
+@command(journal_app, "autointerp journal prune outputs/mine --days 90", name="prune")
 def journal_prune(
     days: Annotated[float, typer.Option(min=0, help="Forget replies older than so many days.")],
-    run: RunOption = None,
+    run: Named = None,
 ) -> None:
     """Forget old replies and their prompts. What they cost stays counted.
 
@@ -59,8 +63,8 @@ def journal_prune(
     print(f"{removed:,} replies forgotten in {found.journal}")
 
 
-@app.command()
-def show(feature: Annotated[int, typer.Argument(min=0)], run: RunOption = None) -> None:
+@command(app, "autointerp show 12 outputs/mine")
+def show(feature: Annotated[int, typer.Argument(min=0)], run: Named = None) -> None:
     """Print one feature: label, scores, statistics and highlighted windows."""
     from autointerp.report.terminal import show_feature
     from autointerp.runs.directory import find_run
@@ -68,9 +72,9 @@ def show(feature: Annotated[int, typer.Argument(min=0)], run: RunOption = None) 
     show_feature(find_run(run), feature, Console())
 
 
-@app.command()
+@command(app, "autointerp labels outputs/mine --sort detection --grep 'legal|court'")
 def labels(
-    run: RunOption = None,
+    run: Named = None,
     sort: Annotated[
         str, typer.Option(help="A scorer, f1, density, confidence or feature.")
     ] = "feature",
@@ -92,8 +96,8 @@ def labels(
     print_labels(find_run(run), sort, limit, grep, Console())
 
 
-@app.command()
-def scores(run: RunOption = None) -> None:
+@command(app, "autointerp scores outputs/mine")
+def scores(run: Named = None) -> None:
     """Print how the scores are spread, beside their null, and by strength of activation."""
     from autointerp.report.scores import print_scores
     from autointerp.runs.directory import find_run
@@ -101,7 +105,7 @@ def scores(run: RunOption = None) -> None:
     print_scores(find_run(run), Console())
 
 
-@app.command()
+@command(app, "autointerp compare outputs/a outputs/b")
 def compare(
     a: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory.")],
     b: Annotated[str, typer.Argument(metavar="RUN", help="Another one's, of the same coder.")],
@@ -124,10 +128,8 @@ def compare(
     print_comparison(find_run(a), find_run(b), metric, top, Console())
 
 
-@app.command()
-def repair(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's directory.")],
-) -> None:
+@command(app, "autointerp repair outputs/mine")
+def repair(run: Named = None) -> None:
     """Set damaged files of a run aside, and make again what can be made from the others.
 
     Labels come back from the drafts and scores, replies from what is left of the journal. Evidence
@@ -136,18 +138,15 @@ def repair(
     from autointerp.runs.directory import Run
     from autointerp.stages.repair import repair as repair_run
 
+    if run is None:
+        raise ConfigurationError("name the run to repair: autointerp repair RUN")
     for line in repair_run(Run(Path(run))):
         print(line_for_person(line))
 
 
-RunArgument = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="The run's directory (default: the latest one).")
-]
-
-
-@app.command()
+@command(app, "autointerp report outputs/mine --features 0-99")
 def report(
-    run: RunArgument = None,
+    run: Named = None,
     features: Annotated[
         str | None,
         typer.Option(help="Which have a page: all, 0-99,512, @ids.txt (default: random:200)."),
@@ -167,13 +166,14 @@ def report(
     print(line_for_person(f"{written:,} features in {path} ({size:,.1f} MB)"))
 
 
-@app.command()
-@with_settings(
-    ("cache", "token_ids", "prompts", "embedding_model", *settings_of_section("model")),
+@command(
+    app,
+    "autointerp serve outputs/mine --model gpt-5-nano",
+    uses=("cache", "token_ids", "prompts", "embedding_model", ModelSettings),
 )
 def serve(
     config: RunConfig,
-    run: RunArgument = None,
+    run: Named = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Let every account of this machine in.")
@@ -201,16 +201,13 @@ def serve(
         raise typer.Exit(130) from None
 
 
-@app.command()
+@command(app, "autointerp export csv outputs/mine", lists="autointerp.exports")
 def export(
     format_name: Annotated[
         str,
-        typer.Argument(
-            metavar="FORMAT",
-            help="neuronpedia, neuronpedia-upload, saedashboard, openai, delphi, jsonl or csv.",
-        ),
+        typer.Argument(metavar="FORMAT", help=_FORMAT_HELP),
     ],
-    run: RunOption = None,
+    run: Named = None,
     features: Annotated[
         str, typer.Option(help="Which: all, 0-99,512, @ids.txt, random:9.")
     ] = "all",
@@ -243,9 +240,9 @@ def export(
     print(line_for_person(written))
 
 
-@app.command()
+@command(app, "autointerp plot outputs/mine --format pdf")
 def plot(
-    run: RunArgument = None,
+    run: Named = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder (default: plots/ in the run's directory).")
     ] = None,
@@ -264,11 +261,18 @@ def plot(
         print(line_for_person(f"left out: {why}"), file=sys.stderr)
 
 
-@app.command("import")
+@command(
+    app,
+    "autointerp import neuronpedia explanations/ outputs/mine",
+    name="import",
+    lists="autointerp.imports",
+)
 def import_(
-    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="neuronpedia or delphi.")],
+    format_name: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="One of those listed below.")
+    ],
     path: Annotated[Path, typer.Argument(help="The file or folder with the explanations.")],
-    run: RunOption = None,
+    run: Named = None,
     only: Annotated[
         str | None, typer.Option(help="Whose labels, where there are several labelers'.")
     ] = None,

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
 from autointerp.coders.coder import SparseCoder
 from autointerp.coders.coder_files import Corrections, locate
-from autointerp.coders.formats import FORMATS, unsupported
-from autointerp.errors import InputError
+from autointerp.coders.coder_format import CODER_FORMATS, CoderFormat
+from autointerp.coders.formats import unsupported
+from autointerp.errors import AutointerpError, InputError
 from autointerp.held import digest_held, held, is_held
 from autointerp.tensors.firings import Firings
 from autointerp.tensors.hashing import file_sha256
@@ -25,22 +25,23 @@ _STUMBLES = (
 )
 
 
-def _format_of(path: Path, named: str | None) -> ModuleType:
+def _format_of(path: Path, named: str | None) -> CoderFormat:
     if not path.exists():
         raise InputError(f"coder {path}: there is no such file or folder")
-    known = ", ".join(FORMATS)
     if named is not None:
-        if named not in FORMATS:
-            raise InputError(f"--coder-format {named}: known formats are {known}")
-        return FORMATS[named]
+        try:
+            return CODER_FORMATS.find(named)
+        except AutointerpError as error:
+            raise InputError(f"--coder-format {named}: {error}") from None
     kind = unsupported.kind_of(path)
     if kind is not None:
         raise InputError(f"coder {path} is {kind}: not supported")
-    for module in FORMATS.values():
-        if module.matches(path):
-            return module
+    for known in CODER_FORMATS.values():
+        if known.matches(path):
+            return known
     raise InputError(
-        f"coder {path}: not in a format that is known ({known}); --coder-format names one"
+        f"coder {path}: not in a format that is known ({', '.join(CODER_FORMATS)}); --coder-format "
+        "names one"
     )
 
 
@@ -54,7 +55,7 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
         return held(spec, SparseCoder)
     located = locate(str(spec))
     with _as_user_errors(located.path):
-        coder: SparseCoder = _format_of(located.path, format).load(located.path, k)
+        coder = _format_of(located.path, format).load(located.path, k)
         coder = _corrected(coder, located.corrections)
     # Thresholds may be infinite: such a feature never fires.
     if not bool(torch.isfinite(coder.encoder).all() and torch.isfinite(coder.bias).all()):

@@ -10,27 +10,11 @@ import yaml
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from autointerp.coders.coder_format import CODER_FORMATS
+from autointerp.coders.formats import unsupported
 from autointerp.errors import InputError, MissingPackageError
 
 HUB, SAELENS = "hf:", "saelens:"
-# Of a folder on the hub, what some coder format reads: checkpoints keep much more beside.
-_CODER_FILES = (
-    "cfg.json",
-    "config.json",
-    "config.yaml",
-    "conf.yaml",
-    "hyperparams.json",
-    "sae_weights.safetensors",
-    "sae_weights.pt",
-    "sparsity.safetensors",
-    "sae.safetensors",
-    "params.npz",
-    "params.safetensors",
-    "ae.pt",
-    "checkpoints/final.safetensors",
-    "W_enc_0.safetensors",
-    "latest_ckpt.safetensors",
-)
 _CONFIGS = ("cfg.json", "config.json", "config.yaml")
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".npz", ".safetensors")
 
@@ -76,7 +60,7 @@ def _from_hub(where: str) -> Path:
     if inside.endswith(_WEIGHT_SUFFIXES):
         wanted = [inside, *(f"{folder}/{name}".lstrip("/") for name in _CONFIGS)]
     else:
-        wanted = [f"{folder}/{name}".lstrip("/") for name in _CODER_FILES]
+        wanted = [f"{folder}/{name}".lstrip("/") for name in _downloads()]
     try:
         snapshot = snapshot_download(repository, revision=revision or None, allow_patterns=wanted)
     except (
@@ -96,6 +80,12 @@ def _from_hub(where: str) -> Path:
             "a network, it is not in the hub's cache)"
         )
     return path
+
+
+def _downloads() -> list[str]:
+    """Of a folder on the hub, what some format reads: checkpoints keep much more beside."""
+    read = (name for known in CODER_FORMATS.values() for name in known.downloads)
+    return list(dict.fromkeys([*read, *unsupported.DOWNLOADS]))
 
 
 def _from_registry(where: str) -> Located:

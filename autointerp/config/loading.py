@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from autointerp.config.settings import RunConfig
+from autointerp.config.section import names_in
+from autointerp.config.settings import SECTIONS, RunConfig, all_settings
 from autointerp.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
@@ -22,24 +23,18 @@ _HEADER = re.compile(r"\s*\[\s*([A-Za-z0-9_-]+)\s*\]")
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""")
 
 
-def setting_section(name: str) -> str:
-    extra = RunConfig.model_fields[name].json_schema_extra
-    assert isinstance(extra, dict)
-    return str(extra["section"])
-
-
-_SECTIONS = frozenset(setting_section(name) for name in RunConfig.model_fields)
+_SECTIONS = frozenset(section.SECTION for section in SECTIONS)
 
 
 @dataclass(frozen=True)
-class _Setting:
+class _Given:
     """A value and where it was given: a file's line, a variable, a flag."""
 
     value: Any
     place: str
 
 
-def _from_file(path: Path) -> dict[str, _Setting]:
+def _from_file(path: Path) -> dict[str, _Given]:
     """The settings of a TOML file, flat or in sections. Raises AutointerpError."""
     if not path.is_file():
         raise ConfigurationError(f"config {path}: there is no such file")
@@ -49,7 +44,7 @@ def _from_file(path: Path) -> dict[str, _Setting]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"config {path} is not TOML: {error}") from None
     lines = _lines_of(text)
-    found: dict[str, _Setting] = {}
+    found: dict[str, _Given] = {}
     for name, value in entries.items():
         inner = value if isinstance(value, dict) and name in _SECTIONS else {name: value}
         section = name if inner is value else ""
@@ -59,7 +54,7 @@ def _from_file(path: Path) -> dict[str, _Setting]:
                 again = f", and line {line}" if line else ""
                 raise ConfigurationError(f"config gives {key} twice: {found[key].place}{again}")
             where = f"{path}, line {line}" if line else str(path)
-            found[key] = _Setting(setting, where)
+            found[key] = _Given(setting, where)
     return found
 
 
@@ -76,14 +71,15 @@ def _lines_of(text: str) -> dict[tuple[str, str], int]:
     return lines
 
 
-def _from_environment() -> dict[str, _Setting]:
-    found = {}
-    for name in RunConfig.model_fields:
-        variable = ENVIRONMENT_PREFIX + name.upper()
-        value = os.environ.get(variable)
-        if value is not None:
-            found[name] = _Setting(value, f"environment variable {variable}")
-    return found
+def _from_environment() -> dict[str, _Given]:
+    """Of all variables with the prefix: what is not a setting is misspelled, and said to be."""
+    return {
+        variable.removeprefix(ENVIRONMENT_PREFIX).lower(): _Given(
+            value, f"environment variable {variable}"
+        )
+        for variable, value in os.environ.items()
+        if variable.startswith(ENVIRONMENT_PREFIX)
+    }
 
 
 def _flag(name: str) -> str:
@@ -100,10 +96,19 @@ def load_config(
     settings = _from_file(file) if file is not None else {}
     settings |= _from_environment()
     settings |= {
-        name: _Setting(value, place(name)) for name, value in flags.items() if value is not None
+        name: _Given(value, place(name)) for name, value in flags.items() if value is not None
     }
+    # A key's variable may have the prefix as well, and is no setting.
+    for name in _key_variables(settings):
+        settings.pop(name.removeprefix(ENVIRONMENT_PREFIX).lower(), None)
     places = {name: setting.place for name, setting in settings.items()}
     return validated({name: setting.value for name, setting in settings.items()}, places)
+
+
+def _key_variables(settings: Mapping[str, _Given]) -> list[str]:
+    named = settings.get("api_key_env")
+    found = names_in(str(named.value)) if named is not None else []
+    return [name for name in found if name.startswith(ENVIRONMENT_PREFIX)]
 
 
 def validated(settings: Mapping[str, Any], places: Mapping[str, str] = {}) -> RunConfig:
@@ -126,8 +131,10 @@ def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:
         return f"{message} ({where})" if where else message
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, [*_SECTIONS, *RunConfig.model_fields], n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
+        near = difflib.get_close_matches(name, [*_SECTIONS, *all_settings()], n=1)
+        is_variable = ENVIRONMENT_PREFIX in places.get(name, "")
+        likely = [f"{ENVIRONMENT_PREFIX}{n.upper()}" if is_variable else n for n in near]
+        meant = f"did you mean {likely[0]}? " if likely else ""
         message = f"there is no such setting; {meant}`autointerp config` lists them"
     where = f" ({places[name]})" if name in places else ""
     return f"setting {name}{where}: {message}"
@@ -155,11 +162,11 @@ def config_template() -> str:
         "# The key of the endpoint is never written here: it comes from the environment.",
     ]
     section = ""
-    for name, info in RunConfig.model_fields.items():
-        if setting_section(name) != section:
-            section = setting_section(name)
+    for setting in all_settings().values():
+        if setting.section != section:
+            section = setting.section
             lines += ["", f"[{section}]"]
-        lines += ["", f"# {info.description}"]
-        default = "..." if info.default is None else _toml(info.default)
-        lines.append(f"# {name} = {default}")
+        lines += ["", f"# {setting.help()}"]
+        default = "..." if setting.field.default is None else _toml(setting.field.default)
+        lines.append(f"# {setting.name} = {default}")
     return "\n".join(lines) + "\n"

@@ -2,17 +2,18 @@
 
 import hashlib
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 
 from autointerp.errors import InputError
 from autointerp.plain_text import one_line
 from autointerp.prompting.bounded import BoundedEnvironment, bounded, joined, limited
+from autointerp.registry import Entry, Registry
 from autointerp.runs.directory import Run
 from autointerp.secrets import masked
 from autointerp.storage.files import atomic_path
@@ -26,9 +27,6 @@ BUNDLED = next(
     (p for p in (_PACKAGE / "prompts", _PACKAGE.parent / "prompts") if p.is_dir()),
     _PACKAGE / "prompts",
 )
-
-
-_TOKENS = {"label": "a label", "windows": [{"number": 1, "tokens": ["a"]}]}
 
 
 def _label_sample(optional: list[str]) -> dict[str, Any]:
@@ -52,36 +50,8 @@ def _label_sample(optional: list[str]) -> dict[str, Any]:
     }
 
 
-_FORMS = ("lists", "booleans", "quotes", "probabilities")  # of answers to yes or no
-_MARKS = {"open_mark": "<<", "close_mark": ">>"}
-# Where settings decide what a template is given, with all of it and with none of it.
-_SAMPLES: dict[str, list[dict[str, Any]]] = {
-    "label": [_label_sample(["a"]), _label_sample([])],
-    "detection": [
-        {"label": "a label", "windows": [{"number": 1, "text": "a"}], "form": form}
-        for form in _FORMS
-    ],
-    "simulation_prompt_logprobs": [_TOKENS],
-    "simulation_top_logprobs": [_TOKENS],
-    "simulation": [
-        {"label": "a label", "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}]}
-    ],
-    "fuzzing": [
-        {"label": "a label", "windows": [{"number": 1, "text": "<<a>>"}], "form": form} | _MARKS
-        for form in _FORMS
-    ],
-    "intruder": [{"windows": [{"number": 1, "texts": ["<<a>>"] * 5}]} | _MARKS],
-    "surprisal": [{"label": "a label"}],
-    "discrimination": [
-        {
-            "choices": [{"letter": "A", "label": "a label"}],
-            "windows": [{"number": 1, "marks": marks, "text": "a"}],
-        }
-        for marks in ("", "« »")
-    ],
-    "fade": [{"label": "a label", "windows": [{"number": 1, "text": "a"}]}],
-    "fade_texts": [{"label": "a label", "number": 2}],
-}
+LABEL = "label"
+_LABEL_SAMPLES = (_label_sample(["a"]), _label_sample([]))
 _MANY = 12  # entries of each list in the larger sample, so that loops and conditions are reached
 # A template is data of the user, or of whoever wrote it: it sees its variables and nothing else.
 ENVIRONMENT = BoundedEnvironment()
@@ -122,10 +92,34 @@ class Prompt:
         return [{"role": name, "content": text.strip()} for name, text in texts.items()]
 
 
+class ScorerWithTemplates(Entry, Protocol):
+    """What is known here of a scorer: on what its templates are tried, and where they are."""
+
+    @property
+    def samples(self) -> Mapping[str, Sequence[Mapping[str, Any]]]: ...
+    @property
+    def template_folder(self) -> Path | None: ...
+
+
+_SCORERS: Registry[ScorerWithTemplates] = Registry("autointerp.scorers")
+
+
+def _scorer_of(task: str) -> ScorerWithTemplates | None:
+    """The scorer that the template is of; None for a labeler's."""
+    return next((s for s in _SCORERS.values() if task in s.samples), None)
+
+
+def bundled_path(task: str) -> Path:
+    """The file that comes with this package, or with the package that the scorer is of."""
+    scorer = _scorer_of(task)
+    folder = scorer.template_folder if scorer is not None else None
+    return (folder or BUNDLED) / f"{task}{SUFFIX}"
+
+
 def template_path(task: str, folder: Path) -> Path:
     """The user's file for the task, else the package's."""
-    name = f"{task}{SUFFIX}"
-    return folder / name if (folder / name).is_file() else BUNDLED / name
+    mine = folder / f"{task}{SUFFIX}"
+    return mine if mine.is_file() else bundled_path(task)
 
 
 def load_prompt(task: str, folder: Path) -> Prompt:
@@ -175,7 +169,7 @@ def _tried(task: str, path: Path, source: str) -> Prompt:
     for sample in samples(task):
         prompt.messages(**sample)
     # A branch that no sample reaches may hold a typing error all the same.
-    unknown = sorted(variables - {name for sample in _SAMPLES[task] for name in sample})
+    unknown = sorted(variables - {name for sample in _samples_of(task) for name in sample})
     if unknown:
         raise InputError(f"template {path}: {unknown[0]!r} is undefined")
     return prompt
@@ -183,14 +177,23 @@ def _tried(task: str, path: Path, source: str) -> Prompt:
 
 def samples(task: str) -> Iterator[dict[str, Any]]:
     """Variables to try a template of the task on: one entry in each list, and many."""
-    for sample in _SAMPLES[task]:
-        yield sample
+    for sample in _samples_of(task):
+        yield dict(sample)
         yield _grown(sample)
+
+
+def _samples_of(task: str) -> Sequence[Mapping[str, Any]]:
+    scorer = _scorer_of(task)
+    if scorer is not None:
+        return scorer.samples[task]
+    if task != LABEL:
+        raise InputError(f"template {task}: its scorer has no samples to try it on")
+    return _LABEL_SAMPLES
 
 
 def _grown(value: Any) -> Any:
     """The sample with `_MANY` entries in each list, numbered, strengths over their range."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _grown(entry) for key, entry in value.items()}
     if not isinstance(value, list) or not value:
         return value

@@ -235,8 +235,8 @@ def is_right(row: Mapping[str, Any]) -> bool | None:
     and choosing a label that another feature has as well.
     """
     truth, answered = row["truth"], row["prediction"]
-    scorer = SCORERS[row["scorer"]]
-    has_right_ones = scorer.counts is not None or scorer.chance is not None
+    scorer = SCORERS.get(row["scorer"])  # None: of a package that is not installed here
+    has_right_ones = scorer and (scorer.counts is not None or scorer.chance is not None)
     if not has_right_ones or None in (truth, answered) or 0 < answered < 1:
         return None
     return bool(truth == answered)
@@ -271,7 +271,7 @@ def _deciles(feature: int, judgments: Iterable[Mapping[str, Any]]) -> list[Decil
     for row in judgments:
         if row["label_of"] != feature or row["stratum"] != FIRES or row["quantile"] is None:
             continue
-        if SCORERS[row["scorer"]].counts is not None and is_right(row) is not None:
+        if is_right(row) is not None and SCORERS[row["scorer"]].counts is not None:
             tenth = row["scorer"], min(int(10 * row["quantile"]), 9)
             counts[tenth] += 1
             found[tenth] += row["prediction"] == 1.0

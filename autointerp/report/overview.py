@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from autointerp.config.settings import RunConfig
+from autointerp.config.settings import all_settings
 from autointerp.report.distributions import (
     Curve,
     Distribution,
@@ -191,9 +191,9 @@ def failures(labels: pd.DataFrame, most: int = _MOST_FAILURES) -> list[Failure]:
 
 
 def _settings(recorded: RecordedSettings) -> dict[str, Any]:
-    fields = RunConfig.model_fields
+    known = all_settings()
     every = recorded.shown().items()
-    return {n: v for n, v in every if n not in fields or v != fields[n].default}
+    return {n: v for n, v in every if n not in known or v != known[n].field.default}
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ from pathlib import Path
 from autointerp.errors import AutointerpError, InputError
 from autointerp.plain_text import line_for_person
 from autointerp.prompting.prompt_check import doubts, stray_files
-from autointerp.prompting.prompts import BUNDLED, SUFFIX, kept, load_prompt, template_path
+from autointerp.prompting.prompts import bundled_path, kept, load_prompt, template_path
 from autointerp.runs.directory import Run
 
 _HASH = 12  # digits, as in the names of the files that a run keeps
@@ -18,7 +18,7 @@ def listed(folder: Path, templates: Iterable[str]) -> Iterator[str]:
     widest = max(map(len, templates))
     for task in templates:
         path = template_path(task, folder)
-        whose = "package" if _is_bundled(path) else "yours"
+        whose = "package" if _is_bundled(task, path) else "yours"
         try:
             prompt = load_prompt(task, folder)
             said = f"{prompt.hash[:_HASH]}  {path}  {_first_comment(prompt.source)}"
@@ -44,11 +44,11 @@ def checked(folder: Path, templates: Mapping[str, tuple[str, ...]]) -> Iterator[
 
 def differences(folder: Path, templates: Iterable[str]) -> Iterator[str]:
     """Lines: how the user's templates differ from the package's."""
-    mine = {t: p for t in templates if not _is_bundled(p := template_path(t, folder))}
+    mine = {t: p for t in templates if not _is_bundled(t, p := template_path(t, folder))}
     if not mine:
         yield f"{folder} has no template of your own: the package's are used"
     for task, path in mine.items():
-        theirs = BUNDLED / f"{task}{SUFFIX}"
+        theirs = bundled_path(task)
         yield from _difference(task, (str(theirs), _read(theirs)), (str(path), _read(path)))
 
 
@@ -76,8 +76,8 @@ def _difference(task: str, before: tuple[str, str], after: tuple[str, str]) -> I
         yield "".join(c if c.isprintable() or c == "\t" else "·" for c in line)
 
 
-def _is_bundled(path: Path) -> bool:
-    return path.resolve().parent == BUNDLED.resolve()
+def _is_bundled(task: str, path: Path) -> bool:
+    return path.resolve() == bundled_path(task).resolve()
 
 
 def _read(path: Path) -> str:

@@ -18,7 +18,7 @@ from autointerp.activations.sites import SITES_VERSION
 from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.writer import partial_path, unfinished
 from autointerp.coders import SparseCoder
-from autointerp.config.settings import DEMO, SPARSE
+from autointerp.config.activation_settings import DEMO, SPARSE
 from autointerp.errors import AutointerpError, ConfigurationError, NotDoneError
 from autointerp.held import is_held
 from autointerp.identity import fingerprint, settings_text

@@ -76,7 +76,7 @@ class Job:
         python = platform.python_version()
         self.run.update(
             versions={"autointerp": __version__, "python": python} | versions,
-            config=(self.recorded_config or self.config).model_dump(),
+            config=(self.recorded_config or self.config).values(),
         )
 
     @contextmanager

@@ -1,19 +1,7 @@
 """Scorers, each in a file of its own."""
 
+from autointerp.scoring.scorer import SCORERS as SCORERS
 from autointerp.scoring.scorer import Scorer
-from autointerp.scoring.scorers import (
-    detection,
-    discrimination,
-    embedding,
-    fade,
-    fuzzing,
-    intruder,
-    simulation,
-    surprisal,
-)
-
-_ALL = (detection, simulation, fuzzing, intruder, discrimination, fade, embedding, surprisal)
-SCORERS: dict[str, Scorer] = {s.SCORER.name: s.SCORER for s in _ALL}
 
 
 def has_template(scorer: Scorer) -> bool:

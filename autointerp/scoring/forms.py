@@ -8,10 +8,11 @@ says the same of all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from autointerp.config.scoring_settings import JudgeForm
 from autointerp.errors import ConfigurationError
 from autointerp.llm import verdicts
 from autointerp.llm.numbering import numbers
@@ -22,7 +23,8 @@ from autointerp.prompting.prompts import Prompt
 from autointerp.scoring.scorer import Item, Scorer, Task, answer
 from autointerp.vocabulary import Vocabulary
 
-LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS = ("lists", "booleans", "quotes", "probabilities")
+FORMS: tuple[str, ...] = get_args(JudgeForm)
+LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS
 # Where the endpoint does not allow a form, the next one.
 _WEAKER = {PROBABILITIES: BOOLEANS}
 _LONGEST_QUOTE = 80  # characters
@@ -76,6 +78,11 @@ def yes_or_no(
         )
         for form in FORMS
     }
+
+
+def samples_of_forms(variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Samples of a template that asks in each of the forms: these variables, and a label."""
+    return [{"label": "a label", "form": form, **variables} for form in FORMS]
 
 
 def _by_index(places: Mapping[int, bool]) -> dict[int, np.ndarray]:

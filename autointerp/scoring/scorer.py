@@ -2,23 +2,29 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
-from autointerp.evidence.corpus import Corpus
+from autointerp.config.scorer_settings import ScorerSettings
 from autointerp.evidence.window import FeatureEvidence, Window, spread
 from autointerp.llm.wire.logprobs import Logprobs, Position
 from autointerp.llm.wire.request import ReplySchema
 from autointerp.metrics.estimates import Counts, Estimate
 from autointerp.prompting.prompts import Prompt
+from autointerp.registry import AFTER_OURS, Registry
 from autointerp.rules.lexical import LexicalLabeler
 from autointerp.rules.rules import Rule
 from autointerp.scoring.replies import KEPT, Replies
 from autointerp.scoring.scorers.choices import Choices, KnownLabels
 from autointerp.scoring.strata import Stratum
 from autointerp.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+    from autointerp.evidence.corpus import Corpus
 
 FIRES = "fires"  # the stratum of windows in which the feature fires
 
@@ -135,7 +141,7 @@ class Material:
     """What a scorer may draw on for one feature: its windows, and silent ones by stratum."""
 
     evidence: FeatureEvidence
-    corpus: Corpus
+    corpus: "Corpus"
     strata: Sequence[Stratum]
     seed: int
     special_ids: frozenset[int] = frozenset()  # tokens on which no feature counts as firing
@@ -209,18 +215,29 @@ class LocalJudge(Protocol):
 class Local:
     """A model on this machine that judges in place of a chat endpoint.
 
-    The setting `<scorer>_model` names it. `open`: its name, the device and the scorer's template
-    (None unless `template`) → the judge; raises AutointerpError. `package`: what must be installed
-    for it, with the `extra` that brings it.
+    `model`: the scorer's settings → which model it is. `open`: its name, the device and the
+    scorer's template (None unless `template`) → the judge; raises AutointerpError. `package`: what
+    must be installed for it, with the `extra` that brings it.
     """
 
-    open: Callable[[str, torch.device, Prompt | None], LocalJudge]
+    model: Callable[[Any], str]
+    open: Callable[[str, "torch.device", Prompt | None], LocalJudge]
     package: str
     extra: str | None = None
     template: bool = False
 
 
+@dataclass(frozen=True)
+class FurtherColumn:
+    """A metric beside the main one that the label table has, with its interval or without."""
+
+    metric: str
+    about: str
+    interval: bool = True
+
+
 RuleJudge = Callable[[LexicalLabeler, Rule, Sequence[Item]], list[Judgment]]
+Samples = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -228,21 +245,32 @@ class Scorer:
     """A way to put labels to the test.
 
     `metric` is its main one, with a place of its own in the label table; `about` says there what
-    it is. `task`: how an endpoint is
+    it is. `columns`: others that the table has; `usual`: it has columns whether the scorer is asked
+    for or not. `settings`: its own, which `plan` is given. `task`: how an endpoint is
     asked; `local`: a model on this machine in its stead. `reduce`: metric → estimate. `counts`:
     yes-or-no answers by stratum, from which the metric follows and asking may stop early.
     `by_rule`: for a rule in place of a language model, None where a rule cannot.
     `per_token`: truths and predictions are of tokens. `chance`: what a judge that knows nothing
     gets, the null of scorers to which another feature's label says nothing. `better`: ways to ask
-    that not every endpoint allows, the best first, each a measurement of its own. `forms`: ways to
-    ask for yes or no, all by the one template; `task` is one of them.
+    that not every endpoint allows, the best first, each a measurement of its own: the
+    settings choose. `forms`: ways to ask for yes or no, all by the one template; `task` is one.
+
+    `samples`: template → variables to try it on, one entry in each list. Where settings decide what
+    a template is given, with all of it and with none of it. `template_folder`: where the templates
+    are; None: they come with this package.
     """
 
     name: str
     metric: str
     about: str
-    plan: Callable[[Material, int], Plan]
+    settings: type[ScorerSettings]
+    plan: Callable[[Material, Any], Plan]
     reduce: Callable[[Judged, int], dict[str, Estimate]]
+    order: int = AFTER_OURS
+    samples: Samples = field(default_factory=dict)
+    template_folder: Path | None = None
+    columns: tuple[FurtherColumn, ...] = ()
+    usual: bool = False
     task: Task | None = None
     local: Local | None = None
     counts: Callable[[Judged], Counts] | None = None
@@ -261,6 +289,9 @@ class Scorer:
     def template(self, mode: str | None) -> str:
         usual = None if self.task is None else self.task.mode
         return self.name if mode in (None, usual, *self.forms) else f"{self.name}_{mode}"
+
+
+SCORERS: Registry[Scorer] = Registry("autointerp.scorers")
 
 
 def activating(evidence: FeatureEvidence, n: int) -> list[Window]:

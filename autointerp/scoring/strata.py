@@ -10,11 +10,14 @@ sampling; stratified estimates: Cochran 1977, section 5).
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window import FeatureEvidence
+
+if TYPE_CHECKING:
+    from autointerp.evidence.corpus import Corpus
 
 SIMILAR, SAME_TOKEN, OTHER = "similar", "same_token", "other"
 STRATA = (SIMILAR, SAME_TOKEN, OTHER)
@@ -32,7 +35,7 @@ class Stratum:
     share: float
 
 
-def strata_of(corpus: Corpus, evidence: FeatureEvidence) -> list[Stratum]:
+def strata_of(corpus: "Corpus", evidence: FeatureEvidence) -> list[Stratum]:
     """The silent windows of the sample in strata: each window in one, empty ones left out."""
     silent = np.ones(len(corpus), dtype=bool)
     silent[corpus.firing(evidence.feature)] = False

@@ -12,6 +12,7 @@ from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import Overview, overview
 from autointerp.resources import language_model
 from autointerp.runs.directory import Run
+from autointerp.scoring.scorers import embedding
 from autointerp.serve.labels import LabelView, read_labels
 from autointerp.serve.meaning import Meanings
 from autointerp.serve.served_contexts import ServedContexts
@@ -74,7 +75,9 @@ class Served:
             [run.windows, run.features, run.corpus, run.vocabulary, run.labels, run.edits],
             lambda: FeaturePages(run),
         )
-        self.meanings = Meanings(run, own.embedding_model)
+        self.meanings = Meanings(
+            run, own.settings_of(embedding.NAME, embedding.EmbeddingSettings).model
+        )
         self.contexts = ServedContexts(run, own)
 
     def warm(self) -> None:

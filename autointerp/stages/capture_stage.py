@@ -6,7 +6,7 @@ from itertools import compress
 from autointerp.activations.activation_batch import ActivationBatch, NormSample
 from autointerp.activations.capture import Encoding, capture, dense_bytes, stored_bytes
 from autointerp.activations.manifest import SparseContent
-from autointerp.config.settings import SPARSE
+from autointerp.config.activation_settings import SPARSE
 from autointerp.identity import fingerprint
 from autointerp.progress import say
 from autointerp.resources.activation_source import (

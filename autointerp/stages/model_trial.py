@@ -40,7 +40,7 @@ CHOICES = (
 
 def given(config: RunConfig) -> dict[str, Any]:
     """The settings that are not the trial's to choose, as a person gave them."""
-    named = {name: getattr(config, name) for name in CHOICES if name in config.model_fields_set}
+    named = {name: config.value(name) for name in CHOICES if name in config.model_fields_set}
     return {name: value for name, value in named.items() if value != "auto"}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from autointerp.config.settings import RANDOM_LABEL
+from autointerp.config.run_settings import RANDOM_LABEL
 from autointerp.metrics.unpaired import Unpaired, compare_unpaired
 from autointerp.runs.directory import Run
 from autointerp.scoring import chance_of

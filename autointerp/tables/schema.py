@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from autointerp.scoring import SCORERS
-from autointerp.scoring.scorers import fade
+from autointerp.scoring.scorer import FurtherColumn
 from autointerp.storage.columns import column, schema_of
 
 # Labels that were proposed, and what they got on the windows kept for choosing between them.
@@ -46,43 +46,19 @@ def _scorer(name: str) -> list[pa.Field]:
     return columns
 
 
-# Metrics of a scorer beside its main one.
-_MORE = {
-    fade.NAME: {
-        fade.CLARITY: "FADE: how far activations on texts written for the label lie apart from "
-        "those on the corpus, |2 AUROC - 1|",
-        fade.RESPONSIVENESS: "FADE: how far activations on windows rated to show the label lie "
-        "apart from those that do not, |2 AUROC - 1|",
-        fade.FAITHFULNESS: "FADE: how much more often the label is in what the subject model "
-        "writes with the feature turned up",
-    }
-}
-_CORPUS = "over the whole corpus's windows, by detection's judgments"
-_POPULATION = {
-    "near_miss_balanced_accuracy": "detection's balanced accuracy with near misses alone as the "
-    "silent windows",
-    "population_f1": f"F1 {_CORPUS}",
-    "population_precision": f"precision {_CORPUS}",
-    "population_recall": f"recall {_CORPUS}",
-    "population_mcc": f"Matthews correlation {_CORPUS}",
-}
-_ALWAYS = ("detection", "simulation")  # have columns whether they were asked for or not
+def _further(more: FurtherColumn) -> list[pa.Field]:
+    if more.interval:
+        return _estimate(more.metric, more.about)
+    return [column(more.metric, pa.float32(), more.about)]
 
 
 def score_columns(scorers: Iterable[str] = ()) -> list[pa.Field]:
     """The columns of `labels.parquet` that say what a label's scores are."""
-    names = list(dict.fromkeys([*_ALWAYS, *scorers]))
-    near_miss, *population = _POPULATION.items()
+    usual = (name for name, scorer in SCORERS.items() if scorer.usual)
+    names = list(dict.fromkeys([*usual, *scorers]))
     return [
         *(one for name in names for one in _scorer(name)),
-        column(near_miss[0], pa.float32(), near_miss[1]),
-        *(one for metric, about in population for one in _estimate(metric, about)),
-        *(
-            one
-            for name in names
-            for metric, about in _MORE.get(name, {}).items()
-            for one in _estimate(metric, about)
-        ),
+        *(one for name in names for more in SCORERS[name].columns for one in _further(more)),
         column(
             "flags",
             pa.list_(pa.string()),

@@ -55,6 +55,8 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     for batch in file.iter_batches(_BATCH, columns=columns):
         table = current(pa.table(batch), path).filter(pc.field("parsed") & known)
         for scorer in pc.unique(table["scorer"]).to_pylist():
+            if scorer not in SCORERS:
+                continue  # of a package that is not installed here
             if not (per_token := SCORERS[scorer].per_token) and SCORERS[scorer].counts is None:
                 continue  # neither activations nor a yes or no
             part = table.filter(pc.field("scorer") == scorer)

@@ -151,7 +151,7 @@ def test_two_runs_on_one_directory(refused, planted, tmp_path):
         (["--features", "0-99"], "there is no feature 99, the coder has features 0 to 13"),
         (["--features", "@none"], "there is no file none"),
         (["--concurrency", "0"], "setting concurrency"),
-        (["--scorers", "magic"], "'magic' is no scorer"),
+        (["--scorers", "magic"], "there is no scorer 'magic'"),
         (["--device", "tpu9"], "device 'tpu9' cannot be used"),
         (["--coder", "/nowhere"], "coder /nowhere: there is no such file"),
         (["--config", "/nowhere.toml"], "config /nowhere.toml: there is no such file"),

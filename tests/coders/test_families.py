@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from autointerp.coders import load_coder
-from autointerp.coders.formats import FORMATS
+from autointerp.coders.coder_format import CODER_FORMATS
 from autointerp.errors import AutointerpError
 from tests.support import layouts
 from tests.support.layouts import FEATURES, LAYOUTS, D, K
@@ -47,7 +47,7 @@ def test_encodes_and_decodes_as_published(tmp_path, layout):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
 def test_a_named_format_gives_the_same(tmp_path, layout):
     path = layout(tmp_path).path
-    formats = [name for name, module in FORMATS.items() if module.matches(path)]
+    formats = [name for name, known in CODER_FORMATS.items() if known.matches(path)]
     coder = load_coder(path, formats[0])
     assert np.array_equal(dense(coder, samples()), dense(load_coder(path), samples()))
 
@@ -199,7 +199,7 @@ def test_pickles_that_hold_code_are_not_run(tmp_path):
 def test_files_and_formats_that_are_not_there_are_said(tmp_path):
     with pytest.raises(AutointerpError, match="no such file or folder"):
         load_coder(tmp_path / "none")
-    with pytest.raises(AutointerpError, match="known formats are saelens"):
+    with pytest.raises(AutointerpError, match="there are saelens"):
         load_coder(tmp_path, "tensorflow")
     with pytest.raises(AutointerpError, match="not in a format that is known"):
         load_coder(tmp_path)

@@ -6,6 +6,7 @@ import pickle
 import resource
 import shutil
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from autointerp import registry
 from autointerp.coders import coder_identity, load_coder
 from autointerp.coders.coder import SparseCoder
-from autointerp.coders.formats import FORMATS
+from autointerp.coders.coder_format import CODER_FORMATS
 from autointerp.errors import AutointerpError
 from autointerp.storage.tensor_files import read_settings
 from tests.coders.test_coder import write_saelens
@@ -194,8 +196,8 @@ def test_what_a_format_stumbles_over_is_said(tmp_path, monkeypatch):
     def load(path, k=None):
         return {}["missing"]
 
-    other = type("Format", (), {"load": staticmethod(load)})
-    monkeypatch.setitem(FORMATS, "other", other)
+    other = replace(CODER_FORMATS["saelens"], name="other", load=load)
+    monkeypatch.setitem(registry._load("autointerp.coders")[0], "other", other)
     with pytest.raises(
         AutointerpError, match=r"not as this format has them \(KeyError: 'missing'\)"
     ):

@@ -5,9 +5,8 @@ import pytest
 from autointerp.config.loading import (
     config_template,
     load_config,
-    setting_section,
 )
-from autointerp.config.settings import RunConfig
+from autointerp.config.settings import RunConfig, all_settings
 from autointerp.errors import AutointerpError
 
 
@@ -28,11 +27,11 @@ def test_the_template_holds_every_setting_and_its_default():
         if " = " in line and not line.endswith("...") and line.startswith("# ")
     ]
     parsed = tomllib.loads("\n".join(entries))
-    assert tomllib.loads(template).keys() == {setting_section(n) for n in RunConfig.model_fields}
+    assert tomllib.loads(template).keys() == {s.section for s in all_settings().values()}
     defaults = RunConfig()
     assert parsed
-    assert all(getattr(defaults, name) == value for name, value in parsed.items())
-    for name in RunConfig.model_fields:
+    assert all(defaults.value(name) == value for name, value in parsed.items())
+    for name in all_settings():
         assert f"# {name} = " in template
 
 
@@ -53,7 +52,7 @@ def test_the_template_holds_every_setting_and_its_default():
         ),
         ('labeler = "llm"', "needs a model"),
         ("detection_windows = 26", "score_windows keeps 25"),
-        ("simulation_windows = 60", "ask for 30 windows"),
+        ("simulation_windows = 60", "simulation_windows needs 30 activating"),
         (
             'scorers = "fuzzing"\nfuzzing_windows = 13',
             "fuzzing_windows needs 26 activating windows",
@@ -69,7 +68,7 @@ def test_the_template_holds_every_setting_and_its_default():
         ("label_output_tokens = 11", "setting label_output_tokens "),
         ('label_activations = "colours"', "setting label_activations "),
         ("label_meanings = 0", "setting label_meanings "),
-        ('scorers = "detection,magic"', "'magic' is no scorer"),
+        ('scorers = "detection,magic"', "there is no scorer 'magic'; there are detection, "),
         ("input_price = 1.0", "give both"),
         ('tokens = "ids.npy"', "write --token-ids ids.npy for it"),
         ('tokens = "many"', "setting tokens "),
@@ -108,7 +107,7 @@ def test_the_printed_template_uncommented_is_read_with_its_sections_and_without(
     flat = "\n".join(line for line in uncommented.splitlines() if not line.startswith("["))
     for text in (uncommented, flat):
         (tmp_path / "run.toml").write_text(text)
-        assert load_config(tmp_path / "run.toml", {}) == RunConfig()
+        assert load_config(tmp_path / "run.toml", {}).values() == RunConfig().values()
 
 
 def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatch):

@@ -7,11 +7,12 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
-from autointerp.cli.options import settings_of_section
-from autointerp.config.settings import RunConfig
+from autointerp.config.model_settings import ModelSettings
+from autointerp.config.settings import RunConfig, all_settings
 from autointerp.errors import AutointerpError
 from autointerp.runs.directory import Run
 from autointerp.runs.record import TAKEN_OVER, RecordedSettings
+from autointerp.scoring.scorers import embedding
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
 
@@ -28,7 +29,7 @@ def test_only_numbers_and_choices_are_taken_over():
         assert kind is int or get_origin(kind) is Literal, name
         assert all(isinstance(choice, str) for choice in get_args(kind))
     outside = {"out", "coder", "subject", "text", "cache", "tokens", "prompts", "processes"}
-    outside |= {"embedding_model", "surprisal_model", *settings_of_section("model")}
+    outside |= {"embedding_model", "surprisal_model", *ModelSettings.model_fields}
     assert not outside & set(TAKEN_OVER)
 
 
@@ -42,8 +43,8 @@ def test_a_record_is_not_a_configuration():
 def test_a_person_s_settings_come_before_the_record_s(tmp_path):
     hostile = {
         name: f"hostile-{name}"
-        for name, field in RunConfig.model_fields.items()
-        if field.annotation is str or str in get_args(field.annotation)
+        for name, setting in all_settings().items()
+        if setting.field.annotation is str or str in get_args(setting.field.annotation)
     }
     recorded = hostile | {"label_top": 3, "seed": 7, "budget": 1e9, "batch": True, "timeout": 1e9}
     run = a_record(tmp_path, json.dumps({"config": recorded}))
@@ -113,7 +114,7 @@ def test_a_hostile_run_sends_nothing_and_loads_nothing(copied, monkeypatch, tmp_
             assert str(tmp_path) in reply.json()["detail"]
             client.get("/api/search", params={"q": "x", "by": "meaning"})
         assert (evil.requests, evil.connections) == ([], 0)
-    assert loaded == [RunConfig().embedding_model]
+    assert loaded == [embedding.EmbeddingSettings().model]
 
 
 def test_own_settings_that_are_wrong_are_said_before_anything_is_served(cli, finished, monkeypatch):

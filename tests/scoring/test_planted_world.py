@@ -54,7 +54,10 @@ class Collected:
         """Of all features, with as many windows as the settings have by default, or nearly."""
         if scorer.name not in self.known_plans:
             windows = 10 if scorer.per_token else 20
-            plans = [scorer.plan(self.material(feature), windows) for feature in self.evidence]
+            plans = [
+                scorer.plan(self.material(feature), scorer.settings(windows=windows))
+                for feature in self.evidence
+            ]
             self.known_plans[scorer.name] = plans
         return self.known_plans[scorer.name]
 
@@ -117,7 +120,8 @@ def truth_of(collected: Collected, scorer: Scorer, judge: Judge, feature: int) -
         return float(judge.hit[feature])
     material = collected.material(feature, kept=MANY)
     available = len(material.evidence.of("score", "sample"))
-    plan = scorer.plan(material, 2 * available if scorer.per_token else available)
+    windows = 2 * available if scorer.per_token else available
+    plan = scorer.plan(material, scorer.settings(windows=windows))
     again = judged(plan, scorer, replace(judge, seed=judge.seed + 100))
     return scorer.reduce(again, SEED)[scorer.metric].value
 

@@ -37,21 +37,21 @@ def judged(plan: Plan, scorer: str, predict) -> Judged:
 
 
 def test_detection_windows_are_unseen_and_spread_over_the_range():
-    plan = detection.plan(material(), 10)
+    plan = detection.plan(material(), detection.DetectionSettings(windows=10))
     assert len(plan.items) == 25
     assert all(i.window.split == "score" for i in plan.items)
     assert all(i.window.fires == (i.stratum == FIRES) == bool(i.truth[0]) for i in plan.items)
     strengths = sorted(float(i.window.activations.max()) for i in plan.items if i.stratum == FIRES)
     # One from each tenth of the 30 sampled windows, none from the top ones.
     assert [int((s - 1) // 3) for s in strengths] == list(range(10))
-    again = detection.plan(material(), 10)
+    again = detection.plan(material(), detection.DetectionSettings(windows=10))
     assert [i.window.context for i in plan.items] == [i.window.context for i in again.items]
     order = [i.stratum for i in plan.items]
     assert order != sorted(order)
 
 
 def test_silent_windows_come_from_their_strata():
-    plan = detection.plan(material(), 10)
+    plan = detection.plan(material(), detection.DetectionSettings(windows=10))
     by_stratum = {}
     for item in plan.items:
         by_stratum.setdefault(item.stratum, []).append(item.window.rank)
@@ -66,14 +66,14 @@ def test_silent_windows_come_from_their_strata():
 
 
 def test_top_windows_fill_up_a_small_sample_without_repeating_a_context():
-    plan = detection.plan(material(sample=4), 20)
+    plan = detection.plan(material(sample=4), detection.DetectionSettings(windows=20))
     chosen = [i.window for i in plan.items if i.stratum == FIRES]
     assert len(chosen) == 4 + 6
     assert len({w.context for w in chosen}) == 10
 
 
 def test_a_perfect_judge_scores_one_and_an_inverted_one_zero():
-    plan = detection.plan(material(), 10)
+    plan = detection.plan(material(), detection.DetectionSettings(windows=10))
     for right, value in ((True, 1.0), (False, 0.0)):
         found = detection.reduce(
             judged(plan, "detection", lambda i, r=right: abs(i.truth - 1 + r)), 0
@@ -85,7 +85,7 @@ def test_a_perfect_judge_scores_one_and_an_inverted_one_zero():
 
 
 def test_unreadable_judgments_are_missing_never_wrong():
-    plan = detection.plan(material(), 10)
+    plan = detection.plan(material(), detection.DetectionSettings(windows=10))
     odd = {id(item) for item in plan.items[1::2]}
     half = judged(plan, "detection", lambda i: None if id(i) in odd else i.truth)
     found = detection.reduce(half, 0)
@@ -97,7 +97,7 @@ def test_unreadable_judgments_are_missing_never_wrong():
 
 
 def test_simulation_scores_tokens_on_the_features_scale():
-    plan = simulation.plan(material(), 10)
+    plan = simulation.plan(material(), simulation.SimulationSettings(windows=10))
     assert sum(i.window.fires for i in plan.items) == 5
     assert max(i.truth.max() for i in plan.items) <= 10
     exact = judged(plan, "simulation", lambda i: i.truth)

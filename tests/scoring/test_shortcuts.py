@@ -46,7 +46,9 @@ def plans(tmp_path_factory) -> dict[str, list[Plan]]:
     for known in store.read([f for f, s in store.statistics.items() if s["n_active"] > 0]):
         material = Material(known, corpus, strata_of(corpus, known), 0, special)
         for name, windows in WINDOWS.items():
-            found[name].append(SCORERS[name].plan(material, windows))
+            found[name].append(
+                SCORERS[name].plan(material, SCORERS[name].settings(windows=windows))
+            )
     return found
 
 

@@ -75,7 +75,7 @@ def judged(name, tokens, folder, label="a label"):
     scorer = SCORERS[name]
     others = KnownLabels(Labeled(feature, "another label", 10) for feature in (1, 2, 3))
     material = Material(known, corpus, strata_of(corpus, known), 0, labels=others)
-    plan = scorer.plan(material, 2 * len(shown))
+    plan = scorer.plan(material, scorer.settings(windows=2 * len(shown)))
     job = JudgeJob(
         scorer=scorer,
         plan=plan,

@@ -507,7 +507,7 @@ def test_a_coder_named_by_the_demo_and_its_settings(cli, tmp_path):
     assert "k=16" in shown
     code, _, said = cli("doctor", *flags, "--coder-format", "pickle")
     assert code == 2
-    assert "known formats are" in said
+    assert "there is no SAE format 'pickle'; there are" in said
 
 
 def test_rows_without_text_stop_a_capture_or_are_skipped_and_said(cli, tmp_path):

@@ -25,8 +25,9 @@ from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import Window
 from autointerp.runs.directory import Run
-from autointerp.tables.exports import FORMATS, export
+from autointerp.tables.exports import export
 from autointerp.tables.exports.examples import examples
+from autointerp.tables.exports.export_format import EXPORTS
 from autointerp.tables.exports.exported import (
     ByFeature,
     ExportedFeature,
@@ -35,7 +36,7 @@ from autointerp.tables.exports.exported import (
     numbers,
     safe_name,
 )
-from autointerp.tables.exports.flat import safe_cell
+from autointerp.tables.exports.spreadsheet import safe_cell
 from autointerp.vocabulary import Vocabulary
 from tests.conftest import run_command
 from tests.support import scripted
@@ -44,7 +45,7 @@ from tests.support.hostile import EVERYTHING, HOSTILE
 from tests.support.planted import WORDS, plant
 
 FIELDS = json.loads((Path(__file__).parent.parent / "data/exports/fields.json").read_text())
-FOLDERS = [name for name, f in FORMATS.items() if f.file is None]
+FOLDERS = [name for name, f in EXPORTS.items() if f.file is None]
 NAMES = {"model": "gpt2-small", "source_id": "6-res-jb"}
 # Column → what it holds; a question mark: may be null. Columns with a default may be left out.
 TABLES = {
@@ -418,7 +419,7 @@ def test_lines_and_cells_are_the_label_table(done, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", EXPORTS)
 def test_an_export_is_the_same_each_time_and_of_the_features_selected(
     format_name, done, tmp_path, monkeypatch
 ):
@@ -481,7 +482,7 @@ def test_hostile_texts_stay_within_their_fields(hostile, tmp_path):
     for begin in range(0, len(texts), 14):
         part = texts[begin : begin + 14]
         run = Run(with_labels(hostile, tmp_path / f"run{begin}", part))
-        for name in FORMATS:
+        for name in EXPORTS:
             out = export(run, name, out=tmp_path / f"{name}{begin}", source_id="1-x")
             files = [out] if out.is_file() else [f for f in out.rglob("*") if f.is_file()]
             for file in files:

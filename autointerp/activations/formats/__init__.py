@@ -1,35 +1,21 @@
-"""Cache formats. Each has `matches(path)` and `load(path)`; a new one is a file here."""
+"""Cache formats, each in a file of its own that makes its `CACHE_FORMAT`, and finding which."""
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from autointerp.activations.cache import Cache, DenseCache, SparseCache, with_vocabulary
-from autointerp.activations.formats import (
-    delphi_latents,
-    native,
-    npy_pair,
-    openmoss_chunks,
-    saelens_arrow,
-)
+from autointerp.activations.cache_format import CACHE_FORMATS
+from autointerp.activations.formats import npy_pair
 from autointerp.activations.subject import load_tokenizer
 from autointerp.errors import InputError
 from autointerp.held import held, is_held
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_safetensors, safetensors_names
 from autointerp.vocabulary import vocabulary_of
-
-FORMATS: dict[str, ModuleType] = {
-    "native": native,
-    "saelens": saelens_arrow,
-    "delphi": delphi_latents,
-    "openmoss": openmoss_chunks,
-    "npy": npy_pair,
-}
 
 
 def find_cache(path: Path) -> DenseCache | SparseCache:
@@ -43,9 +29,9 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
             f"no activation cache at {path}: there is no such file or folder; name one with "
             "--cache, or give --subject and --text"
         )
-    for module in FORMATS.values():
-        if module.matches(path):
-            found: DenseCache | SparseCache = module.load(path)
+    for known in CACHE_FORMATS.values():
+        if known.matches(path):
+            found = known.load(path)
             if found.contexts == 0 or found.tokens == 0:
                 raise InputError(f"the activation cache at {path} is empty: make it again")
             return found
@@ -53,7 +39,7 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
         {
             child
             for child in (*path.glob("*"), *path.glob("*/*"))
-            if child.is_dir() and any(module.matches(child) for module in FORMATS.values())
+            if child.is_dir() and any(known.matches(child) for known in CACHE_FORMATS.values())
         }
     )
     if len(inside) == 1:
@@ -62,7 +48,7 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
         names = ", ".join(str(child.relative_to(path)) for child in inside[:8])
         raise InputError(f"{path} holds {len(inside)} activation caches, name one: {names}")
     raise InputError(
-        f"no activation cache at {path}: it is in none of the formats {', '.join(FORMATS)}"
+        f"no activation cache at {path}: it is in none of the formats {', '.join(CACHE_FORMATS)}"
     )
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import Origin, SparseCache
+from autointerp.activations.cache_format import CacheFormat
 from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_settings, safetensors_names, section
@@ -149,3 +150,12 @@ def _first_at(locations: Any, context: int, low: int, high: int) -> int:
         else:
             high = middle
     return low
+
+
+CACHE_FORMAT = CacheFormat(
+    name="delphi",
+    about="Delphi's cached latents: feature activations, which need no SAE",
+    matches=matches,
+    load=load,
+    order=30,
+)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autointerp.activations.activation_batch import NormSample
 from autointerp.activations.cache import DenseCache, Origin, SparseCache
+from autointerp.activations.cache_format import CacheFormat
 from autointerp.activations.manifest import (
     FILE,
     TOKENS_FILE,
@@ -176,3 +177,12 @@ def _verified(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+CACHE_FORMAT = CacheFormat(
+    name="native",
+    about="The native cache, dense or sparse",
+    matches=matches,
+    load=load,
+    order=10,
+)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import DenseCache, Origin
+from autointerp.activations.cache_format import CacheFormat
 from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 
@@ -78,3 +79,12 @@ def load(path: Path) -> DenseCache:
         dtype=dtype,
         read=read,
     )
+
+
+CACHE_FORMAT = CacheFormat(
+    name="npy",
+    about="Activations in one .npy file, their token ids in another beside it",
+    matches=matches,
+    load=load,
+    order=50,
+)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autointerp.activations.activation_batch import SPECIAL, VALID
 from autointerp.activations.cache import DenseCache, Origin
+from autointerp.activations.cache_format import CacheFormat
 from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_pickled, read_safetensors
@@ -122,3 +123,12 @@ def _mask(kept: Tensor, tokens: Tensor | None) -> Tensor:
         is_bos = is_bos | (tokens[rows, lead] != tokens[rows, (lead - 1).clamp(min=0)])
     valid[rows[is_bos], lead[is_bos]] = True
     return (valid * VALID + (valid & ~kept) * SPECIAL).byte()
+
+
+CACHE_FORMAT = CacheFormat(
+    name="openmoss",
+    about="OpenMOSS's activation chunks, with their tokens",
+    matches=matches,
+    load=load,
+    order=40,
+)

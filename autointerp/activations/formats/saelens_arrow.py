@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import DenseCache, Origin
+from autointerp.activations.cache_format import CacheFormat
 from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 
@@ -133,3 +134,12 @@ def _array(batch: pa.RecordBatch, name: str, path: Path) -> np.ndarray:
     except (pa.ArrowException, ValueError):
         raise InputError(f"{path}: column {name} holds {values.type}, not numbers") from None
     return array
+
+
+CACHE_FORMAT = CacheFormat(
+    name="saelens",
+    about="SAELens's cached activations: a Hugging Face data set on disk",
+    matches=matches,
+    load=load,
+    order=20,
+)

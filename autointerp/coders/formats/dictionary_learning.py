@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from autointerp.coders.coder import Activation, SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_norms,
@@ -151,3 +152,14 @@ def _hook(trainer: dict[str, Any]) -> str | None:
         layer = int(named[1])
     site = "mlp_out" if "mlp" in submodule else "attn_out" if "att" in submodule else "residual"
     return f"{site}:{layer}"
+
+
+CODER_FORMAT = CoderFormat(
+    name="dictionary_learning",
+    about="dictionary_learning: ae.pt, a state dictionary, beside the trainer's config.json",
+    matches=matches,
+    files=files,
+    load=load,
+    downloads=(_WEIGHTS, _CONFIG),
+    order=40,
+)

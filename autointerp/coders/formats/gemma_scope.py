@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
@@ -116,3 +117,14 @@ def _hook(path: Path, config: dict[str, Any]) -> str | None:
         # The first's transcoders read the normalised residual before the norm's gain.
         return f"blocks.{int(layer[1])}.ln2.hook_normalized"
     return f"{site}:{int(layer[1])}"
+
+
+CODER_FORMAT = CoderFormat(
+    name="gemma_scope",
+    about="Gemma Scope: params.npz (the first) or params.safetensors with config.json (the second)",
+    matches=matches,
+    files=files,
+    load=load,
+    downloads=(_FIRST, _SECOND, _CONFIG),
+    order=30,
+)

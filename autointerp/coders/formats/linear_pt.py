@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     decoder_reader,
     oriented,
@@ -59,3 +60,13 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         hook=f"residual:{int(layer[1])}" if layer else None,
         read_decoder=decoder_reader(read_decoder, len(bias), path),
     )
+
+
+CODER_FORMAT = CoderFormat(
+    name="linear_pt",
+    about="ReLU coders as two linear layers in a .pt or .pth file: Goodfire, qresearch DeepSeek-R1",
+    matches=matches,
+    files=files,
+    load=load,
+    order=100,
+)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from autointerp.coders.coder import Activation, SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_norms,
@@ -84,3 +85,14 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         if config.get("hook_point_out", hook) == hook
         else None,
     )
+
+
+CODER_FORMAT = CoderFormat(
+    name="llama_scope",
+    about="Llama Scope, the first release: hyperparams.json with checkpoints/final.safetensors",
+    matches=matches,
+    files=files,
+    load=load,
+    downloads=(_CONFIG, _WEIGHTS.as_posix()),
+    order=60,
+)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_reader,
@@ -83,3 +84,13 @@ def _hook(path: Path) -> str | None:
     site = next((hook for place, hook in _SITES.items() if place in whole), None)
     layer = re.fullmatch(r"\d+", path.stem)
     return site.format(int(layer[0])) if site and layer else None
+
+
+CODER_FORMAT = CoderFormat(
+    name="openai",
+    about="OpenAI's GPT-2 small autoencoders (Gao et al. 2024)",
+    matches=matches,
+    files=files,
+    load=load,
+    order=80,
+)

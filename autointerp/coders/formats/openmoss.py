@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from autointerp.coders.coder import Activation, InputNorm, SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_norms,
@@ -148,3 +149,14 @@ def _input_norm(
     if isinstance(saved, int | float) and saved > 0 and isfinite(saved):
         return "mean_norm", float(saved)
     return "mean_norm", None
+
+
+CODER_FORMAT = CoderFormat(
+    name="openmoss",
+    about="OpenMOSS (Llama Scope 2, R1-Distill): config.json with sae_weights.safetensors",
+    matches=matches,
+    files=files,
+    load=load,
+    downloads=(_CONFIG, _WEIGHTS, _PICKLED),
+    order=70,
+)

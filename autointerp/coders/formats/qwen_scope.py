@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from autointerp.coders.coder import SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_reader,
@@ -61,3 +62,13 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         expected_l0=k,
         read_decoder=decoder_reader(read_decoder, len(bias), path),
     )
+
+
+CODER_FORMAT = CoderFormat(
+    name="qwen_scope",
+    about="Qwen-Scope: layer{n}.sae.pt in a repository whose name ends in L0_{k}",
+    matches=matches,
+    files=files,
+    load=load,
+    order=20,
+)

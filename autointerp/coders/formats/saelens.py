@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from autointerp.coders.coder import Activation, InputNorm, SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_norms,
@@ -176,3 +177,14 @@ def _declared_l0(file: Path) -> float | None:
     stored: dict[str, Any] = read_safetensors(file, "sparsity")
     rates = stored.get("sparsity")
     return None if rates is None else float(torch.pow(10.0, rates.double()).sum())
+
+
+CODER_FORMAT = CoderFormat(
+    name="saelens",
+    about="SAELens directories: cfg.json beside sae_weights.safetensors",
+    matches=matches,
+    files=files,
+    load=load,
+    downloads=(CONFIG, WEIGHTS, SPARSITY),
+    order=10,
+)

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from autointerp.coders.coder import Activation, SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     checked_k,
     decoder_reader,
@@ -72,3 +73,14 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         if transcoder or config.get("skip_connection")
         else decoder_reader(read_decoder, features, file),
     )
+
+
+CODER_FORMAT = CoderFormat(
+    name="sparsify",
+    about="EleutherAI sparsify: cfg.json beside sae.safetensors, in a folder named by its module",
+    matches=matches,
+    files=files,
+    load=load,
+    downloads=(_CONFIG, _WEIGHTS),
+    order=50,
+)

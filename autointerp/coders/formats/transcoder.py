@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from autointerp.coders.coder import SparseCoder
+from autointerp.coders.coder_format import CoderFormat
 from autointerp.coders.formats.tensors import (
     oriented,
     per_feature,
@@ -61,3 +62,14 @@ def _hook(path: Path) -> str | None:
     if (path.parent / _CONFIG).is_file():
         place = read_settings(path.parent / _CONFIG).get("feature_input_hook", place)
     return f"blocks.{int(layer[1])}.{place}"
+
+
+CODER_FORMAT = CoderFormat(
+    name="transcoder",
+    about="One transcoder a layer (mwhanna's Qwen3, circuit-tracer): layer_{i}.safetensors",
+    matches=matches,
+    files=files,
+    load=load,
+    downloads=(_CONFIG,),
+    order=90,
+)

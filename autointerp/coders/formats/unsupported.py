@@ -18,13 +18,18 @@ _KINDS = {
     "molt": "a mixture of linear transforms (MOLT), whose features are maps and not directions",
 }
 _CONFIGS = ("cfg.json", "config.json", "conf.yaml", "config.yaml")
+_TEMPORAL_CONFIG, _TEMPORAL_WEIGHTS = "conf.yaml", "latest_ckpt.safetensors"
 _CLT_FILE = re.compile(r"W_(enc|dec)_\d+\.safetensors|params_layer_\d+\.safetensors")
+
+
+# Of a folder on the hub, what they are known by.
+DOWNLOADS = (*_CONFIGS, _TEMPORAL_CONFIG, _TEMPORAL_WEIGHTS, "W_enc_0.safetensors")
 
 
 def kind_of(path: Path) -> str | None:
     """What the unsupported dictionary at `path` is, in words, or None."""
     folder = path if path.is_dir() else path.parent
-    if (folder / "conf.yaml").is_file() and (folder / "latest_ckpt.safetensors").is_file():
+    if (folder / _TEMPORAL_CONFIG).is_file() and (folder / _TEMPORAL_WEIGHTS).is_file():
         return _KINDS["temporal"]
     names = [path.name] if path.is_file() else [f.name for f in path.iterdir()]
     if any(_CLT_FILE.fullmatch(name) for name in names):

@@ -6,13 +6,16 @@ Silent windows are judged by stratum, so that what is said of them can be weighe
 from collections.abc import Sequence
 from typing import Any
 
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import setting
 from autointerp.evidence.window_text import one_line
 from autointerp.metrics.estimates import Counts, Estimate, balanced_accuracy
 from autointerp.rules.lexical import LexicalLabeler
 from autointerp.rules.rules import Rule
-from autointerp.scoring.forms import LISTS, yes_or_no
+from autointerp.scoring.forms import LISTS, samples_of_forms, yes_or_no
 from autointerp.scoring.scorer import (
     FIRES,
+    FurtherColumn,
     Item,
     Judged,
     Judgment,
@@ -31,9 +34,15 @@ METRIC = "balanced_accuracy"
 _SILENT = 1.5  # silent windows for each activating one: three kinds of them are told apart
 
 
-def plan(material: Material, windows: int) -> Plan:
-    """`windows` unseen activating windows and half as many again silent ones."""
-    evidence, corpus = material.evidence, material.corpus
+class DetectionSettings(ScorerSettings):
+    windows: int = setting(
+        20, "Activating windows to judge, and half as many again silent ones.", ge=2
+    )
+
+
+def plan(material: Material, settings: ScorerSettings) -> Plan:
+    """Unseen activating windows and half as many again silent ones."""
+    evidence, corpus, windows = material.evidence, material.corpus, settings.windows
     items = [Item(w, FIRES, answer(True)) for w in activating(evidence, windows)]
     silent = draw(material.strata, round(_SILENT * windows), evidence.feature, material.seed)
     items += [Item(corpus.silent_window(i), name, answer(False)) for name, i in silent]
@@ -73,11 +82,27 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
 
 
 _FORMS = yes_or_no(("match", "no_match"), _render)
+_CORPUS = "over the whole corpus's windows, by detection's judgments"
 
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="balanced accuracy of telling windows in which the feature fires from silent ones",
+    settings=DetectionSettings,
+    order=10,
+    samples={NAME: samples_of_forms({"windows": [{"number": 1, "text": "a"}]})},
+    columns=(
+        FurtherColumn(
+            "near_miss_balanced_accuracy",
+            "detection's balanced accuracy with near misses alone as the silent windows",
+            interval=False,
+        ),
+        FurtherColumn("population_f1", f"F1 {_CORPUS}"),
+        FurtherColumn("population_precision", f"precision {_CORPUS}"),
+        FurtherColumn("population_recall", f"recall {_CORPUS}"),
+        FurtherColumn("population_mcc", f"Matthews correlation {_CORPUS}"),
+    ),
+    usual=True,
     plan=plan,
     reduce=reduce,
     task=_FORMS[LISTS],

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import setting
 from autointerp.evidence.window_text import USUAL_MARKS, is_marked, marked, marks_for
 from autointerp.llm.numbering import numbers
 from autointerp.llm.wire.request import ReplySchema, number_lists
@@ -41,8 +43,16 @@ _OTHERS = len(LETTERS) - 1
 _SALT = 0xD15C
 
 
-def plan(material: Material, windows: int) -> Plan:
-    """`windows` unseen activating windows; none where fewer than three others have a label.
+class DiscriminationSettings(ScorerSettings):
+    windows: int = setting(
+        10,
+        "Activating windows for which to choose between the label and those of similar features.",
+        ge=1,
+    )
+
+
+def plan(material: Material, settings: DiscriminationSettings) -> Plan:
+    """Unseen activating windows; none where fewer than three others have a label.
 
     The labels are written once for all windows of a request: their order is drawn for the feature.
     """
@@ -55,7 +65,7 @@ def plan(material: Material, windows: int) -> Plan:
     rng = np.random.default_rng([material.seed, evidence.feature, _SALT])
     others = tuple(nearest[i] for i in rng.permutation(_OTHERS))
     choices = Choices(others, int(rng.integers(len(LETTERS))))
-    shown = activating(evidence, windows)
+    shown = activating(evidence, settings.windows)
     return material.plan([Item(w, FIRES, answer(True), choices=choices) for w in shown])
 
 
@@ -128,6 +138,17 @@ SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="accuracy of choosing the label among those of similar features",
+    settings=DiscriminationSettings,
+    order=50,
+    samples={
+        NAME: [
+            {
+                "choices": [{"letter": "A", "label": "a label"}],
+                "windows": [{"number": 1, "marks": marks, "text": "a"}],
+            }
+            for marks in ("", "« »")
+        ]
+    },
     plan=plan,
     reduce=reduce,
     task=Task(_schema, _render, _read, lambda _: 4, _variables),

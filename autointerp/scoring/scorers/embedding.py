@@ -5,10 +5,12 @@ say nothing of the tokens on which a feature fires.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import setting
 from autointerp.errors import InputError
 from autointerp.plain_text import one_line
 from autointerp.prompting.prompts import Prompt
@@ -17,14 +19,30 @@ from autointerp.scoring.scorers import detection
 from autointerp.scoring.scorers.on_device import Remembered, shown
 from autointerp.scoring.scorers.ranking import AUROC, graded_judgment, reduce_graded
 
+if TYPE_CHECKING:
+    import torch
+
 NAME = "embedding"
 _BATCH = 64
+
+
+class EmbeddingSettings(ScorerSettings):
+    KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("model",)  # its files are looked at
+
+    windows: int = setting(
+        20, "Activating windows to embed, and half as many again silent ones.", ge=2
+    )
+    model: str = setting(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "The model that embeds labels and windows (extra embed): a folder or a Hugging Face id.",
+        min_length=1,
+    )
 
 
 class Encoder:
     """Judges by the cosine between a label, encoded as a query, and a window, as a document."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
+    def __init__(self, name: str, device: "torch.device") -> None:
         """Raises AutointerpError where the model cannot be loaded."""
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
@@ -58,7 +76,7 @@ class Encoder:
         return vectors.astype(np.float32)
 
 
-def _open(name: str, device: torch.device, _prompt: Prompt | None) -> LocalJudge:
+def _open(name: str, device: "torch.device", _prompt: Prompt | None) -> LocalJudge:
     return Encoder(name, device)
 
 
@@ -66,7 +84,11 @@ SCORER = Scorer(
     name=NAME,
     metric=AUROC,
     about="AUROC of the cosine between label and window, firing windows against silent ones",
+    settings=EmbeddingSettings,
+    order=70,
     plan=detection.plan,
     reduce=reduce_graded,
-    local=Local(_open, package="sentence_transformers", extra="embed"),
+    local=Local(
+        lambda settings: settings.model, _open, package="sentence_transformers", extra="embed"
+    ),
 )

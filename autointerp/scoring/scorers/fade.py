@@ -10,10 +10,14 @@ the subject model, and come from `stages/fade.py`.
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from math import isfinite
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import field_validator
 
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import names_in, setting
 from autointerp.evidence.window_text import one_line
 from autointerp.llm.numbering import numbers
 from autointerp.llm.wire.request import ReplySchema, number_lists
@@ -26,6 +30,7 @@ from autointerp.rules.lexical import LexicalLabeler
 from autointerp.rules.rules import Rule
 from autointerp.scoring.scorer import (
     FIRES,
+    FurtherColumn,
     Item,
     Judged,
     Judgment,
@@ -35,6 +40,7 @@ from autointerp.scoring.scorer import (
     Task,
     activating,
 )
+from autointerp.scoring.scorers.concept_texts import TASK as TEXTS
 from autointerp.scoring.strata import draw
 from autointerp.vocabulary import Vocabulary
 
@@ -116,8 +122,40 @@ def faithfulness(judgments: Sequence[Judgment], seed: int) -> Estimate:
     return found if found is MISSING else replace(found, n=sum(map(len, rows)))
 
 
-def plan(material: Material, windows: int) -> Plan:
-    """Natural texts: `windows` activating ones over the range, half as many again silent ones.
+class FadeSettings(ScorerSettings):
+    # The experiment that they are for says what it depends on.
+    KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("texts", "factors", "continuations")
+
+    windows: int = setting(
+        20, "For FADE: activating windows to rate, and half as many again silent ones.", ge=2
+    )
+    texts: int = setting(15, "For FADE: texts that the model writes for a label's concept.", ge=2)
+    factors: str = setting(
+        "-50,-10,-1,1,10,50",
+        "For FADE: by how many times its largest activation a feature is turned up while the "
+        "subject model writes; without it, too.",
+    )
+    continuations: int = setting(
+        10, "For FADE: texts that the subject model writes at each factor.", ge=2
+    )
+
+    @field_validator("factors")
+    @classmethod
+    def _are_factors(cls, value: str) -> str:
+        try:
+            factors = [float(name) for name in names_in(value)]
+        except ValueError:
+            factors = []
+        if not factors or not all(isfinite(factor) and factor != 0 for factor in factors):
+            raise ValueError(f"{value!r}: give numbers other than 0, with commas")
+        return value
+
+    def steering_factors(self) -> list[float]:
+        return list(dict.fromkeys(float(name) for name in names_in(self.factors)))
+
+
+def plan(material: Material, settings: FadeSettings) -> Plan:
+    """Natural texts: activating ones over the range, half as many again silent ones.
 
     An item's truth is the feature's largest activation on it.
     """
@@ -128,9 +166,11 @@ def plan(material: Material, windows: int) -> Plan:
 
     items = [
         Item(w, FIRES, activation(float(w.activations.max())))
-        for w in activating(evidence, windows)
+        for w in activating(evidence, settings.windows)
     ]
-    silent = draw(material.strata, round(_SILENT * windows), evidence.feature, material.seed)
+    silent = draw(
+        material.strata, round(_SILENT * settings.windows), evidence.feature, material.seed
+    )
     items += [Item(corpus.silent_window(i), name, activation(0.0)) for name, i in silent]
     return material.plan(items)
 
@@ -252,6 +292,29 @@ SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="FADE's purity: average precision of the activation for windows rated to show the label",
+    settings=FadeSettings,
+    order=60,
+    samples={
+        NAME: [{"label": "a label", "windows": [{"number": 1, "text": "a"}]}],
+        TEXTS: [{"label": "a label", "number": 2}],
+    },
+    columns=(
+        FurtherColumn(
+            CLARITY,
+            "FADE: how far activations on texts written for the label lie apart from those on the "
+            "corpus, |2 AUROC - 1|",
+        ),
+        FurtherColumn(
+            RESPONSIVENESS,
+            "FADE: how far activations on windows rated to show the label lie apart from those "
+            "that do not, |2 AUROC - 1|",
+        ),
+        FurtherColumn(
+            FAITHFULNESS,
+            "FADE: how much more often the label is in what the subject model writes with the "
+            "feature turned up",
+        ),
+    ),
     plan=plan,
     reduce=reduce,
     task=Task(_schema, _render, _read, lambda _: 4),

@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import setting
 from autointerp.evidence.window import Window
 from autointerp.evidence.window_text import marked, marks_for
 from autointerp.metrics.estimates import Counts, Estimate, balanced_accuracy
 from autointerp.rules.lexical import LexicalLabeler
 from autointerp.rules.rules import Rule
-from autointerp.scoring.forms import LISTS, yes_or_no
+from autointerp.scoring.forms import LISTS, samples_of_forms, yes_or_no
 from autointerp.scoring.scorer import (
     FIRES,
     Item,
@@ -54,15 +56,27 @@ _SHARES = {WITHIN: 0.5, ELSEWHERE: 0.5}
 _CHOICE = 4  # silent windows to choose from for each that is wanted
 
 
-def plan(material: Material, windows: int) -> Plan:
-    """Up to `windows` unseen activating windows with right marks, and as many of either wrong kind.
+class FuzzingSettings(ScorerSettings):
+    windows: int = setting(
+        12,
+        "Activating windows shown with the right tokens marked, and as many with wrong ones of "
+        "either kind.",
+        ge=2,
+    )
+
+    def most_windows(self) -> int:
+        return 2 * self.windows
+
+
+def plan(material: Material, settings: FuzzingSettings) -> Plan:
+    """Up to so many unseen activating windows with right marks, and as many of either wrong kind.
 
     Of two activating windows of about the same strength one is marked rightly and the other
     wrongly, by chance.
     """
     evidence, corpus = material.evidence, material.corpus
     rng = np.random.default_rng([material.seed, evidence.feature, 0xF022])
-    pool = activating(evidence, 2 * windows)
+    pool = activating(evidence, settings.most_windows())
     pairs = [rng.permutation([i, i + 1]) for i in range(0, len(pool) - 1, 2)]
     right = [_rightly(pool[i], rng) for i, _ in pairs]
     silent = draw_uniform(material.strata, _CHOICE * len(right), evidence.feature, material.seed)
@@ -152,6 +166,17 @@ SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="balanced accuracy of telling windows marked where the feature fires from others",
+    settings=FuzzingSettings,
+    order=30,
+    samples={
+        NAME: samples_of_forms(
+            {
+                "windows": [{"number": 1, "text": "<<a>>"}],
+                "open_mark": "<<",
+                "close_mark": ">>",
+            }
+        )
+    },
     plan=plan,
     reduce=reduce,
     task=_FORMS[LISTS],

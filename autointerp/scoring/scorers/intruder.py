@@ -8,11 +8,13 @@ the four they would give it away as one of two that are alike. For the same reas
 shown twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import setting
 from autointerp.evidence.window import Window
 from autointerp.evidence.window_text import marked, marks_for
 from autointerp.llm.numbering import Miscounted, by_place, number_of, numbers
@@ -39,14 +41,29 @@ _CHOICE = 8  # silent windows to choose from for each intruder
 _QUANTILES = 5  # strata of trials, by where the four windows are among the feature's firings
 
 
-def plan(material: Material, trials: int) -> Plan:
-    """Up to `trials` of four activating windows and an intruder; each takes five activating ones.
+class IntruderSettings(ScorerSettings):
+    windows: int = setting(
+        10,
+        "Times that a judge looks for the one window of five in which the feature is silent.",
+        ge=1,
+    )
+
+    def most_windows(self) -> int:
+        return SHOWN * self.windows
+
+    def problems_with(self, name: str, score_windows: int) -> Iterator[str]:
+        """Where a sample of firings has too few, windows of largest activation take part."""
+        yield from super().problems_with(name, 2 * score_windows)
+
+
+def plan(material: Material, settings: IntruderSettings) -> Plan:
+    """Trials of four activating windows and an intruder; each takes five activating ones.
 
     The item is the intruder, its truth its place among the five, from 1; `beside` has the others.
     """
     evidence, corpus = material.evidence, material.corpus
     rng = np.random.default_rng([material.seed, evidence.feature, 0x171D])
-    pool = activating(evidence, SHOWN * trials)
+    pool = activating(evidence, settings.most_windows())
     groups = [pool[i : i + SHOWN] for i in range(0, len(pool) - SHOWN + 1, SHOWN)]
     drawn = []
     for group in groups:
@@ -144,6 +161,17 @@ SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="accuracy of finding the one window of five in which the feature is silent",
+    settings=IntruderSettings,
+    order=40,
+    samples={
+        NAME: [
+            {
+                "windows": [{"number": 1, "texts": ["<<a>>"] * SHOWN}],
+                "open_mark": "<<",
+                "close_mark": ">>",
+            }
+        ]
+    },
     plan=plan,
     reduce=reduce,
     task=Task(_schema, _render, _read, lambda _: 14, _variables),

@@ -10,13 +10,16 @@ corpus as the right ones (fuzzing that marks rare words for common ones is easy)
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window import Window
 from autointerp.evidence.window_text import is_marked
 from autointerp.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from autointerp.evidence.corpus import Corpus
 
 _SHOWN = 0.75  # of a window's tokens
 _NEVER = 1e9
@@ -56,7 +59,9 @@ class Hosts:
     where the marks are, is what a judge has to see.
     """
 
-    def __init__(self, windows: Sequence[Window], corpus: Corpus, special: frozenset[int]) -> None:
+    def __init__(
+        self, windows: Sequence[Window], corpus: "Corpus", special: frozenset[int]
+    ) -> None:
         self.windows = windows
         self._corpus = corpus
         self._lengths = np.array([len(w.token_ids) for w in windows], dtype=np.int64)
@@ -114,7 +119,7 @@ class Hosts:
         return cost[np.arange(len(cost)), best], best
 
 
-def _rarity(ids: np.ndarray, corpus: Corpus) -> np.ndarray:
+def _rarity(ids: np.ndarray, corpus: "Corpus") -> np.ndarray:
     """How rare tokens are in the corpus, on a scale of doublings."""
     return np.asarray(-np.log2(1 + corpus.counts(ids)))
 

@@ -7,10 +7,12 @@ third the model has its own earlier predictions before it. Scores of different w
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import setting
 from autointerp.evidence.window import Window
 from autointerp.evidence.window_text import shown_tokens, token_list
 from autointerp.llm.numbering import by_place, number_of, numbers
@@ -43,19 +45,37 @@ HIGHEST = 10  # predictions run from 0 to this
 _SILENT = "silent"
 
 
-def plan(material: Material, windows: int) -> Plan:
+class SimulationSettings(ScorerSettings):
+    KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("mode",)  # each way has its template
+
+    windows: int = setting(10, "Windows to simulate, half of them activating.", ge=2)
+    mode: Literal["auto", "prompt_logprobs", "top_logprobs", "json"] = setting(
+        "auto",
+        "How activations are predicted: expected values from the probabilities of the prompt's "
+        "tokens or of the reply's, or a JSON list of integers; auto: the first of these that the "
+        "endpoint allows. Scores of different modes do not compare.",
+    )
+
+    def chosen_mode(self) -> str:
+        return self.mode
+
+    def most_windows(self) -> int:
+        return -(-self.windows // 2)
+
+
+def plan(material: Material, settings: SimulationSettings) -> Plan:
     """Unseen windows to simulate: half activating, half silent ones drawn from all of them.
 
     Truths are on the scale 0 to HIGHEST, the feature's maximum being HIGHEST.
     """
     evidence, corpus = material.evidence, material.corpus
-    half = windows // 2
+    half = settings.windows // 2
     scale = HIGHEST / evidence.max_activation if evidence.max_activation > 0 else 0.0
 
     def item(window: Window, stratum: str) -> Item:
         return Item(window, stratum, (window.activations * scale).astype(np.float32))
 
-    items = [item(w, FIRES) for w in activating(evidence, windows - half)]
+    items = [item(w, FIRES) for w in activating(evidence, settings.windows - half)]
     drawn = draw_uniform(material.strata, half, evidence.feature, material.seed)
     items += [item(corpus.silent_window(i), _SILENT) for i in drawn]
     return material.plan(items)
@@ -131,10 +151,20 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
     return [Judgment(i, p.astype(np.float32)) for i, p in zip(items, predicted, strict=True)]
 
 
+_LINES = {"label": "a label", "windows": [{"number": 1, "tokens": ["a"]}]}
+
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
     about="Pearson correlation of predicted with true activations, over all tokens",
+    settings=SimulationSettings,
+    order=20,
+    samples={
+        f"{NAME}_prompt_logprobs": [_LINES],
+        f"{NAME}_top_logprobs": [_LINES],
+        NAME: [{"label": "a label", "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}]}],
+    },
+    usual=True,
     plan=plan,
     reduce=reduce,
     task=Task(_schema, _render, _read, lambda item: 20 + 3 * len(item.truth), mode="json"),

@@ -5,13 +5,13 @@ in nats a token. Style counts as much as meaning: a label in the words of the te
 """
 
 import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 
-from autointerp.activations.subject import load_subject
+from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.section import setting
 from autointerp.errors import AutointerpError, InputError
 from autointerp.prompting.prompts import Prompt
 from autointerp.scoring.scorer import Judgment, Local, LocalJudge, Plan, Scorer
@@ -20,6 +20,7 @@ from autointerp.scoring.scorers.on_device import Remembered, shown
 from autointerp.scoring.scorers.ranking import AUROC, graded_judgment, reduce_graded
 
 if TYPE_CHECKING:
+    import torch
     from transformers import DynamicCache
 
 NAME = "surprisal"
@@ -27,13 +28,33 @@ NEUTRAL = "text of any kind"
 _LOGITS = 1 << 27  # held at a time: half a gigabyte in float32
 
 
+class SurprisalSettings(ScorerSettings):
+    KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("model",)  # its files are looked at
+
+    windows: int = setting(
+        20, "Activating windows to read, and half as many again silent ones.", ge=2
+    )
+    model: str | None = setting(
+        None,
+        "The base language model that is surprised, or not: a folder or a Hugging Face id.",
+        min_length=1,
+    )
+
+    def problems_with(self, name: str, score_windows: int) -> Iterator[str]:
+        yield from super().problems_with(name, score_windows)
+        if self.model is None:
+            yield "surprisal needs a base language model: --surprisal-model"
+
+
 class Reader:
     """A base language model that reads windows after a label. `logits`: held at a time."""
 
     def __init__(
-        self, name: str, device: torch.device, prompt: Prompt, logits: int = _LOGITS
+        self, name: str, device: "torch.device", prompt: Prompt, logits: int = _LOGITS
     ) -> None:
         """Raises AutointerpError where the model cannot be loaded."""
+        from autointerp.activations.subject import load_subject
+
         try:
             self._subject = load_subject(name, device)
         except AutointerpError as error:
@@ -61,13 +82,19 @@ class Reader:
         system, user = (message["content"] for message in self._prompt.messages(label=label))
         return f"{system}\n\n{user}\n"
 
-    @torch.inference_mode()
     def log_probabilities(self, label: str, texts: Sequence[str]) -> np.ndarray:
         """Mean log-probability of each text's tokens after the label: float64 [texts].
 
         NaN for a text without tokens. Label and text are tokenized apart, so that a text has the
         same tokens after any label. Raises AutointerpError where they are too long for the model.
         """
+        import torch
+
+        with torch.inference_mode():
+            return self._means(label, texts)
+
+    def _means(self, label: str, texts: Sequence[str]) -> np.ndarray:
+        import torch
         from transformers import DynamicCache
 
         model, tokenizer = self._subject.model, self._subject.tokenizer
@@ -102,6 +129,8 @@ class Reader:
 
     def _read(self, before: list[int], cache: "DynamicCache", rows: list[list[int]]) -> np.ndarray:
         """Mean log-probabilities [rows] of token ids after a prefix that is in the cache."""
+        import torch
+
         device = self._subject.device
         width = max(map(len, rows))
         ids = torch.zeros((len(rows), width), dtype=torch.int64)
@@ -128,7 +157,7 @@ class Reader:
         return totals.cpu().numpy()
 
 
-def _open(name: str, device: torch.device, prompt: Prompt | None) -> LocalJudge:
+def _open(name: str, device: "torch.device", prompt: Prompt | None) -> LocalJudge:
     assert prompt is not None
     return Reader(name, device, prompt)
 
@@ -137,7 +166,12 @@ SCORER = Scorer(
     name=NAME,
     metric=AUROC,
     about="AUROC of how much likelier the label makes a window, firing against silent ones",
+    settings=SurprisalSettings,
+    order=80,
+    samples={NAME: [{"label": "a label"}]},
     plan=detection.plan,
     reduce=reduce_graded,
-    local=Local(_open, package="transformers", template=True),
+    local=Local(
+        lambda settings: settings.model or "", _open, package="transformers", template=True
+    ),
 )

@@ -12,7 +12,8 @@ from autointerp.activations.hooks import canonical_place
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.coders.randomised import randomised
-from autointerp.config.settings import OUTPUT_TOKENS, RunConfig
+from autointerp.config.labeling_settings import OUTPUT_TOKENS
+from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.corpus import sampled, write_corpus

@@ -17,7 +17,7 @@ from autointerp.progress import say, track
 from autointerp.runs.directory import Run
 from autointerp.stages.collect.collect_stage import evidence_identity
 from autointerp.stages.label import label_stage
-from autointerp.tables.imports import READERS, of_one_labeler
+from autointerp.tables.foreign_labels import IMPORTS, of_one_labeler
 from autointerp.tables.write import write_drafts, write_labels
 
 
@@ -27,10 +27,7 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
     `only` names whose labels are taken, where there are several labelers'. Raises InputError; then
     the run is as it was. What is not taken is counted, said and recorded.
     """
-    if format_name not in READERS:
-        raise InputError(
-            f"there is no import format {format_name!r}; there are {', '.join(READERS)}"
-        )
+    chosen = IMPORTS.find(format_name)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
     with run.locked():
@@ -42,7 +39,7 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
             )
         began = time.monotonic()
         try:
-            found = READERS[format_name](path)
+            found = chosen.read(path)
         except OSError as error:
             raise InputError(f"{error.filename or path} cannot be read: {error.strerror}") from None
         made_by, texts = of_one_labeler(found, path, only)

@@ -80,6 +80,10 @@ class Measured:
             yield from beside_nulls(fade.NAME, metric, own, self.nulls[metric])
 
 
+def settings_of(job: Job) -> fade.FadeSettings:
+    return job.config.settings_of(fade.NAME, fade.FadeSettings)
+
+
 def asks(job: Job) -> bool:
     """Whether a model is asked for texts."""
     return job.config.uses_model() and fade.NAME in job.config.scorer_names()
@@ -103,14 +107,14 @@ def missing(job: Job) -> dict[str, str]:
 
 def identity(job: Job, prompt_hashes: Mapping[str, str]) -> dict[str, Any]:
     """What clarity and faithfulness depend on, beside what all scores do."""
-    config = job.config
+    own = settings_of(job)
     settings = stream_settings(job)
     cannot = missing(job)
     return {
-        "texts": config.fade_texts,
+        "texts": own.texts,
         "prompt": None if fade.CLARITY in cannot else prompt_hashes.get(TASK),
-        "factors": config.steering_factors(),
-        "continuations": config.fade_continuations,
+        "factors": own.steering_factors(),
+        "continuations": own.continuations,
         "missing": cannot,
         "subject": made_from(job, settings) if settings else None,
     }
@@ -151,10 +155,10 @@ def measure(
 
 
 def text_jobs(job: Job, labels: Mapping[int, str], prompt: Prompt) -> Iterator[TextJob]:
-    config = job.config
+    config, own = job.config, settings_of(job)
     name = language_model.model_name(config)
     for feature, label in labels.items():
-        yield TextJob(feature, label, config.fade_texts, prompt, name, config.temperature)
+        yield TextJob(feature, label, own.texts, prompt, name, config.temperature)
 
 
 def _written(
@@ -322,20 +326,18 @@ def rating_jobs(
 
 def estimate(inputs: ExperimentInputs, total: CostEstimate) -> None:
     """Add what would be sent: what the subject model will write is taken as so many words."""
-    config = inputs.job.config
+    own = settings_of(inputs.job)
     cannot = missing(inputs.job)
     if fade.CLARITY in cannot:
         return
     for job in text_jobs(inputs.job, inputs.labels, inputs.prompts[TASK]):
-        total.add(job.request(), TOKENS_A_TEXT // 2 * config.fade_texts)
+        total.add(job.request(), TOKENS_A_TEXT // 2 * own.texts)
     if fade.FAITHFULNESS in cannot:
         return
-    factors = [0.0, *config.steering_factors()]
+    factors = [0.0, *own.steering_factors()]
     ids = np.zeros(NEW_TOKENS, dtype=np.int32)
-    texts = [
-        (m, n, ids, "word " * NEW_TOKENS) for m in factors for n in range(config.fade_continuations)
-    ]
-    items = _items(texts, 0, config.seed)
+    texts = [(m, n, ids, "word " * NEW_TOKENS) for m in factors for n in range(own.continuations)]
+    items = _items(texts, 0, inputs.job.config.seed)
     for feature in inputs.labels:
         for rating in rating_jobs(inputs, feature, items):
             total.add_judging(rating)

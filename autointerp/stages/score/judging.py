@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from autointerp.config.scorer_settings import ScorerSettings
 from autointerp.config.settings import RunConfig
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
@@ -78,12 +79,14 @@ class JudgingInputs:
                 evidence, self.corpus, strata, seed, special, labels or KnownLabels()
             )
             for name in scorers:
-                yield SCORERS[name], SCORERS[name].plan(material, windows_of(self.job, name))
+                yield (
+                    SCORERS[name],
+                    SCORERS[name].plan(material, settings_of(self.job.config, name)),
+                )
 
 
-def windows_of(job: Job, scorer: str) -> int:
-    number: int = getattr(job.config, f"{scorer}_windows")
-    return number
+def settings_of(config: RunConfig, scorer: str) -> ScorerSettings:
+    return config.settings_of(scorer, SCORERS.find(scorer).settings)
 
 
 def chat_scorers(config: RunConfig) -> list[str]:
@@ -103,7 +106,7 @@ def _ways(config: RunConfig, scorer: Scorer) -> list[str]:
     """The templates of the ways in which the scorer may ask, the best first."""
     if not scorer.better:
         return [scorer.name]
-    mode = getattr(config, f"{scorer.name}_mode")
+    mode = settings_of(config, scorer.name).chosen_mode()
     return list(scorer.templates()) if mode == "auto" else [scorer.template(mode)]
 
 

@@ -35,8 +35,9 @@ def identities(config: RunConfig) -> dict[str, str]:
 
 
 def _model(config: RunConfig, scorer: str) -> str:
-    name: str = getattr(config, f"{scorer}_model")
-    return name
+    local = SCORERS[scorer].local
+    assert local is not None
+    return local.model(config.settings_of(scorer, SCORERS[scorer].settings))
 
 
 def open_judges(job: Job, prompts: Mapping[str, Prompt]) -> dict[str, LocalJudge]:

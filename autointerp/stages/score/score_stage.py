@@ -39,7 +39,7 @@ from autointerp.stages.score.judging import (
     label_shown,
     load_prompts,
     null_sample_of,
-    windows_of,
+    settings_of,
 )
 from autointerp.storage.files import atomic_path
 from autointerp.tables.write import (
@@ -75,7 +75,7 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
     return fingerprint(
         evidence=evidence_identity(job.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
-        scorers={name: windows_of(job, name) for name in config.scorer_names()},
+        scorers={name: settings_of(config, name).identity() for name in config.scorer_names()},
         null_share=config.share_with_null(),
         seed=config.seed,
         **judge,

@@ -18,6 +18,7 @@ from autointerp.identity import fingerprint
 from autointerp.progress import say, track
 from autointerp.resources.activation_source import check_width, made_from, stream_settings
 from autointerp.runs.session import Job
+from autointerp.scoring.scorers import fade
 from autointerp.storage.files import atomic_path
 from autointerp.storage.parquet_files import read_parquet, write_parquet
 from autointerp.vocabulary import Vocabulary
@@ -110,14 +111,14 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
     direction is added at the hook on every token. Every text of one start begins with the same
     tokens of the corpus. What was written before, with the same settings, is kept.
     """
-    job, config = live.job, live.job.config
+    job, config, own = live.job, live.job.config, _settings_of(live.job)
     settings = live.stream.settings
     starts = _starts(live, corpus)
     same = {
         "made_from": made_from(job, settings),
         "coder": job.coder_identity,
         "starts": starts.tolist(),
-        "factors": config.steering_factors(),
+        "factors": own.steering_factors(),
         "tokens": NEW_TOKENS,
         "seed": config.seed,
     }
@@ -136,7 +137,7 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
                 shifts = [
                     (feature, factor, factor * maxima[feature] * decoder[feature].float())
                     for feature in group
-                    for factor in config.steering_factors()
+                    for factor in own.steering_factors()
                 ]
                 if not group:
                     shifts = [(_NO_FEATURE, 0.0, torch.zeros(live.coder.d_in))]
@@ -146,13 +147,18 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
     return Steered(paths[0], paths[1:])
 
 
+def _settings_of(job: Job) -> fade.FadeSettings:
+    return job.config.settings_of(fade.NAME, fade.FadeSettings)
+
+
 def _starts(live: Live, corpus: Corpus) -> torch.Tensor:
     """The beginnings of some of the corpus's windows: int64 [starts, tokens]."""
     config = live.job.config
     order = np.random.default_rng([config.seed, 0x57A27]).permutation(len(corpus))
     windows = [corpus.token_ids(int(number)) for number in order]
     length = min(START_TOKENS, max(len(ids) for ids in windows))
-    begun = [ids[:length] for ids in windows if len(ids) >= length][: config.fade_continuations]
+    enough = _settings_of(live.job).continuations
+    begun = [ids[:length] for ids in windows if len(ids) >= length][:enough]
     return torch.from_numpy(live.stream.reader.alone(begun).token_ids).long()
 
 

@@ -1,41 +1,13 @@
-"""Export formats. Each writes what a Source has into an empty folder, or into one file."""
+"""Exports, each in a file of its own that makes its `EXPORT`, and writing one whole."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from autointerp.errors import InputError
 from autointerp.progress import say
 from autointerp.runs.directory import Run
 from autointerp.storage.files import atomic_path, new_folder, unwritable
-from autointerp.tables.exports import (
-    delphi,
-    flat,
-    neuron_explainer,
-    neuronpedia,
-    neuronpedia_upload,
-    saedashboard,
-)
+from autointerp.tables.exports.export_format import EXPORTS
 from autointerp.tables.exports.exported import Source
-
-
-@dataclass(frozen=True)
-class Format:
-    """`file` is the name of the one file it writes, None for a folder."""
-
-    write: Callable[[Source, Path], None]
-    file: str | None = None
-
-
-FORMATS = {
-    "neuronpedia": Format(neuronpedia.write),
-    "neuronpedia-upload": Format(neuronpedia_upload.write),
-    "saedashboard": Format(saedashboard.write),
-    "openai": Format(neuron_explainer.write),
-    "delphi": Format(delphi.write),
-    "jsonl": Format(flat.write_jsonl, "labels.jsonl"),
-    "csv": Format(flat.write_csv, "labels.csv"),
-}
 
 
 def export(
@@ -52,10 +24,7 @@ def export(
 
     What is written is whole or not there: a folder appears when all its files are in it.
     """
-    if format_name not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise InputError(f"there is no export format {format_name!r}; there are {known}")
-    chosen = FORMATS[format_name]
+    chosen = EXPORTS.find(format_name)
     if out is None:
         out = run.path / "exports" / (chosen.file or format_name)
     if out.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.tables.exports.examples import dumps, tokens_of
+from autointerp.tables.exports.export_format import ExportFormat
 from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 
 _SCORERS = {"detection": "detection", "fuzzing": "fuzz"}
@@ -59,3 +60,11 @@ def _judged(source: Source, record: ExportedFeature, scorer: str) -> list[dict[s
 def _decile(quantile: float | None) -> int:
     """Their quantile of an activating window, 1 the weakest; -1 for a silent one, as theirs is."""
     return -1 if quantile is None else min(int(quantile * _QUANTILES), _QUANTILES - 1) + 1
+
+
+EXPORT = ExportFormat(
+    name="delphi",
+    about="Delphi's results, a file of JSON a feature",
+    write=write,
+    order=50,
+)

@@ -12,6 +12,7 @@ import numpy as np
 
 from autointerp.evidence.window import Window
 from autointerp.tables.exports.examples import dumps, tokens_of
+from autointerp.tables.exports.export_format import ExportFormat
 from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 
 _QUANTILES = [0.0, 0.5, 0.9, 0.99, 0.999, 1.0]
@@ -133,3 +134,11 @@ def _correlation(truth: np.ndarray, prediction: list[float]) -> float | None:
     if np.ptp(truth) == 0 or np.ptp(prediction) == 0:
         return None
     return number(np.corrcoef(truth, prediction)[0, 1])
+
+
+EXPORT = ExportFormat(
+    name="openai",
+    about="records of OpenAI's neuron-explainer, two files a feature",
+    write=write,
+    order=40,
+)

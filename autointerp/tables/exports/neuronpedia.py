@@ -24,6 +24,7 @@ from autointerp.tables.exports.examples import (
     tokens_of,
     without_nul,
 )
+from autointerp.tables.exports.export_format import ExportFormat
 from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 
 METHOD = "autointerp"  # what the labels' and scores' types are called there
@@ -281,3 +282,11 @@ def _source(source: Source) -> dict[str, Any]:
         "creatorId": names.creator,
         "createdAt": source.made_at,
     }
+
+
+EXPORT = ExportFormat(
+    name="neuronpedia",
+    about="Neuronpedia's directory of a source, as its importer reads it",
+    write=write,
+    order=10,
+)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.tables.exports.examples import dumps, examples, logits, tokens_of, without_nul
+from autointerp.tables.exports.export_format import ExportFormat
 from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 from autointerp.tables.exports.neuronpedia import METHOD
 
@@ -82,3 +83,11 @@ def _activations(source: Source, record: ExportedFeature) -> list[dict[str, Any]
             }
         )
     return found
+
+
+EXPORT = ExportFormat(
+    name="neuronpedia-upload",
+    about="bodies for Neuronpedia's upload API, one file a request",
+    write=write,
+    order=20,
+)

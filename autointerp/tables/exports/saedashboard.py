@@ -13,6 +13,7 @@ from autointerp.tables.exports.examples import (
     related,
     tokens_of,
 )
+from autointerp.tables.exports.export_format import ExportFormat
 from autointerp.tables.exports.exported import ExportedFeature, Source, number, numbers
 
 _FEATURES_A_BATCH = 128
@@ -79,3 +80,11 @@ def _feature(source: Source, record: ExportedFeature, corpus: str, length: int) 
         ],
         "vector": [],
     }
+
+
+EXPORT = ExportFormat(
+    name="saedashboard",
+    about="SAEDashboard's batch-N.json",
+    write=write,
+    order=30,
+)

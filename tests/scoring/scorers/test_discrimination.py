@@ -40,7 +40,10 @@ def windows(token, feature_tokens=4, kind="sample", split="score"):
 
 def plan(known, similar=(), feature=3, token=3, seed=0, n=10):
     found = evidence(feature, windows(token), similar=similar)
-    return discrimination.plan(Material(found, CORPUS, [], seed, labels=known), n)
+    return discrimination.plan(
+        Material(found, CORPUS, [], seed, labels=known),
+        discrimination.DiscriminationSettings(windows=n),
+    )
 
 
 def job(planned, label="three"):

@@ -50,7 +50,9 @@ def patterns(items, stratum):
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0, 0.6), st.integers(0, 1000), st.sampled_from([(16,), (9, 16, 20)]))
 def test_wrong_marks_stand_where_right_ones_do_on_silent_tokens(share, seed, lengths):
-    plan = fuzzing.plan(material(share, seed=seed, lengths=lengths), 10)
+    plan = fuzzing.plan(
+        material(share, seed=seed, lengths=lengths), fuzzing.FuzzingSettings(windows=10)
+    )
     right = patterns(plan.items, FIRES)
     assert patterns(plan.items, "within") == patterns(plan.items, "elsewhere") == right
     contexts = [i.window.context for i in plan.items]
@@ -70,14 +72,14 @@ def test_wrong_marks_stand_where_right_ones_do_on_silent_tokens(share, seed, len
 
 
 def test_what_fires_everywhere_is_left_out():
-    plan = fuzzing.plan(material(share=1.0), 10)
+    plan = fuzzing.plan(material(share=1.0), fuzzing.FuzzingSettings(windows=10))
     assert list(plan.items) == []
     found = fuzzing.reduce(Judged(plan, "fuzzing", 3, []), 0)
     assert all(np.isnan(e.value) and e.n == 0 for e in found.values())
 
 
 def test_either_kind_of_wrong_marks_has_a_figure():
-    plan = fuzzing.plan(material(), 10)
+    plan = fuzzing.plan(material(), fuzzing.FuzzingSettings(windows=10))
     for wrong, expected in (
         ((), (1.0, 1.0, 1.0)),
         (("within",), (0.75, 0.5, 1.0)),
@@ -96,7 +98,7 @@ def test_either_kind_of_wrong_marks_has_a_figure():
 @given(st.floats(0, 0.6), st.integers(0, 1000))
 def test_a_trial_has_four_windows_next_to_each_other_and_an_intruder(share, seed):
     given_ = material(share, seed=seed)
-    plan = intruder.plan(given_, 6)
+    plan = intruder.plan(given_, intruder.IntruderSettings(windows=6))
     strengths = sorted((float(w.activations.max()) for w in given_.evidence.windows), reverse=True)
     shown = [w for i in plan.items for w in (i.window, *i.beside)]
     assert len({w.context for w in shown}) == len(shown) == 5 * len(plan.items)
@@ -113,14 +115,16 @@ def test_a_trial_has_four_windows_next_to_each_other_and_an_intruder(share, seed
 
 def test_intruders_stand_anywhere():
     places = [
-        int(i.truth[0]) for seed in range(40) for i in intruder.plan(material(seed=seed), 6).items
+        int(i.truth[0])
+        for seed in range(40)
+        for i in intruder.plan(material(seed=seed), intruder.IntruderSettings(windows=6)).items
     ]
     counts = np.bincount(places, minlength=6)[1:]
     assert counts.min() > 0.6 * counts.mean()
 
 
 def test_accuracy_is_of_the_trials_that_could_be_read():
-    plan = intruder.plan(material(), 6)
+    plan = intruder.plan(material(), intruder.IntruderSettings(windows=6))
     assert len(plan.items) == 6
     said = [i.truth, i.truth, i.truth % 5 + 1, None] if (i := plan.items[0]) else []
     judgments = [Judgment(i, s) for s in said]
@@ -131,13 +135,15 @@ def test_accuracy_is_of_the_trials_that_could_be_read():
 
 
 def test_too_few_windows_make_fewer_trials_or_none():
-    assert len(intruder.plan(material(windows=14), 6).items) == 2
-    assert list(intruder.plan(material(windows=4), 6).items) == []
+    assert len(intruder.plan(material(windows=14), intruder.IntruderSettings(windows=6)).items) == 2
+    assert (
+        list(intruder.plan(material(windows=4), intruder.IntruderSettings(windows=6)).items) == []
+    )
 
 
 @pytest.mark.parametrize("name", ["fuzzing", "intruder"])
 def test_the_prompt_marks_what_the_items_mark(name):
-    plan = SCORERS[name].plan(material(), 5)
+    plan = SCORERS[name].plan(material(), SCORERS[name].settings(windows=5))
     todo = tuple(range(len(plan.items)))
     job = JudgeJob(
         scorer=SCORERS[name],

@@ -1,0 +1,56 @@
+"""What a scorer's own settings are to the others: `windows` of Fuzzing is `fuzzing_windows`."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Protocol
+
+from autointerp.config.section import Section, setting
+from autointerp.registry import Entry, Registry
+
+
+class ScorerSettings(Section):
+    """A scorer adds its own, and gives `windows` its default and what it says.
+
+    What it adds is part of what scores depend on, but for `KNOWN_OTHERWISE`: those whose changes
+    show in something else that scores depend on, as a template or a model's files.
+    """
+
+    SECTION: ClassVar[str] = "scoring"
+    KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ()
+
+    windows: int = setting(20, "Activating windows to judge.", ge=1)
+
+    def chosen_mode(self) -> str:
+        """By which of its ways a scorer asks; auto: the best that the endpoint allows."""
+        return "auto"
+
+    def most_windows(self) -> int:
+        """How many activating windows are asked for."""
+        return self.windows
+
+    def problems_with(self, name: str, score_windows: int) -> Iterator[str]:
+        """What is wrong where so many windows of a kind are kept for scoring, a line each."""
+        if self.most_windows() > score_windows:
+            yield (
+                f"{name}_windows needs {self.most_windows()} activating windows for scoring, "
+                f"score_windows keeps {score_windows}"
+            )
+
+    def identity(self) -> Any:
+        """What scores depend on: how many windows, and whatever else differs from its default."""
+        more = {
+            name: getattr(self, name)
+            for name, field in sorted(type(self).model_fields.items())
+            if name not in ("windows", *self.KNOWN_OTHERWISE)
+            and getattr(self, name) != field.default
+        }
+        return {"windows": self.windows} | more if more else self.windows
+
+
+class ConfiguredScorer(Entry, Protocol):
+    """What settings know of a scorer."""
+
+    @property
+    def settings(self) -> type[ScorerSettings]: ...
+
+
+CONFIGURED: Registry[ConfiguredScorer] = Registry("autointerp.scorers")
