@@ -22,7 +22,7 @@ from autointerp.metrics.estimates import Estimate, mean_interval
 from autointerp.progress import track
 from autointerp.resources import language_model
 from autointerp.run.directory import Run
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Judged
@@ -88,7 +88,7 @@ def _shown(found: Estimate, sign: str = "") -> str:
 
 def jobs_in(form: str, run: Run, config: RunConfig) -> list[JudgeJob]:
     """Of all labels and their nulls, label by label."""
-    job = Job(config.model_copy(update={"judge_form": form}), run, None, [])
+    job = Session(config.model_copy(update={"judge_form": form}), run, None, [])
     inputs = judging.JudgingInputs(job)
     # Rules would judge themselves.
     drafts = {d.feature: replace(d, rule=None) for d in read_drafts(run.drafts)}
@@ -137,7 +137,7 @@ def main() -> None:
 
         answering = language_model.check_endpoint(config)
         asked = language_model.ask(
-            Job(config, run, None, []), answering, lambda: jobs, take, progress
+            Session(config, run, None, []), answering, lambda: jobs, take, progress
         )
     print(_HEADER)
     for (scorer, form), row in sorted(rows.items()):

@@ -48,7 +48,7 @@ from autointerp.prompting.prompts import BUNDLED, SUFFIX, Prompt, read_prompt, t
 from autointerp.resources import language_model
 from autointerp.rules import lexical
 from autointerp.run.directory import Run
-from autointerp.run.session import Job, open_job
+from autointerp.run.session import Session, open_session
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.null import null_partners
 from autointerp.scoring.scorer import Judged
@@ -189,8 +189,8 @@ class Bench:
             **windows,
         )
 
-    def job(self, *, schema: bool, **more: Any) -> Job:
-        return Job(self.config(schema=schema, **more), self.run, None, self.features)
+    def job(self, *, schema: bool, **more: Any) -> Session:
+        return Session(self.config(schema=schema, **more), self.run, None, self.features)
 
     def _evidence(self) -> Run:
         """The run's evidence, copied: a run's journal is its own. Or the demo's, collected."""
@@ -198,7 +198,7 @@ class Bench:
         if all(getattr(here, name).is_file() for name in _EVIDENCE):
             return here
         if self.options.run is None:
-            collect_stage.run(open_job(self.config(schema=True)))
+            collect_stage.run(open_session(self.config(schema=True)))
             return here
         theirs = Run(Path(self.options.run))
         for name in _EVIDENCE:
@@ -218,7 +218,7 @@ class Bench:
                 draft = None if rule is None else rule_draft(evidence.feature, rule)
                 if draft is not None and len(draft.label or "") <= _LONGEST:
                     drafts[evidence.feature] = draft
-        job = Job(RunConfig(), self.run, None, sorted(drafts))
+        job = Session(RunConfig(), self.run, None, sorted(drafts))
         judged = judge_by_rules(JudgingInputs(job), ["detection"], drafts, sorted(drafts), {})
         good = {one.feature for one in judged if _main(one) >= _RIGHT}
         order = sorted(good, key=lambda f: random.Random(f"bench:{f}").random())
@@ -284,7 +284,7 @@ class Bench:
             say("stopped: the same command goes on")
             sys.exit(130)
 
-    def _ask(self, job: Job, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:
+    def _ask(self, job: Session, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:
         """The results and what was seen. Raises Stopped, or UserError where asking is in vain."""
         seen = Seen()
         results: list[Any] = []

@@ -43,7 +43,7 @@ from autointerp.progress import say, track
 from autointerp.prompting.prompts import BUNDLED, load_prompt
 from autointerp.resources import language_model
 from autointerp.rules.lexical import LexicalLabeler
-from autointerp.run.session import Job, open_job
+from autointerp.run.session import Session, open_session
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Task
@@ -178,18 +178,18 @@ def settings(arguments: argparse.Namespace, out: Path, **more: Any) -> RunConfig
     )
 
 
-def labels_asked(job: Job, evidence: Sequence[FeatureEvidence], n: int) -> Iterator[LabelJob]:
+def labels_asked(job: Session, evidence: Sequence[FeatureEvidence], n: int) -> Iterator[LabelJob]:
     inputs = judging.JudgingInputs(job)
     prompt = load_prompt(label_stage.NAME, BUNDLED)
     turns = itertools.cycle(evidence)
     for size, fewer in _GROUPS.items():
         of_size = replace(label_stage.settings_of(job), features_per_request=size)
         group = itertools.islice(turns, size * -(-n // fewer))
-        yield from label_jobs(group, prompt, inputs.vocabulary, of_size)
+        yield from label_jobs(group, prompt, inputs.session.vocabulary, of_size)
 
 
 def judgments_asked(
-    job: Job, drafts: dict[int, Draft], features: list[int]
+    job: Session, drafts: dict[int, Draft], features: list[int]
 ) -> Iterator[JudgeJob | TextJob]:
     prompts = judging.load_prompts(job)
     yield from judging.judge_jobs(judging.JudgingInputs(job), drafts, features, {}, prompts)
@@ -200,17 +200,17 @@ def judgments_asked(
 
 def jobs(
     arguments: argparse.Namespace, out: Path, form: str
-) -> Iterator[tuple[Job, Iterable[LabelJob | JudgeJob | TextJob]]]:
+) -> Iterator[tuple[Session, Iterable[LabelJob | JudgeJob | TextJob]]]:
     """What is asked in one form, each part with the settings by which it is asked."""
-    base = open_job(settings(arguments, out, response_format=form))
+    base = open_session(settings(arguments, out, response_format=form))
     inputs = judging.JudgingInputs(base)
     evidence = [
         e
-        for e in inputs.store.read(base.features)
+        for e in inputs.session.store.read(base.features)
         if unlabelable(e, base.config.min_windows, "") is None
     ]
     yield base, labels_asked(base, evidence, arguments.features)
-    rules = LexicalLabeler(inputs.vocabulary)
+    rules = LexicalLabeler(inputs.session.vocabulary)
     drafts = {
         e.feature: Draft(e.feature, "labeled", "", label=rule.phrase())
         for e in evidence
@@ -223,26 +223,26 @@ def jobs(
         of_each = {f"{name}_windows": windows for name in chat}
         of_each |= {"intruder_windows": -(-windows // 2), "fade_texts": windows}
         more = of_each | {"response_format": form, "simulation_mode": "json"}
-        asking = open_job(settings(arguments, out, scorers=",".join(chat), **more))
+        asking = open_session(settings(arguments, out, scorers=",".join(chat), **more))
         yield asking, judgments_asked(asking, drafts, features)
     several = [name for name in chat if SCORERS[name].forms]
     few = sorted(drafts)[: max(1, half // 2)]
     for judge_form in forms.FORMS[1:]:
         more = dict.fromkeys((f"{name}_windows" for name in several), _WINDOWS[0])
         more |= {"judge_form": judge_form, "response_format": form, "scorers": ",".join(several)}
-        asking = open_job(settings(arguments, out, **more))
+        asking = open_session(settings(arguments, out, **more))
         yield asking, judgments_asked(asking, drafts, few)
     # The form of a reply that is read from probabilities is not asked for.
     for mode in PARAMETERS if form == _FORMS[0] else ():
         more = {"simulation_mode": mode, "simulation_windows": 2, "scorers": "simulation"}
-        asking = open_job(settings(arguments, out, **more))
+        asking = open_session(settings(arguments, out, **more))
         yield asking, judgments_asked(asking, drafts, few)
 
 
 def record(arguments: argparse.Namespace, out: Path) -> None:
     log = Log(arguments.name or arguments.model, arguments.server)
     began = time.monotonic()
-    first = open_job(settings(arguments, out))
+    first = open_session(settings(arguments, out))
     answering = language_model.check_endpoint(first.config)
     run_stages(first, (collect_stage.NAME,))
     stopped: BaseException | None = None
@@ -269,7 +269,7 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _ask(
-    job: Job, answering: list[tuple[str, str]], asking: list[Recorded]
+    job: Session, answering: list[tuple[str, str]], asking: list[Recorded]
 ) -> BaseException | None:
     """What ended it early, if anything did."""
     with track(f"replies ({asking[0].form})", len(asking), "requests") as progress:

@@ -13,7 +13,7 @@ PACKAGE = Path(autointerp.__file__).parent
 # From the roof to the ground: what stands earlier may import what stands later.
 FLOORS = [
     "cli", "serve", "report", "pipeline", "stages", "trial", "tables", "resources", "labeling",
-    "scoring", "prompting", "rules", "evidence", "run", "config", "activations", "coders", "llm",
+    "scoring", "prompting", "rules", "run", "config", "evidence", "activations", "coders", "llm",
     "metrics", "demo", "tensors", "vocabulary", "storage", "identity", "progress", "errors",
     "plain_text", "secrets", "version",
 ]  # fmt: skip

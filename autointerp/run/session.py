@@ -1,11 +1,15 @@
-"""What every stage works on: a configuration, its run directory, its coder and features."""
+"""What every stage works on: a run's settings and directory, and what is open of it.
 
-import functools
+What is opened is opened when it is first needed, and once: stages that follow one another find it
+as it is.
+"""
+
 import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from typing import Any
 
@@ -17,17 +21,20 @@ from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
 from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
+from autointerp.evidence.corpus import Corpus
+from autointerp.evidence.store import EvidenceStore
 from autointerp.identity import fingerprint
 from autointerp.run.directory import Run
 from autointerp.run.feature_selection import select_features
 from autointerp.version import __version__
+from autointerp.vocabulary import Vocabulary
 
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run to be done. `features` are the selected ones, ascending."""
+class Session:
+    """One run to be worked on. `features` are the selected ones, ascending."""
 
     config: RunConfig
     run: Run
@@ -35,15 +42,31 @@ class Job:
     features: list[int]
     recorded_config: RunConfig | None = None  # where the stage's own settings differ from it
 
-    def judging(self) -> "Job":
-        """The same job for the stage that scores."""
+    @cached_property
+    def judging(self) -> "Session":
+        """The same session for the stage that scores."""
+        if self.recorded_config is not None:
+            return self
         return replace(self, config=self.config.judging(), recorded_config=self.config)
+
+    @cached_property
+    def store(self) -> EvidenceStore:
+        """The run's evidence. Raises UserError."""
+        return EvidenceStore(self.run.windows, self.run.features)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus.read(self.run.corpus)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.load(self.run.vocabulary)
 
     @property
     def coder_name(self) -> str:
         return self.config.coder_name()
 
-    @functools.cached_property
+    @cached_property
     def real_coder_identity(self) -> str:
         """Changes when the coder's files, or how they are read, do: gigabytes, hashed once."""
         spec = _coder_spec(self.config)
@@ -58,7 +81,9 @@ class Job:
             return real
         return fingerprint(real=real, control=randomised.VERSION, seed=self.config.seed)
 
+    @cached_property
     def device(self) -> torch.device:
+        """Where tensors are computed. Raises UserError."""
         wanted = self.config.device
         if wanted == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -98,12 +123,12 @@ def _coder_spec(config: RunConfig) -> str | None:
     return str(demo.CODER) if config.is_demo() else config.coder
 
 
-def model_job(config: RunConfig) -> Job:
-    """A job to ask a model and no more: it has neither a coder nor features."""
-    return Job(config, Run(config.run_path()), None, [])
+def model_session(config: RunConfig) -> Session:
+    """A session to ask a model and no more: it has neither a coder nor features."""
+    return Session(config, Run(config.run_path()), None, [])
 
 
-def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
+def open_session(config: RunConfig, *, coder_needed: bool = True) -> Session:
     """Load the coder and resolve the features. Touches no file of the run. Raises UserError.
 
     Without a coder the features are those of the run's cache, if it holds feature activations; a
@@ -112,7 +137,7 @@ def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
     spec = _coder_spec(config)
     run = Run(config.run_path())
     if spec is None and not coder_needed:
-        return Job(config, run, None, [])
+        return Session(config, run, None, [])
     if spec is not None:
         coder = load_coder(spec, config.coder_format, config.k)
         total = coder.features
@@ -124,4 +149,4 @@ def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
                 "--coder"
             )
         coder, total = None, cache.features
-    return Job(config, run, coder, select_features(config.features, total, config.seed))
+    return Session(config, run, coder, select_features(config.features, total, config.seed))

@@ -16,20 +16,20 @@ from autointerp.resources.activation_source import (
     made_from,
     stream_settings,
 )
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.tensors.firings import Firings
 
 NAME = "capture"
 
 
-def run(job: Job) -> None:
+def run(session: Session) -> None:
     """Make the cache, unless it is there from the same inputs or was given."""
-    settings = stream_settings(job)
+    settings = stream_settings(session)
     if settings is None:
-        say(f"capture: uses the cache {job.config.cache_path()}")
+        say(f"capture: uses the cache {session.config.cache_path()}")
         return
-    inputs = made_from(job, settings)
-    paths = cache_paths(job, settings)
+    inputs = made_from(session, settings)
+    paths = cache_paths(session, settings)
     there = [is_captured(path, made) for path, made in zip(paths, inputs, strict=True)]
     if any(there):
         say(f"capture: done already, {', '.join(map(str, compress(paths, there)))}")
@@ -38,25 +38,25 @@ def run(job: Job) -> None:
     missing = [not whole for whole in there]
     settings = replace(settings, hooks=tuple(compress(settings.hooks, missing)))
     paths, made_of = list(compress(paths, missing)), list(compress(inputs, missing))
-    sparse = job.config.store == SPARSE
+    sparse = session.config.store == SPARSE
 
     def encoder(norms: NormSample, width: int) -> Encoding:
-        coder = check_width(job, width, f"{settings.subject} at {settings.hooks[0]}")
-        coder = coder.calibrated(norms.mean).to(job.device())
+        coder = check_width(session, width, f"{settings.subject} at {settings.hooks[0]}")
+        coder = coder.calibrated(norms.mean).to(session.device)
 
         def encode(batch: ActivationBatch) -> Firings:
             return coder.encode(batch.activations.flatten(0, 1))
 
         content = SparseContent(
-            coder=job.coder_name,
-            coder_identity=job.coder_identity,
+            coder=session.coder_name,
+            coder_identity=session.coder_identity,
             features=coder.features,
             firings=0,
         )
         return Encoding(content, encode)
 
-    with job.recorded(NAME, fingerprint(hooks=inputs)) as details:
-        manifests = capture(settings, paths, job.device(), made_of, encoder if sparse else None)
+    with session.recorded(NAME, fingerprint(hooks=inputs)) as details:
+        manifests = capture(settings, paths, session.device, made_of, encoder if sparse else None)
         details["tokens"] = manifests[0].tokens
         details["contexts"] = manifests[0].contexts
     if sparse:

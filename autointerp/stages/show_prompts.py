@@ -8,7 +8,7 @@ from autointerp.labeling.label_reply import reply_schema
 from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import line_for_person, one_line
 from autointerp.prompting.prompts import Prompt, load_prompt
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import SCORERS, has_template
 from autointerp.scoring.scorer import Task
 from autointerp.scoring.scorers import concept_texts
@@ -27,7 +27,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
-def show(job: Job, task: str) -> str:
+def show(session: Session, task: str) -> str:
     """The messages of all requests of the task for the selected features, exactly as sent.
 
     Before there are labels a judge's prompts have a placeholder in their place. Raises UserError.
@@ -36,9 +36,9 @@ def show(job: Job, task: str) -> str:
         raise UserError(f"prompt show {task}: there is no such task, only {', '.join(TEMPLATES)}")
     shown = []
     for messages in (
-        label_stage.prompts_shown(job)
+        label_stage.prompts_shown(session)
         if task == label_stage.NAME
-        else _judging(job.judging(), task)
+        else _judging(session.judging, task)
     ):
         if isinstance(messages, str):
             shown.append(line_for_person(messages))
@@ -47,16 +47,16 @@ def show(job: Job, task: str) -> str:
     return "\n".join(shown)
 
 
-def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
+def _judging(session: Session, task: str) -> Iterator[list[dict[str, str]] | str]:
     """What a judge is sent for each feature's own label, then whom nothing is sent for."""
-    inputs = judging.JudgingInputs(job)
-    prompts = {task: load_prompt(task, Path(job.config.prompts))}
-    read = read_drafts(job.run.drafts) if job.run.drafts.is_file() else []
+    inputs = judging.JudgingInputs(session)
+    prompts = {task: load_prompt(task, Path(session.config.prompts))}
+    read = read_drafts(session.run.drafts) if session.run.drafts.is_file() else []
     drafts = {draft.feature: draft for draft in read}
     asked, skipped = [], []
-    for feature in job.features:
+    for feature in session.features:
         draft = drafts.get(feature)
-        if inputs.store.statistics[feature]["n_active"] == 0:
+        if session.store.statistics[feature]["n_active"] == 0:
             skipped.append(f"(feature {feature} is not judged: it never fires)")
         elif draft is not None and draft.label is None:
             skipped.append(f"(feature {feature} is not judged: {draft.error or draft.status})")
@@ -64,7 +64,7 @@ def _judging(job: Job, task: str) -> Iterator[list[dict[str, str]] | str]:
             asked.append(feature)
     if task == concept_texts.TASK:
         labels = {f: judging.label_shown(drafts, f) for f in asked}
-        for texts in fade_experiment.text_jobs(job, labels, prompts[task]):
+        for texts in fade_experiment.text_jobs(session, labels, prompts[task]):
             yield texts.messages()
     elif task in SCORERS and SCORERS[task].task is None:
         yield from _read_here(inputs, drafts, asked, prompts[task])

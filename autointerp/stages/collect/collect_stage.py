@@ -29,7 +29,7 @@ from autointerp.identity import fingerprint
 from autointerp.progress import say
 from autointerp.resources.activation_source import Source, identity_of, open_source, place_of
 from autointerp.run.directory import Run
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.stages.collect.one_pass import Pass, checkpoints
 from autointerp.stages.collect.planning import Share, shared_out
 from autointerp.stages.collect.workers import read_pass
@@ -85,13 +85,13 @@ def evidence_identity(run: Run) -> str:
     return str(run.stage(NAME)["evidence"])
 
 
-def _is_done(job: Job, inputs: str) -> bool:
-    run = job.run
+def _is_done(session: Session, inputs: str) -> bool:
+    run = session.run
     if run.stage(NAME).get("inputs") != inputs:
         return False
     if not all(f.is_file() for f in (run.windows, run.features, run.corpus, run.vocabulary)):
         return False
-    return set(job.features) <= collected_features(run.features)
+    return set(session.features) <= collected_features(run.features)
 
 
 @dataclass(frozen=True)
@@ -106,24 +106,24 @@ class _Prepared:
     control: dict[str, Any] | None
 
 
-def _prepared(job: Job, settings: CollectSettings) -> _Prepared:
+def _prepared(session: Session, settings: CollectSettings) -> _Prepared:
     """Open the source and fit the coder to it. Raises UserError."""
-    source = open_source(job)
+    source = open_source(session)
     if isinstance(source, SparseCache):
         coder, features = None, source.features
     else:
-        coder, check = fit(job, source)
+        coder, check = fit(session, source)
         features = coder.features
         for said in (*coder.notes, *check.warnings):
             say(f"collect: {said}")
-    known, control = job.coder, None
-    if coder is not None and job.config.is_random():
+    known, control = session.coder, None
+    if coder is not None and session.config.is_random():
         assert not isinstance(source, SparseCache)
-        known = coder = _random_coder(job, source, coder)
-        control = {"kind": job.config.control, "of": job.real_coder_identity}
+        known = coder = _random_coder(session, source, coder)
+        control = {"kind": session.config.control, "of": session.real_coder_identity}
     read_decoder = known.read_decoder if known else None
-    decoder = read_decoder().weight.to(job.device()) if read_decoder and features > 1 else None
-    if decoder is None and job.config.near_miss_windows > 0:
+    decoder = read_decoder().weight.to(session.device) if read_decoder and features > 1 else None
+    if decoder is None and session.config.near_miss_windows > 0:
         lacks = "--coder would tell" if known is None else "the coder has no decoder to tell"
         say(f"collect: keeps no near misses: {lacks} which features are similar")
         settings = without_near_misses(settings)
@@ -133,26 +133,26 @@ def _prepared(job: Job, settings: CollectSettings) -> _Prepared:
     return _Prepared(source, coder, features, decoder, settings, control)
 
 
-def run(job: Job) -> None:
+def run(session: Session) -> None:
     """Collect the evidence of the selected features, unless it is there from the same inputs."""
-    config, files = job.config, job.run
+    config, files = session.config, session.run
     settings = collect_settings(config)
     hashes = {
-        "cache": identity_of(job),
-        "coder": job.coder_identity if job.coder else None,
+        "cache": identity_of(session),
+        "coder": session.coder_identity if session.coder else None,
     }
     inputs = fingerprint(**hashes, settings=settings.identity())
-    if _is_done(job, inputs):
+    if _is_done(session, inputs):
         say(f"collect: done already, {files.windows}")
         return
-    prepared = _prepared(job, settings)
-    share = shared_out(job, prepared.source, prepared.settings)
-    with job.recorded(NAME, inputs) as details:
-        written = _write(job, prepared, share, fingerprint(**hashes))
+    prepared = _prepared(session, settings)
+    share = shared_out(session, prepared.source, prepared.settings)
+    with session.recorded(NAME, inputs) as details:
+        written = _write(session, prepared, share, fingerprint(**hashes))
         size = files.windows.stat().st_size
         say(
             f"collect: {written.windows:,} windows in {size / 1e6:,.1f} MB, "
-            f"{size / 1e3 / len(job.features):,.1f} kB a feature"
+            f"{size / 1e3 / len(session.features):,.1f} kB a feature"
         )
         # How many repeat a better one depends on what was kept when they came.
         say(
@@ -161,7 +161,7 @@ def run(job: Job) -> None:
         )
         for remark in written.remarks:
             say(f"collect: {remark}")
-        hook = hook_of(prepared.source) or (job.coder.hook if job.coder else None)
+        hook = hook_of(prepared.source) or (session.coder.hook if session.coder else None)
         details["windows"], details["shared_between_splits"] = written.windows, written.shared
         details["repeats_at_least"] = written.repeats
         details["remarks"] = written.remarks
@@ -170,7 +170,7 @@ def run(job: Job) -> None:
         details["control"] = prepared.control
         details["hook"] = hook
         details["validate_windows"] = _validate_windows(config)
-        details["evidence"] = fingerprint(inputs=inputs, features=job.features)
+        details["evidence"] = fingerprint(inputs=inputs, features=session.features)
     for left in checkpoints(files):
         left.unlink()
 
@@ -185,28 +185,28 @@ class _Written:
     remarks: list[str]
 
 
-def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written:
+def _write(session: Session, prepared: _Prepared, share: Share, inputs: str) -> _Written:
     """Collect tile after tile and write the run's files of evidence."""
-    files, source = job.run, prepared.source
-    place = place_of(job, source)
+    files, source = session.run, prepared.source
+    place = place_of(session, source)
     vocabulary = source.words()
     tables, counters, sketches, corpus = [], [], [], []
     windows = shared = repeats = 0
     remarks: list[str] = []
-    with windows_file(job.coder_name, vocabulary, files.windows) as write_windows:
+    with windows_file(session.coder_name, vocabulary, files.windows) as write_windows:
         for number, tile in enumerate(share.tiles):
             if number > 0 and share.processes == 1 and isinstance(source, SubjectStream):
-                source = open_source(job)
-            rows = torch.tensor(tile, device=job.device())
+                source = open_source(session)
+            rows = torch.tensor(tile, device=session.device)
             similar = _similar(prepared, rows)
-            this = _pass(job, prepared, share, number, rows, similar, inputs)
+            this = _pass(session, prepared, share, number, rows, similar, inputs)
             collector, remarks = read_pass(this, source, place, share.processes)
-            remarks = [*remarks, *_not_finite(job, source, collector)]
+            remarks = [*remarks, *_not_finite(session, source, collector)]
             left_out = collector.choose()
             repeats, shared = repeats + left_out.repeats, shared + left_out.shared
             windows += write_windows(collector)
             found = _directions(prepared.decoder, source, rows, similar)
-            tables.append(features_table(collector, job.coder_name, vocabulary, found))
+            tables.append(features_table(collector, session.coder_name, vocabulary, found))
             counters.append(collector.statistics.counters())
             sketches.append(collector.statistics.sketches())
             corpus.append(sampled(collector.corpus, this.encoded))
@@ -217,12 +217,12 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
     return _Written(windows, repeats, shared, remarks)
 
 
-def _not_finite(job: Job, source: Source, collector: Collector) -> list[str]:
+def _not_finite(session: Session, source: Source, collector: Collector) -> list[str]:
     """What to warn of once all is read. Raises UserError where most activations are not finite."""
     masked = collector.statistics.masked
     contexts = source.contexts_read if isinstance(source, SubjectStream) else source.contexts
     tokens = contexts * source.context_length - masked["padding"]
-    name = str(job.config.cache or job.config.subject or "the demo's subject")
+    name = str(session.config.cache or session.config.subject or "the demo's subject")
     return check_finite(masked["not_finite"], tokens, name)
 
 
@@ -232,7 +232,7 @@ def _similar(prepared: _Prepared, rows: Tensor) -> Ranked | None:
 
 
 def _pass(
-    job: Job,
+    session: Session,
     prepared: _Prepared,
     share: Share,
     number: int,
@@ -245,7 +245,7 @@ def _pass(
     if coder is not None and len(encoded) < prepared.features:
         coder = coder.restricted(encoded)
     return Pass(
-        run=job.run,
+        run=session.run,
         number=number,
         passes=len(share.tiles),
         coder=coder,
@@ -254,7 +254,7 @@ def _pass(
         similar=similar.item if similar else None,
         context_length=prepared.source.context_length,
         settings=prepared.settings,
-        batch_contexts=job.config.batch_contexts,
+        batch_contexts=session.config.batch_contexts,
         inputs=fingerprint(
             inputs=inputs, settings=prepared.settings.identity(), features=rows.tolist()
         ),
@@ -262,15 +262,17 @@ def _pass(
     )
 
 
-def _random_coder(job: Job, source: DenseCache | SubjectStream, coder: SparseCoder) -> SparseCoder:
+def _random_coder(
+    session: Session, source: DenseCache | SubjectStream, coder: SparseCoder
+) -> SparseCoder:
     """A random coder for the real one, made on the first contexts. Raises UserError."""
-    x = source.sample(job.config.mask_names()).to(job.device())
+    x = source.sample(session.config.mask_names()).to(session.device)
     if len(x) == 0:
         raise UserError(
             "no token of the first contexts counts: there is nothing to match a random "
             "coder's densities on"
         )
-    made = randomised(coder, x, job.config.seed)
+    made = randomised(coder, x, session.config.seed)
     real, random = (len(c.encode(x).token) / len(x) for c in (coder, made))
     say(
         f"collect: random directions take the place of the coder's features: {random:.3g} of them "

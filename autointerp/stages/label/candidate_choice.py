@@ -13,7 +13,7 @@ from autointerp.progress import track
 from autointerp.prompting.prompts import Prompt, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import PLACEHOLDER_LABEL, CostEstimate
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import forms
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorers import detection
@@ -23,16 +23,16 @@ from autointerp.vocabulary import Vocabulary
 PURPOSE = "candidate"
 
 
-def judge_prompt(job: Job) -> Prompt:
+def judge_prompt(session: Session) -> Prompt:
     """Raises UserError where it cannot ask in the form that is set."""
-    prompt = load_prompt(detection.NAME, Path(job.config.prompts))
-    forms.check(prompt, job.config.judge_form)
+    prompt = load_prompt(detection.NAME, Path(session.config.prompts))
+    forms.check(prompt, session.config.judge_form)
     return prompt
 
 
-def is_worth_another(job: Job, evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
+def is_worth_another(session: Session, evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
     """Whether a candidate from the last view could differ, and be compared with the others."""
-    return adds_windows(evidence, views) and choice_plan(evidence, job.config.seed) is not None
+    return adds_windows(evidence, views) and choice_plan(evidence, session.config.seed) is not None
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Chosen:
 
 
 def choose(
-    job: Job,
+    session: Session,
     answering: list[tuple[str, str]],
     store: EvidenceStore,
     vocabulary: Vocabulary,
@@ -94,37 +94,42 @@ def choose(
 
         labels = {f: [draft.label or "" for draft in drafts] for f, drafts in choices.items()}
         asked = language_model.ask(
-            job, answering, lambda: _jobs(job, store, vocabulary, labels), take, progress
+            session, answering, lambda: _jobs(session, store, vocabulary, labels), take, progress
         )
     return Chosen(found, unanswered, asked)
 
 
 def _jobs(
-    job: Job, store: EvidenceStore, vocabulary: Vocabulary, labels: Mapping[int, Sequence[str]]
+    session: Session,
+    store: EvidenceStore,
+    vocabulary: Vocabulary,
+    labels: Mapping[int, Sequence[str]],
 ) -> Iterator[ChoiceJob]:
-    prompt, settings = judge_prompt(job), _judge_settings(job)
+    prompt, settings = judge_prompt(session), _judge_settings(session)
     for evidence in store.read(list(labels)):
-        judging = _judge_jobs(job, settings, prompt, vocabulary, evidence, labels[evidence.feature])
+        judging = _judge_jobs(
+            session, settings, prompt, vocabulary, evidence, labels[evidence.feature]
+        )
         if judging:
             yield ChoiceJob(judging[0], tuple(judging[1:]))
 
 
-def _judge_settings(job: Job) -> JudgeSettings:
+def _judge_settings(session: Session) -> JudgeSettings:
     """Once for all jobs: the name of a model on this machine is read from its files."""
-    config = job.config
+    config = session.config
     return JudgeSettings(language_model.model_name(config), config.temperature, config.judge_items)
 
 
 def _judge_jobs(
-    job: Job,
+    session: Session,
     settings: JudgeSettings,
     prompt: Prompt,
     vocabulary: Vocabulary,
     evidence: FeatureEvidence,
     labels: Sequence[str],
 ) -> list[JudgeJob]:
-    """A job for each label, all of one plan; none where there are too few windows."""
-    config = job.config
+    """A session for each label, all of one plan; none where there are too few windows."""
+    config = session.config
     plan = choice_plan(evidence, config.seed)
     if plan is None:
         return []
@@ -149,15 +154,15 @@ def _judge_jobs(
 
 def add_judging(
     total: CostEstimate,
-    job: Job,
+    session: Session,
     store: EvidenceStore,
     vocabulary: Vocabulary,
     candidates: Mapping[int, int],
 ) -> None:
     """Count what judging would take, if every candidate is judged. candidates: by feature."""
-    prompt, settings = judge_prompt(job), _judge_settings(job)
+    prompt, settings = judge_prompt(session), _judge_settings(session)
     several = {f: n for f, n in candidates.items() if n > 1}
     for evidence in store.read(list(several)):
         labels = [PLACEHOLDER_LABEL] * several[evidence.feature]
-        for judging in _judge_jobs(job, settings, prompt, vocabulary, evidence, labels):
+        for judging in _judge_jobs(session, settings, prompt, vocabulary, evidence, labels):
             total.add_judging(judging)

@@ -22,7 +22,7 @@ from autointerp.prompting.prompts import Prompt, keep, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import forms
 from autointerp.stages.collect.collect_stage import evidence_identity
 from autointerp.stages.label.candidate_choice import (
@@ -47,12 +47,12 @@ _REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come
 _TOKENS_OF_MEANINGS = 15  # an empty list of most features, about 60 for one of several meanings
 
 
-def labeler_name(job: Job) -> str:
-    return language_model.model_name(job.config) if job.config.uses_model() else LEXICAL
+def labeler_name(session: Session) -> str:
+    return language_model.model_name(session.config) if session.config.uses_model() else LEXICAL
 
 
-def settings_of(job: Job) -> LabelSettings:
-    config = job.config
+def settings_of(session: Session) -> LabelSettings:
+    config = session.config
     return LabelSettings(
         model=language_model.model_name(config),
         temperature=config.temperature,
@@ -68,155 +68,157 @@ def settings_of(job: Job) -> LabelSettings:
     )
 
 
-def views_of(job: Job) -> list[Shown]:
-    config = job.config
-    return views(settings_of(job).shown, config.candidates, config.sample_windows)
+def views_of(session: Session) -> list[Shown]:
+    config = session.config
+    return views(settings_of(session).shown, config.candidates, config.sample_windows)
 
 
-def _prompts(job: Job) -> list[Prompt]:
+def _prompts(session: Session) -> list[Prompt]:
     """The templates of labels and, where there are several to choose from, of judging them."""
-    prompt = load_prompt(NAME, Path(job.config.prompts))
-    return [prompt, judge_prompt(job)] if job.config.candidates > 1 else [prompt]
+    prompt = load_prompt(NAME, Path(session.config.prompts))
+    return [prompt, judge_prompt(session)] if session.config.candidates > 1 else [prompt]
 
 
-def _inputs(job: Job) -> str:
-    config = job.config
+def _inputs(session: Session) -> str:
+    config = session.config
     method: dict[str, object]
     if config.uses_model():
         method = {
             "model": language_model.identity(config),
             "prompt": load_prompt(NAME, Path(config.prompts)).hash,
-            "settings": settings_values(settings_of(job)),
+            "settings": settings_values(settings_of(session)),
             "link_twins": config.link_twins,
             "tier": config.tier,
         }
         if config.tier == LEXICAL_FIRST:
             method[LEXICAL] = lexical.VERSION
         if config.candidates > 1:
-            method["candidates"] = [settings_values(shown) for shown in views_of(job)]
-            method["judge"] = [judge_prompt(job).hash, config.judge_items, config.seed]
+            method["candidates"] = [settings_values(shown) for shown in views_of(session)]
+            method["judge"] = [judge_prompt(session).hash, config.judge_items, config.seed]
             if config.judge_form != forms.LISTS:
                 method["judge_form"] = config.judge_form
     else:
         method = {LEXICAL: lexical.VERSION}
     return fingerprint(
-        evidence=evidence_identity(job.run),
-        features=job.features,
+        evidence=evidence_identity(session.run),
+        features=session.features,
         min_windows=config.min_windows,
         **method,
     )
 
 
-def is_done(job: Job) -> bool:
+def is_done(session: Session) -> bool:
     """The same inputs, and nothing failed that another try might mend."""
-    files = job.run
+    files = session.run
     if not (files.drafts.is_file() and files.labels.is_file()):
         return False
     record = files.stage(NAME)
-    if record.get("inputs") != _inputs(job) or record.get("unchosen", 0) > 0:
+    if record.get("inputs") != _inputs(session) or record.get("unchosen", 0) > 0:
         return False
     return all(draft.status not in AGAIN for draft in read_drafts(files.drafts))
 
 
-def failed(job: Job) -> int:
+def failed(session: Session) -> int:
     """How many of the selected features failed."""
-    selected = set(job.features)
-    drafts = read_drafts(job.run.drafts) if job.run.drafts.is_file() else []
+    selected = set(session.features)
+    drafts = read_drafts(session.run.drafts) if session.run.drafts.is_file() else []
     return sum(draft.status == "failed" and draft.feature in selected for draft in drafts)
 
 
-def _say_what_is_asked_again(job: Job) -> None:
+def _say_what_is_asked_again(session: Session) -> None:
     """What an earlier run paid for and got nothing of is paid for once more: say so before."""
-    if not job.run.drafts.is_file() or job.run.stage(NAME).get("inputs") != _inputs(job):
+    if not session.run.drafts.is_file() or session.run.stage(NAME).get("inputs") != _inputs(
+        session
+    ):
         return
-    lost = [draft for draft in read_drafts(job.run.drafts) if draft.status == "failed"]
+    lost = [draft for draft in read_drafts(session.run.drafts) if draft.status == "failed"]
     if lost:
         cost = sum(draft.cost_usd for draft in lost)
         spent = (
             f"${cost:,.4f} so far"
-            if language_model.is_priced(job.config)
+            if language_model.is_priced(session.config)
             else "at an unknown price"
         )
         say(f"label: {len(lost):,} features that failed are asked about again ({spent})")
 
 
-def run(job: Job) -> None:
+def run(session: Session) -> None:
     """Draft a label for every selected feature, unless that is done from the same inputs."""
-    if is_done(job):
-        say(f"label: done already, {job.run.labels}")
+    if is_done(session):
+        say(f"label: done already, {session.run.labels}")
         return
-    if imported := job.run.stage(NAME).get("imported"):
+    if imported := session.run.stage(NAME).get("imported"):
         raise UserError(
-            f"the labels in {job.run.path} were imported from {imported['from']}: score them with "
-            "`autointerp score`; to label its features anew, name another --out"
+            f"the labels in {session.run.path} were imported from {imported['from']}: score them "
+            "with `autointerp score`; to label its features anew, name another --out"
         )
-    store = EvidenceStore(job.run.windows, job.run.features)
-    vocabulary = Vocabulary.load(job.run.vocabulary)
-    if job.config.uses_model():
-        check(job)
-        _say_what_is_asked_again(job)
+    store = session.store
+    vocabulary = session.vocabulary
+    if session.config.uses_model():
+        check(session)
+        _say_what_is_asked_again(session)
     else:
         say(
             "label: no model is named, so labels are lexical rules (--model NAME for a model, "
             "--labeler local for one on this machine)"
         )
     stopped: BaseException | None = None
-    with job.recorded(NAME, _inputs(job)) as details:
-        if job.config.uses_model():
-            prompts = _prompts(job)
-            keep(job.run, prompts)
-            with _shown_meanwhile(job, store) as show:
-                drafts, stopped = _draft_by_model(job, store, vocabulary, details, show)
+    with session.recorded(NAME, _inputs(session)) as details:
+        if session.config.uses_model():
+            prompts = _prompts(session)
+            keep(session.run, prompts)
+            with _shown_meanwhile(session, store) as show:
+                drafts, stopped = _draft_by_model(session, store, vocabulary, details, show)
             details["prompt_hash"] = prompts[0].hash
         else:
-            with _shown_meanwhile(job, store) as show:
-                drafts = _draft_by_rules(job, store, vocabulary, show)
-        if not _are_written(job, drafts):
+            with _shown_meanwhile(session, store) as show:
+                drafts = _draft_by_rules(session, store, vocabulary, show)
+        if not _are_written(session, drafts):
             # The table loses its scores, so they must come anew.
-            job.run.forget_stages("score")
-            write_drafts(drafts, job.run.drafts)
-            _write_table(job, store, drafts)
-        details["evidence"] = evidence_identity(job.run)
-        details["labeler"] = labeler_name(job)
+            session.run.forget_stages("score")
+            write_drafts(drafts, session.run.drafts)
+            _write_table(session, store, drafts)
+        details["evidence"] = evidence_identity(session.run)
+        details["labeler"] = labeler_name(session)
         details["outcomes"] = Counter(d.status for d in drafts)
         if stopped is not None:
-            say(f"label: {_outcomes(drafts)} in {job.run.labels}; the same command goes on")
+            say(f"label: {_outcomes(drafts)} in {session.run.labels}; the same command goes on")
             raise stopped
 
 
-def _write_table(job: Job, store: EvidenceStore, drafts: list[Draft]) -> None:
-    priced = language_model.is_priced(job.config)
-    write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
+def _write_table(session: Session, store: EvidenceStore, drafts: list[Draft]) -> None:
+    priced = language_model.is_priced(session.config)
+    write_labels(session.coder_name, drafts, store.statistics, {}, {}, priced, session.run.labels)
 
 
 @contextmanager
-def _shown_meanwhile(job: Job, store: EvidenceStore) -> Iterator[Callable[[Draft], None]]:
+def _shown_meanwhile(session: Session, store: EvidenceStore) -> Iterator[Callable[[Draft], None]]:
     """Takes drafts as they come; the label table has them now and then, the rest as `pending`.
 
     drafts.parquet is written at the end alone, and says what is done. A table with scores that the
     same drafts would keep stays as it is until then.
     """
-    if _is_scored(job):
+    if _is_scored(session):
         yield lambda draft: None
         return
-    job.run.forget_stages("score")
-    name = labeler_name(job)
-    pending = [Draft(f, "pending", name, error="it is not labeled yet") for f in job.features]
-    with written_meanwhile(pending, lambda drafts: _write_table(job, store, drafts)) as show:
+    session.run.forget_stages("score")
+    name = labeler_name(session)
+    pending = [Draft(f, "pending", name, error="it is not labeled yet") for f in session.features]
+    with written_meanwhile(pending, lambda drafts: _write_table(session, store, drafts)) as show:
         yield show
 
 
-def _is_scored(job: Job) -> bool:
+def _is_scored(session: Session) -> bool:
     """Whether the run has labels of this evidence, and their scores."""
-    files = job.run
+    files = session.run
     if not (files.drafts.is_file() and files.labels.is_file() and files.stage("score")):
         return False
     return bool(files.stage("score").get("evidence") == evidence_identity(files))
 
 
-def _are_written(job: Job, drafts: list[Draft]) -> bool:
+def _are_written(session: Session, drafts: list[Draft]) -> bool:
     """Whether the run has just these drafts, of this evidence: then its scores stay as well."""
-    return _is_scored(job) and _said(drafts) == _said(read_drafts(job.run.drafts))
+    return _is_scored(session) and _said(drafts) == _said(read_drafts(session.run.drafts))
 
 
 def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
@@ -238,12 +240,15 @@ def _outcomes(drafts: list[Draft]) -> str:
 
 
 def _labelable(
-    job: Job, store: EvidenceStore, features: Sequence[int], on_draft: Callable[[Draft], None]
+    session: Session,
+    store: EvidenceStore,
+    features: Sequence[int],
+    on_draft: Callable[[Draft], None],
 ) -> Iterator[FeatureEvidence]:
     """The evidence of features that can be labeled; the drafts of the others go to `on_draft`."""
-    name = labeler_name(job)
+    name = labeler_name(session)
     for evidence in store.read(features):
-        draft = unlabelable(evidence, job.config.min_windows, name)
+        draft = unlabelable(evidence, session.config.min_windows, name)
         if draft is None:
             yield evidence
         else:
@@ -251,18 +256,18 @@ def _labelable(
 
 
 def _draft_by_rules(
-    job: Job, store: EvidenceStore, vocabulary: Vocabulary, show: Callable[[Draft], None]
+    session: Session, store: EvidenceStore, vocabulary: Vocabulary, show: Callable[[Draft], None]
 ) -> list[Draft]:
     labeler = lexical.LexicalLabeler(vocabulary)
     drafts: list[Draft] = []
-    with track(NAME, len(job.features), "features") as progress:
+    with track(NAME, len(session.features), "features") as progress:
 
         def finish(draft: Draft) -> None:
             drafts.append(draft)
             show(draft)
             progress.advance()
 
-        for evidence in _labelable(job, store, job.features, finish):
+        for evidence in _labelable(session, store, session.features, finish):
             rule = labeler.learn(evidence)
             if rule is None:
                 why = "no firing in the labeling windows"
@@ -273,27 +278,27 @@ def _draft_by_rules(
 
 
 def _jobs(
-    job: Job,
+    session: Session,
     store: EvidenceStore,
     vocabulary: Vocabulary,
     features: Sequence[int],
     on_draft: Callable[[Draft], None],
 ) -> Iterator[Proposal]:
     """Requests for the usual labels of all features, then for further candidates of them."""
-    prompt = load_prompt(NAME, Path(job.config.prompts))
-    settings, every = settings_of(job), views_of(job)
+    prompt = load_prompt(NAME, Path(session.config.prompts))
+    settings, every = settings_of(session), views_of(session)
     for view, shown in enumerate(every):
-        evidence = _labelable(job, store, features, on_draft)
+        evidence = _labelable(session, store, features, on_draft)
         if view > 0:
             seen = every[: view + 1]
-            evidence = (e for e in evidence if is_worth_another(job, e, seen))
+            evidence = (e for e in evidence if is_worth_another(session, e, seen))
         of_view = replace(settings, shown=shown)
         for one in label_jobs(evidence, prompt, vocabulary, of_view):
             yield Proposal(one, view)
 
 
 def _draft_by_model(
-    job: Job,
+    session: Session,
     store: EvidenceStore,
     vocabulary: Vocabulary,
     details: dict[str, Any],
@@ -303,16 +308,16 @@ def _draft_by_model(
 
     What was asked and what was saved is put into `details`; drafts go to `show` as they come.
     """
-    answering = language_model.check_endpoint(job.config)
-    plan = triage(job, store, vocabulary)
-    name = labeler_name(job)
-    left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}
+    answering = language_model.check_endpoint(session.config)
+    plan = triage(session, store, vocabulary)
+    name = labeler_name(session)
+    left = {f: Draft(f, "pending", name, error="the run was stopped") for f in session.features}
     candidates = LabelCandidates()
     # By feature: what is unlabelable is found in the thread that reads the evidence.
     skipped: dict[int, Draft] = {}
     for draft in plan.rules.values():
         show(draft)
-    with track(NAME, len(job.features), "features") as progress:
+    with track(NAME, len(session.features), "features") as progress:
 
         def skip(draft: Draft) -> None:
             skipped[draft.feature] = draft
@@ -325,9 +330,9 @@ def _draft_by_model(
 
         def ask(features: Sequence[int]) -> language_model.Answered:
             return language_model.ask(
-                job,
+                session,
                 answering,
-                lambda: _jobs(job, store, vocabulary, features, skip),
+                lambda: _jobs(session, store, vocabulary, features, skip),
                 take,
                 progress,
             )
@@ -343,13 +348,13 @@ def _draft_by_model(
             drafts = left | skipped | candidates.drafts(left)
         progress.advance(len(skipped) + len(plan.twins) - len(lost) + len(plan.rules))
     stopped = asked.stopped
-    if job.config.candidates > 1:
+    if session.config.candidates > 1:
         choices = candidates.open()
         firsts = {f: drafts[f] for f in choices}
         drafts |= {f: uncompared(draft, "the run was stopped") for f, draft in firsts.items()}
         details["unchosen"] = candidates.unfinished()
         if choices and stopped is None:
-            found = choose(job, answering, store, vocabulary, firsts, choices)
+            found = choose(session, answering, store, vocabulary, firsts, choices)
             drafts |= found.drafts
             stopped = found.asked.stopped
             details["asked_for_candidates"] = asdict(found.asked.totals)
@@ -363,39 +368,41 @@ def _draft_by_model(
         if feature not in lost
     }
     if plan.rules:
-        saved = saving(len(plan.rules), drafts.values(), job.config)
+        saved = saving(len(plan.rules), drafts.values(), session.config)
         details["saved_by_rules"] = asdict(saved)
         say(f"label: {len(plan.rules):,} features are labeled by a rule, which {saved.words()}")
     if taken := sum(draft.label is not None for draft in linked.values()):
-        saved = saving(taken, drafts.values(), job.config)
+        saved = saving(taken, drafts.values(), session.config)
         details["saved_by_twins"] = asdict(saved)
         say(f"label: {taken:,} features take the label of a twin, which {saved.words()}")
     return list((drafts | linked | plan.rules).values()), stopped
 
 
-def estimate(job: Job) -> CostEstimate:
+def estimate(session: Session) -> CostEstimate:
     """What the stage would send, each request rendered and counted."""
-    store = EvidenceStore(job.run.windows, job.run.features)
-    vocabulary = Vocabulary.load(job.run.vocabulary)
-    total = CostEstimate(labeling_tokenizer(job.config))
+    store = session.store
+    vocabulary = session.vocabulary
+    total = CostEstimate(labeling_tokenizer(session.config))
     reply = _REPLY_TOKENS_A_FEATURE
-    reply += _TOKENS_OF_MEANINGS if job.config.label_meanings > 1 else 0
-    features = triage(job, store, vocabulary).asked
+    reply += _TOKENS_OF_MEANINGS if session.config.label_meanings > 1 else 0
+    features = triage(session, store, vocabulary).asked
     candidates: Counter[int] = Counter()
-    for one in _jobs(job, store, vocabulary, features, lambda draft: None):
+    for one in _jobs(session, store, vocabulary, features, lambda draft: None):
         total.add(one.request(), reply * len(one.job.group))
         candidates.update(e.feature for e in one.job.group)
-    add_judging(total, job, store, vocabulary, candidates)
+    add_judging(total, session, store, vocabulary, candidates)
     return total
 
 
-def prompts_shown(job: Job) -> Iterator[list[dict[str, str]] | str]:
+def prompts_shown(session: Session) -> Iterator[list[dict[str, str]] | str]:
     """The messages of each labeling request, as sent, then whom none is sent for, and why."""
-    store = EvidenceStore(job.run.windows, job.run.features)
-    vocabulary = Vocabulary.load(job.run.vocabulary)
+    store = session.store
+    vocabulary = session.vocabulary
     skipped: dict[int, Draft] = {}
-    plan = triage(job, store, vocabulary)
-    for one in _jobs(job, store, vocabulary, plan.asked, lambda d: skipped.update({d.feature: d})):
+    plan = triage(session, store, vocabulary)
+    for one in _jobs(
+        session, store, vocabulary, plan.asked, lambda d: skipped.update({d.feature: d})
+    ):
         yield one.job.messages()
     for draft in skipped.values():
         yield f"(feature {draft.feature} is not asked about: {draft.error or draft.status})"

@@ -24,7 +24,7 @@ from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
 from autointerp.resources.activation_source import made_from, stream_settings
 from autointerp.resources.estimate import CostEstimate
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import SCORERS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorebook import beside_nulls
@@ -54,7 +54,7 @@ class ExperimentInputs:
     `maxima`: each labeled feature's largest activation in the corpus.
     """
 
-    job: Job
+    session: Session
     corpus: Corpus
     vocabulary: Vocabulary
     labels: Mapping[int, str]
@@ -80,19 +80,19 @@ class Measured:
             yield from beside_nulls(fade.NAME, metric, own, self.nulls[metric])
 
 
-def asks(job: Job) -> bool:
+def asks(session: Session) -> bool:
     """Whether a model is asked for texts."""
-    return job.config.uses_model() and fade.NAME in job.config.scorer_names()
+    return session.config.uses_model() and fade.NAME in session.config.scorer_names()
 
 
-def missing(job: Job) -> dict[str, str]:
+def missing(session: Session) -> dict[str, str]:
     """Metric → why it cannot be measured in this run, whatever the replies."""
-    settings = stream_settings(job) if job.coder is not None else None
-    if not job.config.uses_model():
+    settings = stream_settings(session) if session.coder is not None else None
+    if not session.config.uses_model():
         why = "rules write no texts: name a model"
-    elif settings is None or job.coder is None:
+    elif settings is None or session.coder is None:
         why = "a cache was read, and they need the subject model: name --subject, --text, --coder"
-    elif job.coder.read_decoder is None:
+    elif session.coder.read_decoder is None:
         return {fade.FAITHFULNESS: "the coder has no decoder that writes where it reads"}
     elif (canonical_place(settings.hooks[0]) or ("", 0))[0] == "normalized":
         return {fade.FAITHFULNESS: f"inside a norm, at {settings.hooks[0]}, nothing can be added"}
@@ -101,18 +101,18 @@ def missing(job: Job) -> dict[str, str]:
     return {fade.CLARITY: why, fade.FAITHFULNESS: why}
 
 
-def identity(job: Job, prompt_hashes: Mapping[str, str]) -> dict[str, Any]:
+def identity(session: Session, prompt_hashes: Mapping[str, str]) -> dict[str, Any]:
     """What clarity and faithfulness depend on, beside what all scores do."""
-    config = job.config
-    settings = stream_settings(job)
-    cannot = missing(job)
+    config = session.config
+    settings = stream_settings(session)
+    cannot = missing(session)
     return {
         "texts": config.fade_texts,
         "prompt": None if fade.CLARITY in cannot else prompt_hashes.get(TASK),
         "factors": config.steering_factors(),
         "continuations": config.fade_continuations,
         "missing": cannot,
-        "subject": made_from(job, settings) if settings else None,
+        "subject": made_from(session, settings) if settings else None,
     }
 
 
@@ -124,12 +124,12 @@ class PreparedExperiment:
     missing: Mapping[str, str]
 
 
-def prepare(job: Job) -> PreparedExperiment:
+def prepare(session: Session) -> PreparedExperiment:
     """Load the subject model, and say what will be missing. Raises UserError."""
-    cannot = missing(job)
+    cannot = missing(session)
     if cannot:
         say(f"score: {' and '.join(cannot)} will be missing: {next(iter(cannot.values()))}")
-    return PreparedExperiment(None if fade.CLARITY in cannot else open_live(job), cannot)
+    return PreparedExperiment(None if fade.CLARITY in cannot else open_live(session), cannot)
 
 
 def measure(
@@ -150,8 +150,8 @@ def measure(
     return measured
 
 
-def text_jobs(job: Job, labels: Mapping[int, str], prompt: Prompt) -> Iterator[TextJob]:
-    config = job.config
+def text_jobs(session: Session, labels: Mapping[int, str], prompt: Prompt) -> Iterator[TextJob]:
+    config = session.config
     name = language_model.model_name(config)
     for feature, label in labels.items():
         yield TextJob(feature, label, config.fade_texts, prompt, name, config.temperature)
@@ -170,9 +170,9 @@ def _written(
             progress.advance()
 
         def jobs() -> Iterator[TextJob]:
-            return text_jobs(inputs.job, inputs.labels, inputs.prompts[TASK])
+            return text_jobs(inputs.session, inputs.labels, inputs.prompts[TASK])
 
-        asked = language_model.ask(inputs.job, answering, jobs, take, progress)
+        asked = language_model.ask(inputs.session, answering, jobs, take, progress)
     measured.asked["texts"] = asdict(asked.totals)
     measured.stopped = asked.stopped
     return found
@@ -201,9 +201,9 @@ def _measure_clarity(
     window's features the sample keeps which fire but not how strongly, and since in the corpus a
     window has text before it, which a text that was written has not.
     """
-    job, corpus = inputs.job, inputs.corpus
+    session, corpus = inputs.session, inputs.corpus
     features = np.array(sorted(inputs.labels))
-    order = np.random.default_rng([job.config.seed, 0xFADE]).permutation(len(corpus))
+    order = np.random.default_rng([session.config.seed, 0xFADE]).permutation(len(corpus))
     chosen = [corpus.token_ids(int(i)) for i in order[:NATURAL_TEXTS]]
     natural = Peaks(
         (f.where(np.isin(f.feature, features)) for f in live.peaks(chosen)), len(chosen)
@@ -227,18 +227,18 @@ def _measure_clarity(
     for feature in spans:
         background = natural.of(feature)
         own = concept.of(feature, *spans[feature])
-        value = fade.clarity(own, background, job.config.seed)
+        value = fade.clarity(own, background, session.config.seed)
         measured.own[fade.CLARITY][feature] = value, written[feature].parse_rate()
         if inputs.nulls.get(feature) in spans:
             against = concept.of(feature, *spans[inputs.nulls[feature]])
-            null = fade.clarity(against, background, job.config.seed)
+            null = fade.clarity(against, background, session.config.seed)
             measured.nulls[fade.CLARITY][feature] = null.value
         for number, (text, peak) in enumerate(zip(written[feature].texts, own, strict=True)):
             rows.append(
                 {"feature": feature, "number": number, "text": text, "activation": float(peak)}
             )
-    job.run.fade.mkdir(exist_ok=True)
-    write_table(rows, _TEXTS, job.run.fade / "texts.parquet")
+    session.run.fade.mkdir(exist_ok=True)
+    write_table(rows, _TEXTS, session.run.fade / "texts.parquet")
 
 
 def _measure_faithfulness(
@@ -255,7 +255,7 @@ def _measure_faithfulness(
 
         def take(judged: Judged) -> None:
             writer.add(judged)
-            value = fade.faithfulness(judged.judgments, inputs.job.config.seed)
+            value = fade.faithfulness(judged.judgments, inputs.session.config.seed)
             if judged.label_of == judged.feature:
                 measured.own[fade.FAITHFULNESS][judged.feature] = value, judged.parse_rate()
             else:
@@ -267,10 +267,10 @@ def _measure_faithfulness(
 
         def jobs() -> Iterator[JudgeJob]:
             for feature, texts in files.read(inputs.vocabulary):
-                items = _items(texts, feature, inputs.job.config.seed)
+                items = _items(texts, feature, inputs.session.config.seed)
                 yield from rating_jobs(inputs, feature, items)
 
-        asked = language_model.ask(inputs.job, answering, jobs, take, progress)
+        asked = language_model.ask(inputs.session, answering, jobs, take, progress)
     measured.asked["ratings"] = asdict(asked.totals)
     measured.stopped = asked.stopped
 
@@ -302,7 +302,7 @@ def rating_jobs(
     inputs: ExperimentInputs, feature: int, items: Sequence[Item]
 ) -> Iterator[JudgeJob]:
     """Rate generated texts by the feature's own label and, for the null, another's."""
-    config = inputs.job.config
+    config = inputs.session.config
     settings = JudgeSettings(
         language_model.model_name(config), config.temperature, config.judge_items
     )
@@ -322,12 +322,12 @@ def rating_jobs(
 
 def estimate(inputs: ExperimentInputs, total: CostEstimate) -> None:
     """Add what would be sent: what the subject model will write is taken as so many words."""
-    config = inputs.job.config
-    cannot = missing(inputs.job)
+    config = inputs.session.config
+    cannot = missing(inputs.session)
     if fade.CLARITY in cannot:
         return
-    for job in text_jobs(inputs.job, inputs.labels, inputs.prompts[TASK]):
-        total.add(job.request(), TOKENS_A_TEXT // 2 * config.fade_texts)
+    for session in text_jobs(inputs.session, inputs.labels, inputs.prompts[TASK]):
+        total.add(session.request(), TOKENS_A_TEXT // 2 * config.fade_texts)
     if fade.FAITHFULNESS in cannot:
         return
     factors = [0.0, *config.steering_factors()]

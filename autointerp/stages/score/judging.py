@@ -3,12 +3,9 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from autointerp.config.settings import RunConfig
-from autointerp.evidence.corpus import Corpus
-from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling.labeler import Draft
 from autointerp.metrics.sequential import anytime_balanced_accuracy
 from autointerp.prompting.prompts import Prompt, load_prompt
@@ -16,7 +13,7 @@ from autointerp.resources import language_model
 from autointerp.resources.estimate import PLACEHOLDER_LABEL
 from autointerp.rules import lexical
 from autointerp.rules.rules import Rule
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import SCORERS, forms, has_template
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners, null_sample
@@ -34,7 +31,6 @@ from autointerp.scoring.scorers.choices import KnownLabels
 from autointerp.scoring.scorers.concept_texts import TASK as TEXTS
 from autointerp.scoring.strata import strata_of
 from autointerp.stages.score import fade_experiment, local_judges
-from autointerp.vocabulary import Vocabulary
 
 _FEWEST_NULLS = 50  # features with a null, so that the nulls together say something
 NOTHING = "there are too few windows, or other labels, to judge it by"
@@ -44,23 +40,11 @@ NOTHING = "there are too few windows, or other labels, to judge it by"
 class JudgingInputs:
     """What is read to score a run."""
 
-    job: Job
-
-    @cached_property
-    def store(self) -> EvidenceStore:
-        return EvidenceStore(self.job.run.windows, self.job.run.features)
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return Corpus.read(self.job.run.corpus)
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary.load(self.job.run.vocabulary)
+    session: Session
 
     def labeled(self, drafts: Iterable[Draft]) -> list[Labeled]:
         """The features that have a label."""
-        seen = self.store.statistics
+        seen = self.session.store.statistics
         return [
             Labeled(d.feature, d.label, seen[d.feature]["n_active"], d.rule)
             for d in drafts
@@ -71,18 +55,18 @@ class JudgingInputs:
         self, features: list[int], scorers: Iterable[str], labels: KnownLabels | None = None
     ) -> Iterator[tuple[Scorer, Plan]]:
         """What the scorers ask of every feature."""
-        for evidence in self.store.read(features):
-            strata = strata_of(self.corpus, evidence)
-            seed, special = self.job.config.seed, self.vocabulary.special_ids
+        for evidence in self.session.store.read(features):
+            strata = strata_of(self.session.corpus, evidence)
+            seed, special = self.session.config.seed, self.session.vocabulary.special_ids
             material = Material(
-                evidence, self.corpus, strata, seed, special, labels or KnownLabels()
+                evidence, self.session.corpus, strata, seed, special, labels or KnownLabels()
             )
             for name in scorers:
-                yield SCORERS[name], SCORERS[name].plan(material, windows_of(self.job, name))
+                yield SCORERS[name], SCORERS[name].plan(material, windows_of(self.session, name))
 
 
-def windows_of(job: Job, scorer: str) -> int:
-    number: int = getattr(job.config, f"{scorer}_windows")
+def windows_of(session: Session, scorer: str) -> int:
+    number: int = getattr(session.config, f"{scorer}_windows")
     return number
 
 
@@ -91,11 +75,11 @@ def chat_scorers(config: RunConfig) -> list[str]:
     return [name for name in config.scorer_names() if SCORERS[name].task]
 
 
-def templates(job: Job) -> list[str]:
+def templates(session: Session) -> list[str]:
     """The tasks for which a judge is given a template."""
-    config = job.config
+    config = session.config
     judged_here = (name for name in local_judges.names(config) if has_template(SCORERS[name]))
-    texts = [TEXTS] if fade_experiment.asks(job) else []
+    texts = [TEXTS] if fade_experiment.asks(session) else []
     return [*(chat_templates(config) if config.uses_model() else []), *texts, *judged_here]
 
 
@@ -111,12 +95,12 @@ def chat_templates(config: RunConfig) -> list[str]:
     return [name for scorer in chat_scorers(config) for name in _ways(config, SCORERS[scorer])]
 
 
-def load_prompts(job: Job) -> dict[str, Prompt]:
+def load_prompts(session: Session) -> dict[str, Prompt]:
     """The templates by task. Raises UserError where one cannot ask in the form that is set."""
-    folder = Path(job.config.prompts)
-    prompts = {name: load_prompt(name, folder) for name in templates(job)}
+    folder = Path(session.config.prompts)
+    prompts = {name: load_prompt(name, folder) for name in templates(session)}
     for prompt in prompts.values():
-        check_form(job.config, prompt)
+        check_form(session.config, prompt)
     return prompts
 
 
@@ -126,21 +110,21 @@ def check_form(config: RunConfig, prompt: Prompt) -> None:
         forms.check(prompt, config.judge_form)
 
 
-def draw_nulls(job: Job, labeled: list[Labeled]) -> dict[int, int]:
+def draw_nulls(session: Session, labeled: list[Labeled]) -> dict[int, int]:
     """feature → the feature whose label is judged for its null; a rule's is another rule."""
     partners: dict[int, int] = {}
     for by_rule in (False, True):
         alike = [one for one in labeled if bool(one.rule) == by_rule]
-        partners |= null_partners(alike, job.config.seed)
-    drawn = null_sample_of(job, list(partners))
+        partners |= null_partners(alike, session.config.seed)
+    drawn = null_sample_of(session, list(partners))
     return {feature: other for feature, other in partners.items() if feature in drawn}
 
 
-def null_sample_of(job: Job, features: list[int]) -> set[int]:
+def null_sample_of(session: Session, features: list[int]) -> set[int]:
     # Rules judge for nothing: all features get a null.
-    share = job.config.share_with_null() if job.config.uses_model() else 1.0
+    share = session.config.share_with_null() if session.config.uses_model() else 1.0
     fewest = _FEWEST_NULLS if share > 0 else 0
-    return null_sample(features, share, fewest, job.config.seed)
+    return null_sample(features, share, fewest, session.config.seed)
 
 
 def is_ruled(config: RunConfig, scorer: Scorer, draft: Draft | None) -> bool:
@@ -158,7 +142,7 @@ def judge_by_rules(
     nulls: Mapping[int, int],
 ) -> Iterator[Judged]:
     """A lexical label is its own judge: the rule says what it fires on."""
-    config = inputs.job.config
+    config = inputs.session.config
     ruled = [name for name in scorers if SCORERS[name].by_rule]
     rules = {
         f: Rule.from_json(rule)
@@ -167,7 +151,7 @@ def judge_by_rules(
     }
     if not rules or not ruled:
         return
-    labeler = lexical.LexicalLabeler(inputs.vocabulary)
+    labeler = lexical.LexicalLabeler(inputs.session.vocabulary)
     # A rule chooses among rules.
     labels = KnownLabels(inputs.labeled(drafts[f] for f in rules))
     for scorer, plan in inputs.plans(sorted(rules), ruled, labels):
@@ -184,7 +168,7 @@ def judge_jobs(
     nulls: Mapping[int, int],
     prompts: Mapping[str, Prompt],
 ) -> Iterator[JudgeJob]:
-    config = inputs.job.config
+    config = inputs.session.config
     settings = JudgeSettings(
         language_model.model_name(config), config.temperature, config.judge_items
     )
@@ -209,7 +193,7 @@ def judge_jobs(
                 label_of=label_of,
                 label=label_shown(drafts, label_of),
                 prompt=prompt,
-                vocabulary=inputs.vocabulary,
+                vocabulary=inputs.session.vocabulary,
                 settings=settings,
                 todo=tuple(range(len(plan.items))),
                 enough=_enough(scorer, config.precision),

@@ -7,7 +7,7 @@ from itertools import islice
 from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
 from autointerp.prompting.prompts import Prompt
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Judgment, LocalJudge, Plan, Scorer
 from autointerp.scoring.scorers.on_device import identity
@@ -39,12 +39,12 @@ def _model(config: RunConfig, scorer: str) -> str:
     return name
 
 
-def open_judges(job: Job, prompts: Mapping[str, Prompt]) -> dict[str, LocalJudge]:
+def open_judges(session: Session, prompts: Mapping[str, Prompt]) -> dict[str, LocalJudge]:
     """Scorer → its judge. Raises UserError where one cannot be loaded."""
-    check(job.config)
+    check(session.config)
     return {
-        name: local.open(_model(job.config, name), job.device(), prompts.get(name))
-        for name in names(job.config)
+        name: local.open(_model(session.config, name), session.device, prompts.get(name))
+        for name in names(session.config)
         if (local := SCORERS[name].local) is not None
     }
 

@@ -13,7 +13,7 @@ from autointerp.prompting.prompts import Prompt, keep
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.again import CarefulJob
 from autointerp.scoring.replies import NULL, OWN
@@ -52,9 +52,9 @@ from autointerp.tables.write import (
 NAME = "score"
 
 
-def _inputs(job: Job, drafts: list[Draft]) -> str:
-    config = job.config
-    hashes = {name: prompt.hash for name, prompt in load_prompts(job).items()}
+def _inputs(session: Session, drafts: list[Draft]) -> str:
+    config = session.config
+    hashes = {name: prompt.hash for name, prompt in load_prompts(session).items()}
     judge: dict[str, object] = {"judge": LEXICAL, "version": lexical.VERSION}
     if config.uses_model():
         judge = {
@@ -71,55 +71,55 @@ def _inputs(job: Job, drafts: list[Draft]) -> str:
     if judged_here := local_judges.identities(config):
         judge["local"] = {name: (who, hashes.get(name)) for name, who in judged_here.items()}
     if fade_experiment.NAME in config.scorer_names():
-        judge["fade"] = fade_experiment.identity(job, hashes)
+        judge["fade"] = fade_experiment.identity(session, hashes)
     return fingerprint(
-        evidence=evidence_identity(job.run),
+        evidence=evidence_identity(session.run),
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
-        scorers={name: windows_of(job, name) for name in config.scorer_names()},
+        scorers={name: windows_of(session, name) for name in config.scorer_names()},
         null_share=config.share_with_null(),
         seed=config.seed,
         **judge,
     )
 
 
-def is_done(job: Job) -> bool:
-    files = job.run
+def is_done(session: Session) -> bool:
+    files = session.run
     if not all(f.is_file() for f in (files.drafts, files.scores, files.predictions, files.labels)):
         return False
     record = files.stage(NAME)
     # Judgments that could not be had, for want of an answer, are asked for again.
     if record.get("unanswered", 0) > 0:
         return False
-    return record.get("inputs") == _inputs(job, read_drafts(files.drafts))
+    return record.get("inputs") == _inputs(session, read_drafts(files.drafts))
 
 
-def run(job: Job) -> None:
+def run(session: Session) -> None:
     """Score every label on unseen windows, unless that is done from the same inputs."""
-    files, config = job.run, job.config
-    if is_done(job):
+    files, config = session.run, session.config
+    if is_done(session):
         say(f"score: done already, {files.labels}")
         return
     if lost := files.stage(NAME).get("unanswered"):
         cost = files.stage(NAME).get("unanswered_usd", 0.0)
         so_far = f", ${cost:,.4f} so far" if language_model.is_priced(config) else ""
         say(f"score: {lost:,} judgments that could not be had are asked for again{so_far}")
-    inputs = JudgingInputs(job)
-    store = inputs.store
+    inputs = JudgingInputs(session)
+    store = session.store
     drafts = {draft.feature: draft for draft in read_drafts(files.drafts)}
-    _check(job, drafts)
-    nulls = draw_nulls(job, inputs.labeled(drafts.values()))
-    prompts = load_prompts(job)
+    _check(session, drafts)
+    nulls = draw_nulls(session, inputs.labeled(drafts.values()))
+    prompts = load_prompts(session)
     chat = chat_scorers(config)
-    judges = local_judges.open_judges(job, prompts)
+    judges = local_judges.open_judges(session, prompts)
     labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
     book = Scorebook(nulls, config.seed, config.precision)
     stopped: BaseException | None = None
     # What cannot be had is said, and a subject model that cannot be loaded, before any is spent.
     prepared = (
-        fade_experiment.prepare(job) if fade_experiment.NAME in config.scorer_names() else None
+        fade_experiment.prepare(session) if fade_experiment.NAME in config.scorer_names() else None
     )
     answering = language_model.check_endpoint(config) if config.uses_model() and chat else []
-    with job.recorded(NAME, _inputs(job, list(drafts.values()))) as details:
+    with session.recorded(NAME, _inputs(session, list(drafts.values()))) as details:
         keep(files, prompts.values())
 
         replies: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
@@ -135,7 +135,7 @@ def run(job: Job) -> None:
                 replies[judged.scorer][whose].update(judged.replies.counts)
 
         with atomic_path(files.predictions) as temporary:
-            writer = PredictionWriter(job.coder_name, temporary)
+            writer = PredictionWriter(session.coder_name, temporary)
             with track(NAME, len(labeled) * len(config.scorer_names()), "scores") as progress:
 
                 def take(judged: Judged) -> None:
@@ -157,7 +157,7 @@ def run(job: Job) -> None:
                                 key = one.scorer.name, one.plan.feature, one.label_of
                                 empty[key] = judged_by(one.scorer, one.plan, one.label_of, [])
 
-                    asked = language_model.ask(job, answering, jobs, take, progress)
+                    asked = language_model.ask(session, answering, jobs, take, progress)
                     for judged in empty.values():
                         take(judged)
                     stopped = asked.stopped
@@ -192,20 +192,20 @@ def run(job: Job) -> None:
         def judge_of(score: Score) -> str:
             if is_ruled(config, SCORERS[score.scorer], drafts[score.feature]):
                 return LEXICAL
-            return judged_here.get(score.scorer) or labeler_name(job)
+            return judged_here.get(score.scorer) or labeler_name(session)
 
-        write_scores(job.coder_name, every, judge_of, hashes, files.scores)
+        write_scores(session.coder_name, every, judge_of, hashes, files.scores)
         write_labels(
-            job.coder_name,
+            session.coder_name,
             drafts.values(),
             store.statistics,
             scores,
             book.spent,
             # The labels of one model may be judged by another.
-            all(map(language_model.is_priced, (config, job.recorded_config or config))),
+            all(map(language_model.is_priced, (config, session.recorded_config or config))),
             files.labels,
         )
-        details["judge"] = labeler_name(job)
+        details["judge"] = labeler_name(session)
         details["local_judges"] = judged_here
         details["prompt_hashes"] = hashes
         scored = sum(any(math.isfinite(s.estimate.value) for s in each) for each in scores.values())
@@ -228,16 +228,22 @@ def _fade_inputs(
     nulls: Mapping[int, int],
     prompts: Mapping[str, Prompt],
 ) -> fade_experiment.ExperimentInputs:
-    statistics = inputs.store.statistics
+    statistics = inputs.session.store.statistics
     maxima = {f: float(statistics[f]["max_activation"]) for f in labels}
     return fade_experiment.ExperimentInputs(
-        inputs.job, inputs.corpus, inputs.vocabulary, labels, nulls, maxima, prompts
+        inputs.session,
+        inputs.session.corpus,
+        inputs.session.vocabulary,
+        labels,
+        nulls,
+        maxima,
+        prompts,
     )
 
 
-def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
+def _check(session: Session, drafts: Mapping[int, Draft]) -> None:
     """Raises UserError where the labels are not to be scored, or not by what is at hand."""
-    files, config = job.run, job.config
+    files, config = session.run, session.config
     if not files.stage(label_stage.NAME):
         raise UserError(f"the labels in {files.path} are not finished: run `autointerp label`")
     # Other evidence may be split otherwise: the labeler may have seen what would score it.
@@ -256,27 +262,27 @@ def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
             raise UserError(f"rules cannot do {name}: name a judge with --model or --judge local")
 
 
-def estimate(job: Job) -> CostEstimate:
+def estimate(session: Session) -> CostEstimate:
     """What the stage would send; labels that are still to come are taken as twelve words."""
-    inputs = JudgingInputs(job)
-    total = CostEstimate(labeling_tokenizer(job.config))
+    inputs = JudgingInputs(session)
+    total = CostEstimate(labeling_tokenizer(session.config))
     drafts: dict[int, Draft] = {}
-    if job.run.stage(label_stage.NAME).get("evidence") == evidence_identity(job.run):
-        drafts = {draft.feature: draft for draft in read_drafts(job.run.drafts)}
+    if session.run.stage(label_stage.NAME).get("evidence") == evidence_identity(session.run):
+        drafts = {draft.feature: draft for draft in read_drafts(session.run.drafts)}
     if drafts:
         labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
-        nulls = draw_nulls(job, inputs.labeled(drafts.values()))
+        nulls = draw_nulls(session, inputs.labeled(drafts.values()))
     else:
-        labeled = [f for f in job.features if inputs.store.statistics[f]["n_active"] > 0]
-        drawn = null_sample_of(job, labeled) if len(labeled) > 1 else set()
+        labeled = [f for f in session.features if session.store.statistics[f]["n_active"] > 0]
+        drawn = null_sample_of(session, labeled) if len(labeled) > 1 else set()
         nulls = dict.fromkeys(drawn, -1)
-    prompts = load_prompts(job)
-    endpoint = language_model.dialect(job.config)
+    prompts = load_prompts(session)
+    endpoint = language_model.dialect(session.config)
     for request in judge_jobs(inputs, drafts, labeled, nulls, prompts):
         while request.weaker and not endpoint.takes(request.logprobs()):
             request = request.otherwise()
         total.add_judging(request)
-    if fade_experiment.asks(job):
+    if fade_experiment.asks(session):
         words = {feature: label_shown(drafts, feature) for feature in labeled}
         own = {feature: feature for feature in nulls}  # any label does
         fade_experiment.estimate(_fade_inputs(inputs, words, own, prompts), total)

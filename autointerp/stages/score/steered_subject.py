@@ -17,7 +17,7 @@ from autointerp.evidence.peaks import FoundPeaks, peaks_of
 from autointerp.identity import fingerprint
 from autointerp.progress import say, track
 from autointerp.resources.activation_source import check_width, made_from, stream_settings
-from autointerp.run.session import Job
+from autointerp.run.session import Session
 from autointerp.storage.files import atomic_path
 from autointerp.storage.parquet_files import read_parquet, write_parquet
 from autointerp.vocabulary import Vocabulary
@@ -40,7 +40,7 @@ _NO_FEATURE = -1
 class Live:
     """The run's subject model, and its coder on the same device and at the same scale."""
 
-    job: Job
+    session: Session
     stream: SubjectStream
     coder: SparseCoder
 
@@ -56,7 +56,7 @@ class Live:
 
         texts: int32 [tokens] each. What counts as a centre in the corpus counts here.
         """
-        stream, config = self.stream, self.job.config
+        stream, config = self.stream, self.session.config
         for begin in range(0, len(texts), config.batch_contexts):
             contexts = stream.reader.alone(texts[begin : begin + config.batch_contexts])
             batch = stream.run(contexts, begin).batch(0, stream.norms.median)
@@ -64,15 +64,15 @@ class Live:
             yield peaks_of(batch, firings, self.coder.features, config.mask_names())
 
 
-def open_live(job: Job) -> Live:
+def open_live(session: Session) -> Live:
     """Loads the subject model, which the run's settings name."""
-    settings = stream_settings(job)
+    settings = stream_settings(session)
     assert settings is not None
-    stream = SubjectStream(settings, job.device())
+    stream = SubjectStream(settings, session.device)
     for warning in stream.check():
         say(f"fade: {warning}")
-    coder = check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
-    return Live(job, stream, coder.calibrated(stream.norms.mean).to(job.device()))
+    coder = check_width(session, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
+    return Live(session, stream, coder.calibrated(stream.norms.mean).to(session.device))
 
 
 Continued = tuple[float, int, np.ndarray, str]  # factor, number of the start, token ids, text
@@ -110,12 +110,12 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
     direction is added at the hook on every token. Every text of one start begins with the same
     tokens of the corpus. What was written before, with the same settings, is kept.
     """
-    job, config = live.job, live.job.config
+    session, config = live.session, live.session.config
     settings = live.stream.settings
     starts = _starts(live, corpus)
     same = {
-        "made_from": made_from(job, settings),
-        "coder": job.coder_identity,
+        "made_from": made_from(session, settings),
+        "coder": session.coder_identity,
         "starts": starts.tolist(),
         "factors": config.steering_factors(),
         "tokens": NEW_TOKENS,
@@ -123,7 +123,7 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
     }
     features = sorted(maxima)
     groups = [features[i : i + _FEATURES_A_FILE] for i in range(0, len(features), _FEATURES_A_FILE)]
-    job.run.fade.mkdir(exist_ok=True)
+    session.run.fade.mkdir(exist_ok=True)
     read = live.coder.read_decoder
     assert read is not None
     decoder = read().weight
@@ -131,7 +131,7 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
     with track("fade steering", len(features), "features") as progress:
         for group in [[], *groups]:
             key = fingerprint(**same, maxima={f: maxima[f] for f in group})
-            path = job.run.fade / f"steered-{key[:24]}.parquet"
+            path = session.run.fade / f"steered-{key[:24]}.parquet"
             if not path.is_file():
                 shifts = [
                     (feature, factor, factor * maxima[feature] * decoder[feature].float())
@@ -148,7 +148,7 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
 
 def _starts(live: Live, corpus: Corpus) -> torch.Tensor:
     """The beginnings of some of the corpus's windows: int64 [starts, tokens]."""
-    config = live.job.config
+    config = live.session.config
     order = np.random.default_rng([config.seed, 0x57A27]).permutation(len(corpus))
     windows = [corpus.token_ids(int(number)) for number in order]
     length = min(START_TOKENS, max(len(ids) for ids in windows))
@@ -164,7 +164,7 @@ def _write(
     path: Path,
 ) -> None:
     """shifts: feature, factor and what is added [d]; each goes with every start."""
-    config, stream = live.job.config, live.stream
+    config, stream = live.session.config, live.stream
     scale = _scale(live)
     n = len(starts)
     at_once = max(1, config.batch_contexts * stream.context_length // (START_TOKENS + NEW_TOKENS))
