@@ -74,10 +74,7 @@ def check(session: Session, stages: tuple[str, ...], *, dry_run: bool) -> None:
 def _check_control(session: Session) -> None:
     """Raises UserError where a control would overwrite a run, or a run a control."""
     there = session.run.settings().text("control")
-    if (
-        session.run.stage(collect_stage.NAME)
-        and (there == RANDOM_CODER) != session.config.is_random()
-    ):
+    if session.run.stages().collect and (there == RANDOM_CODER) != session.config.is_random():
         if session.config.is_random():
             what = "a run of the coder itself: name another --out for its control"
         else:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -26,9 +26,11 @@ from autointerp.evidence.store import EvidenceStore
 from autointerp.identity import fingerprint
 from autointerp.run.directory import Run
 from autointerp.run.feature_selection import select_features
+from autointerp.run.record import StageRecord
 from autointerp.version import __version__
 from autointerp.vocabulary import Vocabulary
 
+Details = TypeVar("Details", bound=StageRecord)
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
 
 
@@ -105,18 +107,17 @@ class Session:
         )
 
     @contextmanager
-    def recorded(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
+    def recorded(self, stage: str, inputs: str, details: Details) -> Iterator[Details]:
         """Record the stage as done if the block ends well, with the details it fills in.
 
         Until then it counts as not done, even if it was: some of its files may be new already.
         """
-        details: dict[str, Any] = {}
         self.record_settings()
         self.run.forget_stages(stage)
         began = time.monotonic()
         self.run.note(f"{stage} begins")
         yield details
-        self.run.finish_stage(stage, inputs, time.monotonic() - began, **details)
+        self.run.finish_stage(stage, inputs, time.monotonic() - began, details)
 
 
 def _coder_spec(config: RunConfig) -> str | None:

@@ -16,6 +16,7 @@ from autointerp.resources.activation_source import (
     made_from,
     stream_settings,
 )
+from autointerp.run.record import CaptureRecord
 from autointerp.run.session import Session
 from autointerp.tensors.firings import Firings
 
@@ -55,10 +56,10 @@ def run(session: Session) -> None:
         )
         return Encoding(content, encode)
 
-    with session.recorded(NAME, fingerprint(hooks=inputs)) as details:
+    with session.recorded(NAME, fingerprint(hooks=inputs), CaptureRecord()) as details:
         manifests = capture(settings, paths, session.device, made_of, encoder if sparse else None)
-        details["tokens"] = manifests[0].tokens
-        details["contexts"] = manifests[0].contexts
+        details.tokens = manifests[0].tokens
+        details.contexts = manifests[0].contexts
     if sparse:
         size, dense = stored_bytes(paths[0]), dense_bytes(manifests[0])
         say(

@@ -53,7 +53,7 @@ def repair(run: Run) -> Iterator[str]:
             yield _labels_made_again(run)
             lost.append(run.labels)
         missing = [p.name for p in files[:4] if not p.is_file() and p not in lost]
-        collected = run.stage("collect") or run.drafts.is_file() or len(missing) < 4
+        collected = run.stages().collect or run.drafts.is_file() or len(missing) < 4
         if missing and collected:
             yield f"missing: {', '.join(missing)}; `autointerp collect` makes them again"
         elif not lost:
@@ -98,7 +98,7 @@ def _labels_made_again(run: Run) -> str:
         return f"{name} cannot be made again: the drafts are not of the features collected"
     by_model = any(draft.prompt_tokens for draft in drafts)
     coder = next((row["coder"] for row in statistics.values()), "")
-    scored = run.stage("score") and run.scores.is_file()
+    scored = run.stages().score and run.scores.is_file()
     scores = read_scores(run.scores) if scored else {}
     # Prices are the settings', which may be a stranger's: costs are known where any was noted.
     priced = any(draft.cost_usd for draft in drafts)

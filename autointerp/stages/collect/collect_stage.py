@@ -1,7 +1,6 @@
 """collect: cache + coder → windows.parquet and features.parquet, in one pass."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ from autointerp.identity import fingerprint
 from autointerp.progress import say
 from autointerp.resources.activation_source import Source, identity_of, open_source, place_of
 from autointerp.run.directory import Run
+from autointerp.run.record import CollectedFrom, CollectRecord, ControlOf, CorpusSummary
 from autointerp.run.session import Session
 from autointerp.stages.collect.one_pass import Pass, checkpoints
 from autointerp.stages.collect.planning import Share, shared_out
@@ -75,19 +75,22 @@ def collect_settings(config: RunConfig) -> CollectSettings:
 
 
 def has_evidence(run: Run) -> bool:
-    return run.stage(NAME).get("evidence") is not None and run.windows.is_file()
+    collected = run.stages().collect
+    return collected is not None and collected.evidence is not None and run.windows.is_file()
 
 
 def evidence_identity(run: Run) -> str:
     """Changes when the run's evidence does. Raises UserError where there is none."""
-    if not has_evidence(run):
+    collected = run.stages().collect
+    if collected is None or collected.evidence is None or not run.windows.is_file():
         raise UserError(f"no evidence in {run.path}: run `autointerp collect` first")
-    return str(run.stage(NAME)["evidence"])
+    return collected.evidence
 
 
 def _is_done(session: Session, inputs: str) -> bool:
     run = session.run
-    if run.stage(NAME).get("inputs") != inputs:
+    collected = run.stages().collect
+    if collected is None or collected.inputs != inputs:
         return False
     if not all(f.is_file() for f in (run.windows, run.features, run.corpus, run.vocabulary)):
         return False
@@ -103,7 +106,7 @@ class _Prepared:
     features: int  # of the coder
     decoder: Tensor | None  # [features, d_in]
     settings: CollectSettings
-    control: dict[str, Any] | None
+    control: ControlOf | None
 
 
 def _prepared(session: Session, settings: CollectSettings) -> _Prepared:
@@ -120,7 +123,7 @@ def _prepared(session: Session, settings: CollectSettings) -> _Prepared:
     if coder is not None and session.config.is_random():
         assert not isinstance(source, SparseCache)
         known = coder = _random_coder(session, source, coder)
-        control = {"kind": session.config.control, "of": session.real_coder_identity}
+        control = ControlOf(kind=session.config.control, of=session.real_coder_identity)
     read_decoder = known.read_decoder if known else None
     decoder = read_decoder().weight.to(session.device) if read_decoder and features > 1 else None
     if decoder is None and session.config.near_miss_windows > 0:
@@ -147,7 +150,7 @@ def run(session: Session) -> None:
         return
     prepared = _prepared(session, settings)
     share = shared_out(session, prepared.source, prepared.settings)
-    with session.recorded(NAME, inputs) as details:
+    with session.recorded(NAME, inputs, CollectRecord()) as details:
         written = _write(session, prepared, share, fingerprint(**hashes))
         size = files.windows.stat().st_size
         say(
@@ -162,15 +165,15 @@ def run(session: Session) -> None:
         for remark in written.remarks:
             say(f"collect: {remark}")
         hook = hook_of(prepared.source) or (session.coder.hook if session.coder else None)
-        details["windows"], details["shared_between_splits"] = written.windows, written.shared
-        details["repeats_at_least"] = written.repeats
-        details["remarks"] = written.remarks
-        details["corpus"] = corpus_summary(files.features)
-        details["hashes"] = hashes
-        details["control"] = prepared.control
-        details["hook"] = hook
-        details["validate_windows"] = _validate_windows(config)
-        details["evidence"] = fingerprint(inputs=inputs, features=session.features)
+        details.windows, details.shared_between_splits = written.windows, written.shared
+        details.repeats_at_least = written.repeats
+        details.remarks = written.remarks
+        details.corpus = CorpusSummary.model_validate(corpus_summary(files.features))
+        details.hashes = CollectedFrom.model_validate(hashes)
+        details.control = prepared.control
+        details.hook = hook
+        details.validate_windows = _validate_windows(config)
+        details.evidence = fingerprint(inputs=inputs, features=session.features)
     for left in checkpoints(files):
         left.unlink()
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from autointerp.errors import UserError
 from autointerp.evidence.store import EvidenceStore
@@ -22,6 +21,7 @@ from autointerp.prompting.prompts import Prompt, keep, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
+from autointerp.run.record import LabelRecord, SavedRequests
 from autointerp.run.session import Session
 from autointerp.scoring import forms
 from autointerp.stages.collect.collect_stage import evidence_identity
@@ -112,8 +112,8 @@ def is_done(session: Session) -> bool:
     files = session.run
     if not (files.drafts.is_file() and files.labels.is_file()):
         return False
-    record = files.stage(NAME)
-    if record.get("inputs") != _inputs(session) or record.get("unchosen", 0) > 0:
+    record = files.stages().label
+    if record is None or record.inputs != _inputs(session) or record.unchosen > 0:
         return False
     return all(draft.status not in AGAIN for draft in read_drafts(files.drafts))
 
@@ -127,9 +127,8 @@ def failed(session: Session) -> int:
 
 def _say_what_is_asked_again(session: Session) -> None:
     """What an earlier run paid for and got nothing of is paid for once more: say so before."""
-    if not session.run.drafts.is_file() or session.run.stage(NAME).get("inputs") != _inputs(
-        session
-    ):
+    record = session.run.stages().label
+    if not session.run.drafts.is_file() or not record or record.inputs != _inputs(session):
         return
     lost = [draft for draft in read_drafts(session.run.drafts) if draft.status == "failed"]
     if lost:
@@ -147,10 +146,11 @@ def run(session: Session) -> None:
     if is_done(session):
         say(f"label: done already, {session.run.labels}")
         return
-    if imported := session.run.stage(NAME).get("imported"):
+    record = session.run.stages().label
+    if record is not None and record.imported is not None:
         raise UserError(
-            f"the labels in {session.run.path} were imported from {imported['from']}: score them "
-            "with `autointerp score`; to label its features anew, name another --out"
+            f"the labels in {session.run.path} were imported from {record.imported.source}: score "
+            "them with `autointerp score`; to label its features anew, name another --out"
         )
     store = session.store
     vocabulary = session.vocabulary
@@ -163,13 +163,13 @@ def run(session: Session) -> None:
             "--labeler local for one on this machine)"
         )
     stopped: BaseException | None = None
-    with session.recorded(NAME, _inputs(session)) as details:
+    with session.recorded(NAME, _inputs(session), LabelRecord()) as details:
         if session.config.uses_model():
             prompts = _prompts(session)
             keep(session.run, prompts)
             with _shown_meanwhile(session, store) as show:
                 drafts, stopped = _draft_by_model(session, store, vocabulary, details, show)
-            details["prompt_hash"] = prompts[0].hash
+            details.prompt_hash = prompts[0].hash
         else:
             with _shown_meanwhile(session, store) as show:
                 drafts = _draft_by_rules(session, store, vocabulary, show)
@@ -178,9 +178,9 @@ def run(session: Session) -> None:
             session.run.forget_stages("score")
             write_drafts(drafts, session.run.drafts)
             _write_table(session, store, drafts)
-        details["evidence"] = evidence_identity(session.run)
-        details["labeler"] = labeler_name(session)
-        details["outcomes"] = Counter(d.status for d in drafts)
+        details.evidence = evidence_identity(session.run)
+        details.labeler = labeler_name(session)
+        details.outcomes = dict(Counter(d.status for d in drafts))
         if stopped is not None:
             say(f"label: {_outcomes(drafts)} in {session.run.labels}; the same command goes on")
             raise stopped
@@ -211,9 +211,9 @@ def _shown_meanwhile(session: Session, store: EvidenceStore) -> Iterator[Callabl
 def _is_scored(session: Session) -> bool:
     """Whether the run has labels of this evidence, and their scores."""
     files = session.run
-    if not (files.drafts.is_file() and files.labels.is_file() and files.stage("score")):
+    if not (files.drafts.is_file() and files.labels.is_file() and (scored := files.stages().score)):
         return False
-    return bool(files.stage("score").get("evidence") == evidence_identity(files))
+    return scored.evidence == evidence_identity(files)
 
 
 def _are_written(session: Session, drafts: list[Draft]) -> bool:
@@ -301,7 +301,7 @@ def _draft_by_model(
     session: Session,
     store: EvidenceStore,
     vocabulary: Vocabulary,
-    details: dict[str, Any],
+    details: LabelRecord,
     show: Callable[[Draft], None],
 ) -> tuple[list[Draft], BaseException | None]:
     """One draft for every selected feature, `pending` where asking ended before it; what ended it.
@@ -338,13 +338,13 @@ def _draft_by_model(
             )
 
         asked = ask(plan.asked)
-        details["asked"] = asdict(asked.totals)
+        details.asked = asdict(asked.totals)
         # Where no label could be had for a feature, its twins are asked about themselves.
         drafts = left | skipped | candidates.drafts(left)
         lost = [f for f, own in plan.twins.items() if drafts[own].status in _NO_LABEL]
         if lost and asked.stopped is None:
             asked = ask(lost)
-            details["asked_for_twins"] = asdict(asked.totals)
+            details.asked_for_twins = asdict(asked.totals)
             drafts = left | skipped | candidates.drafts(left)
         progress.advance(len(skipped) + len(plan.twins) - len(lost) + len(plan.rules))
     stopped = asked.stopped
@@ -352,16 +352,16 @@ def _draft_by_model(
         choices = candidates.open()
         firsts = {f: drafts[f] for f in choices}
         drafts |= {f: uncompared(draft, "the run was stopped") for f, draft in firsts.items()}
-        details["unchosen"] = candidates.unfinished()
+        details.unchosen = candidates.unfinished()
         if choices and stopped is None:
             found = choose(session, answering, store, vocabulary, firsts, choices)
             drafts |= found.drafts
             stopped = found.asked.stopped
-            details["asked_for_candidates"] = asdict(found.asked.totals)
-            details["unchosen"] += found.unanswered
+            details.asked_for_candidates = asdict(found.asked.totals)
+            details.unchosen += found.unanswered
     for line in no_label.summary(drafts.values()):
         say(f"label: {line}")
-    details["asked_again"] = no_label.counts(drafts.values())
+    details.asked_again = no_label.counts(drafts.values())
     linked = {
         feature: twin_draft(feature, drafts[own])
         for feature, own in plan.twins.items()
@@ -369,11 +369,11 @@ def _draft_by_model(
     }
     if plan.rules:
         saved = saving(len(plan.rules), drafts.values(), session.config)
-        details["saved_by_rules"] = asdict(saved)
+        details.saved_by_rules = SavedRequests(**asdict(saved))
         say(f"label: {len(plan.rules):,} features are labeled by a rule, which {saved.words()}")
     if taken := sum(draft.label is not None for draft in linked.values()):
         saved = saving(taken, drafts.values(), session.config)
-        details["saved_by_twins"] = asdict(saved)
+        details.saved_by_twins = SavedRequests(**asdict(saved))
         say(f"label: {taken:,} features take the label of a twin, which {saved.words()}")
     return list((drafts | linked | plan.rules).values()), stopped
 

@@ -40,7 +40,8 @@ class Triage:
 
 def check(session: Session) -> None:
     """Raises UserError where the evidence has too few windows to try rules on."""
-    kept = session.run.stage(collect_stage.NAME).get("validate_windows", 0)
+    collected = session.run.stages().collect
+    kept = collected.validate_windows if collected else 0
     if session.config.tier == LEXICAL_FIRST and kept < collect_stage.TRIED_WINDOWS:
         raise UserError(
             f"the evidence in {session.run.path} was collected without --tier {LEXICAL_FIRST}, and "

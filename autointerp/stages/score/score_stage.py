@@ -13,6 +13,7 @@ from autointerp.prompting.prompts import Prompt, keep
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
+from autointerp.run.record import ScoreRecord
 from autointerp.run.session import Session
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.again import CarefulJob
@@ -23,7 +24,6 @@ from autointerp.scoring.scorer import (
     Score,
 )
 from autointerp.stages.collect.collect_stage import evidence_identity
-from autointerp.stages.label import label_stage
 from autointerp.stages.label.label_stage import LEXICAL, labeler_name
 from autointerp.stages.score import fade_experiment, local_judges
 from autointerp.stages.score.judging import (
@@ -86,11 +86,11 @@ def is_done(session: Session) -> bool:
     files = session.run
     if not all(f.is_file() for f in (files.drafts, files.scores, files.predictions, files.labels)):
         return False
-    record = files.stage(NAME)
+    record = files.stages().score
     # Judgments that could not be had, for want of an answer, are asked for again.
-    if record.get("unanswered", 0) > 0:
+    if record is None or record.unanswered > 0:
         return False
-    return record.get("inputs") == _inputs(session, read_drafts(files.drafts))
+    return record.inputs == _inputs(session, read_drafts(files.drafts))
 
 
 def run(session: Session) -> None:
@@ -99,8 +99,8 @@ def run(session: Session) -> None:
     if is_done(session):
         say(f"score: done already, {files.labels}")
         return
-    if lost := files.stage(NAME).get("unanswered"):
-        cost = files.stage(NAME).get("unanswered_usd", 0.0)
+    if (record := files.stages().score) and (lost := record.unanswered):
+        cost = record.unanswered_usd
         so_far = f", ${cost:,.4f} so far" if language_model.is_priced(config) else ""
         say(f"score: {lost:,} judgments that could not be had are asked for again{so_far}")
     inputs = JudgingInputs(session)
@@ -119,17 +119,17 @@ def run(session: Session) -> None:
         fade_experiment.prepare(session) if fade_experiment.NAME in config.scorer_names() else None
     )
     answering = language_model.check_endpoint(config) if config.uses_model() and chat else []
-    with session.recorded(NAME, _inputs(session, list(drafts.values()))) as details:
+    with session.recorded(NAME, _inputs(session, list(drafts.values())), ScoreRecord()) as details:
         keep(files, prompts.values())
 
         replies: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
 
         def note(judged: Judged) -> None:
             again = judged.unanswered or judged.unread
-            details["unanswered"] = details.get("unanswered", 0) + again
+            details.unanswered += again
             if again:
-                details["unanswered_for"] = judged.error
-                details["unanswered_usd"] = details.get("unanswered_usd", 0.0) + judged.cost_usd
+                details.unanswered_for = judged.error
+                details.unanswered_usd += judged.cost_usd
             if judged.replies.counts:
                 whose = OWN if judged.label_of == judged.feature else NULL
                 replies[judged.scorer][whose].update(judged.replies.counts)
@@ -161,7 +161,7 @@ def run(session: Session) -> None:
                     for judged in empty.values():
                         take(judged)
                     stopped = asked.stopped
-                    details["asked"] = asdict(asked.totals)
+                    details.asked = asdict(asked.totals)
                 if stopped is None and judges:
                     try:
                         for judged in judge_here(inputs, judges, drafts, labeled, nulls):
@@ -180,9 +180,9 @@ def run(session: Session) -> None:
             writer.close()
         scores = book.scores()
         if prepared is not None:
-            details["fade"] = {"missing": prepared.missing}
+            details.experiments = {fade_experiment.NAME: {"missing": prepared.missing}}
         if measured is not None:
-            details["fade"]["asked"] = measured.asked
+            details.experiments[fade_experiment.NAME]["asked"] = measured.asked
             for score in measured.scores():
                 scores[score.feature].append(score)
         hashes = {name: prompt.hash for name, prompt in prompts.items()}
@@ -205,17 +205,20 @@ def run(session: Session) -> None:
             all(map(language_model.is_priced, (config, session.recorded_config or config))),
             files.labels,
         )
-        details["judge"] = labeler_name(session)
-        details["local_judges"] = judged_here
-        details["prompt_hashes"] = hashes
+        details.judge = labeler_name(session)
+        details.local_judges = judged_here
+        details.prompt_hashes = hashes
         scored = sum(any(math.isfinite(s.estimate.value) for s in each) for each in scores.values())
-        details["scored"] = scored
-        details["replies"] = replies
-        details["evidence"] = evidence_identity(files)
-        if details.get("unanswered"):
+        details.scored = scored
+        details.replies = {
+            scorer: {whose: dict(kinds) for whose, kinds in found.items()}
+            for scorer, found in replies.items()
+        }
+        details.evidence = evidence_identity(files)
+        if details.unanswered:
             say(
-                f"score: {details['unanswered']:,} judgments are missing "
-                f"({details['unanswered_for']}): the next run asks for them again"
+                f"score: {details.unanswered:,} judgments are missing "
+                f"({details.unanswered_for}): the next run asks for them again"
             )
         if stopped is not None:
             say(f"score: {scored:,} of {len(labeled):,} scored; the same command goes on")
@@ -244,10 +247,11 @@ def _fade_inputs(
 def _check(session: Session, drafts: Mapping[int, Draft]) -> None:
     """Raises UserError where the labels are not to be scored, or not by what is at hand."""
     files, config = session.run, session.config
-    if not files.stage(label_stage.NAME):
+    labeled = files.stages().label
+    if labeled is None:
         raise UserError(f"the labels in {files.path} are not finished: run `autointerp label`")
     # Other evidence may be split otherwise: the labeler may have seen what would score it.
-    if files.stage(label_stage.NAME).get("evidence") != evidence_identity(files):
+    if labeled.evidence != evidence_identity(files):
         raise UserError(
             f"the labels in {files.path} come from other evidence: run `autointerp label` first"
         )
@@ -267,7 +271,8 @@ def estimate(session: Session) -> CostEstimate:
     inputs = JudgingInputs(session)
     total = CostEstimate(labeling_tokenizer(session.config))
     drafts: dict[int, Draft] = {}
-    if session.run.stage(label_stage.NAME).get("evidence") == evidence_identity(session.run):
+    record = session.run.stages().label
+    if record and record.evidence == evidence_identity(session.run):
         drafts = {draft.feature: draft for draft in read_drafts(session.run.drafts)}
     if drafts:
         labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)

@@ -78,7 +78,7 @@ def test_a_run_is_read_while_it_labels_and_its_remains_are_not_taken_for_done(
 
         # What was on its way is taken up; what had come is not asked for again.
         assert not Run(remains).drafts.exists()
-        assert not Run(remains).stage("label")
+        assert not Run(remains).stages().label
         code, _, err = cli("score", *flags, "--out", str(remains))
         assert code == 2
         assert "label" in err
@@ -102,7 +102,7 @@ def test_a_table_with_scores_stays_until_the_new_labels_are_there(cli, planted, 
         assert cli("label", *flags, "--temperature", "0.5")[0] == 0
         assert counts == []
         pd.testing.assert_frame_equal(autointerp.load_labels(out), before)
-        assert Run(out).stage("score")
+        assert Run(out).stages().score
 
 
 def test_rules_are_shown_meanwhile_as_well(cli, planted, tmp_path, written):

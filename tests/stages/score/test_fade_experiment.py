@@ -132,7 +132,7 @@ def test_without_a_subject_model_two_measures_are_missing_and_said(cli, planted,
         "fade_population_purity",
         "fade_population_responsiveness",
     }
-    record = json.loads((out / "run.json").read_text())["stages"]["score"]["fade"]
+    record = json.loads((out / "run.json").read_text())["stages"]["score"]["experiments"]["fade"]
     assert list(record["missing"]) == [fade.CLARITY, fade.FAITHFULNESS]
     # The predictions hold what the metrics come from.
     rows = pd.read_parquet(out / "predictions.parquet")
