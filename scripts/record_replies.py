@@ -45,12 +45,17 @@ from autointerp.resources import language_model
 from autointerp.rules.lexical import LexicalLabeler
 from autointerp.run.session import Session, open_session
 from autointerp.scoring import SCORERS, forms
+from autointerp.scoring.experiments.fade_experiment import text_jobs
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Task
 from autointerp.scoring.scorers.concept_texts import TASK, TextJob
 from autointerp.stages.collect import collect_stage
-from autointerp.stages.label import label_stage
-from autointerp.stages.score import fade_experiment, judging
+from autointerp.stages.label.label_settings import TASK as LABEL
+from autointerp.stages.label.label_settings import settings_of
+from autointerp.stages.score.endpoint_judge import judge_jobs, judge_settings
+from autointerp.stages.score.judge_templates import load_prompts
+from autointerp.stages.score.judged_labels import JudgedLabels
+from autointerp.stages.score.scoring_inputs import planner_of
 
 _TOKENS = 30_000
 _DRAWN = 60  # features; some fire too little
@@ -127,7 +132,7 @@ def asked(job: LabelJob | JudgeJob | TextJob) -> dict[str, Any]:
     """What a reader is told of the request: the task, and the numbers that were asked for."""
     if isinstance(job, LabelJob):
         return {
-            "task": label_stage.NAME,
+            "task": LABEL,
             "asked": numbers(len(job.group), job.scattered),
             "scattered": job.scattered,
             "windows": [len(shown_windows(e, job.settings.shown)) for e in job.group],
@@ -179,23 +184,24 @@ def settings(arguments: argparse.Namespace, out: Path, **more: Any) -> RunConfig
 
 
 def labels_asked(job: Session, evidence: Sequence[FeatureEvidence], n: int) -> Iterator[LabelJob]:
-    inputs = judging.JudgingInputs(job)
-    prompt = load_prompt(label_stage.NAME, BUNDLED)
+    prompt = load_prompt(LABEL, BUNDLED)
     turns = itertools.cycle(evidence)
     for size, fewer in _GROUPS.items():
-        of_size = replace(label_stage.settings_of(job), features_per_request=size)
+        of_size = replace(settings_of(job.config), features_per_request=size)
         group = itertools.islice(turns, size * -(-n // fewer))
-        yield from label_jobs(group, prompt, inputs.session.vocabulary, of_size)
+        yield from label_jobs(group, prompt, job.vocabulary, of_size)
 
 
 def judgments_asked(
     job: Session, drafts: dict[int, Draft], features: list[int]
 ) -> Iterator[JudgeJob | TextJob]:
-    prompts = judging.load_prompts(job)
-    yield from judging.judge_jobs(judging.JudgingInputs(job), drafts, features, {}, prompts)
+    config = job.config
+    prompts = load_prompts(config)
+    labels = JudgedLabels(drafts, features, {}, job.store.statistics)
+    yield from judge_jobs(config, planner_of(job), labels, prompts)
     if TASK in prompts:
-        labels = {feature: str(drafts[feature].label) for feature in features}
-        yield from fade_experiment.text_jobs(job, labels, prompts[TASK])
+        texts = {feature: str(drafts[feature].label) for feature in features}
+        yield from text_jobs(texts, config.fade_texts, prompts[TASK], judge_settings(config))
 
 
 def jobs(
@@ -203,14 +209,13 @@ def jobs(
 ) -> Iterator[tuple[Session, Iterable[LabelJob | JudgeJob | TextJob]]]:
     """What is asked in one form, each part with the settings by which it is asked."""
     base = open_session(settings(arguments, out, response_format=form))
-    inputs = judging.JudgingInputs(base)
     evidence = [
         e
-        for e in inputs.session.store.read(base.features)
+        for e in base.store.read(base.features)
         if unlabelable(e, base.config.min_windows, "") is None
     ]
     yield base, labels_asked(base, evidence, arguments.features)
-    rules = LexicalLabeler(inputs.session.vocabulary)
+    rules = LexicalLabeler(base.vocabulary)
     drafts = {
         e.feature: Draft(e.feature, "labeled", "", label=rule.phrase())
         for e in evidence

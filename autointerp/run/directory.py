@@ -20,7 +20,6 @@ from autointerp.run.record import (
     read_record,
     write_record,
 )
-from autointerp.storage.damage import FADE
 from autointerp.storage.files import unwritable, writing
 
 
@@ -44,7 +43,10 @@ class Run:
         self.trial = path / "doctor.json"
         self.lock = path / ".lock"
         self.prompts = path / "prompts"
-        self.fade = path / FADE
+
+    def folder_of(self, scorer: str) -> Path:
+        """Where a scorer keeps files of its own; there is none before it has any."""
+        return self.path / scorer
 
     def record(self) -> RunRecord:
         """What `run.json` says, its shape checked; empty for a new run. Raises UserError."""

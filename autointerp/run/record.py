@@ -179,6 +179,13 @@ class LabelRecord(StageRecord):
     imported: ImportedFrom | None = None
 
 
+class ExperimentRecord(_Part):
+    """`missing`: metric → why it could not be measured. `asked`: by what was asked for."""
+
+    missing: dict[str, _Line] = {}
+    asked: dict[str, dict[str, Any]] = {}
+
+
 class ScoreRecord(StageRecord):
     """`unanswered`: judgments that are missing and may come yet, why, and what they cost so far.
 
@@ -192,7 +199,7 @@ class ScoreRecord(StageRecord):
     scored: _Count = 0
     asked: dict[str, Any] = {}
     replies: dict[str, dict[str, dict[str, _Count]]] = {}
-    experiments: dict[str, dict[str, Any]] = {}
+    experiments: dict[str, ExperimentRecord] = {}
     unanswered: _Count = 0
     unanswered_for: _Line | None = None
     unanswered_usd: float = 0.0

@@ -22,8 +22,8 @@ from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
 from autointerp.run.session import Session
 from autointerp.scoring.judge import JudgeSettings
-from autointerp.stages.label import label_stage
-from autointerp.stages.score import judging, score_stage
+from autointerp.stages.label.label_settings import settings_of
+from autointerp.stages.stage import ModelUse
 from autointerp.storage.damage import DamagedFile
 from autointerp.trial import concepts, verdict
 from autointerp.trial.course import Try, find_out, load_prompts
@@ -46,7 +46,7 @@ def given(config: RunConfig) -> dict[str, Any]:
 
 def _inputs(session: Session) -> str:
     """What decides the replies of a trial."""
-    shown = settings_values(label_stage.settings_of(session))
+    shown = settings_values(settings_of(session.config))
     del shown["features_per_request"]
     prompts = load_prompts(Path(session.config.prompts))
     return fingerprint(
@@ -105,9 +105,7 @@ def try_model(session: Session) -> TrialRecord:
     asking = _Asking(session, language_model.check_endpoint(config))
     prompts = load_prompts(Path(config.prompts))
     judge = JudgeSettings(language_model.model_name(config), config.temperature, config.judge_items)
-    tried = find_out(
-        asking.ask, prompts, label_stage.settings_of(session), judge, given(config), say
-    )
+    tried = find_out(asking.ask, prompts, settings_of(session.config), judge, given(config), say)
     record = _record(session, tried, asking.seconds, prompts)
     record.write(session.run.trial)
     return record
@@ -173,20 +171,17 @@ def with_found(session: Session, record: TrialRecord) -> Session:
     return replace(session, config=validated(session.config.model_dump(exclude_unset=True) | found))
 
 
-def asking(session: Session, stages: Sequence[str]) -> Session | None:
-    """The session whose model these stages ask, and a trial is of; None where none is asked.
+def asking(session: Session, uses: Sequence[ModelUse]) -> Session | None:
+    """The session whose model is asked, and a trial is of; None where none is asked.
 
     Nor is there one where a model judges the labels of another. Raises UserError where --auto is
     to choose settings for both.
     """
-    labels, judge = session.config, session.judging.config
-    found = [session] if label_stage.NAME in stages and labels.uses_model() else []
-    if score_stage.NAME in stages and judging.chat_scorers(judge) and judge.uses_model():
-        found.append(session.judging)
+    found = [use.session for use in uses]
     if len({language_model.identity(one.config) for one in found}) <= 1:
         return found[0] if found else None
-    if labels.auto:
-        labeler, judged_by = map(language_model.model_name, (labels, judge))
+    if session.config.auto:
+        labeler, judged_by = (language_model.model_name(one.config) for one in found)
         raise UserError(
             f"--auto chooses settings for one model, but {labeler} labels and {judged_by} judges: "
             "run `autointerp doctor` on each, and pass the settings it names"
@@ -195,34 +190,22 @@ def asking(session: Session, stages: Sequence[str]) -> Session | None:
 
 
 def check_worth(
-    session: Session,
+    config: RunConfig,
     record: TrialRecord,
-    stages: Sequence[str],
+    uses: Sequence[ModelUse],
     agrees: Callable[[str], bool] | None,
 ) -> None:
-    """Ask whether to go on where the model was found to be of no use for these stages.
+    """Ask whether to go on where the model was found to be of no use for what it is asked.
 
     `agrees` shows a question and says what was answered; None where nobody is there to be asked.
     Raises UserError where the run is not to go on.
     """
-    uses = {
-        "labels": label_stage.NAME in stages and session.config.uses_model(),
-        "judge": _judges(session.config, stages),
-    }
-    failings = verdict.failings(record, session.config, **uses)
+    labels, judge = any(use.labels for use in uses), any(use.judges for use in uses)
+    failings = verdict.failings(record, config, labels=labels, judge=judge)
     if not failings:
         return
     said = f"{record.model} was tried and is of no use here: {'; '.join(failings)}"
-    better = verdict.advice(record, session.config, **uses)
+    better = verdict.advice(record, config, labels=labels, judge=judge)
     if agrees is not None and agrees(f"{said}. Go on all the same?"):
         return
     raise UserError(f"{said} ({better + '; ' if better else ''}--yes goes on all the same)")
-
-
-def _judges(config: RunConfig, stages: Sequence[str]) -> bool:
-    """Whether a model judges labels in these stages."""
-    scores = bool(judging.chat_scorers(config)) and config.judging().uses_model()
-    between_candidates = config.candidates > 1 and config.uses_model()
-    return (score_stage.NAME in stages and scores) or (
-        label_stage.NAME in stages and between_candidates
-    )

@@ -11,6 +11,7 @@ from autointerp.errors import UserError
 from autointerp.evidence.store import read_statistics
 from autointerp.llm.journal.journal_salvage import is_damaged, salvage
 from autointerp.run.directory import Run
+from autointerp.scoring import SCORERS
 from autointerp.storage.damage import DamagedFile, made_again
 from autointerp.storage.files import aside
 from autointerp.storage.parquet_files import open_parquet
@@ -22,7 +23,7 @@ def repair(run: Run) -> Iterator[str]:
     """What was found and done, a line each. Raises UserError where it cannot be done."""
     files = [run.windows, run.features, run.corpus, run.vocabulary]
     files += [run.drafts, run.predictions, run.scores, run.edits]
-    files += sorted(run.fade.glob("*.parquet"))
+    files += sorted(f for n in SCORERS for f in run.folder_of(n).glob("*.parquet"))
     there = [p for p in (*files, run.labels, run.journal, run.trial, run.manifest) if p.is_file()]
     if not there:
         raise UserError(f"no run at {run.path}: there are no files of a run")

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorers import fade
+from autointerp.scoring.scorers.fade_measures import CLARITY, FAITHFULNESS
 from autointerp.storage.columns import column, schema_of
 
 # Labels that were proposed, and what they got on the windows kept for choosing between them.
@@ -48,12 +49,12 @@ def _scorer(name: str) -> list[pa.Field]:
 
 # Metrics of a scorer beside its main one.
 _MORE = {
-    fade.NAME: {
-        fade.CLARITY: "FADE: how far activations on texts written for the label lie apart from "
+    fade.SCORER.name: {
+        CLARITY: "FADE: how far activations on texts written for the label lie apart from "
         "those on the corpus, |2 AUROC - 1|",
         fade.RESPONSIVENESS: "FADE: how far activations on windows rated to show the label lie "
         "apart from those that do not, |2 AUROC - 1|",
-        fade.FAITHFULNESS: "FADE: how much more often the label is in what the subject model "
+        FAITHFULNESS: "FADE: how much more often the label is in what the subject model "
         "writes with the feature turned up",
     }
 }

@@ -26,7 +26,13 @@ from autointerp.evidence.store import (
 )
 from autointerp.identity import fingerprint
 from autointerp.progress import say
-from autointerp.resources.activation_source import Source, identity_of, open_source, place_of
+from autointerp.resources.activation_source import (
+    Source,
+    check,
+    identity_of,
+    open_source,
+    place_of,
+)
 from autointerp.run.directory import Run
 from autointerp.run.record import CollectedFrom, CollectRecord, ControlOf, CorpusSummary
 from autointerp.run.session import Session
@@ -34,6 +40,7 @@ from autointerp.stages.collect.one_pass import Pass, checkpoints
 from autointerp.stages.collect.planning import Share, shared_out
 from autointerp.stages.collect.workers import read_pass
 from autointerp.stages.doctor import fit, hook_of
+from autointerp.stages.stage import Stage
 from autointerp.storage.files import atomic_path
 
 NAME = "collect"
@@ -74,20 +81,41 @@ def collect_settings(config: RunConfig) -> CollectSettings:
     )
 
 
-def has_evidence(run: Run) -> bool:
+def _evidence(run: Run) -> str | None:
     collected = run.stages().collect
-    return collected is not None and collected.evidence is not None and run.windows.is_file()
+    return collected.evidence if collected is not None and run.windows.is_file() else None
+
+
+def no_evidence(run: Run) -> str | None:
+    """What to say where a run has no evidence; None where it has."""
+    if _evidence(run) is not None:
+        return None
+    return f"no evidence in {run.path}: run `autointerp collect` first"
 
 
 def evidence_identity(run: Run) -> str:
     """Changes when the run's evidence does. Raises UserError where there is none."""
-    collected = run.stages().collect
-    if collected is None or collected.evidence is None or not run.windows.is_file():
-        raise UserError(f"no evidence in {run.path}: run `autointerp collect` first")
-    return collected.evidence
+    evidence = _evidence(run)
+    if evidence is None:
+        raise UserError(no_evidence(run))
+    return evidence
 
 
-def _is_done(session: Session, inputs: str) -> bool:
+def _hashes(session: Session) -> dict[str, str | None]:
+    """What the evidence is made from, apart from how."""
+    return {
+        "cache": identity_of(session),
+        "coder": session.coder_identity if session.coder else None,
+    }
+
+
+def inputs(session: Session) -> str:
+    settings = collect_settings(session.config)
+    return fingerprint(**_hashes(session), settings=settings.identity())
+
+
+def is_done(session: Session, inputs: str) -> bool:
+    """Whether the evidence of the selected features is there from the same inputs."""
     run = session.run
     collected = run.stages().collect
     if collected is None or collected.inputs != inputs:
@@ -95,6 +123,10 @@ def _is_done(session: Session, inputs: str) -> bool:
     if not all(f.is_file() for f in (run.windows, run.features, run.corpus, run.vocabulary)):
         return False
     return set(session.features) <= collected_features(run.features)
+
+
+def already(session: Session) -> str:
+    return f"done already, {session.run.windows}"
 
 
 @dataclass(frozen=True)
@@ -136,18 +168,10 @@ def _prepared(session: Session, settings: CollectSettings) -> _Prepared:
     return _Prepared(source, coder, features, decoder, settings, control)
 
 
-def run(session: Session) -> None:
-    """Collect the evidence of the selected features, unless it is there from the same inputs."""
-    config, files = session.config, session.run
+def run(session: Session, inputs: str) -> None:
+    """Collect the evidence of the selected features."""
+    config, files, hashes = session.config, session.run, _hashes(session)
     settings = collect_settings(config)
-    hashes = {
-        "cache": identity_of(session),
-        "coder": session.coder_identity if session.coder else None,
-    }
-    inputs = fingerprint(**hashes, settings=settings.identity())
-    if _is_done(session, inputs):
-        say(f"collect: done already, {files.windows}")
-        return
     prepared = _prepared(session, settings)
     share = shared_out(session, prepared.source, prepared.settings)
     with session.recorded(NAME, inputs, CollectRecord()) as details:
@@ -319,3 +343,6 @@ def _encoded_features(
     wanted = rows if similar is None else torch.cat([rows, similar.item.flatten()])
     encoded: Tensor = wanted.unique()
     return encoded
+
+
+STAGE = Stage(NAME, inputs=inputs, is_done=is_done, already=already, run=run, check=check)

@@ -17,7 +17,7 @@ from autointerp.progress import say, track
 from autointerp.run.directory import Run
 from autointerp.run.record import ImportedFrom, LabelRecord
 from autointerp.stages.collect.collect_stage import evidence_identity
-from autointerp.stages.label import label_stage
+from autointerp.stages.label.label_settings import TASK
 from autointerp.tables.imports import READERS, of_one_labeler
 from autointerp.tables.write import write_drafts, write_labels
 
@@ -60,7 +60,7 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
         write_labels(coder, drafts, store.statistics, {}, {}, True, run.labels)
         outcomes = Counter[str](draft.status for draft in drafts)
         run.finish_stage(
-            label_stage.NAME,
+            TASK,
             fingerprint(evidence=evidence, labeler=labeler, imported=sorted(texts.items())),
             time.monotonic() - began,
             LabelRecord(

@@ -7,7 +7,6 @@ caller's business.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from autointerp.config.settings import RunConfig
 from autointerp.errors import UserError
@@ -18,12 +17,11 @@ from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.lookup import Recall
-from autointerp.prompting.prompts import load_prompt
 from autointerp.resources import language_model
 from autointerp.run.directory import Run
 from autointerp.run.session import Session
-from autointerp.stages.label import label_stage
 from autointerp.stages.label.candidate_choice import is_worth_another
+from autointerp.stages.label.label_settings import label_prompt, settings_of, views_of
 from autointerp.tables.edits import read_edits
 from autointerp.tables.write import read_drafts
 
@@ -85,8 +83,8 @@ def _unanswered(session: Session, feature: int) -> LabelJob | Draft:
     if not evidence.of("label", "top", "sample"):
         raise UserError(f"feature {feature} has no window in which it is active to label it from")
     vocabulary = session.vocabulary
-    prompt = load_prompt(label_stage.NAME, Path(config.prompts))
-    settings = label_stage.settings_of(session)
+    prompt = label_prompt(config)
+    settings = settings_of(config)
     used = _shown_by_run(session, evidence)
     kept = {edit.label for edit in read_edits(run, feature)}
     journal = Journal.open(run.journal)
@@ -122,6 +120,10 @@ def _shown_by_run(session: Session, evidence: FeatureEvidence) -> list[Shown]:
         return []
     if drafts[0].labeler != language_model.model_name(session.config):
         return []
-    every = label_stage.views_of(session)
-    worth = (n for n in range(1, len(every)) if is_worth_another(session, evidence, every[: n + 1]))
+    every = views_of(session.config)
+    worth = (
+        n
+        for n in range(1, len(every))
+        if is_worth_another(evidence, every[: n + 1], session.config.seed)
+    )
     return [every[0], *(every[n] for n in worth)]

@@ -9,7 +9,7 @@ import pytest
 import autointerp
 from autointerp.labeling.labeler import Draft
 from autointerp.run.directory import Run
-from autointerp.stages.label import label_stage, live_table
+from autointerp.stages.label import label_table, live_table
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
 
@@ -26,7 +26,7 @@ def _at_once(monkeypatch):
 def written(monkeypatch):
     """How many features had a label in each label table that the stage has written."""
     counts, more = [], threading.Condition()
-    write = label_stage.write_labels
+    write = label_table.write_labels
 
     def recorded(coder, drafts, *rest):
         write(coder, drafts, *rest)
@@ -38,7 +38,7 @@ def written(monkeypatch):
         with more:
             assert more.wait_for(lambda: n in counts, 20)
 
-    monkeypatch.setattr(label_stage, "write_labels", recorded)
+    monkeypatch.setattr(label_table, "write_labels", recorded)
     return counts, until
 
 

@@ -1,0 +1,34 @@
+"""What scorers ask of features: their plans, made of the evidence."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from autointerp.evidence.corpus import Corpus
+from autointerp.evidence.store import EvidenceStore
+from autointerp.scoring import SCORERS
+from autointerp.scoring.scorer import Material, Plan, Scorer
+from autointerp.scoring.scorers.choices import KnownLabels
+from autointerp.scoring.strata import strata_of
+from autointerp.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Planner:
+    """`windows`: scorer → how many it is to judge."""
+
+    store: EvidenceStore
+    corpus: Corpus
+    vocabulary: Vocabulary
+    seed: int
+    windows: Mapping[str, int]
+
+    def plans(
+        self, features: Sequence[int], scorers: Iterable[str], labels: KnownLabels | None = None
+    ) -> Iterator[tuple[Scorer, Plan]]:
+        """The plans of the scorers for every feature; labels: those that one may choose between."""
+        known, special = labels or KnownLabels(), self.vocabulary.special_ids
+        for evidence in self.store.read(features):
+            strata = strata_of(self.corpus, evidence)
+            material = Material(evidence, self.corpus, strata, self.seed, special, known)
+            for name in scorers:
+                yield SCORERS[name], SCORERS[name].plan(material, self.windows[name])
