@@ -14,7 +14,7 @@ from autointerp.loops import Beside
 from autointerp.pipeline import run_stages, stages_of
 from autointerp.results import RunResults
 from autointerp.runs.directory import Run
-from autointerp.runs.session import open_job
+from autointerp.runs.session import open_session
 from autointerp.tables.migrate import open_table
 
 P = ParamSpec("P")
@@ -90,9 +90,9 @@ def _done(
 
 
 def _run(config: RunConfig, stages: tuple[str, ...], given: Mapping[str, Any]) -> None:
-    job = open_job(config, coder_needed=stages != ("capture",))
+    session = open_session(config, coder_needed=stages != ("capture",))
     agrees = (lambda _: True) if given.get("yes") else None
-    run_stages(job, stages, dry_run=bool(given.get("dry_run")), agrees=agrees)
+    run_stages(session, stages, dry_run=bool(given.get("dry_run")), agrees=agrees)
 
 
 def _check_budget(config: RunConfig, files: Run) -> None:

@@ -110,7 +110,7 @@ class RunResults:
     @property
     def stages(self) -> list[str]:
         """Those that are finished."""
-        return list(self._run.record().get("stages", {}))
+        return [name for name, _ in self._run.stages().done()]
 
     def _shown(self) -> RenderableType:
         if self._run.labels.is_file():

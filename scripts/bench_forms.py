@@ -22,12 +22,15 @@ from autointerp.metrics.estimates import Estimate, mean_interval
 from autointerp.progress import track
 from autointerp.resources import language_model
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Job
+from autointerp.runs.session import Session
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Judged
 from autointerp.scoring.scorers.ranking import AUROC
-from autointerp.stages.score import judging
+from autointerp.stages.score.endpoint_judge import judge_jobs
+from autointerp.stages.score.judge_templates import load_prompts
+from autointerp.stages.score.judged_labels import judged_labels
+from autointerp.stages.score.scoring_inputs import planner_of
 from autointerp.tables.write import read_drafts
 
 _HEADER = (
@@ -88,13 +91,13 @@ def _shown(found: Estimate, sign: str = "") -> str:
 
 def jobs_in(form: str, run: Run, config: RunConfig) -> list[JudgeJob]:
     """Of all labels and their nulls, label by label."""
-    job = Job(config.model_copy(update={"judge_form": form}), run, None, [])
-    inputs = judging.JudgingInputs(job)
+    config = config.model_copy(update={"judge_form": form})
+    session = Session(config, run, None, [])
     # Rules would judge themselves.
     drafts = {d.feature: replace(d, rule=None) for d in read_drafts(run.drafts)}
-    labeled = sorted(f for f, draft in drafts.items() if draft.label is not None)
-    nulls = judging.draw_nulls(job, inputs.labeled(drafts.values()))
-    jobs = judging.judge_jobs(inputs, drafts, labeled, nulls, judging.load_prompts(job))
+    statistics = session.store.statistics
+    labels = judged_labels(drafts, statistics, config.share_with_null(), config.seed)
+    jobs = judge_jobs(config, planner_of(session), labels, load_prompts(config))
     return [one for one in jobs if one.todo]
 
 
@@ -140,7 +143,7 @@ def main() -> None:
 
         answering = language_model.check_endpoint(config)
         asked = language_model.ask(
-            Job(config, run, None, []), answering, lambda: jobs, take, progress
+            Session(config, run, None, []), answering, lambda: jobs, take, progress
         )
     print(_HEADER)
     for (scorer, form), row in sorted(rows.items()):

@@ -48,16 +48,21 @@ from autointerp.prompting.prompts import BUNDLED, SUFFIX, Prompt, read_prompt, t
 from autointerp.resources import language_model
 from autointerp.rules import lexical
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Job, open_job
+from autointerp.runs.session import Session, open_session
 from autointerp.scoring import SCORERS, forms
+from autointerp.scoring.experiments.fade_experiment import text_jobs
 from autointerp.scoring.null import null_partners
 from autointerp.scoring.scorer import Judged
 from autointerp.scoring.scorers import concept_texts
 from autointerp.scoring.scorers.concept_texts import Written
 from autointerp.stages.collect import collect_stage
-from autointerp.stages.label.label_stage import settings_of
-from autointerp.stages.score import fade_experiment, local_judges
-from autointerp.stages.score.judging import JudgingInputs, judge_by_rules, judge_here, judge_jobs
+from autointerp.stages.label.label_settings import settings_of
+from autointerp.stages.score import local_judges
+from autointerp.stages.score.endpoint_judge import judge_jobs, judge_settings
+from autointerp.stages.score.judged_labels import JudgedLabels, with_label
+from autointerp.stages.score.rule_judge import RulesJudge
+from autointerp.stages.score.scoring_inputs import planner_of
+from autointerp.stages.stage import do
 from autointerp.vocabulary import Vocabulary
 
 VARIANTS = Path(__file__).parent / "prompt_variants"
@@ -191,8 +196,8 @@ class Bench:
             **windows,
         )
 
-    def job(self, *, schema: bool, **more: Any) -> Job:
-        return Job(self.config(schema=schema, **more), self.run, None, self.features)
+    def job(self, *, schema: bool, **more: Any) -> Session:
+        return Session(self.config(schema=schema, **more), self.run, None, self.features)
 
     def _evidence(self) -> Run:
         """The run's evidence, copied: a run's journal is its own. Or the demo's, collected."""
@@ -200,7 +205,7 @@ class Bench:
         if all(getattr(here, name).is_file() for name in _EVIDENCE):
             return here
         if self.options.run is None:
-            collect_stage.run(open_job(self.config(schema=True)))
+            do(collect_stage.STAGE, open_session(self.config(schema=True)))
             return here
         theirs = Run(Path(self.options.run))
         for name in _EVIDENCE:
@@ -220,8 +225,12 @@ class Bench:
                 draft = None if rule is None else rule_draft(evidence.feature, rule)
                 if draft is not None and len(draft.label or "") <= _LONGEST:
                     drafts[evidence.feature] = draft
-        job = Job(RunConfig(), self.run, None, sorted(drafts))
-        judged = judge_by_rules(JudgingInputs(job), ["detection"], drafts, sorted(drafts), {})
+        judged: list[Judged] = []
+        session = Session(RunConfig(), self.run, None, sorted(drafts))
+        labels = JudgedLabels(drafts, sorted(drafts), {}, self.store.statistics)
+        with track("rules", len(drafts), "features") as progress:
+            judge = RulesJudge(["detection"])
+            judge.judge(planner_of(session), labels, judged.append, progress)
         good = {one.feature for one in judged if _main(one) >= _RIGHT}
         order = sorted(good, key=lambda f: random.Random(f"bench:{f}").random())
         return {f: replace(drafts[f], rule=None) for f in order[: self.options.features]}
@@ -286,7 +295,7 @@ class Bench:
             say("stopped: the same command goes on")
             sys.exit(130)
 
-    def _ask(self, job: Job, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:
+    def _ask(self, job: Session, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:
         """The results and what was seen.
 
         Raises Stopped, or AutointerpError where asking is in vain.
@@ -310,7 +319,7 @@ class Bench:
     def _labels(self, variant: Variant) -> dict[str, Any]:
         job = self.job(schema=variant.schema)
         settings = replace(
-            settings_of(job),
+            settings_of(job.config),
             features_per_request=variant.per_request,
             meanings=variant.meanings,
         )
@@ -348,31 +357,37 @@ class Bench:
     def _judge(self, drafts: dict[int, Draft], labeled: list[int]) -> dict[str, Any]:
         """What the labels get: by the endpoint's own detection, and by embedding."""
         job = self.job(schema=True)
-        inputs = JudgingInputs(job)
-        nulls = null_partners(inputs.labeled(drafts.values()), job.config.seed)
+        labels = self._labels_of(drafts, labeled)
+        planner = planner_of(job)
         row: dict[str, Any] = {}
         if self.options.score:
             prompt = read_prompt("detection", template_path("detection", BUNDLED))
 
             def jobs() -> Iterator[PoolJob[Judged]]:
-                return judge_jobs(inputs, drafts, labeled, nulls, {"detection": prompt})
+                return judge_jobs(job.config, planner, labels, {"detection": prompt})
 
             results, _ = self._ask(job, jobs, "detection of labels")
             row["detection"] = self._difference(results)
         if self.options.embedding_model:
-            judges = local_judges.open_judges(job, {})
-            row["embedding"] = self._difference(judge_here(inputs, judges, drafts, labeled, nulls))
+            judge = local_judges.open_judges(job.config, job.device, {})
+            judged: list[Judged] = []
+            with track("embedding", len(labeled), "features") as progress:
+                judge.judge(planner, labels, judged.append, progress)
+            row["embedding"] = self._difference(judged)
         return row
+
+    def _labels_of(self, drafts: dict[int, Draft], features: list[int]) -> JudgedLabels:
+        statistics = self.store.statistics
+        nulls = null_partners(with_label(drafts.values(), statistics), RunConfig().seed)
+        return JudgedLabels(drafts, features, nulls, statistics)
 
     def _judgments(self, variant: Variant) -> dict[str, Any]:
         job = self.job(schema=variant.schema, judge_form=variant.form or forms.LISTS)
-        inputs = JudgingInputs(job)
-        nulls = null_partners(inputs.labeled(self.right.values()), job.config.seed)
+        labels = self._labels_of(self.right, self.features)
 
         def jobs() -> Iterator[PoolJob[Judged]]:
-            made = judge_jobs(
-                inputs, self.right, self.features, nulls, {variant.task: variant.prompt}
-            )
+            prompts = {variant.task: variant.prompt}
+            made = judge_jobs(job.config, planner_of(job), labels, prompts)
             return (one for one in made if one.todo)
 
         results, seen = self._ask(job, jobs, variant.label())
@@ -388,13 +403,16 @@ class Bench:
     def _texts(self, variant: Variant) -> dict[str, Any]:
         job = self.job(schema=variant.schema)
         labels = {f: draft.label or "" for f, draft in self.right.items()}
-        results, seen = self._ask(
-            job, lambda: fade_experiment.text_jobs(job, labels, variant.prompt), variant.label()
-        )
+        wanted, judge = job.config.value("fade_texts"), judge_settings(job.config)
+
+        def jobs() -> Iterator[PoolJob[Written]]:
+            return text_jobs(labels, wanted, variant.prompt, judge)
+
+        results, seen = self._ask(job, jobs, variant.label())
         texts = [text for written in results for text in written.texts]
         said = Counter(" ".join(text.split()).casefold() for text in texts)
         copied = [text for text in said if text and text in variant.prompt.source.casefold()]
-        wanted = sum(written.wanted for written in results if isinstance(written, Written))
+        wanted = sum(written.wanted for written in results)
         return {
             "readable": len(texts) / max(1, wanted),
             "copied": sum(said[text] for text in copied) / max(1, len(texts)),

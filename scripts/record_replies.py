@@ -43,14 +43,19 @@ from autointerp.progress import say, track
 from autointerp.prompting.prompts import BUNDLED, load_prompt
 from autointerp.resources import language_model
 from autointerp.rules.lexical import LexicalLabeler
-from autointerp.runs.session import Job, open_job
+from autointerp.runs.session import Session, open_session
 from autointerp.scoring import SCORERS, forms
+from autointerp.scoring.experiments.fade_experiment import text_jobs
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Task
 from autointerp.scoring.scorers.concept_texts import TASK, TextJob
 from autointerp.stages.collect import collect_stage
-from autointerp.stages.label import label_stage
-from autointerp.stages.score import fade_experiment, judging
+from autointerp.stages.label.label_settings import TASK as LABEL
+from autointerp.stages.label.label_settings import settings_of
+from autointerp.stages.score.endpoint_judge import judge_jobs, judge_settings
+from autointerp.stages.score.judge_templates import load_prompts
+from autointerp.stages.score.judged_labels import JudgedLabels
+from autointerp.stages.score.scoring_inputs import planner_of
 
 _TOKENS = 30_000
 _DRAWN = 60  # features; some fire too little
@@ -127,7 +132,7 @@ def asked(job: LabelJob | JudgeJob | TextJob) -> dict[str, Any]:
     """What a reader is told of the request: the task, and the numbers that were asked for."""
     if isinstance(job, LabelJob):
         return {
-            "task": label_stage.NAME,
+            "task": LABEL,
             "asked": numbers(len(job.group), job.scattered),
             "scattered": job.scattered,
             "windows": [len(shown_windows(e, job.settings.shown)) for e in job.group],
@@ -178,39 +183,41 @@ def settings(arguments: argparse.Namespace, out: Path, **more: Any) -> RunConfig
     )
 
 
-def labels_asked(job: Job, evidence: Sequence[FeatureEvidence], n: int) -> Iterator[LabelJob]:
-    inputs = judging.JudgingInputs(job)
-    prompt = load_prompt(label_stage.NAME, BUNDLED)
+def labels_asked(job: Session, evidence: Sequence[FeatureEvidence], n: int) -> Iterator[LabelJob]:
+    prompt = load_prompt(LABEL, BUNDLED)
     turns = itertools.cycle(evidence)
     for size, fewer in _GROUPS.items():
-        of_size = replace(label_stage.settings_of(job), features_per_request=size)
+        of_size = replace(settings_of(job.config), features_per_request=size)
         group = itertools.islice(turns, size * -(-n // fewer))
-        yield from label_jobs(group, prompt, inputs.vocabulary, of_size)
+        yield from label_jobs(group, prompt, job.vocabulary, of_size)
 
 
 def judgments_asked(
-    job: Job, drafts: dict[int, Draft], features: list[int]
+    job: Session, drafts: dict[int, Draft], features: list[int]
 ) -> Iterator[JudgeJob | TextJob]:
-    prompts = judging.load_prompts(job)
-    yield from judging.judge_jobs(judging.JudgingInputs(job), drafts, features, {}, prompts)
+    config = job.config
+    prompts = load_prompts(config)
+    labels = JudgedLabels(drafts, features, {}, job.store.statistics)
+    yield from judge_jobs(config, planner_of(job), labels, prompts)
     if TASK in prompts:
-        labels = {feature: str(drafts[feature].label) for feature in features}
-        yield from fade_experiment.text_jobs(job, labels, prompts[TASK])
+        texts = {feature: str(drafts[feature].label) for feature in features}
+        yield from text_jobs(
+            texts, config.value("fade_texts"), prompts[TASK], judge_settings(config)
+        )
 
 
 def jobs(
     arguments: argparse.Namespace, out: Path, form: str
-) -> Iterator[tuple[Job, Iterable[LabelJob | JudgeJob | TextJob]]]:
+) -> Iterator[tuple[Session, Iterable[LabelJob | JudgeJob | TextJob]]]:
     """What is asked in one form, each part with the settings by which it is asked."""
-    base = open_job(settings(arguments, out, response_format=form))
-    inputs = judging.JudgingInputs(base)
+    base = open_session(settings(arguments, out, response_format=form))
     evidence = [
         e
-        for e in inputs.store.read(base.features)
+        for e in base.store.read(base.features)
         if unlabelable(e, base.config.min_windows, "") is None
     ]
     yield base, labels_asked(base, evidence, arguments.features)
-    rules = LexicalLabeler(inputs.vocabulary)
+    rules = LexicalLabeler(base.vocabulary)
     drafts = {
         e.feature: Draft(e.feature, "labeled", "", label=rule.phrase())
         for e in evidence
@@ -223,26 +230,26 @@ def jobs(
         of_each = {f"{name}_windows": windows for name in chat}
         of_each |= {"intruder_windows": -(-windows // 2), "fade_texts": windows}
         more = of_each | {"response_format": form, "simulation_mode": "json"}
-        asking = open_job(settings(arguments, out, scorers=",".join(chat), **more))
+        asking = open_session(settings(arguments, out, scorers=",".join(chat), **more))
         yield asking, judgments_asked(asking, drafts, features)
     several = [name for name in chat if SCORERS[name].forms]
     few = sorted(drafts)[: max(1, half // 2)]
     for judge_form in forms.FORMS[1:]:
         more = dict.fromkeys((f"{name}_windows" for name in several), _WINDOWS[0])
         more |= {"judge_form": judge_form, "response_format": form, "scorers": ",".join(several)}
-        asking = open_job(settings(arguments, out, **more))
+        asking = open_session(settings(arguments, out, **more))
         yield asking, judgments_asked(asking, drafts, few)
     # The form of a reply that is read from probabilities is not asked for.
     for mode in PARAMETERS if form == _FORMS[0] else ():
         more = {"simulation_mode": mode, "simulation_windows": 2, "scorers": "simulation"}
-        asking = open_job(settings(arguments, out, **more))
+        asking = open_session(settings(arguments, out, **more))
         yield asking, judgments_asked(asking, drafts, few)
 
 
 def record(arguments: argparse.Namespace, out: Path) -> None:
     log = Log(arguments.name or arguments.model, arguments.server)
     began = time.monotonic()
-    first = open_job(settings(arguments, out))
+    first = open_session(settings(arguments, out))
     answering = language_model.check_endpoint(first.config)
     run_stages(first, (collect_stage.NAME,))
     stopped: BaseException | None = None
@@ -269,7 +276,7 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _ask(
-    job: Job, answering: list[tuple[str, str]], asking: list[Recorded]
+    job: Session, answering: list[tuple[str, str]], asking: list[Recorded]
 ) -> BaseException | None:
     """What ended it early, if anything did."""
     with track(f"replies ({asking[0].form})", len(asking), "requests") as progress:

@@ -13,7 +13,7 @@ PACKAGE = Path(autointerp.__file__).parent
 # From the roof to the ground: what stands earlier may import what stands later.
 FLOORS = [
     "api", "given", "results", "cli", "serve", "report", "pipeline", "stages", "trial", "tables",
-    "resources", "labeling", "scoring", "prompting", "rules", "evidence", "runs", "config",
+    "resources", "labeling", "scoring", "prompting", "rules", "runs", "config", "evidence",
     "activations", "coders", "llm", "metrics", "demo", "tensors", "vocabulary", "storage",
     "identity", "loops", "registry", "progress", "held", "errors", "plain_text", "secrets",
     "version",

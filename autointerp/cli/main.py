@@ -28,7 +28,7 @@ from autointerp.storage.files import unwritable
 from autointerp.version import __version__
 
 if TYPE_CHECKING:
-    from autointerp.runs.session import Job
+    from autointerp.runs.session import Session
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -71,26 +71,26 @@ def _run_stages(
 ) -> None:
     from autointerp.pipeline import run_stages
     from autointerp.report.terminal import summary
-    from autointerp.runs.session import open_job
+    from autointerp.runs.session import open_session
 
-    job = open_job(config, coder_needed=stages != ("capture",))
+    session = open_session(config, coder_needed=stages != ("capture",))
     with _stoppable():
-        run_stages(job, stages, dry_run=dry_run, agrees=_agrees(yes))
-    if not dry_run and job.run.labels.is_file():
-        Console().print(summary(job.run))
+        run_stages(session, stages, dry_run=dry_run, agrees=_agrees(yes))
+    if not dry_run and session.run.labels.is_file():
+        Console().print(summary(session.run))
         if "label" in stages:
-            _exit_if_many_failed(job)
+            _exit_if_many_failed(session)
 
 
-def _exit_if_many_failed(job: "Job") -> None:
+def _exit_if_many_failed(session: "Session") -> None:
     """Exit status 1 where a run cannot be called a success."""
     from autointerp.stages.label.label_stage import MANY_FAILED, failed
 
-    lost = failed(job)
-    if lost > MANY_FAILED * len(job.features):
+    lost = failed(session)
+    if lost > MANY_FAILED * len(session.features):
         print(
-            f"autointerp: {lost:,} of {len(job.features):,} features failed; `error` in "
-            f"{job.run.labels} says why, and the same command tries them again",
+            f"autointerp: {lost:,} of {len(session.features):,} features failed; `error` in "
+            f"{session.run.labels} says why, and the same command tries them again",
             file=sys.stderr,
         )
         raise typer.Exit(1)
@@ -177,12 +177,12 @@ def prompt_show(
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
 ) -> None:
     """Print exactly what would be sent for the selected features."""
-    from autointerp.runs.session import open_job
+    from autointerp.runs.session import open_session
     from autointerp.stages.show_prompts import show
 
     if config.model is None:
         config = config.model_copy(update={"model": "MODEL"})
-    print(show(open_job(config), task))
+    print(show(open_session(config), task))
 
 
 def _prompts_folder(config: RunConfig, named: str | None = None) -> Path:
@@ -279,7 +279,7 @@ def doctor(config: RunConfig) -> None:
     from autointerp.report.sources import print_check
     from autointerp.report.trial_findings import print_trial
     from autointerp.resources import language_model
-    from autointerp.runs.session import model_job, open_job
+    from autointerp.runs.session import model_session, open_session
     from autointerp.stages import model_trial
     from autointerp.stages.doctor import diagnose
 
@@ -288,18 +288,18 @@ def doctor(config: RunConfig) -> None:
     config = config.to_be_tried()
     asks = config.uses_model()
     if asks and config.names_no_source():
-        job = model_job(config)
+        session = model_session(config)
     else:
-        job = open_job(config)
-        diagnosis = diagnose(job)
+        session = open_session(config)
+        diagnosis = diagnose(session)
         print_check(diagnosis, console)
         checked = "the coder and the activations"
         wrong = bool(diagnosis.warnings)
     if asks:
-        wrong |= print_probes(language_model.diagnose(job), console)
-        with _stoppable(), job.run.locked():
-            record = model_trial.try_model(job)
-        wrong |= print_trial(record, config, job.run.trial, console)
+        wrong |= print_probes(language_model.diagnose(session), console)
+        with _stoppable(), session.run.locked():
+            record = model_trial.try_model(session)
+        wrong |= print_trial(record, config, session.run.trial, console)
         checked = "the coder, the activations and the model" if checked else "the model"
     if wrong:
         console.print("something is wrong: see the warnings", style="yellow")

@@ -215,13 +215,13 @@ def keep(run: Run, prompts: Iterable[Prompt]) -> None:
             with atomic_path(path) as temporary:
                 temporary.write_text(masked(prompt.source), encoding="utf-8", newline="")
     if hashes:
-        run.update(prompts=run.record().get("prompts", {}) | hashes)
+        run.update(prompts=run.record().prompts | hashes)
 
 
 def kept(run: Run) -> dict[str, str]:
     """Task → the full text of the template that the run used last. Raises AutointerpError."""
     texts = {}
-    for task, digest in run.record().get("prompts", {}).items():
+    for task, digest in run.record().prompts.items():
         path = run.prompts / file_name(task, digest)
         try:
             texts[task] = path.read_text(encoding="utf-8")

@@ -3,9 +3,9 @@
 from autointerp.llm.journal.journal_file import JournaledExchange, exchanges
 from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
-from autointerp.scoring.scorers.concept_texts import TASK as TEXTS
+from autointerp.scoring.experiment import experiment_of
 from autointerp.stages.label.candidate_choice import PURPOSE as CANDIDATE
-from autointerp.stages.label.label_stage import NAME as LABEL
+from autointerp.stages.label.label_settings import TASK as LABEL
 
 
 def feature_exchanges(run: Run, feature: int) -> list[JournaledExchange]:
@@ -15,6 +15,7 @@ def feature_exchanges(run: Run, feature: int) -> list[JournaledExchange]:
     """
     if not run.journal.is_file():
         return []
-    kinds = (LABEL, CANDIDATE, *SCORERS, TEXTS)
+    more = [task for s in SCORERS.values() if (one := experiment_of(s)) for task in one.tasks]
+    kinds = (LABEL, CANDIDATE, *SCORERS, *more)
     found = exchanges(run.journal, [f"{kind}:{feature}" for kind in kinds])[::-1]
     return sorted(found, key=lambda exchange: not exchange.about.startswith(f"{LABEL}:"))

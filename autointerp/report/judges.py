@@ -27,8 +27,8 @@ _SLIPS = {
 
 def judge_lines(run: Run) -> Iterator[tuple[str, str]]:
     """Name and text of each line, by scorer."""
-    scored = run.stage("score")
-    counted = scored.get("replies", {})
+    scored = run.stages().score
+    counted = scored.replies if scored else {}
     # Those of an earlier scoring may lie beside labels that are new.
     scores = load_scores(run.path) if scored and run.scores.is_file() else pd.DataFrame()
     for name, scorer in SCORERS.items():

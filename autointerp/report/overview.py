@@ -25,7 +25,14 @@ from autointerp.report.distributions import (
     scatters,
 )
 from autointerp.runs.directory import Run
-from autointerp.runs.record import RecordedSettings
+from autointerp.runs.record import (
+    CollectRecord,
+    LabelRecord,
+    RecordedSettings,
+    ScoreRecord,
+    StageRecord,
+    StageRecords,
+)
 from autointerp.scoring import SCORERS
 from autointerp.storage.files import files_identity
 from autointerp.tables.collisions import Collisions, collisions
@@ -115,8 +122,7 @@ def overview(run: Run) -> Overview:
     The first call reads all predictions; later ones take what it found while they stay the same.
     Raises AutointerpError where a file is damaged.
     """
-    record = run.record()
-    stages: dict[str, Any] = record.get("stages", {})
+    stages = run.stages()
     labels = _read(run.labels, [*_LABEL_COLUMNS, *(f"{name}_n" for name in SCORERS)])
     evidence = _read(run.features, ["coder", "density"])
     scores = scores_of(run, labels)
@@ -125,8 +131,8 @@ def overview(run: Run) -> Overview:
     return Overview(
         name=run.path.resolve().name,
         coder=str(coders[0]) if coders else "",
-        model=stages.get("label", {}).get("labeler"),
-        judge=stages.get("score", {}).get("judge"),
+        model=stages.label.labeler if stages.label else None,
+        judge=stages.score.judge if stages.score else None,
         settings=_settings(run.settings()),
         counts=status_counts(labels),
         failures=failures(labels),
@@ -135,9 +141,11 @@ def overview(run: Run) -> Overview:
         scatter=scatters(scores, labels["feature"].to_numpy(), labels["density"].to_numpy()),
         density=density_histogram(evidence["density"].to_numpy()) if len(evidence) else None,
         strata=_curves(run.path, files_identity([run.predictions])) if scored else [],
-        corpus=stages.get("collect", {}).get("corpus"),
+        corpus=stages.collect.corpus.model_dump()
+        if stages.collect and stages.collect.corpus
+        else None,
         cost=_cost(labels, stages) if len(labels) else None,
-        time=[_time(name, stage) for name, stage in stages.items()],
+        time=[_time(name, stage) for name, stage in stages.done()],
         labels=collisions(labels["label"].tolist()),
     )
 
@@ -202,10 +210,10 @@ def _curves(path: Path, identity: str) -> list[Curve]:
     return curves(load_strata(path))
 
 
-def _cost(labels: pd.DataFrame, stages: Mapping[str, Any]) -> Cost:
+def _cost(labels: pd.DataFrame, stages: StageRecords) -> Cost:
     used = spent(labels)
     asked = int((labels["prompt_tokens"] > 0).sum())
-    totals = list(_totals(stages))
+    totals = list(_totals(stages.model_dump()))
     return Cost(
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
@@ -225,11 +233,18 @@ def _totals(entry: Mapping[str, Any]) -> Iterator[Mapping[str, int]]:
             yield from _totals(inner)
 
 
-def _time(name: str, stage: Mapping[str, Any]) -> StageTime:
-    done = {
-        "collect": (stage.get("corpus") or {}).get("features"),
-        "label": sum(stage.get("outcomes", {}).values()),
-        "score": stage.get("scored"),
-    }.get(name)
-    seconds = float(stage.get("seconds", 0.0))
+def _time(name: str, stage: StageRecord) -> StageTime:
+    done, seconds = _features(stage), stage.seconds
     return StageTime(name, seconds, done / seconds if done and seconds > 0 else None)
+
+
+def _features(stage: StageRecord) -> int | None:
+    """Of how many features the stage made something, where that is known."""
+    match stage:
+        case CollectRecord():
+            return stage.corpus.features if stage.corpus else None
+        case LabelRecord():
+            return sum(stage.outcomes.values())
+        case ScoreRecord():
+            return stage.scored
+    return None

@@ -24,6 +24,7 @@ from autointerp.report.distributions import distributions
 from autointerp.report.judges import judge_lines
 from autointerp.report.overview import failures, scores_of, status_counts
 from autointerp.runs.directory import Run
+from autointerp.runs.record import CorpusSummary
 from autointerp.scoring import SCORERS
 from autointerp.storage.columns import description
 from autointerp.tables.collisions import Collisions, collisions
@@ -178,11 +179,12 @@ def feature_panel(
 
 def show_feature(run: Run, feature: int, console: Console) -> None:
     store = EvidenceStore(run.windows, run.features)
-    chosen = str(run.record().get("config", {}).get("features", ""))
+    settings = run.record().config
+    chosen = str(settings.get("features", ""))
     if chosen.startswith("random:") and feature not in (drawn := store.features):
         raise InputError(
             f"feature {feature} was not drawn: {run.path} has {chosen} with seed "
-            f"{run.record()['config'].get('seed', 0)}, which are {listed(drawn)}"
+            f"{settings.get('seed', 0)}, which are {listed(drawn)}"
         )
     evidence = next(iter(store.read([feature])))
     row = None
@@ -221,15 +223,15 @@ def summary(run: Run) -> Table:
         row("failed", f"{failed.n:,}: {failed.reason}")
     if found := collisions(labels["label"].tolist()):
         row("labels", collision_line(found))
-    collect = run.stage("collect").get("corpus", {})
-    if collect:
+    stages = run.stages()
+    if stages.collect and (corpus := stages.collect.corpus):
         row(
             "corpus",
-            f"{collect['tokens']:,} tokens, {collect['mean_l0']:.1f} features active on each"
-            f"{_spread(collect.get('l0_quantiles'))}; of {collect['features']:,} "
-            f"{collect['dead']:,} never fired, {collect.get('dense', 0):,} on over a tenth",
+            f"{corpus.tokens:,} tokens, {corpus.mean_l0:.1f} features active on each"
+            f"{_spread(corpus)}; of {corpus.features:,} {corpus.dead:,} never fired, "
+            f"{corpus.dense:,} on over a tenth",
         )
-        masked = ", ".join(f"{n:,} {why}" for why, n in collect["masked"].items() if n)
+        masked = ", ".join(f"{n:,} {why}" for why, n in corpus.masked.items() if n)
         row("masked", masked or "nothing")
     scores = {d.title: d for d in distributions(scores_of(run, labels))}
     for title, d in scores.items():
@@ -250,14 +252,14 @@ def summary(run: Run) -> Table:
         cost = "price unknown" if used.cost_usd is None else f"${used.cost_usd:,.4f}"
         tokens = f"{used.prompt_tokens:,} prompt and {used.completion_tokens:,} completion tokens"
         row("model", f"{tokens}, {cost}")
-    stages = run.record().get("stages", {})
-    row("seconds", ", ".join(f"{n} {s.get('seconds', 0.0):.1f}" for n, s in stages.items()))
+    row("seconds", ", ".join(f"{name} {stage.seconds:.1f}" for name, stage in stages.done()))
     row("table", str(run.labels))
     return table
 
 
-def _spread(quantiles: dict[str, int] | None) -> str:
-    return f" (90 % have {quantiles['p5']} to {quantiles['p95']})" if quantiles else ""
+def _spread(corpus: CorpusSummary) -> str:
+    found = corpus.l0_quantiles
+    return f" (90 % have {found.p5} to {found.p95})" if found else ""
 
 
 def print_columns(console: Console) -> None:

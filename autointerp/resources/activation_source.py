@@ -22,15 +22,15 @@ from autointerp.config.activation_settings import DEMO, SPARSE
 from autointerp.errors import AutointerpError, ConfigurationError, NotDoneError
 from autointerp.held import is_held
 from autointerp.identity import fingerprint, settings_text
-from autointerp.runs.session import Job
+from autointerp.runs.session import Session
 from autointerp.storage.files import files_identity, files_in
 
 Source = DenseCache | SparseCache | SubjectStream
 
 
-def stream_settings(job: Job) -> StreamSettings | None:
+def stream_settings(session: Session) -> StreamSettings | None:
     """What to run the subject model on, None where the run reads a cache."""
-    config = job.config
+    config = session.config
     subject, text = config.subject, config.text
     if config.is_demo() and config.cache is None:
         subject, text = subject or DEMO, text or DEMO
@@ -41,13 +41,13 @@ def stream_settings(job: Job) -> StreamSettings | None:
         raise ConfigurationError(
             f"capture needs --{missing} (or name a finished cache with --cache)"
         )
-    hook = config.hook or (job.coder.hook if job.coder else None)
+    hook = config.hook or (session.coder.hook if session.coder else None)
     if hook is None:
         raise ConfigurationError("capture needs --hook: no coder's file names one")
     hooks = tuple(dict.fromkeys(part.strip() for part in hook.split(",") if part.strip()))
     if not hooks:
         raise ConfigurationError(f"hook {hook!r} names no place")
-    if config.store == SPARSE and (job.coder is None or len(hooks) > 1):
+    if config.store == SPARSE and (session.coder is None or len(hooks) > 1):
         raise ConfigurationError("--store sparse needs one --hook and the --coder that reads it")
     if config.token_ids is not None:
         raise ConfigurationError(
@@ -76,14 +76,14 @@ def _subject(name: str) -> str:
     return str(demo.SUBJECT) if name == DEMO else name
 
 
-def made_from(job: Job, settings: StreamSettings) -> list[str]:
+def made_from(session: Session, settings: StreamSettings) -> list[str]:
     """A fingerprint for each hook of everything that a stream, or a cache of it, depends on."""
     subject = Path(settings.subject)
     files = [subject] if subject.is_file() else files_in(subject)
     same_for_all = {
         "subject": files_identity(files) if files else None,
         "text": source_identity(settings.text.text, settings.text.field),
-        "coder": job.coder_identity if job.config.store == SPARSE else None,
+        "coder": session.coder_identity if session.config.store == SPARSE else None,
     }
     made = []
     for hook in settings.hooks:
@@ -95,9 +95,9 @@ def made_from(job: Job, settings: StreamSettings) -> list[str]:
     return made
 
 
-def cache_paths(job: Job, settings: StreamSettings) -> list[Path]:
+def cache_paths(session: Session, settings: StreamSettings) -> list[Path]:
     """Where the caches of a capture go: one folder a hook, where there are several."""
-    path = job.config.cache_path()
+    path = session.config.cache_path()
     if len(settings.hooks) == 1:
         return [path]
     return [path / hook.replace(":", "-").replace("/", "-") for hook in settings.hooks]
@@ -118,21 +118,23 @@ def _manifest(path: Path) -> Manifest | None:
         return None
 
 
-def check(job: Job) -> None:
+def check(session: Session) -> None:
     """Raise AutointerpError for what can be known to fail before the run begins."""
-    settings = stream_settings(job)
+    settings = stream_settings(session)
     if settings is None:
-        path = job.config.cache_path()
-        if not (path.exists() or is_held(path)) and job.config.text is None:
+        path = session.config.cache_path()
+        if not (path.exists() or is_held(path)) and session.config.text is None:
             raise ConfigurationError(
-                f"no activation cache at {job.config.cache_path()}: make one with --subject and "
-                "--text, or name another --cache"
+                f"no activation cache at {session.config.cache_path()}: make one with --subject "
+                "and --text, or name another --cache"
             )
-        _check_cache(job, open_cache_of(job))
+        _check_cache(session, open_cache_of(session))
         return
-    if job.config.cache is None:
+    if session.config.cache is None:
         return  # what stands in the run's own folder may be made anew
-    for path, inputs in zip(cache_paths(job, settings), made_from(job, settings), strict=True):
+    for path, inputs in zip(
+        cache_paths(session, settings), made_from(session, settings), strict=True
+    ):
         manifest = _manifest(path)
         if path.exists() and (manifest is None or manifest.made_from != inputs):
             raise ConfigurationError(
@@ -146,29 +148,29 @@ def check(job: Job) -> None:
             )
 
 
-def open_cache_of(job: Job) -> DenseCache | SparseCache:
-    config = job.config
+def open_cache_of(session: Session) -> DenseCache | SparseCache:
+    config = session.config
     subject = _subject(config.subject) if config.subject is not None else None
     return open_cache(config.cache_path(), config.token_ids_file(), subject)
 
 
-def open_source(job: Job) -> Source:
+def open_source(session: Session) -> Source:
     """The run's activations, ready to be read; loads the subject model where there is no cache."""
-    settings = stream_settings(job)
+    settings = stream_settings(session)
     if settings is None:
-        return _check_cache(job, open_cache_of(job))
+        return _check_cache(session, open_cache_of(session))
     if len(settings.hooks) > 1:
         raise ConfigurationError(
             f"hook {', '.join(settings.hooks)}: a run reads one, capture several"
         )
-    path = job.config.cache_path()
-    if is_captured(path, made_from(job, settings)[0]):
+    path = session.config.cache_path()
+    if is_captured(path, made_from(session, settings)[0]):
         found = find_cache(path)
-        return _check_cache(job, found)
-    if job.config.cache is not None:
+        return _check_cache(session, found)
+    if session.config.cache is not None:
         raise NotDoneError(f"no cache at {path} made from these settings: run `autointerp capture`")
-    stream = SubjectStream(settings, job.device())
-    check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
+    stream = SubjectStream(settings, session.device)
+    check_width(session, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
     return stream
 
 
@@ -183,15 +185,15 @@ class Place:
     norms: NormSample | None  # of its activations, where it has any
 
 
-def place_of(job: Job, source: Source) -> Place:
+def place_of(session: Session, source: Source) -> Place:
     """The place of the run's source."""
-    settings = stream_settings(job)
+    settings = stream_settings(session)
     named = settings is None  # a cache that the run made needs nothing else
     return Place(
         settings if isinstance(source, SubjectStream) else None,
-        job.config.cache_path(),
-        job.config.token_ids_file() if named else None,
-        _subject(job.config.subject) if named and job.config.subject is not None else None,
+        session.config.cache_path(),
+        session.config.token_ids_file() if named else None,
+        _subject(session.config.subject) if named and session.config.subject is not None else None,
         None if isinstance(source, SparseCache) else source.norms,
     )
 
@@ -206,44 +208,45 @@ def open_place(place: Place, device: torch.device) -> Source:
     return replace(cache, known_norms=norms) if isinstance(cache, DenseCache) else cache
 
 
-def identity_of(job: Job) -> str:
+def identity_of(session: Session) -> str:
     """Changes when the run's activations do; loads no model."""
-    settings = stream_settings(job)
+    settings = stream_settings(session)
     if settings is not None:
-        inputs = made_from(job, settings)[0]
-        if not is_captured(job.config.cache_path(), inputs):
+        inputs = made_from(session, settings)[0]
+        if not is_captured(session.config.cache_path(), inputs):
             return inputs
-        return find_cache(job.config.cache_path()).identity
-    return open_cache_of(job).identity
+        return find_cache(session.config.cache_path()).identity
+    return open_cache_of(session).identity
 
 
-def check_width(job: Job, width: int, what: str) -> SparseCoder:
+def check_width(session: Session, width: int, what: str) -> SparseCoder:
     """The run's coder. Raises AutointerpError where there is none, or it takes another width."""
-    if job.coder is None:
+    if session.coder is None:
         raise ConfigurationError(
             f"{what} gives activations: name the coder that reads them with --coder"
         )
-    if job.coder.d_in != width:
+    if session.coder.d_in != width:
         raise ConfigurationError(
-            f"coder {job.config.coder} takes activations of width {job.coder.d_in}, {what} gives "
-            f"width {width}: another layer or another model?"
+            f"coder {session.config.coder} takes activations of width {session.coder.d_in}, "
+            f"{what} gives width {width}: another layer or another model?"
         )
-    return job.coder
+    return session.coder
 
 
-def _check_cache(job: Job, cache: DenseCache | SparseCache) -> DenseCache | SparseCache:
-    if isinstance(cache, SparseCache) and job.config.is_random():
+def _check_cache(session: Session, cache: DenseCache | SparseCache) -> DenseCache | SparseCache:
+    if isinstance(cache, SparseCache) and session.config.is_random():
         raise ConfigurationError(
             f"the cache {cache.path} holds feature activations: --control random-coder needs the "
             "activations that a coder reads"
         )
     if isinstance(cache, DenseCache):
-        check_width(job, cache.d_in, f"the cache {cache.path}")
-    elif job.coder is not None:
-        other = cache.coder_identity is not None and cache.coder_identity != job.coder_identity
-        if other or job.coder.features != cache.features:
+        check_width(session, cache.d_in, f"the cache {cache.path}")
+    elif session.coder is not None:
+        other = cache.coder_identity is not None and cache.coder_identity != session.coder_identity
+        if other or session.coder.features != cache.features:
             raise ConfigurationError(
                 f"the sparse cache {cache.path} holds the {cache.features:,} features of another "
-                f"coder ({cache.origin.coder or 'not named'}) than {job.config.coder}: drop --coder"
+                f"coder ({cache.origin.coder or 'not named'}) than {session.config.coder}: drop "
+                "--coder"
             )
     return cache

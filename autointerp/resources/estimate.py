@@ -1,7 +1,8 @@
 """What a stage would send and cost: counted, not sent."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from autointerp.errors import InputError
 from autointerp.llm.limits.prices import BATCH_SHARE
 from autointerp.llm.wire.request import ChatRequest
 from autointerp.resources import language_model
-from autointerp.scoring.judge import JudgeJob
 
 PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 _CHARACTERS_A_TOKEN = 3.5  # of English text and code, where no tokenizer is at hand
@@ -68,13 +68,10 @@ class CostEstimate:
             )
         self.requests += 1
 
-    def add_judging(self, job: JudgeJob) -> None:
-        """The requests that judging all its items takes, where every reply can be read."""
-        items, size = job.plan.items, job.settings.items
-        for begin in range(0, len(items), size):
-            part = tuple(range(begin, min(begin + size, len(items))))
-            tokens = sum(job.task.reply_tokens(items[i]) for i in part)
-            self.add(replace(job, todo=part).request(), tokens)
+    def add_all(self, requests: Iterable[tuple[ChatRequest, int]]) -> None:
+        """Requests, each with the tokens of its reply."""
+        for request, completion_tokens in requests:
+            self.add(request, completion_tokens)
 
     @property
     def prompt_tokens(self) -> int:

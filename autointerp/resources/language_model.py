@@ -29,7 +29,7 @@ from autointerp.llm.wire.logprobs import PARAMETERS
 from autointerp.loops import run_coroutine, stop_event, stoppable
 from autointerp.progress import Tracker, say
 from autointerp.resources import local_model
-from autointerp.runs.session import Job
+from autointerp.runs.session import Session
 from autointerp.secrets import hide
 
 R = TypeVar("R")
@@ -179,24 +179,24 @@ def totals_note(totals: PoolTotals, config: RunConfig) -> str:
     )
 
 
-def diagnose(job: Job) -> list[tuple[str, Probe]]:
+def diagnose(session: Session) -> list[tuple[str, Probe]]:
     """What each endpoint can do; what it does not take is remembered in the run's journal."""
-    config = job.config
+    config = session.config
     check_endpoint(config)
 
     async def probe_all() -> list[tuple[str, Probe]]:
         found = []
         for url, key in endpoints(config):
-            client = _client(job, url, key, connections=1)
+            client = _client(session, url, key, connections=1)
             try:
                 found.append((url, await probe(client, dialect(config), model_name(config))))
             finally:
                 await client.close()
         return found
 
-    with job.run.locked():
+    with session.run.locked():
         found = run_coroutine(probe_all())
-        journal = Journal.open(job.run.journal)
+        journal = Journal.open(session.run.journal)
         # One dialect for all: what any of them does not take is not sent.
         lost = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.lost))
         Recall(journal, address(config), dialect(config)).lose(model_name(config), lost)
@@ -212,14 +212,14 @@ class Answered:
     stopped: BaseException | None = None
 
 
-def _client(job: Job, url: str, key: str, connections: int) -> Client:
+def _client(session: Session, url: str, key: str, connections: int) -> Client:
     """What takes requests for the endpoint.
 
     Raises AutointerpError where a model cannot be loaded.
     """
-    config = job.config
+    config = session.config
     if config.is_local():
-        return local_model.open_client(config, job.device())
+        return local_model.open_client(config, session.device)
     return ChatClient(
         url,
         key,
@@ -230,11 +230,11 @@ def _client(job: Job, url: str, key: str, connections: int) -> Client:
     )
 
 
-def _pool_settings(job: Job) -> PoolSettings:
-    config = job.config
+def _pool_settings(session: Session) -> PoolSettings:
+    config = session.config
     if config.is_local():
         # While one batch is answered the next is gathered.
-        most = 2 * local_model.rows(config, job.device())
+        most = 2 * local_model.rows(config, session.device)
         return PoolSettings(most, most, most, drain_s=config.timeout)
     urls = len(config.base_urls())
     allowed = max(1, connections_allowed(config.most_concurrent() * urls) // urls)
@@ -254,7 +254,7 @@ def _pool_settings(job: Job) -> PoolSettings:
 
 
 def ask(
-    job: Job,
+    session: Session,
     answering: list[tuple[str, str]],
     make_jobs: Callable[[], Iterable[PoolJob[R]]],
     on_result: Callable[[R], None],
@@ -268,7 +268,7 @@ def ask(
     reason is in the result. `beside_a_batch`: a pending batch does not have these requests. May be
     called in any thread.
     """
-    config = job.config
+    config = session.config
     totals = PoolTotals()
 
     def note() -> None:
@@ -279,8 +279,8 @@ def ask(
         note()
 
     async def send_all() -> None:
-        settings = _pool_settings(job)
-        journal = Journal.open(job.run.journal)
+        settings = _pool_settings(session)
+        journal = Journal.open(session.run.journal)
         clients: list[Client] = []
         try:
             doubts = journal.take_up_doubts()
@@ -288,11 +288,11 @@ def ask(
                 say(_doubts_line(doubts, is_priced(config)))
             if not (config.batch or beside_a_batch) and journal.pending_batches():
                 raise ConfigurationError(
-                    f"{job.run.path} has a batch that is pending: go on with --batch, or its "
+                    f"{session.run.path} has a batch that is pending: go on with --batch, or its "
                     "requests are paid for twice"
                 )
             for url, key in answering:
-                clients.append(_client(job, url, key, settings.max_concurrency))
+                clients.append(_client(session, url, key, settings.max_concurrency))
             with stop_event(_stopping_line(settings.drain_s)) as stop:
                 if config.batch:
                     batches = BatchSettings(price(config), config.budget)

@@ -1,7 +1,6 @@
 """The run directory: where its files are, who may write to it, which stages are done."""
 
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -13,10 +12,15 @@ from typing import Any
 
 from autointerp.errors import AutointerpError, InputError, NotDoneError, RunInUseError
 from autointerp.plain_text import line_for_person
-from autointerp.runs.record import RecordedSettings, read_record
-from autointerp.secrets import masked
-from autointerp.storage.damage import FADE
-from autointerp.storage.files import atomic_path, unwritable, writing
+from autointerp.runs.record import (
+    RecordedSettings,
+    RunRecord,
+    StageRecord,
+    StageRecords,
+    read_record,
+    write_record,
+)
+from autointerp.storage.files import unwritable, writing
 
 
 class Run:
@@ -39,42 +43,44 @@ class Run:
         self.trial = path / "doctor.json"
         self.lock = path / ".lock"
         self.prompts = path / "prompts"
-        self.fade = path / FADE
 
-    def record(self) -> dict[str, Any]:
+    def folder_of(self, scorer: str) -> Path:
+        """Where a scorer keeps files of its own; there is none before it has any."""
+        return self.path / scorer
+
+    def record(self) -> RunRecord:
         """What `run.json` says, its shape checked; empty for a new run. Raises AutointerpError."""
-        return read_record(self.manifest) if self.manifest.is_file() else {}
+        return read_record(self.manifest) if self.manifest.is_file() else RunRecord()
 
     def settings(self) -> RecordedSettings:
         """The settings that the run was made with: to be looked at."""
-        return RecordedSettings(self.record().get("config", {}), self.manifest)
+        return RecordedSettings(self.record().config, self.manifest)
 
     def update(self, **entries: Any) -> None:
         """Set top-level entries of `run.json`."""
-        record = self.record() | entries
-        with atomic_path(self.manifest) as temporary:
-            temporary.write_text(masked(json.dumps(record, indent=2, default=str)) + "\n")
+        write_record(self.manifest, self.record().with_entries(**entries))
 
-    def stage(self, name: str) -> dict[str, Any]:
-        stages: dict[str, dict[str, Any]] = self.record().get("stages", {})
-        return stages.get(name, {})
+    def stages(self) -> StageRecords:
+        """What is recorded of the stages that are done. Raises AutointerpError."""
+        return self.record().stages
 
     def has_results(self) -> bool:
         """Whether a stage was finished; a damaged record may hide one."""
         try:
-            return bool(self.record().get("stages")) or self.labels.is_file()
+            return any(self.stages().done()) or self.labels.is_file()
         except AutointerpError:
             return True
 
     def forget_stages(self, *names: str) -> None:
         """Take stages for not done."""
-        stages = self.record().get("stages", {})
-        self.update(stages={name: entry for name, entry in stages.items() if name not in names})
+        self.update(stages=self.stages().without(*names))
 
-    def finish_stage(self, name: str, inputs: str, seconds: float, **details: Any) -> None:
-        finished_at = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = {"inputs": inputs, "finished_at": finished_at, "seconds": round(seconds, 2)}
-        self.update(stages=self.record().get("stages", {}) | {name: entry | details})
+    def finish_stage(self, name: str, inputs: str, seconds: float, details: StageRecord) -> None:
+        """Record the stage as done from these inputs."""
+        details.inputs = inputs
+        details.finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+        details.seconds = round(seconds, 2)
+        self.update(stages=self.stages().model_copy(update={name: details}))
         self.note(f"{name} finished in {seconds:.1f} s")
 
     def note(self, line: str) -> None:

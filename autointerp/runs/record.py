@@ -1,13 +1,16 @@
-"""What a run's `run.json` says: data of whoever made the run, which may be a stranger.
+"""A run's `run.json`: what it may say, read and written here alone.
 
-Its shape is checked before anything is made of it. Its settings are for looking at. They are no
-`RunConfig`, so nothing that reads files, runs code, sends requests or spends money can be given
-them: what does so takes the settings of the person at this command line alone.
+It is data of whoever made the run, which may be a stranger: its shape is checked before anything is
+made of it. Its settings are for looking at. They are not a `RunConfig`, so nothing that reads
+files, runs code, sends requests or spends money can be given them: what does so takes the settings
+of the person at this command line alone.
+
+What a version does not know is kept as it stands. Records of version 1 name no version.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from autointerp.config.loading import problem_of, validated
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError, InputError
+from autointerp.secrets import masked
 from autointerp.storage.damage import damaged
+from autointerp.storage.files import atomic_path
 
+VERSION = 2
 _DEEPEST = 30  # levels of lists and objects
 # Numbers and choices that say how labels are made of evidence: a new label is made as the run's
 # were. Every other setting, and every one to come, is the person's own.
@@ -88,7 +94,9 @@ class _Quantiles(_Part):
     p95: _Count
 
 
-class _Corpus(_Part):
+class CorpusSummary(_Part):
+    """Figures of the whole corpus."""
+
     tokens: _Count
     mean_l0: float
     features: _Count
@@ -98,35 +106,124 @@ class _Corpus(_Part):
     l0_quantiles: _Quantiles | None = None
 
 
-class _Control(_Part):
+class CollectedFrom(_Part):
+    """Identities of the activations and of the coder."""
+
+    cache: _Line | None = None
+    coder: _Line | None = None
+
+
+class ControlOf(_Part):
+    """That a run is the control of another: of the coder whose identity is `of`."""
+
+    kind: _Line | None = None
     of: _Line | None = None
 
 
-class _Imported(_Part):
+class ImportedFrom(_Part):
     source: _Line = Field(alias="from")
+    left_out: dict[str, _Count] = {}
 
 
-class _Stage(_Part):
+class StageRecord(_Part):
+    """What every stage says. `inputs`: a hash of all that its result depends on."""
+
     inputs: _Line | None = None
     finished_at: _Line = ""
     seconds: float = 0.0
-    hashes: dict[str, _Line | None] = {}
-    control: _Control | None = None
-    hook: _Line | None = None
+
+
+class CaptureRecord(StageRecord):
+    tokens: _Count = 0
+    contexts: _Count = 0
+
+
+class CollectRecord(StageRecord):
+    """`evidence` changes when the evidence does."""
+
     evidence: _Line | None = None
-    corpus: _Corpus | None = None
+    windows: _Count = 0
+    shared_between_splits: _Count = 0
+    repeats_at_least: _Count = 0
+    remarks: list[_Line] = []
+    corpus: CorpusSummary | None = None
+    hashes: CollectedFrom = CollectedFrom()
+    control: ControlOf | None = None
+    hook: _Line | None = None
     validate_windows: _Count = 0
+
+
+class SavedRequests(_Part):
+    """What it saved not to ask about so many features."""
+
+    features: _Count = 0
+    requests: _Count = 0
+    tokens: _Count | None = None
+    cost_usd: float | None = None
+
+
+class LabelRecord(StageRecord):
+    """`unchosen`: features that lack a candidate, or a choice between them, which may come yet."""
+
+    evidence: _Line | None = None
     labeler: _Line | None = None
-    judge: _Line | None = None
     outcomes: dict[str, _Count] = {}
-    scored: _Count = 0
+    prompt_hash: _Line | None = None
+    asked: dict[str, Any] = {}
+    asked_for_twins: dict[str, Any] = {}
+    asked_for_candidates: dict[str, Any] = {}
+    asked_again: dict[str, dict[str, _Count]] = {}
     unchosen: _Count = 0
+    saved_by_rules: SavedRequests | None = None
+    saved_by_twins: SavedRequests | None = None
+    imported: ImportedFrom | None = None
+
+
+class ExperimentRecord(_Part):
+    """`missing`: metric → why it could not be measured. `asked`: by what was asked for."""
+
+    missing: dict[str, _Line] = {}
+    asked: dict[str, dict[str, Any]] = {}
+
+
+class ScoreRecord(StageRecord):
+    """`unanswered`: judgments that are missing and may come yet, why, and what they cost so far.
+
+    `replies`: scorer, whose labels, kind of reply → how many. `experiments`: by scorer.
+    """
+
+    evidence: _Line | None = None
+    judge: _Line | None = None
+    local_judges: dict[str, _Line] = {}
+    prompt_hashes: dict[str, _Line] = {}
+    scored: _Count = 0
+    asked: dict[str, Any] = {}
+    replies: dict[str, dict[str, dict[str, _Count]]] = {}
+    experiments: dict[str, ExperimentRecord] = {}
     unanswered: _Count = 0
     unanswered_for: _Line | None = None
     unanswered_usd: float = 0.0
-    prompt_hash: _Line | None = None
-    prompt_hashes: dict[str, _Line] = {}
-    imported: _Imported | None = None
+
+
+class StageRecords(_Part):
+    """The stages that are done."""
+
+    capture: CaptureRecord | None = None
+    collect: CollectRecord | None = None
+    label: LabelRecord | None = None
+    score: ScoreRecord | None = None
+
+    def done(self) -> Iterator[tuple[str, StageRecord]]:
+        """Name and record of each, in the order of a run."""
+        for name in type(self).model_fields:
+            record = getattr(self, name)
+            if record is not None:
+                yield name, record
+
+    def without(self, *names: str) -> "StageRecords":
+        return StageRecords.model_validate(
+            self.model_dump(exclude_unset=True, by_alias=True, exclude=set(names))
+        )
 
 
 # A task and a hash make the name of a file.
@@ -134,13 +231,28 @@ _Task = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,60}$")]
 _Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12,128}$")]
 
 
-class _Record(_Part):
+class RunRecord(_Part):
+    version: _Count = 1
+    versions: dict[str, Any] = {}
     config: dict[str, Any] = {}
-    stages: dict[str, _Stage] = {}
+    stages: StageRecords = StageRecords()
     prompts: dict[_Task, _Hash] = {}
 
+    def with_entries(self, **entries: Any) -> "RunRecord":
+        return RunRecord.model_validate(
+            self.model_dump(exclude_unset=True, by_alias=True) | entries
+        )
 
-def read_record(path: Path) -> dict[str, Any]:
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write it in the present version."""
+    record = record.model_copy(update={"version": VERSION})
+    said = json.dumps(record.model_dump(exclude_unset=True, by_alias=True), indent=2, default=str)
+    with atomic_path(path) as temporary:
+        temporary.write_text(masked(said) + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
     """What the file says, its shape checked. Raises AutointerpError."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -152,11 +264,16 @@ def read_record(path: Path) -> dict[str, Any]:
     if _is_deeper(loaded, _DEEPEST):
         raise damaged(path, f"it is nested more than {_DEEPEST} levels deep")
     try:
-        _Record.model_validate(loaded)
+        record = RunRecord.model_validate(loaded)
     except ValidationError as error:
         where, what = problem_of(error)
         raise damaged(path, f"it is not the record of a run: {where}: {what}") from None
-    return loaded
+    if record.version > VERSION:
+        raise InputError(
+            f"{path} is of version {record.version}, and this autointerp reads versions up to "
+            f"{VERSION}: install a newer one"
+        )
+    return record
 
 
 def _finite(text: str) -> float:

@@ -1,13 +1,17 @@
-"""What every stage works on: a configuration, its run directory, its coder and features."""
+"""What every stage works on: a run's settings and directory, and what is open of it.
 
-import functools
+What is opened is opened when it is first needed, and once: stages that follow one another find it
+as it is.
+"""
+
 import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -17,17 +21,22 @@ from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError
+from autointerp.evidence.corpus import Corpus
+from autointerp.evidence.store import EvidenceStore
 from autointerp.identity import fingerprint
 from autointerp.runs.directory import Run
 from autointerp.runs.feature_selection import select_features
+from autointerp.runs.record import StageRecord
 from autointerp.version import __version__
+from autointerp.vocabulary import Vocabulary
 
+Details = TypeVar("Details", bound=StageRecord)
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run to be done. `features` are the selected ones, ascending."""
+class Session:
+    """One run to be worked on. `features` are the selected ones, ascending."""
 
     config: RunConfig
     run: Run
@@ -35,15 +44,31 @@ class Job:
     features: list[int]
     recorded_config: RunConfig | None = None  # where the stage's own settings differ from it
 
-    def judging(self) -> "Job":
-        """The same job for the stage that scores."""
+    @cached_property
+    def judging(self) -> "Session":
+        """The same session for the stage that scores."""
+        if self.recorded_config is not None:
+            return self
         return replace(self, config=self.config.judging(), recorded_config=self.config)
+
+    @cached_property
+    def store(self) -> EvidenceStore:
+        """The run's evidence. Raises AutointerpError."""
+        return EvidenceStore(self.run.windows, self.run.features)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus.read(self.run.corpus)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.load(self.run.vocabulary)
 
     @property
     def coder_name(self) -> str:
         return self.config.coder_name()
 
-    @functools.cached_property
+    @cached_property
     def real_coder_identity(self) -> str:
         """Changes when the coder's files, or how they are read, do: gigabytes, hashed once."""
         spec = _coder_spec(self.config)
@@ -58,7 +83,9 @@ class Job:
             return real
         return fingerprint(real=real, control=randomised.VERSION, seed=self.config.seed)
 
+    @cached_property
     def device(self) -> torch.device:
+        """Where tensors are computed. Raises AutointerpError."""
         wanted = self.config.device
         if wanted == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,30 +107,29 @@ class Job:
         )
 
     @contextmanager
-    def recorded(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
+    def recorded(self, stage: str, inputs: str, details: Details) -> Iterator[Details]:
         """Record the stage as done if the block ends well, with the details it fills in.
 
         Until then it counts as not done, even if it was: some of its files may be new already.
         """
-        details: dict[str, Any] = {}
         self.record_settings()
         self.run.forget_stages(stage)
         began = time.monotonic()
         self.run.note(f"{stage} begins")
         yield details
-        self.run.finish_stage(stage, inputs, time.monotonic() - began, **details)
+        self.run.finish_stage(stage, inputs, time.monotonic() - began, details)
 
 
 def _coder_spec(config: RunConfig) -> str | None:
     return str(demo.CODER) if config.is_demo() else config.coder
 
 
-def model_job(config: RunConfig) -> Job:
-    """A job to ask a model and no more: it has neither a coder nor features."""
-    return Job(config, Run(config.run_path()), None, [])
+def model_session(config: RunConfig) -> Session:
+    """A session to ask a model and no more: it has neither a coder nor features."""
+    return Session(config, Run(config.run_path()), None, [])
 
 
-def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
+def open_session(config: RunConfig, *, coder_needed: bool = True) -> Session:
     """Load the coder and resolve the features. Touches no file of the run. Raises AutointerpError.
 
     Without a coder the features are those of the run's cache, if it holds feature activations; a
@@ -112,7 +138,7 @@ def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
     spec = _coder_spec(config)
     run = Run(config.run_path())
     if spec is None and not coder_needed:
-        return Job(config, run, None, [])
+        return Session(config, run, None, [])
     if spec is not None:
         coder = load_coder(spec, config.coder_format, config.k)
         total = coder.features
@@ -124,4 +150,4 @@ def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
                 "--coder"
             )
         coder, total = None, cache.features
-    return Job(config, run, coder, select_features(config.features, total, config.seed))
+    return Session(config, run, coder, select_features(config.features, total, config.seed))

@@ -1,6 +1,6 @@
 """A language model as judge: one label, many items a request, what is missing asked again."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -124,6 +124,14 @@ class JudgeJob:
             logprobs=self.logprobs(),
             about=(self._about(),),
         )
+
+    def requests(self) -> Iterator[tuple[ChatRequest, int]]:
+        """All that judging takes where every reply can be read, with the tokens of each reply."""
+        items, size = self.plan.items, self.settings.items
+        for begin in range(0, len(items), size):
+            part = tuple(range(begin, min(begin + size, len(items))))
+            tokens = sum(self.task.reply_tokens(items[i]) for i in part)
+            yield replace(self, todo=part).request(), tokens
 
     def _schema(self) -> ReplySchema | None:
         if not isinstance(self.task, Task):

@@ -33,8 +33,8 @@ FIRES = "fires"  # the stratum of windows in which the feature fires
 class Item:
     """One thing to judge, nearly always a window; `stratum` says what kind of one it is.
 
-    `truth` is what a perfect judge would say: float32 [1] (1: yes), or [length], one a token. Of
-    FADE's it is the activation, or the factor of steering, that ratings are compared by.
+    `truth` is what a perfect judge would say: float32 [1] (1: yes), or [length], one a token; or
+    what ratings are compared by, such as the activation.
     """
 
     window: Window
@@ -254,6 +254,8 @@ class Scorer:
     gets, the null of scorers to which another feature's label says nothing. `better`: ways to ask
     that not every endpoint allows, the best first, each a measurement of its own: the
     settings choose. `forms`: ways to ask for yes or no, all by the one template; `task` is one.
+    `experiment`: what it measures with the subject model (see `experiment.py`), as `module:name`;
+    it is loaded when it is used.
 
     `samples`: template → variables to try it on, one entry in each list. Where settings decide what
     a template is given, with all of it and with none of it. `template_folder`: where the templates
@@ -280,6 +282,7 @@ class Scorer:
     chance: float | None = None
     better: tuple[TokenTask, ...] = ()
     forms: Mapping[str, Task] = field(default_factory=dict)
+    experiment: str | None = None
 
     def templates(self) -> dict[str, Task | TokenTask]:
         """Template → the way of asking an endpoint that it is for, the best first."""

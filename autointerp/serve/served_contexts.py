@@ -54,8 +54,9 @@ class ServedContexts:
                 f"`autointerp serve --cache PATH`{hint}"
             )
         cache = with_token_ids(find_cache(path), self._tokens_file)
-        collected = self._run.stage("collect").get("hashes", {}).get("cache")
+        collected = self._run.stages().collect
+        read = collected.hashes.cache if collected else None
         # The name of the model whose tokenizer is taken may follow.
-        if not f"{collected} ".startswith(f"{cache.identity} "):
+        if not f"{read} ".startswith(f"{cache.identity} "):
             raise InputError(f"{path} is not the cache that the run's windows are from")
         return cache

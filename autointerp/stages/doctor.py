@@ -20,7 +20,7 @@ from autointerp.coders.check import (
 )
 from autointerp.errors import AutointerpError
 from autointerp.resources.activation_source import Source, open_source
-from autointerp.runs.session import Job
+from autointerp.runs.session import Session
 
 
 def counted_activations(batch: ActivationBatch) -> Tensor:
@@ -32,12 +32,12 @@ def hook_of(source: Source) -> str | None:
     return source.hooks[0].name if isinstance(source, SubjectStream) else source.origin.hook
 
 
-def fit(job: Job, source: DenseCache | SubjectStream) -> tuple[SparseCoder, CoderCheck]:
+def fit(session: Session, source: DenseCache | SubjectStream) -> tuple[SparseCoder, CoderCheck]:
     """The coder, on the run's device and at the scale of these activations, and how it fits."""
-    assert job.coder is not None
+    assert session.coder is not None
     warnings = source.check()
-    coder = job.coder.calibrated(source.norms.mean).to(job.device())
-    x = counted_activations(source.first_batch()).to(job.device())
+    coder = session.coder.calibrated(source.norms.mean).to(session.device)
+    x = counted_activations(source.first_batch()).to(session.device)
     check = check_coder(coder, x)
     hook = hook_of(source)
     here, there = (canonical_place(h) if h else None for h in (hook, coder.hook))
@@ -47,13 +47,13 @@ def fit(job: Job, source: DenseCache | SubjectStream) -> tuple[SparseCoder, Code
     return coder, replace(check, warnings=(*check.warnings, *warnings))
 
 
-def diagnose(job: Job) -> Diagnosis:
+def diagnose(session: Session) -> Diagnosis:
     """Run the checks on the first batch; with a subject model also on its other layers."""
-    source = open_source(job)
+    source = open_source(session)
     if isinstance(source, SparseCache):
-        return Diagnosis(job.coder, hook_of(source), None, (), ())
-    coder, check = fit(job, source)
-    layers = _layers(job, source) if isinstance(source, SubjectStream) else ()
+        return Diagnosis(session.coder, hook_of(source), None, (), ())
+    coder, check = fit(session, source)
+    layers = _layers(session, source) if isinstance(source, SubjectStream) else ()
     warnings = list(check.warnings)
     if layers:
         best = min(layers, key=lambda found: found.fvu)
@@ -66,11 +66,11 @@ def diagnose(job: Job) -> Diagnosis:
     return Diagnosis(coder, hook_of(source), check, layers, tuple(warnings))
 
 
-def _layers(job: Job, stream: SubjectStream) -> tuple[LayerFit, ...]:
+def _layers(session: Session, stream: SubjectStream) -> tuple[LayerFit, ...]:
     """The fit at the same place of every layer that has it, empty where that cannot be told."""
     place = canonical_place(stream.hooks[0].name)
-    assert job.coder is not None
-    if place is None or job.coder.read_decoder is None:
+    assert session.coder is not None
+    if place is None or session.coder.read_decoder is None:
         return ()
     model = stream.subject.model
     hooks: dict[int, str] = {}
@@ -86,9 +86,9 @@ def _layers(job: Job, stream: SubjectStream) -> tuple[LayerFit, ...]:
     found = []
     for number, (layer, norms) in enumerate(zip(hooks, every.norm_samples, strict=True)):
         x = counted_activations(captured.batch(number, norms.median))[:CHECK_TOKENS]
-        if x.shape[1] != job.coder.d_in:
+        if x.shape[1] != session.coder.d_in:
             continue
-        l0, fvu = reconstruction(job.coder.calibrated(norms.mean).to(job.device()), x)
+        l0, fvu = reconstruction(session.coder.calibrated(norms.mean).to(session.device), x)
         assert fvu is not None
         found.append(LayerFit(layer, l0, fvu))
     return tuple(found)

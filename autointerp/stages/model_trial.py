@@ -21,10 +21,10 @@ from autointerp.llm.journal.lookup import Recall
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
-from autointerp.runs.session import Job
+from autointerp.runs.session import Session
 from autointerp.scoring.judge import JudgeSettings
-from autointerp.stages.label import label_stage
-from autointerp.stages.score import judging, score_stage
+from autointerp.stages.label.label_settings import settings_of
+from autointerp.stages.stage import ModelUse
 from autointerp.trial import concepts, verdict
 from autointerp.trial.course import Try, find_out, load_prompts
 from autointerp.trial.tally import judge_ways, label_ways, simulation_ways, ways_not_given
@@ -44,31 +44,31 @@ def given(config: RunConfig) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value != "auto"}
 
 
-def _inputs(job: Job) -> str:
+def _inputs(session: Session) -> str:
     """What decides the replies of a trial."""
-    shown = settings_values(label_stage.settings_of(job))
+    shown = settings_values(settings_of(session.config))
     del shown["features_per_request"]
-    prompts = load_prompts(Path(job.config.prompts))
+    prompts = load_prompts(Path(session.config.prompts))
     return fingerprint(
         version=VERSION,
         planted=concepts.identity(),
-        model=language_model.identity(job.config),
+        model=language_model.identity(session.config),
         shown=shown,
         prompts={task: prompt.hash for task, prompt in prompts.items()},
     )
 
 
-def known(job: Job) -> TrialRecord | None:
+def known(session: Session) -> TrialRecord | None:
     """The record of an earlier trial, if it is of this model and these settings."""
-    record = read_record(job.run.trial) if job.config.uses_model() else None
-    return record if record and record.fits(_inputs(job), given(job.config)) else None
+    record = read_record(session.run.trial) if session.config.uses_model() else None
+    return record if record and record.fits(_inputs(session), given(session.config)) else None
 
 
 @dataclass
 class _Asking:
     """Sends requests through the run's pool; `seconds` is how long that took."""
 
-    job: Job
+    session: Session
     answering: list[tuple[str, str]]
     seconds: float = 0.0
 
@@ -83,7 +83,7 @@ class _Asking:
 
             began = time.monotonic()
             asked = language_model.ask(
-                self.job, self.answering, lambda: tries, take, progress, beside_a_batch=True
+                self.session, self.answering, lambda: tries, take, progress, beside_a_batch=True
             )
             self.seconds += time.monotonic() - began
         if asked.stopped is not None:
@@ -94,43 +94,43 @@ class _Asking:
         return tried
 
 
-def try_model(job: Job) -> TrialRecord:
+def try_model(session: Session) -> TrialRecord:
     """Ask the model some 30 requests and keep what was found. The run must be locked.
 
     Raises AutointerpError where the model cannot be had.
     """
     # A batch would take a day.
-    job = replace(job, config=job.config.model_copy(update={"batch": False}))
-    config = job.config
-    asking = _Asking(job, language_model.check_endpoint(config))
+    session = replace(session, config=session.config.model_copy(update={"batch": False}))
+    config = session.config
+    asking = _Asking(session, language_model.check_endpoint(config))
     prompts = load_prompts(Path(config.prompts))
     judge = JudgeSettings(language_model.model_name(config), config.temperature, config.judge_items)
-    tried = find_out(asking.ask, prompts, label_stage.settings_of(job), judge, given(config), say)
-    record = _record(job, tried, asking.seconds, prompts)
-    record.write(job.run.trial)
+    tried = find_out(asking.ask, prompts, settings_of(session.config), judge, given(config), say)
+    record = _record(session, tried, asking.seconds, prompts)
+    record.write(session.run.trial)
     return record
 
 
 def _record(
-    job: Job, tried: Sequence[Tried], seconds: float, prompts: Mapping[str, Prompt]
+    session: Session, tried: Sequence[Tried], seconds: float, prompts: Mapping[str, Prompt]
 ) -> TrialRecord:
-    config = job.config
+    config = session.config
     # What two tries have in common was asked once.
     asked = list({one.key: one for one in tried if one.key}.values())
     fresh = [one for one in asked if not one.recalled]
     speed = None
     try:
-        before = known(job)
+        before = known(session)
         speed = before.tokens_per_s if before else None
     except DamagedFileError as error:
-        say(f"{job.run.trial} is written anew: {error.reason}")
+        say(f"{session.run.trial} is written anew: {error.reason}")
     if fresh and seconds > 0:
         speed = (
             sum(one.usage.prompt_tokens for one in fresh) / seconds,
             sum(one.usage.completion_tokens for one in fresh) / seconds,
         )
     return TrialRecord(
-        inputs=_inputs(job),
+        inputs=_inputs(session),
         given=given(config),
         model=language_model.model_name(config),
         endpoint=language_model.address(config),
@@ -140,7 +140,7 @@ def _record(
         judging=judge_ways(tried),
         simulation=simulation_ways(tried),
         not_given=ways_not_given(tried),
-        response_format=_response_format(job),
+        response_format=_response_format(session),
         requests=len(asked),
         recalled=len(asked) - len(fresh),
         prompt_tokens=sum(one.usage.prompt_tokens for one in asked),
@@ -151,10 +151,10 @@ def _record(
     )
 
 
-def _response_format(job: Job) -> str:
+def _response_format(session: Session) -> str:
     """How the endpoint takes it, less what it was found to refuse."""
-    config = job.config
-    journal = Journal.open(job.run.journal)
+    config = session.config
+    journal = Journal.open(session.run.journal)
     try:
         recall = Recall(journal, language_model.address(config), language_model.dialect(config))
         return recall.dialect(language_model.model_name(config)).structured
@@ -162,31 +162,28 @@ def _response_format(job: Job) -> str:
         journal.close()
 
 
-def with_found(job: Job, record: TrialRecord) -> Job:
-    """The job with the settings that the trial found, but for those that were given."""
-    fixed = given(job.config)
+def with_found(session: Session, record: TrialRecord) -> Session:
+    """The session with the settings that the trial found, but for those that were given."""
+    fixed = given(session.config)
     found = {name: v for name, v in verdict.settings(record).items() if name not in fixed}
     said = verdict.words(found) if found else "every setting that it would choose was given"
     say(f"--auto: {said}")
-    return replace(job, config=validated(job.config.model_dump(exclude_unset=True) | found))
+    return replace(session, config=validated(session.config.model_dump(exclude_unset=True) | found))
 
 
-def asking(job: Job, stages: Sequence[str]) -> Job | None:
-    """The job whose model these stages ask, and a trial is of; None where none is asked.
+def asking(session: Session, uses: Sequence[ModelUse]) -> Session | None:
+    """The session whose model is asked, and a trial is of; None where none is asked.
 
     Nor is there one where a model judges the labels of another. Raises AutointerpError where --auto
     is to choose settings for both.
     """
-    labels, judge = job.config, job.judging().config
-    found = [job] if label_stage.NAME in stages and labels.uses_model() else []
-    if score_stage.NAME in stages and judging.chat_scorers(judge) and judge.uses_model():
-        found.append(job.judging())
-    if not labels.auto:  # a trial is no use to whoever wrote the function
+    found = [use.session for use in uses]
+    if not session.config.auto:  # a trial is no use to whoever wrote the function
         found = [o for o in found if not (o.config.is_local() and is_held(o.config.local_model))]
     if len({language_model.identity(one.config) for one in found}) <= 1:
         return found[0] if found else None
-    if labels.auto:
-        labeler, judged_by = map(language_model.model_name, (labels, judge))
+    if session.config.auto:
+        labeler, judged_by = (language_model.model_name(one.config) for one in found)
         raise ConfigurationError(
             f"--auto chooses settings for one model, but {labeler} labels and {judged_by} judges: "
             "run `autointerp doctor` on each, and pass the settings it names"
@@ -195,33 +192,24 @@ def asking(job: Job, stages: Sequence[str]) -> Job | None:
 
 
 def check_worth(
-    job: Job, record: TrialRecord, stages: Sequence[str], agrees: Callable[[str], bool] | None
+    config: RunConfig,
+    record: TrialRecord,
+    uses: Sequence[ModelUse],
+    agrees: Callable[[str], bool] | None,
 ) -> None:
-    """Ask whether to go on where the model was found to be of no use for these stages.
+    """Ask whether to go on where the model was found to be of no use for what it is asked.
 
     `agrees` shows a question and says what was answered; None where nobody is there to be asked.
     Raises AutointerpError where the run is not to go on.
     """
-    uses = {
-        "labels": label_stage.NAME in stages and job.config.uses_model(),
-        "judge": _judges(job.config, stages),
-    }
-    failings = verdict.failings(record, job.config, **uses)
+    labels, judge = any(use.labels for use in uses), any(use.judges for use in uses)
+    failings = verdict.failings(record, config, labels=labels, judge=judge)
     if not failings:
         return
     said = f"{record.model} was tried and is of no use here: {'; '.join(failings)}"
-    better = verdict.advice(record, job.config, **uses)
+    better = verdict.advice(record, config, labels=labels, judge=judge)
     if agrees is not None and agrees(f"{said}. Go on all the same?"):
         return
     raise ConfigurationError(
         f"{said} ({better + '; ' if better else ''}--yes goes on all the same)"
-    )
-
-
-def _judges(config: RunConfig, stages: Sequence[str]) -> bool:
-    """Whether a model judges labels in these stages."""
-    scores = bool(judging.chat_scorers(config)) and config.judging().uses_model()
-    between_candidates = config.candidates > 1 and config.uses_model()
-    return (score_stage.NAME in stages and scores) or (
-        label_stage.NAME in stages and between_candidates
     )

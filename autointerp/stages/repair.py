@@ -11,6 +11,7 @@ from autointerp.errors import DamagedFileError, InputError
 from autointerp.evidence.store import read_statistics
 from autointerp.llm.journal.journal_salvage import is_damaged, salvage
 from autointerp.runs.directory import Run
+from autointerp.scoring import SCORERS
 from autointerp.storage.damage import made_again
 from autointerp.storage.files import aside
 from autointerp.storage.parquet_files import open_parquet
@@ -22,7 +23,7 @@ def repair(run: Run) -> Iterator[str]:
     """What was found and done, a line each. Raises AutointerpError where it cannot be done."""
     files = [run.windows, run.features, run.corpus, run.vocabulary]
     files += [run.drafts, run.predictions, run.scores, run.edits]
-    files += sorted(run.fade.glob("*.parquet"))
+    files += sorted(f for n in SCORERS for f in run.folder_of(n).glob("*.parquet"))
     there = [p for p in (*files, run.labels, run.journal, run.trial, run.manifest) if p.is_file()]
     if not there:
         raise InputError(f"no run at {run.path}: there are no files of a run")
@@ -53,7 +54,7 @@ def repair(run: Run) -> Iterator[str]:
             yield _labels_made_again(run)
             lost.append(run.labels)
         missing = [p.name for p in files[:4] if not p.is_file() and p not in lost]
-        collected = run.stage("collect") or run.drafts.is_file() or len(missing) < 4
+        collected = run.stages().collect or run.drafts.is_file() or len(missing) < 4
         if missing and collected:
             yield f"missing: {', '.join(missing)}; `autointerp collect` makes them again"
         elif not lost:
@@ -98,7 +99,7 @@ def _labels_made_again(run: Run) -> str:
         return f"{name} cannot be made again: the drafts are not of the features collected"
     by_model = any(draft.prompt_tokens for draft in drafts)
     coder = next((row["coder"] for row in statistics.values()), "")
-    scored = run.stage("score") and run.scores.is_file()
+    scored = run.stages().score and run.scores.is_file()
     scores = read_scores(run.scores) if scored else {}
     # Prices are the settings', which may be a stranger's: costs are known where any was noted.
     priced = any(draft.cost_usd for draft in drafts)

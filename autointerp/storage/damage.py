@@ -6,7 +6,6 @@ from autointerp.errors import DamagedFileError, InputError
 
 _EVIDENCE = "`autointerp collect` makes it again from the activations"
 _REPLIES = "again from the evidence and the replies in the journal, which are not paid for twice"
-FADE = "fade"  # the run's folder of texts that FADE had written
 # File of a run → how it comes back.
 MADE_AGAIN = {
     "run.json": "without it, stages count as not done; the replies in the journal are still used",
@@ -41,7 +40,7 @@ def _reason(error: Exception | str) -> str:
 
 
 def _hint(path: Path) -> str:
-    run = path.parent.parent if path.parent.name == FADE else path.parent
+    run = path.parent.parent if _is_of_scorer(path) else path.parent
     how = made_again(path)
     if how is None or not (run / "run.json").exists():
         return ""
@@ -50,6 +49,12 @@ def _hint(path: Path) -> str:
 
 def made_again(path: Path) -> str | None:
     """How a file of a run comes back; None for a file that is not a run's."""
-    if path.parent.name == FADE:
+    if _is_of_scorer(path):
         return "the next `autointerp score` writes it again"
     return MADE_AGAIN.get(path.name)
+
+
+def _is_of_scorer(path: Path) -> bool:
+    """Whether it is one of the files that a scorer keeps in a folder within the run's."""
+    is_within = (path.parent.parent / "run.json").exists()
+    return is_within and path.suffix == ".parquet" and path.name not in MADE_AGAIN

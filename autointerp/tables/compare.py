@@ -86,7 +86,7 @@ def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
 def check_scored(*runs: Run) -> None:
     """Raises AutointerpError where one is not."""
     for run in runs:
-        if not run.stage("score") or not run.scores.is_file():
+        if not run.stages().score or not run.scores.is_file():
             raise NotDoneError(f"{run.path} is not scored: run `autointerp score` on it first")
 
 
@@ -97,7 +97,7 @@ def _check(a: Run, b: Run) -> None:
 
 def check_coders(a: Run, b: Run) -> None:
     """Raises AutointerpError where the runs are not of the same coder."""
-    hashes = [run.stage("collect").get("hashes", {}).get("coder") for run in (a, b)]
+    hashes = [made.hashes.coder if (made := run.stages().collect) else None for run in (a, b)]
     names = ["".join(map(str, load_labels(run.path)["coder"].head(1))) for run in (a, b)]
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
     if not same:
@@ -111,7 +111,8 @@ def doubts(a: Run, b: Run) -> list[str]:
     """What makes the runs' scores hard to compare. Raises AutointerpError where they cannot be."""
     _check(a, b)
     found = []
-    if a.stage("collect").get("inputs") != b.stage("collect").get("inputs"):
+    collected = [made.inputs if (made := run.stages().collect) else None for run in (a, b)]
+    if collected[0] != collected[1]:
         found.append(
             "the runs have other windows: features are paired, the windows they are judged on are "
             "not"
@@ -246,10 +247,9 @@ def settings_apart(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    record = run.record()
-    stages = record.get("stages", {})
+    stages = run.stages()
     config = {k: v for k, v in run.settings().shown().items() if k not in _OWN_SETTINGS}
-    prompts = stages.get("score", {}).get("prompt_hashes", {})
-    if "prompt_hash" in stages.get("label", {}):
-        prompts = {"label": stages["label"]["prompt_hash"]} | prompts
+    prompts = stages.score.prompt_hashes if stages.score else {}
+    if stages.label and stages.label.prompt_hash:
+        prompts = {"label": stages.label.prompt_hash} | prompts
     return config | {f"prompt of {task}": str(hash)[:12] for task, hash in prompts.items()}

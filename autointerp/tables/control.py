@@ -16,8 +16,10 @@ Compared = dict[tuple[str, str], Unpaired]  # by scorer and metric
 def control_pair(a: Run, b: Run) -> tuple[Run, Run] | None:
     """(real, control) where one run is of random directions in place of the other's coder."""
     for real, control in ((a, b), (b, a)):
-        of = (control.stage("collect").get("control") or {}).get("of")
-        if of is not None and of == real.stage("collect").get("hashes", {}).get("coder"):
+        made, of = real.stages().collect, control.stages().collect
+        if not made or not of or not of.control or of.control.of is None:
+            continue
+        if of.control.of == made.hashes.coder:
             return real, control
     return None
 

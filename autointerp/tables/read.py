@@ -46,7 +46,7 @@ def load_scores(run: str | Path | Sequence[str | Path]) -> TableFrame:
 
     def read(one: Run) -> pa.Table:
         table = read_table(one.scores)
-        if one.manifest.is_file() and not one.stage("score"):
+        if one.manifest.is_file() and not one.stages().score:
             line = f"the scoring of {one.path} is not finished: scores are missing, or from before"
             warnings.warn(line, stacklevel=4)
         return table

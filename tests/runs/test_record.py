@@ -3,6 +3,7 @@
 import importlib
 import json
 import typing
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -11,7 +12,7 @@ from autointerp.config.model_settings import ModelSettings
 from autointerp.config.settings import RunConfig, all_settings
 from autointerp.errors import AutointerpError
 from autointerp.runs.directory import Run
-from autointerp.runs.record import TAKEN_OVER, RecordedSettings
+from autointerp.runs.record import TAKEN_OVER, CollectRecord, RecordedSettings
 from autointerp.scoring.scorers import embedding
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
@@ -69,6 +70,8 @@ def test_a_person_s_settings_come_before_the_record_s(tmp_path):
         '{"stages": {"label": {"outcomes": {"labeled": -1}}}}',
         '{"prompts": {"../../x": "0123456789abcdef"}}',
         '{"prompts": {"label": "../../../../../x"}}',
+        '{"version": 3}',
+        '{"version": "2"}',
     ],
 )
 def test_a_record_of_another_shape_is_one_line(tmp_path, text):
@@ -76,6 +79,34 @@ def test_a_record_of_another_shape_is_one_line(tmp_path, text):
     with pytest.raises(AutointerpError, match=r"run\.json") as said:
         Run(tmp_path).record()
     assert "\n" not in str(said.value)
+
+
+BEFORE = Path(__file__).parents[1] / "data" / "before"
+
+
+@pytest.mark.parametrize("name", ["rules", "model", "captured"])
+def test_a_record_of_the_first_version_is_read(name):
+    path = BEFORE / name / "run.json"
+    loaded = json.loads(path.read_text())
+    record = Run(path.parent).record()
+    assert record.version == 1
+    assert [stage for stage, _ in record.stages.done()] == list(loaded["stages"])
+    for stage, details in record.stages.done():
+        assert details.inputs == loaded["stages"][stage]["inputs"]
+    assert record.model_dump(by_alias=True, exclude_unset=True) == loaded
+
+
+def test_what_is_not_known_is_kept_when_a_record_is_written(tmp_path):
+    stages = {"label": {"inputs": "a", "later": [1]}, "steer": {"b": 1}}
+    run = a_record(tmp_path, json.dumps({"stages": stages, "more": {"c": None}}))
+    run.update(config={"seed": 1})
+    run.finish_stage("collect", "i", 1.234, CollectRecord(windows=3))
+    written = json.loads(run.manifest.read_text())
+    collected = written["stages"].pop("collect")
+    assert written == {"version": 2, "config": {"seed": 1}, "stages": stages, "more": {"c": None}}
+    assert (collected["inputs"], collected["windows"], collected["seconds"]) == ("i", 3, 1.23)
+    run.forget_stages("label", "collect")
+    assert json.loads(run.manifest.read_text())["stages"] == {"steer": {"b": 1}}
 
 
 def test_a_hostile_run_sends_nothing_and_loads_nothing(copied, monkeypatch, tmp_path):

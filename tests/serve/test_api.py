@@ -95,7 +95,7 @@ def test_what_is_not_there_is_said(client):
 
 def test_a_run_without_labels_is_opened_and_one_without_its_cache_shown(copied):
     copied.labels.unlink()
-    settings = copied.record()["config"]
+    settings = copied.record().config
     copied.update(config=settings | {"cache": None, "of another version": 1})
     with serving(copied) as client:
         assert ok(client.get("/api/run"))["total"] == 0

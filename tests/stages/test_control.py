@@ -95,7 +95,7 @@ def test_feature_activations_cannot_be_made_random(cli, tmp_path):
 
 def test_random_labels_are_a_null_for_every_feature(cli, planted, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    monkeypatch.setattr("autointerp.stages.score.judging._FEWEST_NULLS", 2)
+    monkeypatch.setattr("autointerp.stages.score.judged_labels._FEWEST_NULLS", 2)
     out = tmp_path / "out"
     with FakeServer(scripted.answer) as server:
         flags = ["--model", "test-model", "--base-url", server.url, *planted.flags(out)]

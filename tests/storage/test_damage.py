@@ -201,12 +201,12 @@ def test_labels_are_made_again_where_the_windows_are_gone_too(cli, run):
 
 
 def test_a_damaged_text_of_fade_is_set_aside(cli, run):
-    run.fade.mkdir()
-    (run.fade / "texts.parquet").write_bytes(b"PAR1")
+    run.folder_of("fade").mkdir()
+    (run.folder_of("fade") / "texts.parquet").write_bytes(b"PAR1")
     code, printed, _ = cli("repair", str(run.path))
     assert code == 0
     assert "the next `autointerp score` writes it again" in printed
-    assert [file.name for file in run.fade.iterdir()] == ["texts.parquet.damaged1"]
+    assert [file.name for file in run.folder_of("fade").iterdir()] == ["texts.parquet.damaged1"]
 
 
 def test_repair_wants_a_run(cli, tmp_path):

@@ -194,7 +194,7 @@ def test_a_run_on_its_way_gives_what_is_there_and_says_what_is_not(whole, tmp_pa
         "labels": lambda: autointerp.load_labels(out),
         "windows": lambda: autointerp.load_windows(out, 0),
     }
-    Run(out).update(stages=Run(whole).record()["stages"])
+    Run(out).update(stages=Run(whole).stages())
     for name, load in every.items():
         with warnings.catch_warnings():
             warnings.simplefilter("error")

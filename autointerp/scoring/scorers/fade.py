@@ -4,12 +4,11 @@ The four measures of Puri et al. 2025 (arXiv 2502.16994). A judge rates how far 
 is in a text: 0, 1 or 2. Responsiveness and purity compare the feature's activation on natural texts
 rated 2 and 0; they are what the scorer here judges. Clarity compares texts written for the concept
 with natural ones, faithfulness text generated with and without the feature turned up: these need
-the subject model, and come from `stages/fade.py`.
+the subject model, and come from `fade_experiment.py`.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import isfinite
 from typing import Any, ClassVar
 
@@ -22,10 +21,9 @@ from autointerp.evidence.window_text import one_line
 from autointerp.llm.numbering import numbers
 from autointerp.llm.wire.request import ReplySchema, number_lists
 from autointerp.llm.wire.structured import lists
-from autointerp.metrics.confusion import Array, checked_rows, ratio, total
 from autointerp.metrics.estimates import MISSING, Estimate
-from autointerp.metrics.intervals import bootstrap, interval
-from autointerp.metrics.metrics import Metric, auroc, average_precision
+from autointerp.metrics.intervals import interval
+from autointerp.metrics.metrics import average_precision
 from autointerp.rules.lexical import LexicalLabeler
 from autointerp.rules.rules import Rule
 from autointerp.scoring.scorer import (
@@ -41,85 +39,22 @@ from autointerp.scoring.scorer import (
     activating,
 )
 from autointerp.scoring.scorers.concept_texts import TASK as TEXTS
+from autointerp.scoring.scorers.fade_measures import (
+    ABSENT,
+    CLARITY,
+    FAITHFULNESS,
+    NAME,
+    SHOWN,
+    either_way,
+    separation,
+)
 from autointerp.scoring.strata import draw
 from autointerp.vocabulary import Vocabulary
 
-NAME = "fade"
 METRIC = "purity"
 RESPONSIVENESS = "fade_responsiveness"
-CLARITY = "fade_clarity"
-FAITHFULNESS = "fade_faithfulness"
-SHOWN, ABSENT = 2, 0  # ratings: the concept is there, and it is not
 _SILENT = 1.5  # silent windows for each activating one, as detection has it
 _DRAWS = 1000
-
-
-def separation(
-    truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None
-) -> Array:
-    """How far positives lie above negatives: 2 · AUROC − 1, below 0 where they lie lower."""
-    return np.asarray(2 * auroc(truth, prediction, weights) - 1)
-
-
-def _either_way(found: Estimate) -> Estimate:
-    """|2 · AUROC − 1|, whichever lie higher: an interval on both sides of 0 begins at 0.
-
-    Folded before it is made into an interval, it would never reach down to no separation at all.
-    """
-    ends = sorted((abs(found.ci_low), abs(found.ci_high)))
-    low = 0.0 if found.ci_low < 0 < found.ci_high else ends[0]
-    return replace(found, value=abs(found.value), ci_low=low, ci_high=ends[1])
-
-
-def raised_share(
-    truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None
-) -> Array:
-    """max(max_m p_m − p₀, 0) / (1 − p₀): FADE's faithfulness.
-
-    truth: bool [n], whether a generated text shows the concept; prediction: the factor m by which
-    the feature was turned up for it [n]; p_m is the share of those of one factor that show it.
-    Missing without texts of factor 0 or of any other, and where all of factor 0 show it.
-    """
-    truth, prediction, weights = checked_rows(truth, prediction, weights)
-
-    def share(factor: float) -> Array:
-        of_it = prediction == factor
-        return ratio(total(weights[..., of_it], truth[of_it]), weights[..., of_it].sum(-1))
-
-    plain = share(0.0)
-    steered = np.full_like(plain, np.nan)
-    for factor in np.unique(prediction[prediction != 0]):
-        steered = np.fmax(steered, share(float(factor)))
-    return ratio(np.maximum(steered - plain, 0), 1 - plain)
-
-
-def clarity(concept: np.ndarray, natural: np.ndarray, seed: int) -> Estimate:
-    """From the feature's largest activation on texts of the concept and on natural ones.
-
-    concept: float [texts], natural: float [others], a uniform sample of the corpus. `n` counts the
-    texts of the concept. Missing without texts of either.
-    """
-    truth = np.r_[np.ones(len(concept), bool), np.zeros(len(natural), bool)]
-    found = _over_texts(separation, truth, np.r_[concept, natural], seed)
-    return found if found is MISSING else replace(_either_way(found), n=len(concept))
-
-
-def faithfulness(judgments: Sequence[Judgment], seed: int) -> Estimate:
-    """From ratings of generated texts: an item's truth is [factor], its window's rank its start.
-
-    The interval is a bootstrap over starts, since texts from one start are not independent. `n`
-    counts the rated texts.
-    """
-    by_start: dict[int, list[tuple[bool, float]]] = {}
-    for j in judgments:
-        if j.prediction is not None:
-            row = (bool(j.prediction[0] == SHOWN), float(j.item.truth[0]))
-            by_start.setdefault(j.item.window.rank, []).append(row)
-    rows = [by_start[start] for start in sorted(by_start)]
-    shows = [np.array([s for s, _ in of_start], dtype=bool) for of_start in rows]
-    factors = [np.array([m for _, m in of_start]) for of_start in rows]
-    found = bootstrap(raised_share, shows, factors, seed)
-    return found if found is MISSING else replace(found, n=sum(map(len, rows)))
 
 
 class FadeSettings(ScorerSettings):
@@ -198,7 +133,7 @@ def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
             interval(float(metric(*rows)), metric(*drawn), len(truth))
             for metric in (average_precision, separation)
         )
-        found |= {f"{prefix}{METRIC}": pure, name: _either_way(apart)}
+        found |= {f"{prefix}{METRIC}": pure, name: either_way(apart)}
     return found
 
 
@@ -255,18 +190,6 @@ def _weighted(judged: Judged, firing: float) -> list[tuple[Judgment, float]]:
     return [(j, each[j.item.stratum]) for j in readable]
 
 
-def _over_texts(
-    metric: Metric,
-    truth: np.ndarray,
-    activation: np.ndarray,
-    seed: int,
-) -> Estimate:
-    """The metric with its interval; truth and activation: [texts]."""
-    texts = range(len(truth))
-    parts = [[column[i : i + 1] for i in texts] for column in (truth, activation)]
-    return bootstrap(metric, parts[0], parts[1], seed)
-
-
 def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
     return {"number": number, "text": one_line(item.window.text)}
 
@@ -319,4 +242,5 @@ SCORER = Scorer(
     reduce=reduce,
     task=Task(_schema, _render, _read, lambda _: 4),
     by_rule=_by_rule,
+    experiment="autointerp.scoring.experiments.fade_experiment:EXPERIMENT",
 )

@@ -1,7 +1,6 @@
 """collect: cache + coder → windows.parquet and features.parquet, in one pass."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +27,21 @@ from autointerp.evidence.store import (
 )
 from autointerp.identity import fingerprint
 from autointerp.progress import say
-from autointerp.resources.activation_source import Source, identity_of, open_source, place_of
+from autointerp.resources.activation_source import (
+    Source,
+    check,
+    identity_of,
+    open_source,
+    place_of,
+)
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Job
+from autointerp.runs.record import CollectedFrom, CollectRecord, ControlOf, CorpusSummary
+from autointerp.runs.session import Session
 from autointerp.stages.collect.one_pass import Pass, checkpoints
 from autointerp.stages.collect.planning import Share, shared_out
 from autointerp.stages.collect.workers import read_pass
 from autointerp.stages.doctor import fit, hook_of
+from autointerp.stages.stage import Stage
 from autointerp.storage.files import atomic_path
 
 NAME = "collect"
@@ -75,24 +82,52 @@ def collect_settings(config: RunConfig) -> CollectSettings:
     )
 
 
-def has_evidence(run: Run) -> bool:
-    return run.stage(NAME).get("evidence") is not None and run.windows.is_file()
+def _evidence(run: Run) -> str | None:
+    collected = run.stages().collect
+    return collected.evidence if collected is not None and run.windows.is_file() else None
+
+
+def no_evidence(run: Run) -> str | None:
+    """What to say where a run has no evidence; None where it has."""
+    if _evidence(run) is not None:
+        return None
+    return f"no evidence in {run.path}: run `autointerp collect` first"
 
 
 def evidence_identity(run: Run) -> str:
     """Changes when the run's evidence does. Raises AutointerpError where there is none."""
-    if not has_evidence(run):
-        raise NotDoneError(f"no evidence in {run.path}: run `autointerp collect` first")
-    return str(run.stage(NAME)["evidence"])
+    evidence = _evidence(run)
+    if evidence is None:
+        raise NotDoneError(no_evidence(run))
+    return evidence
 
 
-def _is_done(job: Job, inputs: str) -> bool:
-    run = job.run
-    if run.stage(NAME).get("inputs") != inputs:
+def _hashes(session: Session) -> dict[str, str | None]:
+    """What the evidence is made from, apart from how."""
+    return {
+        "cache": identity_of(session),
+        "coder": session.coder_identity if session.coder else None,
+    }
+
+
+def inputs(session: Session) -> str:
+    settings = collect_settings(session.config)
+    return fingerprint(**_hashes(session), settings=settings.identity())
+
+
+def is_done(session: Session, inputs: str) -> bool:
+    """Whether the evidence of the selected features is there from the same inputs."""
+    run = session.run
+    collected = run.stages().collect
+    if collected is None or collected.inputs != inputs:
         return False
     if not all(f.is_file() for f in (run.windows, run.features, run.corpus, run.vocabulary)):
         return False
-    return set(job.features) <= collected_features(run.features)
+    return set(session.features) <= collected_features(run.features)
+
+
+def already(session: Session) -> str:
+    return f"done already, {session.run.windows}"
 
 
 @dataclass(frozen=True)
@@ -104,27 +139,27 @@ class _Prepared:
     features: int  # of the coder
     decoder: Tensor | None  # [features, d_in]
     settings: CollectSettings
-    control: dict[str, Any] | None
+    control: ControlOf | None
 
 
-def _prepared(job: Job, settings: CollectSettings) -> _Prepared:
+def _prepared(session: Session, settings: CollectSettings) -> _Prepared:
     """Open the source and fit the coder to it. Raises AutointerpError."""
-    source = open_source(job)
+    source = open_source(session)
     if isinstance(source, SparseCache):
         coder, features = None, source.features
     else:
-        coder, check = fit(job, source)
+        coder, check = fit(session, source)
         features = coder.features
         for said in (*coder.notes, *check.warnings):
             say(f"collect: {said}")
-    known, control = job.coder, None
-    if coder is not None and job.config.is_random():
+    known, control = session.coder, None
+    if coder is not None and session.config.is_random():
         assert not isinstance(source, SparseCache)
-        known = coder = _random_coder(job, source, coder)
-        control = {"kind": job.config.control, "of": job.real_coder_identity}
+        known = coder = _random_coder(session, source, coder)
+        control = ControlOf(kind=session.config.control, of=session.real_coder_identity)
     read_decoder = known.read_decoder if known else None
-    decoder = read_decoder().weight.to(job.device()) if read_decoder and features > 1 else None
-    if decoder is None and job.config.near_miss_windows > 0:
+    decoder = read_decoder().weight.to(session.device) if read_decoder and features > 1 else None
+    if decoder is None and session.config.near_miss_windows > 0:
         lacks = "--coder would tell" if known is None else "the coder has no decoder to tell"
         say(f"collect: keeps no near misses: {lacks} which features are similar")
         settings = without_near_misses(settings)
@@ -134,26 +169,18 @@ def _prepared(job: Job, settings: CollectSettings) -> _Prepared:
     return _Prepared(source, coder, features, decoder, settings, control)
 
 
-def run(job: Job) -> None:
-    """Collect the evidence of the selected features, unless it is there from the same inputs."""
-    config, files = job.config, job.run
+def run(session: Session, inputs: str) -> None:
+    """Collect the evidence of the selected features."""
+    config, files, hashes = session.config, session.run, _hashes(session)
     settings = collect_settings(config)
-    hashes = {
-        "cache": identity_of(job),
-        "coder": job.coder_identity if job.coder else None,
-    }
-    inputs = fingerprint(**hashes, settings=settings.identity())
-    if _is_done(job, inputs):
-        say(f"collect: done already, {files.windows}")
-        return
-    prepared = _prepared(job, settings)
-    share = shared_out(job, prepared.source, prepared.settings)
-    with job.recorded(NAME, inputs) as details:
-        written = _write(job, prepared, share, fingerprint(**hashes))
+    prepared = _prepared(session, settings)
+    share = shared_out(session, prepared.source, prepared.settings)
+    with session.recorded(NAME, inputs, CollectRecord()) as details:
+        written = _write(session, prepared, share, fingerprint(**hashes))
         size = files.windows.stat().st_size
         say(
             f"collect: {written.windows:,} windows in {size / 1e6:,.1f} MB, "
-            f"{size / 1e3 / len(job.features):,.1f} kB a feature"
+            f"{size / 1e3 / len(session.features):,.1f} kB a feature"
         )
         # How many repeat a better one depends on what was kept when they came.
         say(
@@ -162,16 +189,16 @@ def run(job: Job) -> None:
         )
         for remark in written.remarks:
             say(f"collect: {remark}")
-        hook = hook_of(prepared.source) or (job.coder.hook if job.coder else None)
-        details["windows"], details["shared_between_splits"] = written.windows, written.shared
-        details["repeats_at_least"] = written.repeats
-        details["remarks"] = written.remarks
-        details["corpus"] = corpus_summary(files.features)
-        details["hashes"] = hashes
-        details["control"] = prepared.control
-        details["hook"] = hook
-        details["validate_windows"] = _validate_windows(config)
-        details["evidence"] = fingerprint(inputs=inputs, features=job.features)
+        hook = hook_of(prepared.source) or (session.coder.hook if session.coder else None)
+        details.windows, details.shared_between_splits = written.windows, written.shared
+        details.repeats_at_least = written.repeats
+        details.remarks = written.remarks
+        details.corpus = CorpusSummary.model_validate(corpus_summary(files.features))
+        details.hashes = CollectedFrom.model_validate(hashes)
+        details.control = prepared.control
+        details.hook = hook
+        details.validate_windows = _validate_windows(config)
+        details.evidence = fingerprint(inputs=inputs, features=session.features)
     for left in checkpoints(files):
         left.unlink()
 
@@ -186,28 +213,28 @@ class _Written:
     remarks: list[str]
 
 
-def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written:
+def _write(session: Session, prepared: _Prepared, share: Share, inputs: str) -> _Written:
     """Collect tile after tile and write the run's files of evidence."""
-    files, source = job.run, prepared.source
-    place = place_of(job, source)
+    files, source = session.run, prepared.source
+    place = place_of(session, source)
     vocabulary = source.words()
     tables, counters, sketches, corpus = [], [], [], []
     windows = shared = repeats = 0
     remarks: list[str] = []
-    with windows_file(job.coder_name, vocabulary, files.windows) as write_windows:
+    with windows_file(session.coder_name, vocabulary, files.windows) as write_windows:
         for number, tile in enumerate(share.tiles):
             if number > 0 and share.processes == 1 and isinstance(source, SubjectStream):
-                source = open_source(job)
-            rows = torch.tensor(tile, device=job.device())
+                source = open_source(session)
+            rows = torch.tensor(tile, device=session.device)
             similar = _similar(prepared, rows)
-            this = _pass(job, prepared, share, number, rows, similar, inputs)
+            this = _pass(session, prepared, share, number, rows, similar, inputs)
             collector, remarks = read_pass(this, source, place, share.processes)
-            remarks = [*remarks, *_not_finite(job, source, collector)]
+            remarks = [*remarks, *_not_finite(session, source, collector)]
             left_out = collector.choose()
             repeats, shared = repeats + left_out.repeats, shared + left_out.shared
             windows += write_windows(collector)
             found = _directions(prepared.decoder, source, rows, similar)
-            tables.append(features_table(collector, job.coder_name, vocabulary, found))
+            tables.append(features_table(collector, session.coder_name, vocabulary, found))
             counters.append(collector.statistics.counters())
             sketches.append(collector.statistics.sketches())
             corpus.append(sampled(collector.corpus, this.encoded))
@@ -218,7 +245,7 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
     return _Written(windows, repeats, shared, remarks)
 
 
-def _not_finite(job: Job, source: Source, collector: Collector) -> list[str]:
+def _not_finite(session: Session, source: Source, collector: Collector) -> list[str]:
     """What to warn of once all is read.
 
     Raises AutointerpError where most activations are not finite.
@@ -226,7 +253,7 @@ def _not_finite(job: Job, source: Source, collector: Collector) -> list[str]:
     masked = collector.statistics.masked
     contexts = source.contexts_read if isinstance(source, SubjectStream) else source.contexts
     tokens = contexts * source.context_length - masked["padding"]
-    name = str(job.config.cache or job.config.subject or "the demo's subject")
+    name = str(session.config.cache or session.config.subject or "the demo's subject")
     return check_finite(masked["not_finite"], tokens, name)
 
 
@@ -236,7 +263,7 @@ def _similar(prepared: _Prepared, rows: Tensor) -> Ranked | None:
 
 
 def _pass(
-    job: Job,
+    session: Session,
     prepared: _Prepared,
     share: Share,
     number: int,
@@ -249,7 +276,7 @@ def _pass(
     if coder is not None and len(encoded) < prepared.features:
         coder = coder.restricted(encoded)
     return Pass(
-        run=job.run,
+        run=session.run,
         number=number,
         passes=len(share.tiles),
         coder=coder,
@@ -258,7 +285,7 @@ def _pass(
         similar=similar.item if similar else None,
         context_length=prepared.source.context_length,
         settings=prepared.settings,
-        batch_contexts=job.config.batch_contexts,
+        batch_contexts=session.config.batch_contexts,
         inputs=fingerprint(
             inputs=inputs, settings=prepared.settings.identity(), features=rows.tolist()
         ),
@@ -266,15 +293,17 @@ def _pass(
     )
 
 
-def _random_coder(job: Job, source: DenseCache | SubjectStream, coder: SparseCoder) -> SparseCoder:
+def _random_coder(
+    session: Session, source: DenseCache | SubjectStream, coder: SparseCoder
+) -> SparseCoder:
     """A random coder for the real one, made on the first contexts. Raises AutointerpError."""
-    x = source.sample(job.config.mask_names()).to(job.device())
+    x = source.sample(session.config.mask_names()).to(session.device)
     if len(x) == 0:
         raise ConfigurationError(
             "no token of the first contexts counts: there is nothing to match a random "
             "coder's densities on"
         )
-    made = randomised(coder, x, job.config.seed)
+    made = randomised(coder, x, session.config.seed)
     real, random = (len(c.encode(x).token) / len(x) for c in (coder, made))
     say(
         f"collect: random directions take the place of the coder's features: {random:.3g} of them "
@@ -318,3 +347,6 @@ def _encoded_features(
     wanted = rows if similar is None else torch.cat([rows, similar.item.flatten()])
     encoded: Tensor = wanted.unique()
     return encoded
+
+
+STAGE = Stage(NAME, inputs=inputs, is_done=is_done, already=already, run=run, check=check)

@@ -11,7 +11,7 @@ from autointerp.activations.stream import SubjectStream
 from autointerp.evidence.collector import CollectSettings, working_bytes
 from autointerp.progress import say
 from autointerp.resources.activation_source import Source
-from autointerp.runs.session import Job
+from autointerp.runs.session import Session
 from autointerp.stages.collect.one_pass import checkpoints
 from autointerp.tensors.memory import free_bytes
 
@@ -26,24 +26,24 @@ class Share:
     processes: int
 
 
-def shared_out(job: Job, source: Source, settings: CollectSettings) -> Share:
+def shared_out(session: Session, source: Source, settings: CollectSettings) -> Share:
     """As many processes as were asked for, and as few passes, as memory is enough for."""
-    selected, asked = job.features, job.config.processes
+    selected, asked = session.features, session.config.processes
     length = min(settings.length, source.context_length)
     if asked > 1 and (why := why_one(source)) is not None:
         say(f"collect: one process in place of {asked}: {why}")
         asked = 1
     size = working_bytes(len(selected), length, settings)
-    free = free_bytes(job.device())
+    free = free_bytes(session.device)
     limit = asked * size if free is None else _OF_FREE * free
-    if job.config.memory_gb is not None:
-        limit = job.config.memory_gb * 1e9
+    if session.config.memory_gb is not None:
+        limit = session.config.memory_gb * 1e9
     needed = max(1, math.ceil(size / limit))
     # Passes that ended before a kill are of use only where the others are as they were.
-    passes = min(len(selected), max(needed, *checkpoints(job.run).values(), 1))
+    passes = min(len(selected), max(needed, *checkpoints(session.run).values(), 1))
     each = math.ceil(len(selected) / passes)
     tile = working_bytes(each, length, settings)
-    fit_in = len(devices_of(job.device())) * max(1, math.floor(limit / tile))
+    fit_in = len(devices_of(session.device)) * max(1, math.floor(limit / tile))
     processes = min(asked, fit_in)
     said = f"collect: evidence of {len(selected):,} features takes "
     said += f"{processes * size / 1e9:,.2f} GB of memory"

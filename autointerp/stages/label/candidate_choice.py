@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autointerp.config.settings import RunConfig
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.candidates import Proposed, adds_windows, distinct, settled, unfinished
@@ -13,7 +14,7 @@ from autointerp.progress import track
 from autointerp.prompting.prompts import Prompt, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import PLACEHOLDER_LABEL, CostEstimate
-from autointerp.runs.session import Job
+from autointerp.runs.session import Session
 from autointerp.scoring import forms
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorers import detection
@@ -23,16 +24,16 @@ from autointerp.vocabulary import Vocabulary
 PURPOSE = "candidate"
 
 
-def judge_prompt(job: Job) -> Prompt:
+def judge_prompt(config: RunConfig) -> Prompt:
     """Raises AutointerpError where it cannot ask in the form that is set."""
-    prompt = load_prompt(detection.NAME, Path(job.config.prompts))
-    forms.check(prompt, job.config.judge_form)
+    prompt = load_prompt(detection.NAME, Path(config.prompts))
+    forms.check(prompt, config.judge_form)
     return prompt
 
 
-def is_worth_another(job: Job, evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
+def is_worth_another(evidence: FeatureEvidence, views: Sequence[Shown], seed: int) -> bool:
     """Whether a candidate from the last view could differ, and be compared with the others."""
-    return adds_windows(evidence, views) and choice_plan(evidence, job.config.seed) is not None
+    return adds_windows(evidence, views) and choice_plan(evidence, seed) is not None
 
 
 @dataclass
@@ -72,11 +73,53 @@ class Chosen:
     asked: language_model.Answered
 
 
+@dataclass(frozen=True)
+class CandidateJudge:
+    """How candidates are judged: all of a feature by one plan."""
+
+    prompt: Prompt
+    form: str
+    settings: JudgeSettings
+    vocabulary: Vocabulary
+    seed: int
+
+    def jobs(self, evidence: FeatureEvidence, labels: Sequence[str]) -> list[JudgeJob]:
+        """A job for each label; none where there are too few windows."""
+        plan = choice_plan(evidence, self.seed)
+        if plan is None:
+            return []
+        (way, prompt), *weaker = forms.ways(detection.SCORER, self.form, self.prompt)
+        return [
+            JudgeJob(
+                scorer=detection.SCORER,
+                plan=plan,
+                label_of=evidence.feature,
+                label=label,
+                prompt=prompt,
+                vocabulary=self.vocabulary,
+                settings=self.settings,
+                todo=tuple(range(len(plan.items))),
+                way=way,
+                weaker=tuple(weaker),
+                purpose=PURPOSE,
+            )
+            for label in labels
+        ]
+
+
+def candidate_judge(config: RunConfig, vocabulary: Vocabulary) -> CandidateJudge:
+    # Once for all jobs: the name of a model on this machine is read from its files.
+    name = language_model.model_name(config)
+    settings = JudgeSettings(name, config.temperature, config.judge_items)
+    return CandidateJudge(
+        judge_prompt(config), config.judge_form, settings, vocabulary, config.seed
+    )
+
+
 def choose(
-    job: Job,
+    session: Session,
     answering: list[tuple[str, str]],
-    store: EvidenceStore,
-    vocabulary: Vocabulary,
+    judge: CandidateJudge,
     firsts: Mapping[int, Draft],
     choices: Mapping[int, Sequence[Draft]],
 ) -> Chosen:
@@ -92,72 +135,25 @@ def choose(
             found[feature] = chosen(firsts[feature], choices[feature], choice)
             progress.advance()
 
-        labels = {f: [draft.label or "" for draft in drafts] for f, drafts in choices.items()}
-        asked = language_model.ask(
-            job, answering, lambda: _jobs(job, store, vocabulary, labels), take, progress
-        )
+        def jobs() -> Iterator[ChoiceJob]:
+            for evidence in session.store.read(list(choices)):
+                labels = [draft.label or "" for draft in choices[evidence.feature]]
+                if judging := judge.jobs(evidence, labels):
+                    yield ChoiceJob(judging[0], tuple(judging[1:]))
+
+        asked = language_model.ask(session, answering, jobs, take, progress)
     return Chosen(found, unanswered, asked)
-
-
-def _jobs(
-    job: Job, store: EvidenceStore, vocabulary: Vocabulary, labels: Mapping[int, Sequence[str]]
-) -> Iterator[ChoiceJob]:
-    prompt, settings = judge_prompt(job), _judge_settings(job)
-    for evidence in store.read(list(labels)):
-        judging = _judge_jobs(job, settings, prompt, vocabulary, evidence, labels[evidence.feature])
-        if judging:
-            yield ChoiceJob(judging[0], tuple(judging[1:]))
-
-
-def _judge_settings(job: Job) -> JudgeSettings:
-    """Once for all jobs: the name of a model on this machine is read from its files."""
-    config = job.config
-    return JudgeSettings(language_model.model_name(config), config.temperature, config.judge_items)
-
-
-def _judge_jobs(
-    job: Job,
-    settings: JudgeSettings,
-    prompt: Prompt,
-    vocabulary: Vocabulary,
-    evidence: FeatureEvidence,
-    labels: Sequence[str],
-) -> list[JudgeJob]:
-    """A job for each label, all of one plan; none where there are too few windows."""
-    config = job.config
-    plan = choice_plan(evidence, config.seed)
-    if plan is None:
-        return []
-    (way, prompt), *weaker = forms.ways(detection.SCORER, config.judge_form, prompt)
-    return [
-        JudgeJob(
-            scorer=detection.SCORER,
-            plan=plan,
-            label_of=evidence.feature,
-            label=label,
-            prompt=prompt,
-            vocabulary=vocabulary,
-            settings=settings,
-            todo=tuple(range(len(plan.items))),
-            way=way,
-            weaker=tuple(weaker),
-            purpose=PURPOSE,
-        )
-        for label in labels
-    ]
 
 
 def add_judging(
     total: CostEstimate,
-    job: Job,
+    judge: CandidateJudge,
     store: EvidenceStore,
-    vocabulary: Vocabulary,
     candidates: Mapping[int, int],
 ) -> None:
     """Count what judging would take, if every candidate is judged. candidates: by feature."""
-    prompt, settings = judge_prompt(job), _judge_settings(job)
     several = {f: n for f, n in candidates.items() if n > 1}
     for evidence in store.read(list(several)):
         labels = [PLACEHOLDER_LABEL] * several[evidence.feature]
-        for judging in _judge_jobs(job, settings, prompt, vocabulary, evidence, labels):
-            total.add_judging(judging)
+        for judging in judge.jobs(evidence, labels):
+            total.add_all(judging.requests())

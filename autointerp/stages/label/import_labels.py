@@ -15,8 +15,9 @@ from autointerp.identity import fingerprint
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.progress import say, track
 from autointerp.runs.directory import Run
+from autointerp.runs.record import ImportedFrom, LabelRecord
 from autointerp.stages.collect.collect_stage import evidence_identity
-from autointerp.stages.label import label_stage
+from autointerp.stages.label.label_settings import TASK
 from autointerp.tables.foreign_labels import IMPORTS, of_one_labeler
 from autointerp.tables.write import write_drafts, write_labels
 
@@ -54,15 +55,17 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
         coder = next((row["coder"] for row in store.statistics.values()), "")
         write_drafts(drafts, run.drafts)
         write_labels(coder, drafts, store.statistics, {}, {}, True, run.labels)
-        outcomes = Counter(draft.status for draft in drafts)
+        outcomes = Counter[str](draft.status for draft in drafts)
         run.finish_stage(
-            label_stage.NAME,
+            TASK,
             fingerprint(evidence=evidence, labeler=labeler, imported=sorted(texts.items())),
             time.monotonic() - began,
-            evidence=evidence,
-            labeler=labeler,
-            outcomes=outcomes,
-            imported={"from": str(path), "left_out": +left_out},
+            LabelRecord(
+                evidence=evidence,
+                labeler=labeler,
+                outcomes=dict(outcomes),
+                imported=ImportedFrom.model_validate({"from": str(path), "left_out": +left_out}),
+            ),
         )
     say(f"import: {outcomes['labeled']:,} of {len(drafts):,} features labeled by {labeler}")
     for why, count in (+left_out).items():

@@ -1,401 +1,212 @@
 """label: evidence → drafts.parquet (every outcome) and the label table without scores."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
+from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError
-from autointerp.evidence.store import EvidenceStore
-from autointerp.evidence.window import FeatureEvidence
 from autointerp.identity import fingerprint, settings_values
-from autointerp.labeling import no_label
-from autointerp.labeling.candidates import Proposal, Proposed, views
-from autointerp.labeling.labeler import Draft, unlabelable
-from autointerp.labeling.llm import LabelSettings, label_jobs
-from autointerp.labeling.rule_drafts import rule_draft
-from autointerp.labeling.shown import Shown
-from autointerp.progress import say, track
-from autointerp.prompting.prompts import Prompt, keep, load_prompt
+from autointerp.labeling.label_reply import reply_schema
+from autointerp.labeling.labeler import Draft
+from autointerp.progress import say
+from autointerp.prompting.prompts import keep
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
-from autointerp.runs.session import Job
+from autointerp.runs.directory import Run
+from autointerp.runs.record import LabelRecord
+from autointerp.runs.session import Session
 from autointerp.scoring import forms
-from autointerp.stages.collect.collect_stage import evidence_identity
-from autointerp.stages.label.candidate_choice import (
-    LabelCandidates,
-    add_judging,
-    choose,
-    is_worth_another,
-    judge_prompt,
+from autointerp.scoring.scorers import detection
+from autointerp.stages.collect.collect_stage import evidence_identity, no_evidence
+from autointerp.stages.label.candidate_choice import add_judging, candidate_judge, judge_prompt
+from autointerp.stages.label.label_settings import (
+    TASK,
+    label_prompt,
+    labeler_name,
+    settings_of,
+    views_of,
 )
-from autointerp.stages.label.live_table import written_meanwhile
-from autointerp.stages.label.triage import LEXICAL_FIRST, check, saving, triage, twin_draft
-from autointerp.stages.label.validation import uncompared
-from autointerp.tables.write import read_drafts, write_drafts, write_labels
-from autointerp.vocabulary import Vocabulary
+from autointerp.stages.label.label_table import LabelTable
+from autointerp.stages.label.labelers import Labeler
+from autointerp.stages.label.model_labeler import ModelLabeler, proposals
+from autointerp.stages.label.rule_labeler import RuleLabeler
+from autointerp.stages.label.triage import LEXICAL_FIRST, triage
+from autointerp.stages.label.triage import check as check_tier
+from autointerp.stages.stage import Messages, ModelUse, Stage
+from autointerp.tables.write import read_drafts
 
-NAME = "label"
-LEXICAL = lexical.NAME
+NAME = TASK
 AGAIN = ("failed", "over_budget", "pending")  # what the next run takes up
-_NO_LABEL = ("refused", "failed")
 MANY_FAILED = 0.1  # of the selected features, beyond which a run did not succeed
 _REPLY_TOKENS_A_FEATURE = 60  # what a label, its reason and its confidence come to
 _TOKENS_OF_MEANINGS = 15  # an empty list of most features, about 60 for one of several meanings
 
 
-def labeler_name(job: Job) -> str:
-    return language_model.model_name(job.config) if job.config.uses_model() else LEXICAL
+def needs(session: Session) -> str | None:
+    return no_evidence(session.run)
 
 
-def settings_of(job: Job) -> LabelSettings:
-    config = job.config
-    return LabelSettings(
-        model=language_model.model_name(config),
-        temperature=config.temperature,
-        features_per_request=config.features_per_request,
-        shown=Shown(
-            top=config.label_top,
-            quantiles=config.label_quantiles,
-            activations=config.label_activations,
-            contrast=config.label_contrast,
-            output_tokens=config.label_output_tokens,
-        ),
-        meanings=config.label_meanings,
-    )
+def uses_model(session: Session) -> ModelUse | None:
+    if not session.config.uses_model():
+        return None
+    return ModelUse(session, labels=True, judges=session.config.candidates > 1)
 
 
-def views_of(job: Job) -> list[Shown]:
-    config = job.config
-    return views(settings_of(job).shown, config.candidates, config.sample_windows)
+def templates(session: Session) -> list[str]:
+    if not session.config.uses_model():
+        return []
+    return [TASK, detection.NAME] if session.config.candidates > 1 else [TASK]
 
 
-def _prompts(job: Job) -> list[Prompt]:
-    """The templates of labels and, where there are several to choose from, of judging them."""
-    prompt = load_prompt(NAME, Path(job.config.prompts))
-    return [prompt, judge_prompt(job)] if job.config.candidates > 1 else [prompt]
+def check(session: Session) -> None:
+    """Raises AutointerpError where a template cannot be used."""
+    if not session.config.uses_model():
+        return
+    label_prompt(session.config)
+    if session.config.candidates > 1:
+        judge_prompt(session.config)
 
 
-def _inputs(job: Job) -> str:
-    config = job.config
-    method: dict[str, object]
-    if config.uses_model():
-        method = {
-            "model": language_model.identity(config),
-            "prompt": load_prompt(NAME, Path(config.prompts)).hash,
-            "settings": settings_values(settings_of(job)),
-            "link_twins": config.link_twins,
-            "tier": config.tier,
-        }
-        if config.tier == LEXICAL_FIRST:
-            method[LEXICAL] = lexical.VERSION
-        if config.candidates > 1:
-            method["candidates"] = [settings_values(shown) for shown in views_of(job)]
-            method["judge"] = [judge_prompt(job).hash, config.judge_items, config.seed]
-            if config.judge_form != forms.LISTS:
-                method["judge_form"] = config.judge_form
-    else:
-        method = {LEXICAL: lexical.VERSION}
+def inputs(session: Session) -> str:
+    config = session.config
     return fingerprint(
-        evidence=evidence_identity(job.run),
-        features=job.features,
+        evidence=evidence_identity(session.run),
+        features=session.features,
         min_windows=config.min_windows,
-        **method,
+        **(_method(config) if config.uses_model() else {lexical.NAME: lexical.VERSION}),
     )
 
 
-def is_done(job: Job) -> bool:
+def _method(config: RunConfig) -> dict[str, object]:
+    """How a model labels."""
+    method: dict[str, object] = {
+        "model": language_model.identity(config),
+        "prompt": label_prompt(config).hash,
+        "settings": settings_values(settings_of(config)),
+        "link_twins": config.link_twins,
+        "tier": config.tier,
+    }
+    if config.tier == LEXICAL_FIRST:
+        method[lexical.NAME] = lexical.VERSION
+    if config.candidates > 1:
+        method["candidates"] = [settings_values(shown) for shown in views_of(config)]
+        method["judge"] = [judge_prompt(config).hash, config.judge_items, config.seed]
+        if config.judge_form != forms.LISTS:
+            method["judge_form"] = config.judge_form
+    return method
+
+
+def is_done(session: Session, inputs: str) -> bool:
     """The same inputs, and nothing failed that another try might mend."""
-    files = job.run
-    if not (files.drafts.is_file() and files.labels.is_file()):
+    run = session.run
+    record = run.stages().label
+    if not (run.drafts.is_file() and run.labels.is_file()):
         return False
-    record = files.stage(NAME)
-    if record.get("inputs") != _inputs(job) or record.get("unchosen", 0) > 0:
+    if record is None or record.inputs != inputs or record.unchosen > 0:
         return False
-    return all(draft.status not in AGAIN for draft in read_drafts(files.drafts))
+    return all(draft.status not in AGAIN for draft in read_drafts(run.drafts))
 
 
-def failed(job: Job) -> int:
+def already(session: Session) -> str:
+    return f"done already, {session.run.labels}"
+
+
+def failed(session: Session) -> int:
     """How many of the selected features failed."""
-    selected = set(job.features)
-    drafts = read_drafts(job.run.drafts) if job.run.drafts.is_file() else []
+    selected = set(session.features)
+    drafts = read_drafts(session.run.drafts) if session.run.drafts.is_file() else []
     return sum(draft.status == "failed" and draft.feature in selected for draft in drafts)
 
 
-def _say_what_is_asked_again(job: Job) -> None:
+def run(session: Session, inputs: str) -> None:
+    """Draft a label for every selected feature."""
+    config, run = session.config, session.run
+    _refuse_imported(run)
+    labeler = _labeler(session, inputs)
+    name, priced = labeler_name(config), language_model.is_priced(config)
+    table = LabelTable(run, session.store, session.coder_name, priced)
+    with session.recorded(NAME, inputs, LabelRecord()) as details:
+        if config.uses_model():
+            details.prompt_hash = _keep_templates(session)
+        with table.shown_meanwhile(session.features, name) as show:
+            drafted = labeler.draft(details, show)
+        table.finish(drafted.drafts)
+        details.evidence = evidence_identity(run)
+        details.labeler = name
+        details.outcomes = Counter[str](draft.status for draft in drafted.drafts)
+        if drafted.stopped is not None:
+            counts = Counter(details.outcomes).most_common()
+            outcomes = ", ".join(f"{n:,} {status}" for status, n in counts)
+            say(f"label: {outcomes} in {run.labels}; the same command goes on")
+            raise drafted.stopped
+
+
+def _refuse_imported(run: Run) -> None:
+    record = run.stages().label
+    if record is not None and record.imported is not None:
+        raise ConfigurationError(
+            f"the labels in {run.path} were imported from {record.imported.source}: score them "
+            "with `autointerp score`; to label its features anew, name another --out"
+        )
+
+
+def _labeler(session: Session, inputs: str) -> Labeler:
+    """What labels, ready to do so. Raises AutointerpError."""
+    config = session.config
+    if config.uses_model():
+        check_tier(session.run, config.tier)
+        _say_what_is_asked_again(session.run, inputs, language_model.is_priced(config))
+        return ModelLabeler(session, language_model.check_endpoint(config))
+    say(
+        "label: no model is named, so labels are lexical rules (--model NAME for a model, "
+        "--labeler local for one on this machine)"
+    )
+    return RuleLabeler(session.store, session.vocabulary, session.features, config.min_windows)
+
+
+def _keep_templates(session: Session) -> str:
+    """Keep the templates with the run; the hash of the one for labels."""
+    prompt = label_prompt(session.config)
+    judging = [judge_prompt(session.config)] if session.config.candidates > 1 else []
+    keep(session.run, [prompt, *judging])
+    return prompt.hash
+
+
+def _say_what_is_asked_again(run: Run, inputs: str, priced: bool) -> None:
     """What an earlier run paid for and got nothing of is paid for once more: say so before."""
-    if not job.run.drafts.is_file() or job.run.stage(NAME).get("inputs") != _inputs(job):
+    record = run.stages().label
+    if not run.drafts.is_file() or record is None or record.inputs != inputs:
         return
-    lost = [draft for draft in read_drafts(job.run.drafts) if draft.status == "failed"]
+    lost = [draft for draft in read_drafts(run.drafts) if draft.status == "failed"]
     if lost:
         cost = sum(draft.cost_usd for draft in lost)
-        spent = (
-            f"${cost:,.4f} so far"
-            if language_model.is_priced(job.config)
-            else "at an unknown price"
-        )
+        spent = f"${cost:,.4f} so far" if priced else "at an unknown price"
         say(f"label: {len(lost):,} features that failed are asked about again ({spent})")
 
 
-def run(job: Job) -> None:
-    """Draft a label for every selected feature, unless that is done from the same inputs."""
-    if is_done(job):
-        say(f"label: done already, {job.run.labels}")
-        return
-    if imported := job.run.stage(NAME).get("imported"):
-        raise ConfigurationError(
-            f"the labels in {job.run.path} were imported from {imported['from']}: score them with "
-            "`autointerp score`; to label its features anew, name another --out"
-        )
-    store = EvidenceStore(job.run.windows, job.run.features)
-    vocabulary = Vocabulary.load(job.run.vocabulary)
-    if job.config.uses_model():
-        check(job)
-        _say_what_is_asked_again(job)
-    else:
-        say(
-            "label: no model is named, so labels are lexical rules (--model NAME for a model, "
-            "--labeler local for one on this machine)"
-        )
-    stopped: BaseException | None = None
-    with job.recorded(NAME, _inputs(job)) as details:
-        if job.config.uses_model():
-            prompts = _prompts(job)
-            keep(job.run, prompts)
-            with _shown_meanwhile(job, store) as show:
-                drafts, stopped = _draft_by_model(job, store, vocabulary, details, show)
-            details["prompt_hash"] = prompts[0].hash
-        else:
-            with _shown_meanwhile(job, store) as show:
-                drafts = _draft_by_rules(job, store, vocabulary, show)
-        if not _are_written(job, drafts):
-            # The table loses its scores, so they must come anew.
-            job.run.forget_stages("score")
-            write_drafts(drafts, job.run.drafts)
-            _write_table(job, store, drafts)
-        details["evidence"] = evidence_identity(job.run)
-        details["labeler"] = labeler_name(job)
-        details["outcomes"] = Counter(d.status for d in drafts)
-        if stopped is not None:
-            say(f"label: {_outcomes(drafts)} in {job.run.labels}; the same command goes on")
-            raise stopped
-
-
-def _write_table(job: Job, store: EvidenceStore, drafts: list[Draft]) -> None:
-    priced = language_model.is_priced(job.config)
-    write_labels(job.coder_name, drafts, store.statistics, {}, {}, priced, job.run.labels)
-
-
-@contextmanager
-def _shown_meanwhile(job: Job, store: EvidenceStore) -> Iterator[Callable[[Draft], None]]:
-    """Takes drafts as they come; the label table has them now and then, the rest as `pending`.
-
-    drafts.parquet is written at the end alone, and says what is done. A table with scores that the
-    same drafts would keep stays as it is until then.
-    """
-    if _is_scored(job):
-        yield lambda draft: None
-        return
-    job.run.forget_stages("score")
-    name = labeler_name(job)
-    pending = [Draft(f, "pending", name, error="it is not labeled yet") for f in job.features]
-    with written_meanwhile(pending, lambda drafts: _write_table(job, store, drafts)) as show:
-        yield show
-
-
-def _is_scored(job: Job) -> bool:
-    """Whether the run has labels of this evidence, and their scores."""
-    files = job.run
-    if not (files.drafts.is_file() and files.labels.is_file() and files.stage("score")):
-        return False
-    return bool(files.stage("score").get("evidence") == evidence_identity(files))
-
-
-def _are_written(job: Job, drafts: list[Draft]) -> bool:
-    """Whether the run has just these drafts, of this evidence: then its scores stay as well."""
-    return _is_scored(job) and _said(drafts) == _said(read_drafts(job.run.drafts))
-
-
-def _said(drafts: list[Draft]) -> set[tuple[object, ...]]:
-    """What became of each feature; numbers, which a file rounds, follow from the same replies."""
-    return {
-        (
-            *(d.feature, d.status, d.label, d.label_of, d.reason, d.rule, d.error),
-            *(d.meanings or ()),
-            *(d.flags or ()),
-            *((c.label, c.n) for c in d.candidates or ()),
-        )
-        for d in drafts
-    }
-
-
-def _outcomes(drafts: list[Draft]) -> str:
-    counts = Counter(draft.status for draft in drafts)
-    return ", ".join(f"{n:,} {status}" for status, n in counts.most_common())
-
-
-def _labelable(
-    job: Job, store: EvidenceStore, features: Sequence[int], on_draft: Callable[[Draft], None]
-) -> Iterator[FeatureEvidence]:
-    """The evidence of features that can be labeled; the drafts of the others go to `on_draft`."""
-    name = labeler_name(job)
-    for evidence in store.read(features):
-        draft = unlabelable(evidence, job.config.min_windows, name)
-        if draft is None:
-            yield evidence
-        else:
-            on_draft(draft)
-
-
-def _draft_by_rules(
-    job: Job, store: EvidenceStore, vocabulary: Vocabulary, show: Callable[[Draft], None]
-) -> list[Draft]:
-    labeler = lexical.LexicalLabeler(vocabulary)
-    drafts: list[Draft] = []
-    with track(NAME, len(job.features), "features") as progress:
-
-        def finish(draft: Draft) -> None:
-            drafts.append(draft)
-            show(draft)
-            progress.advance()
-
-        for evidence in _labelable(job, store, job.features, finish):
-            rule = labeler.learn(evidence)
-            if rule is None:
-                why = "no firing in the labeling windows"
-                finish(Draft(evidence.feature, "failed", LEXICAL, error=why))
-                continue
-            finish(rule_draft(evidence.feature, rule))
-    return drafts
-
-
-def _jobs(
-    job: Job,
-    store: EvidenceStore,
-    vocabulary: Vocabulary,
-    features: Sequence[int],
-    on_draft: Callable[[Draft], None],
-) -> Iterator[Proposal]:
-    """Requests for the usual labels of all features, then for further candidates of them."""
-    prompt = load_prompt(NAME, Path(job.config.prompts))
-    settings, every = settings_of(job), views_of(job)
-    for view, shown in enumerate(every):
-        evidence = _labelable(job, store, features, on_draft)
-        if view > 0:
-            seen = every[: view + 1]
-            evidence = (e for e in evidence if is_worth_another(job, e, seen))
-        of_view = replace(settings, shown=shown)
-        for one in label_jobs(evidence, prompt, vocabulary, of_view):
-            yield Proposal(one, view)
-
-
-def _draft_by_model(
-    job: Job,
-    store: EvidenceStore,
-    vocabulary: Vocabulary,
-    details: dict[str, Any],
-    show: Callable[[Draft], None],
-) -> tuple[list[Draft], BaseException | None]:
-    """One draft for every selected feature, `pending` where asking ended before it; what ended it.
-
-    What was asked and what was saved is put into `details`; drafts go to `show` as they come.
-    """
-    answering = language_model.check_endpoint(job.config)
-    plan = triage(job, store, vocabulary)
-    name = labeler_name(job)
-    left = {f: Draft(f, "pending", name, error="the run was stopped") for f in job.features}
-    candidates = LabelCandidates()
-    # By feature: what is unlabelable is found in the thread that reads the evidence.
-    skipped: dict[int, Draft] = {}
-    for draft in plan.rules.values():
-        show(draft)
-    with track(NAME, len(job.features), "features") as progress:
-
-        def skip(draft: Draft) -> None:
-            skipped[draft.feature] = draft
-            show(draft)
-
-        def take(new: Proposed) -> None:
-            if candidates.take(new):
-                show(new.draft)
-                progress.advance()
-
-        def ask(features: Sequence[int]) -> language_model.Answered:
-            return language_model.ask(
-                job,
-                answering,
-                lambda: _jobs(job, store, vocabulary, features, skip),
-                take,
-                progress,
-            )
-
-        asked = ask(plan.asked)
-        details["asked"] = asdict(asked.totals)
-        # Where no label could be had for a feature, its twins are asked about themselves.
-        drafts = left | skipped | candidates.drafts(left)
-        lost = [f for f, own in plan.twins.items() if drafts[own].status in _NO_LABEL]
-        if lost and asked.stopped is None:
-            asked = ask(lost)
-            details["asked_for_twins"] = asdict(asked.totals)
-            drafts = left | skipped | candidates.drafts(left)
-        progress.advance(len(skipped) + len(plan.twins) - len(lost) + len(plan.rules))
-    stopped = asked.stopped
-    if job.config.candidates > 1:
-        choices = candidates.open()
-        firsts = {f: drafts[f] for f in choices}
-        drafts |= {f: uncompared(draft, "the run was stopped") for f, draft in firsts.items()}
-        details["unchosen"] = candidates.unfinished()
-        if choices and stopped is None:
-            found = choose(job, answering, store, vocabulary, firsts, choices)
-            drafts |= found.drafts
-            stopped = found.asked.stopped
-            details["asked_for_candidates"] = asdict(found.asked.totals)
-            details["unchosen"] += found.unanswered
-    for line in no_label.summary(drafts.values()):
-        say(f"label: {line}")
-    details["asked_again"] = no_label.counts(drafts.values())
-    linked = {
-        feature: twin_draft(feature, drafts[own])
-        for feature, own in plan.twins.items()
-        if feature not in lost
-    }
-    if plan.rules:
-        saved = saving(len(plan.rules), drafts.values(), job.config)
-        details["saved_by_rules"] = asdict(saved)
-        say(f"label: {len(plan.rules):,} features are labeled by a rule, which {saved.words()}")
-    if taken := sum(draft.label is not None for draft in linked.values()):
-        saved = saving(taken, drafts.values(), job.config)
-        details["saved_by_twins"] = asdict(saved)
-        say(f"label: {taken:,} features take the label of a twin, which {saved.words()}")
-    return list((drafts | linked | plan.rules).values()), stopped
-
-
-def estimate(job: Job) -> CostEstimate:
+def estimate(session: Session) -> list[str]:
     """What the stage would send, each request rendered and counted."""
-    store = EvidenceStore(job.run.windows, job.run.features)
-    vocabulary = Vocabulary.load(job.run.vocabulary)
-    total = CostEstimate(labeling_tokenizer(job.config))
-    reply = _REPLY_TOKENS_A_FEATURE
-    reply += _TOKENS_OF_MEANINGS if job.config.label_meanings > 1 else 0
-    features = triage(job, store, vocabulary).asked
+    config = session.config
+    if not config.uses_model():
+        return []
+    total = CostEstimate(labeling_tokenizer(config))
+    reply = _REPLY_TOKENS_A_FEATURE + (_TOKENS_OF_MEANINGS if config.label_meanings > 1 else 0)
     candidates: Counter[int] = Counter()
-    for one in _jobs(job, store, vocabulary, features, lambda draft: None):
+    for one in proposals(session, triage(session).asked, lambda draft: None):
         total.add(one.request(), reply * len(one.job.group))
         candidates.update(e.feature for e in one.job.group)
-    add_judging(total, job, store, vocabulary, candidates)
-    return total
+    if config.candidates > 1:
+        judge = candidate_judge(config, session.vocabulary)
+        add_judging(total, judge, session.store, candidates)
+    return [total.line(NAME, config)]
 
 
-def prompts_shown(job: Job) -> Iterator[list[dict[str, str]] | str]:
+def prompts(session: Session, _task: str) -> Iterator[Messages]:
     """The messages of each labeling request, as sent, then whom none is sent for, and why."""
-    store = EvidenceStore(job.run.windows, job.run.features)
-    vocabulary = Vocabulary.load(job.run.vocabulary)
     skipped: dict[int, Draft] = {}
-    plan = triage(job, store, vocabulary)
-    for one in _jobs(job, store, vocabulary, plan.asked, lambda d: skipped.update({d.feature: d})):
+    plan = triage(session)
+    for one in proposals(session, plan.asked, lambda d: skipped.update({d.feature: d})):
         yield one.job.messages()
     for draft in skipped.values():
         yield f"(feature {draft.feature} is not asked about: {draft.error or draft.status})"
@@ -403,3 +214,19 @@ def prompts_shown(job: Job) -> Iterator[list[dict[str, str]] | str]:
         yield f"(feature {feature} is not asked about: it is labeled by a rule)"
     for feature, own in plan.twins.items():
         yield f"(feature {feature} is not asked about: a twin of {own})"
+
+
+STAGE = Stage(
+    NAME,
+    inputs=inputs,
+    is_done=is_done,
+    already=already,
+    run=run,
+    needs=needs,
+    check=check,
+    uses_model=uses_model,
+    templates=templates,
+    estimate=estimate,
+    tasks={TASK: tuple(reply_schema([1]).schema["properties"])},
+    prompts=prompts,
+)

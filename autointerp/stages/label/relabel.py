@@ -7,11 +7,9 @@ caller's business.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, EndpointError
-from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import LabelJob
@@ -19,15 +17,13 @@ from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.lookup import Recall
-from autointerp.prompting.prompts import load_prompt
 from autointerp.resources import language_model
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Job
-from autointerp.stages.label import label_stage
+from autointerp.runs.session import Session
 from autointerp.stages.label.candidate_choice import is_worth_another
+from autointerp.stages.label.label_settings import label_prompt, settings_of, views_of
 from autointerp.tables.edits import read_edits
 from autointerp.tables.write import read_drafts
-from autointerp.vocabulary import Vocabulary
 
 # A batch may take a day, and connections that nobody needs are slow to make ready.
 _ONE_REQUEST = {"batch": False, "concurrency": 1, "min_concurrency": 1, "max_concurrency": 1}
@@ -60,14 +56,14 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
     if not own.uses_model():
         raise ConfigurationError("no model is named to ask for a label")
     config = run.settings().with_own(own)
-    job = Job(config.model_copy(update=_ONE_REQUEST), run, None, [feature])
+    session = Session(config.model_copy(update=_ONE_REQUEST), run, None, [feature])
     drafts: list[Draft] = []
     with run.locked():
-        request = _unanswered(job, feature)
+        request = _unanswered(session, feature)
         if isinstance(request, Draft):
             return request
-        answering = language_model.check_endpoint(job.config)
-        asked = language_model.ask(job, answering, lambda: [request], drafts.append, _Quiet())
+        answering = language_model.check_endpoint(session.config)
+        asked = language_model.ask(session, answering, lambda: [request], drafts.append, _Quiet())
         if asked.stopped is not None:
             raise asked.stopped
         (draft,) = drafts
@@ -77,22 +73,21 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
     return draft
 
 
-def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
+def _unanswered(session: Session, feature: int) -> LabelJob | Draft:
     """The first request that shows the feature as it has not been shown. Raises AutointerpError.
 
     Or a label that was paid for and never kept as an edit: its process died in between.
     """
-    run, config = job.run, job.config
-    store = EvidenceStore(run.windows, run.features)
-    (evidence,) = store.read([feature])
+    run, config = session.run, session.config
+    (evidence,) = session.store.read([feature])
     if not evidence.of("label", "top", "sample"):
         raise ConfigurationError(
             f"feature {feature} has no window in which it is active to label it from"
         )
-    vocabulary = Vocabulary.load(run.vocabulary)
-    prompt = load_prompt(label_stage.NAME, Path(config.prompts))
-    settings = label_stage.settings_of(job)
-    used = _shown_by_run(job, evidence)
+    vocabulary = session.vocabulary
+    prompt = label_prompt(config)
+    settings = settings_of(config)
+    used = _shown_by_run(session, evidence)
     kept = {edit.label for edit in read_edits(run, feature)}
     journal = Journal.open(run.journal)
     try:
@@ -115,18 +110,22 @@ def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
     )
 
 
-def _shown_by_run(job: Job, evidence: FeatureEvidence) -> list[Shown]:
+def _shown_by_run(session: Session, evidence: FeatureEvidence) -> list[Shown]:
     """The views that the run has made labels of the feature from.
 
     It asks about several features at once, so that its requests are not those found here.
     """
-    if not job.run.drafts.is_file():
+    if not session.run.drafts.is_file():
         return []
-    drafts = read_drafts(job.run.drafts, evidence.feature)
+    drafts = read_drafts(session.run.drafts, evidence.feature)
     if not drafts or drafts[0].status in _NOT_ASKED or drafts[0].label_of is not None:
         return []
-    if drafts[0].labeler != language_model.model_name(job.config):
+    if drafts[0].labeler != language_model.model_name(session.config):
         return []
-    every = label_stage.views_of(job)
-    worth = (n for n in range(1, len(every)) if is_worth_another(job, evidence, every[: n + 1]))
+    every = views_of(session.config)
+    worth = (
+        n
+        for n in range(1, len(every))
+        if is_worth_another(evidence, every[: n + 1], session.config.seed)
+    )
     return [every[0], *(every[n] for n in worth)]

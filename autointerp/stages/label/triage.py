@@ -14,10 +14,10 @@ from autointerp.metrics.estimates import Counts, balanced_accuracy
 from autointerp.progress import say, track
 from autointerp.resources import language_model
 from autointerp.rules import lexical
-from autointerp.runs.session import Job
+from autointerp.runs.directory import Run
+from autointerp.runs.session import Session
 from autointerp.scoring.scorer import FIRES
 from autointerp.stages.collect import collect_stage
-from autointerp.vocabulary import Vocabulary
 
 LEXICAL_FIRST = "lexical-first"
 _SILENT = "silent"
@@ -38,37 +38,47 @@ class Triage:
     twins: dict[int, int]
 
 
-def check(job: Job) -> None:
+def check(run: Run, tier: str) -> None:
     """Raises AutointerpError where the evidence has too few windows to try rules on."""
-    kept = job.run.stage(collect_stage.NAME).get("validate_windows", 0)
-    if job.config.tier == LEXICAL_FIRST and kept < collect_stage.TRIED_WINDOWS:
+    collected = run.stages().collect
+    kept = collected.validate_windows if collected else 0
+    if tier == LEXICAL_FIRST and kept < collect_stage.TRIED_WINDOWS:
         raise NotDoneError(
-            f"the evidence in {job.run.path} was collected without --tier {LEXICAL_FIRST}, and has "
-            "too few windows to try rules on: run `autointerp collect` with it"
+            f"the evidence in {run.path} was collected without --tier {LEXICAL_FIRST}, and has too "
+            "few windows to try rules on: run `autointerp collect` with it"
         )
 
 
-def triage(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> Triage:
+def triage(session: Session) -> Triage:
     """What follows from the settings and the evidence. Raises AutointerpError as `check` does."""
-    check(job)
-    config = job.config
-    rules = _by_rules(job, store, vocabulary) if config.tier == LEXICAL_FIRST else {}
-    features = [f for f in job.features if f not in rules]
-    twins = {} if config.link_twins is None else _twins(job, store, features, config.link_twins)
+    config, store = session.config, session.store
+    check(session.run, config.tier)
+    rules: dict[int, Draft] = {}
+    if config.tier == LEXICAL_FIRST:
+        labeler = lexical.LexicalLabeler(session.vocabulary)
+        rules = _by_rules(labeler, store, session.features, config.min_windows)
+    features = [f for f in session.features if f not in rules]
+    twins: dict[int, int] = {}
+    if config.link_twins is not None:
+        twins = _twins(store, features, config.link_twins, config.min_windows)
     return Triage([f for f in features if f not in twins], rules, twins)
 
 
-def _by_rules(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> dict[int, Draft]:
+def _by_rules(
+    labeler: lexical.LexicalLabeler,
+    store: EvidenceStore,
+    features: Sequence[int],
+    min_windows: int,
+) -> dict[int, Draft]:
     """The drafts of features that a rule explains, by windows it was not learned from.
 
     Those are of the validation split: what scores the labels has no say in how they come about.
     """
-    labeler = lexical.LexicalLabeler(vocabulary)
     drafts: dict[int, Draft] = {}
-    with track("label: rules", len(job.features), "features") as progress:
-        for evidence in store.read(job.features):
+    with track("label: rules", len(features), "features") as progress:
+        for evidence in store.read(features):
             progress.advance()
-            if unlabelable(evidence, job.config.min_windows, lexical.NAME) is not None:
+            if unlabelable(evidence, min_windows, lexical.NAME) is not None:
                 continue
             windows = evidence.of("validate", "sample", "negative")
             fires = [window.fires for window in windows]
@@ -92,7 +102,7 @@ def is_good(fires: Sequence[bool], said: Sequence[bool]) -> bool:
 
 
 def _twins(
-    job: Job, store: EvidenceStore, features: Sequence[int], cosine: float
+    store: EvidenceStore, features: Sequence[int], cosine: float, min_windows: int
 ) -> dict[int, int]:
     rows = {feature: store.statistics[feature] for feature in features}
     if rows and all(row["similar"] is None for row in rows.values()):
@@ -107,7 +117,7 @@ def _twins(
     contexts = {
         evidence.feature: {window.context for window in evidence.of("label", "top")}
         for evidence in store.read(list(neighbours))
-        if unlabelable(evidence, job.config.min_windows, "") is None
+        if unlabelable(evidence, min_windows, "") is None
     }
     return find_twins(neighbours, contexts, {f: row["n_active"] for f, row in rows.items()})
 

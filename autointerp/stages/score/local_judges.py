@@ -1,16 +1,23 @@
 """Scorers whose judge is a model on this machine: which are asked for, their models, their loop."""
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+
+import torch
 
 from autointerp.config.settings import RunConfig
 from autointerp.errors import MissingPackageError
+from autointerp.progress import Tracker
 from autointerp.prompting.prompts import Prompt
-from autointerp.runs.session import Job
+from autointerp.runs.record import ScoreRecord
 from autointerp.scoring import SCORERS
+from autointerp.scoring.planner import Planner
 from autointerp.scoring.scorer import Judged, Judgment, LocalJudge, Plan, Scorer
 from autointerp.scoring.scorers.on_device import identity
+from autointerp.stages.score.judged_labels import JudgedLabels
+from autointerp.stages.score.judging import Take
 
 _PLANS_AT_ONCE = 16  # so that the windows of several features fill a batch
 
@@ -40,37 +47,55 @@ def _model(config: RunConfig, scorer: str) -> str:
     return local.model(config.settings_of(scorer, SCORERS[scorer].settings))
 
 
-def open_judges(job: Job, prompts: Mapping[str, Prompt]) -> dict[str, LocalJudge]:
-    """Scorer → its judge. Raises AutointerpError where one cannot be loaded."""
-    check(job.config)
-    return {
-        name: local.open(_model(job.config, name), job.device(), prompts.get(name))
-        for name in names(job.config)
-        if (local := SCORERS[name].local) is not None
-    }
+@dataclass(frozen=True)
+class LocalModelsJudge:
+    """The models on this machine, by scorer. They judge labels in words, whoever wrote them."""
 
+    judges: Mapping[str, LocalJudge]
+    identities: Mapping[str, str]
 
-def judge(
-    judges: Mapping[str, LocalJudge],
-    plans: Iterable[tuple[Scorer, Plan]],
-    labels: Callable[[Scorer, int], list[tuple[int, str]]],
-) -> Iterator[Judged]:
-    """Judge all plans, some features at a time.
+    def judge(
+        self, planner: Planner, labels: JudgedLabels, take: Take, _progress: Tracker
+    ) -> BaseException | None:
+        """Some features at a time, so that their windows fill a batch."""
+        plans = planner.plans(labels.features, self.judges)
+        try:
+            while batch := list(islice(plans, _PLANS_AT_ONCE * max(1, len(self.judges)))):
+                for judged in self._judged(batch, labels):
+                    take(judged)
+        except KeyboardInterrupt as error:
+            return error
+        return None
 
-    labels: scorer, feature → the features whose labels are judged on its windows, and these labels.
-    """
-    plans = iter(plans)
-    while batch := list(islice(plans, _PLANS_AT_ONCE * max(1, len(judges)))):
-        for name, open_judge in judges.items():
+    def _judged(
+        self, plans: Sequence[tuple[Scorer, Plan]], labels: JudgedLabels
+    ) -> Iterator[Judged]:
+        for name, judge in self.judges.items():
             asked = [
-                (plan, label_of, label)
-                for scorer, plan in batch
+                (plan, label_of, labels.drafts[label_of].label or "")
+                for scorer, plan in plans
                 if scorer.name == name
-                for label_of, label in labels(scorer, plan.feature)
+                for label_of in labels.whose(scorer, plan.feature)
             ]
-            judgments = open_judge([(label, plan) for plan, _, label in asked])
+            judgments = judge([(label, plan) for plan, _, label in asked])
             for (plan, label_of, _), found in zip(asked, judgments, strict=True):
                 yield Judged(plan, name, label_of, found, error=_error(found))
+
+    def note(self, details: ScoreRecord) -> None:
+        details.local_judges = dict(self.identities)
+
+
+def open_judges(
+    config: RunConfig, device: torch.device, prompts: Mapping[str, Prompt]
+) -> LocalModelsJudge:
+    """Raises AutointerpError where a model cannot be loaded."""
+    check(config)
+    opened = {
+        name: local.open(_model(config, name), device, prompts.get(name))
+        for name in names(config)
+        if (local := SCORERS[name].local) is not None
+    }
+    return LocalModelsJudge(opened, identities(config))
 
 
 def _error(judgments: list[Judgment]) -> str | None:

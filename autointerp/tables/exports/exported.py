@@ -66,7 +66,8 @@ def naming(run: Run, model: str | None, source: str | None, creator: str) -> Nam
     The layer is the first number in the hook's name; where there is none it has to be given.
     """
     settings = run.settings()
-    hook = run.stage("collect").get("hook") or settings.text("hook")
+    collected = run.stages().collect
+    hook = (collected.hook if collected else None) or settings.text("hook")
     coder = _coder(run)
     if source is None:
         layer = re.search(r"\d+", hook)
@@ -190,8 +191,7 @@ class Source:
     @cached_property
     def made_at(self) -> str:
         """When the run last finished a stage: the same for every export of it."""
-        stages = self.run.record().get("stages", {}).values()
-        stamp = max((s.get("finished_at", "") for s in stages), default="")
+        stamp = max((stage.finished_at for _, stage in self.run.stages().done()), default="")
         return stamp.replace("+00:00", ".000Z") or "1970-01-01T00:00:00.000Z"
 
     def records(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
 from autointerp.prompting.prompts import BUNDLED, load_prompt
 from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Plan
-from autointerp.scoring.scorers import fade
+from autointerp.scoring.scorers import fade, fade_measures
 from autointerp.scoring.scorers.concept_texts import TextJob, Written, read_texts
 from tests.support.samples import window
 
@@ -30,7 +30,7 @@ def judged(firing=FIRING, silent=SILENT):
     rows += [(stratum, 0.0, r) for stratum, ratings in silent.items() for r in ratings]
     judgments = [Judgment(Item(window([1], [a]), s, one(a)), one(r)) for s, a, r in rows]
     plan = Plan(3, [j.item for j in judgments], DENSITY, SHARES)
-    return Judged(plan, fade.NAME, 3, judgments)
+    return Judged(plan, fade_measures.NAME, 3, judgments)
 
 
 def by_hand(firing):
@@ -110,10 +110,10 @@ floats = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=6)
 @given(floats, floats)
 def test_clarity_equals_the_share_of_pairs(concept, natural):
     auroc = np.mean([(a > b) + (a == b) / 2 for a, b in product(concept, natural)])
-    found = fade.clarity(np.array(concept), np.array(natural), seed=0)
+    found = fade_measures.clarity(np.array(concept), np.array(natural), seed=0)
     assert found.value == pytest.approx(abs(2 * auroc - 1))
     assert found.n == len(concept)
-    assert np.isnan(fade.clarity(np.array([]), np.array(natural), 0).value)
+    assert np.isnan(fade_measures.clarity(np.array([]), np.array(natural), 0).value)
 
 
 rated = st.lists(
@@ -130,7 +130,7 @@ def test_faithfulness_equals_its_formula(rows):
         Judgment(Item(window([1], [0.0], rank=start), "steered", one(factor)), one(rating))
         for start, factor, rating in rows
     ]
-    found = fade.faithfulness(judgments, seed=0)
+    found = fade_measures.faithfulness(judgments, seed=0)
 
     def share(m):
         ratings = [r for _, factor, r in rows if factor == m and r is not None]
@@ -148,8 +148,8 @@ def test_draws_of_a_bootstrap_are_reckoned_at_once():
     rng = np.random.default_rng(0)
     truth, factor = rng.random(12) < 0.5, rng.choice([0.0, 1.0, 5.0], 12)
     weights = rng.integers(0, 3, (20, 12)).astype(float)
-    together = fade.raised_share(truth, factor, weights)
-    singly = [float(fade.raised_share(truth, factor, w)) for w in weights]
+    together = fade_measures.raised_share(truth, factor, weights)
+    singly = [float(fade_measures.raised_share(truth, factor, w)) for w in weights]
     np.testing.assert_allclose(together, singly)
     assert np.isfinite(together).sum() > 0
 

@@ -9,7 +9,7 @@ import pytest
 import autointerp
 from autointerp.labeling.labeler import Draft
 from autointerp.runs.directory import Run
-from autointerp.stages.label import label_stage, live_table
+from autointerp.stages.label import label_table, live_table
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
 
@@ -26,7 +26,7 @@ def _at_once(monkeypatch):
 def written(monkeypatch):
     """How many features had a label in each label table that the stage has written."""
     counts, more = [], threading.Condition()
-    write = label_stage.write_labels
+    write = label_table.write_labels
 
     def recorded(coder, drafts, *rest):
         write(coder, drafts, *rest)
@@ -38,7 +38,7 @@ def written(monkeypatch):
         with more:
             assert more.wait_for(lambda: n in counts, 20)
 
-    monkeypatch.setattr(label_stage, "write_labels", recorded)
+    monkeypatch.setattr(label_table, "write_labels", recorded)
     return counts, until
 
 
@@ -78,7 +78,7 @@ def test_a_run_is_read_while_it_labels_and_its_remains_are_not_taken_for_done(
 
         # What was on its way is taken up; what had come is not asked for again.
         assert not Run(remains).drafts.exists()
-        assert not Run(remains).stage("label")
+        assert not Run(remains).stages().label
         code, _, err = cli("score", *flags, "--out", str(remains))
         assert code == 2
         assert "label" in err
@@ -102,7 +102,7 @@ def test_a_table_with_scores_stays_until_the_new_labels_are_there(cli, planted, 
         assert cli("label", *flags, "--temperature", "0.5")[0] == 0
         assert counts == []
         pd.testing.assert_frame_equal(autointerp.load_labels(out), before)
-        assert Run(out).stage("score")
+        assert Run(out).stages().score
 
 
 def test_rules_are_shown_meanwhile_as_well(cli, planted, tmp_path, written):

@@ -62,7 +62,7 @@ def run(labeled, tmp_path):
 
 
 def settings(run, **changes):
-    run.update(config=run.record()["config"] | changes)
+    run.update(config=run.record().config | changes)
 
 
 def own(run, **changes):

@@ -12,7 +12,7 @@ import pytest
 import autointerp
 from autointerp.metrics.metrics import average_precision
 from autointerp.prompting.prompts import BUNDLED
-from autointerp.scoring.scorers import fade
+from autointerp.scoring.scorers import fade, fade_measures
 from tests.support import scripted
 from tests.support.fake_server import FakeServer, status
 
@@ -132,8 +132,8 @@ def test_without_a_subject_model_two_measures_are_missing_and_said(cli, planted,
         "fade_population_purity",
         "fade_population_responsiveness",
     }
-    record = json.loads((out / "run.json").read_text())["stages"]["score"]["fade"]
-    assert list(record["missing"]) == [fade.CLARITY, fade.FAITHFULNESS]
+    record = json.loads((out / "run.json").read_text())["stages"]["score"]["experiments"]["fade"]
+    assert list(record["missing"]) == [fade_measures.CLARITY, fade_measures.FAITHFULNESS]
     # The predictions hold what the metrics come from.
     rows = pd.read_parquet(out / "predictions.parquet")
     rows = rows[(rows["feature"] == 0) & (rows["label_of"] == 0)]
@@ -142,7 +142,7 @@ def test_without_a_subject_model_two_measures_are_missing_and_said(cli, planted,
     assert (rows.loc[~fires, "truth"] == 0).all()
     firing = rows[fires]
     assert average_precision(
-        (firing["prediction"] == fade.SHOWN).to_numpy(), firing["truth"].to_numpy()
+        (firing["prediction"] == fade_measures.SHOWN).to_numpy(), firing["truth"].to_numpy()
     ) == pytest.approx(1)
 
 
@@ -165,11 +165,11 @@ def test_factors_are_numbers_other_than_0(cli, factors):
 
 def test_separation_does_not_ask_which_lie_higher():
     for sign in (1, -1):
-        found = fade.clarity(sign * np.array([3.0, 2.0]), sign * np.array([1.0]), seed=0)
+        found = fade_measures.clarity(sign * np.array([3.0, 2.0]), sign * np.array([1.0]), seed=0)
         assert found.value == pytest.approx(1)
 
 
 def test_an_interval_reaches_down_to_no_separation_where_there_is_none():
     rng = np.random.default_rng(0)
-    drawn = [fade.clarity(rng.random(15), rng.random(200), seed=0) for _ in range(60)]
+    drawn = [fade_measures.clarity(rng.random(15), rng.random(200), seed=0) for _ in range(60)]
     assert np.mean([found.ci_low == 0 for found in drawn]) >= 0.9

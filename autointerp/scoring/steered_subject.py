@@ -9,16 +9,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from autointerp.activations.masks import Mask
 from autointerp.activations.steering import continuations
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.peaks import FoundPeaks, peaks_of
 from autointerp.identity import fingerprint
-from autointerp.progress import say, track
-from autointerp.resources.activation_source import check_width, made_from, stream_settings
-from autointerp.runs.session import Job
-from autointerp.scoring.scorers import fade
+from autointerp.progress import track
 from autointerp.storage.files import atomic_path
 from autointerp.storage.parquet_files import read_parquet, write_parquet
 from autointerp.vocabulary import Vocabulary
@@ -38,12 +36,19 @@ _NO_FEATURE = -1
 
 
 @dataclass(frozen=True)
-class Live:
-    """The run's subject model, and its coder on the same device and at the same scale."""
+class LiveSubject:
+    """A run's subject model, and its coder on the same device and at the same scale.
 
-    job: Job
+    `masks`: tokens that do not count. `made_from` and `coder_identity` change when what either does
+    would.
+    """
+
     stream: SubjectStream
     coder: SparseCoder
+    batch_contexts: int
+    masks: tuple[Mask, ...]
+    made_from: Sequence[str]
+    coder_identity: str
 
     def tokenized(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int32 [tokens] each."""
@@ -57,23 +62,22 @@ class Live:
 
         texts: int32 [tokens] each. What counts as a centre in the corpus counts here.
         """
-        stream, config = self.stream, self.job.config
-        for begin in range(0, len(texts), config.batch_contexts):
-            contexts = stream.reader.alone(texts[begin : begin + config.batch_contexts])
+        stream = self.stream
+        for begin in range(0, len(texts), self.batch_contexts):
+            contexts = stream.reader.alone(texts[begin : begin + self.batch_contexts])
             batch = stream.run(contexts, begin).batch(0, stream.norms.median)
             firings = self.coder.encode(batch.activations.flatten(0, 1))
-            yield peaks_of(batch, firings, self.coder.features, config.mask_names())
+            yield peaks_of(batch, firings, self.coder.features, self.masks)
 
 
-def open_live(job: Job) -> Live:
-    """Loads the subject model, which the run's settings name."""
-    settings = stream_settings(job)
-    assert settings is not None
-    stream = SubjectStream(settings, job.device())
-    for warning in stream.check():
-        say(f"fade: {warning}")
-    coder = check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
-    return Live(job, stream, coder.calibrated(stream.norms.mean).to(job.device()))
+@dataclass(frozen=True)
+class Steering:
+    """By what factors features are turned up, on how many starts, and where what comes is kept."""
+
+    factors: Sequence[float]
+    starts: int
+    seed: int
+    folder: Path
 
 
 Continued = tuple[float, int, np.ndarray, str]  # factor, number of the start, token ids, text
@@ -104,40 +108,40 @@ def _by_feature(path: Path, vocabulary: Vocabulary) -> Iterator[tuple[int, list[
     yield from found.items()
 
 
-def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> Steered:
+def steering_files(
+    live: LiveSubject, corpus: Corpus, maxima: Mapping[int, float], steering: Steering, title: str
+) -> Steered:
     """Have the subject model write with each feature turned up by every factor, and without.
 
     maxima: feature → its largest activation, the unit of factors. factor · maximum · decoder
     direction is added at the hook on every token. Every text of one start begins with the same
     tokens of the corpus. What was written before, with the same settings, is kept.
     """
-    job, config, own = live.job, live.job.config, _settings_of(live.job)
-    settings = live.stream.settings
-    starts = _starts(live, corpus)
+    starts = _starts(live, corpus, steering)
     same = {
-        "made_from": made_from(job, settings),
-        "coder": job.coder_identity,
+        "made_from": live.made_from,
+        "coder": live.coder_identity,
         "starts": starts.tolist(),
-        "factors": own.steering_factors(),
+        "factors": steering.factors,
         "tokens": NEW_TOKENS,
-        "seed": config.seed,
+        "seed": steering.seed,
     }
     features = sorted(maxima)
     groups = [features[i : i + _FEATURES_A_FILE] for i in range(0, len(features), _FEATURES_A_FILE)]
-    job.run.fade.mkdir(exist_ok=True)
+    steering.folder.mkdir(exist_ok=True)
     read = live.coder.read_decoder
     assert read is not None
     decoder = read().weight
     paths = []
-    with track("fade steering", len(features), "features") as progress:
+    with track(title, len(features), "features") as progress:
         for group in [[], *groups]:
             key = fingerprint(**same, maxima={f: maxima[f] for f in group})
-            path = job.run.fade / f"steered-{key[:24]}.parquet"
+            path = steering.folder / f"steered-{key[:24]}.parquet"
             if not path.is_file():
                 shifts = [
                     (feature, factor, factor * maxima[feature] * decoder[feature].float())
                     for feature in group
-                    for factor in own.steering_factors()
+                    for factor in steering.factors
                 ]
                 if not group:
                     shifts = [(_NO_FEATURE, 0.0, torch.zeros(live.coder.d_in))]
@@ -147,33 +151,27 @@ def steering_files(live: Live, corpus: Corpus, maxima: Mapping[int, float]) -> S
     return Steered(paths[0], paths[1:])
 
 
-def _settings_of(job: Job) -> fade.FadeSettings:
-    return job.config.settings_of(fade.NAME, fade.FadeSettings)
-
-
-def _starts(live: Live, corpus: Corpus) -> torch.Tensor:
+def _starts(live: LiveSubject, corpus: Corpus, steering: Steering) -> torch.Tensor:
     """The beginnings of some of the corpus's windows: int64 [starts, tokens]."""
-    config = live.job.config
-    order = np.random.default_rng([config.seed, 0x57A27]).permutation(len(corpus))
+    order = np.random.default_rng([steering.seed, 0x57A27]).permutation(len(corpus))
     windows = [corpus.token_ids(int(number)) for number in order]
     length = min(START_TOKENS, max(len(ids) for ids in windows))
-    enough = _settings_of(live.job).continuations
-    begun = [ids[:length] for ids in windows if len(ids) >= length][:enough]
+    begun = [ids[:length] for ids in windows if len(ids) >= length][: steering.starts]
     return torch.from_numpy(live.stream.reader.alone(begun).token_ids).long()
 
 
 def _write(
-    live: Live,
+    live: LiveSubject,
     starts: torch.Tensor,
     shifts: Sequence[tuple[int, float, torch.Tensor]],
     seed: int,
     path: Path,
 ) -> None:
     """shifts: feature, factor and what is added [d]; each goes with every start."""
-    config, stream = live.job.config, live.stream
+    stream = live.stream
     scale = _scale(live)
     n = len(starts)
-    at_once = max(1, config.batch_contexts * stream.context_length // (START_TOKENS + NEW_TOKENS))
+    at_once = max(1, live.batch_contexts * stream.context_length // (START_TOKENS + NEW_TOKENS))
     each = max(1, at_once // n)
     written = []
     for begin in range(0, len(shifts), each):
@@ -199,7 +197,7 @@ def _write(
         write_parquet(table, temporary)
 
 
-def _scale(live: Live) -> float:
+def _scale(live: LiveSubject) -> float:
     """What the decoder's units are worth at the hook, for coders that normalise each token.
 
     The mean over tokens: of each single one the norm is another.

@@ -1,0 +1,1 @@
+"""Experiments of scorers with the subject model, each in a file of its own."""

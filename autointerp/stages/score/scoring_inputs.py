@@ -1,0 +1,92 @@
+"""What scoring works on, made ready: the labels, the plans and the judges."""
+
+from collections.abc import Mapping
+
+from autointerp.config.settings import RunConfig
+from autointerp.errors import ConfigurationError
+from autointerp.labeling.labeler import Draft
+from autointerp.prompting.prompts import Prompt
+from autointerp.runs.directory import Run
+from autointerp.runs.session import Session
+from autointerp.scoring import SCORERS
+from autointerp.scoring.planner import Planner
+from autointerp.stages.collect.collect_stage import evidence_identity
+from autointerp.stages.score import local_judges
+from autointerp.stages.score.endpoint_judge import EndpointJudge
+from autointerp.stages.score.judge_templates import chat_scorers, settings_of
+from autointerp.stages.score.judged_labels import JudgedLabels, judged_labels, with_null
+from autointerp.stages.score.judging import Judge
+from autointerp.stages.score.rule_judge import RulesJudge
+from autointerp.tables.write import read_drafts
+
+
+def planner_of(judging: Session) -> Planner:
+    config = judging.config
+    return Planner(
+        judging.store, judging.corpus, judging.vocabulary, config.seed, settings_of(config)
+    )
+
+
+def labels_of(judging: Session) -> JudgedLabels:
+    drafts = {draft.feature: draft for draft in read_drafts(judging.run.drafts)}
+    config = judging.config
+    return judged_labels(drafts, judging.store.statistics, _null_share(config), config.seed)
+
+
+def labels_to_come(judging: Session) -> JudgedLabels:
+    """The labels, or placeholders for them where they are not there yet."""
+    run, config = judging.run, judging.config
+    record = run.stages().label
+    if record is not None and record.evidence == evidence_identity(run):
+        labels = labels_of(judging)
+        if labels.drafts:
+            return labels
+    statistics = judging.store.statistics
+    features = [f for f in judging.features if statistics[f]["n_active"] > 0]
+    drawn = with_null(features, _null_share(config), config.seed) if len(features) > 1 else set()
+    return JudgedLabels({}, features, dict.fromkeys(drawn, -1), statistics)
+
+
+def _null_share(config: RunConfig) -> float:
+    # Rules judge for nothing: all features get a null.
+    return config.share_with_null() if config.uses_model() else 1.0
+
+
+def check_labels(run: Run, config: RunConfig, drafts: Mapping[int, Draft]) -> None:
+    """Raises AutointerpError where the labels are not to be scored, or not by what is at hand."""
+    labeled = run.stages().label
+    if labeled is None:
+        raise ConfigurationError(
+            f"the labels in {run.path} are not finished: run `autointerp label`"
+        )
+    # Other evidence may be split otherwise: the labeler may have seen what would score it.
+    if labeled.evidence != evidence_identity(run):
+        raise ConfigurationError(
+            f"the labels in {run.path} come from other evidence: run `autointerp label` first"
+        )
+    if config.uses_model() or not chat_scorers(config):
+        return
+    if any(d.label and not d.rule for d in drafts.values()):
+        raise ConfigurationError(
+            f"the labels in {run.path} are no rules: name a judge with --model or --judge local"
+        )
+    for name in chat_scorers(config):
+        if SCORERS[name].by_rule is None:
+            raise ConfigurationError(
+                f"rules cannot do {name}: name a judge with --model or --judge local"
+            )
+
+
+def open_judges(
+    judging: Session, prompts: Mapping[str, Prompt], answering: list[tuple[str, str]]
+) -> list[Judge]:
+    """Those that are needed, the cheapest first. Raises AutointerpError where one cannot be had."""
+    config = judging.config
+    judges: list[Judge] = []
+    if config.judge == "auto":
+        judges.append(RulesJudge(chat_scorers(config)))
+    if answering:
+        judges.append(EndpointJudge(judging, answering, prompts))
+    if local_judges.names(config):
+        judges.append(local_judges.open_judges(config, judging.device, prompts))
+    return judges
