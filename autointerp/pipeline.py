@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autointerp.config.settings import RANDOM_CODER, RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 from autointerp.progress import say
 from autointerp.prompting.prompt_check import stray_files
 from autointerp.prompting.prompts import load_prompt
@@ -37,7 +37,10 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
 
 
 def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
-    """Refuse what is bound to fail before a file is touched or a cent spent. Raises UserError."""
+    """Refuse what is bound to fail before a file is touched or a cent spent.
+
+    Raises AutointerpError.
+    """
     _check_control(job)
     if {capture_stage.NAME, collect_stage.NAME} & set(stages):
         activation_source.check(job)
@@ -51,12 +54,12 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
         if job.config.candidates > 1:
             asked[label_stage.NAME].append(detection.NAME)
     elif dry_run and not judge.config.uses_model():
-        raise UserError("--dry-run counts requests to a model: name one with --model")
+        raise ConfigurationError("--dry-run counts requests to a model: name one with --model")
     elif not asked[score_stage.NAME]:
         return
     folder = Path(job.config.prompts)
     if "prompts" in job.config.model_fields_set and not folder.is_dir():
-        raise UserError(f"prompts {folder}: there is no such folder")
+        raise ConfigurationError(f"prompts {folder}: there is no such folder")
     for stray in stray_files(folder, TEMPLATES):
         say(f"warning: {stray}")
     for stage in stages:
@@ -72,14 +75,14 @@ def check(job: Job, stages: tuple[str, ...], *, dry_run: bool) -> None:
 
 
 def _check_control(job: Job) -> None:
-    """Raises UserError where a control would overwrite a run, or a run a control."""
+    """Raises AutointerpError where a control would overwrite a run, or a run a control."""
     there = job.run.settings().text("control")
     if job.run.stage(collect_stage.NAME) and (there == RANDOM_CODER) != job.config.is_random():
         if job.config.is_random():
             what = "a run of the coder itself: name another --out for its control"
         else:
             what = f"a control: give --control {RANDOM_CODER}, or name another --out"
-        raise UserError(f"{job.run.path} holds {what}")
+        raise ConfigurationError(f"{job.run.path} holds {what}")
 
 
 def _nothing_to_send(job: Job, stages: tuple[str, ...]) -> bool:
@@ -151,7 +154,7 @@ def _tried(
 ) -> Job:
     """The job; the model of `asking` is tried now where --auto says so, before anything is sent.
 
-    Raises UserError where the model is of no use.
+    Raises AutointerpError where the model is of no use.
     """
     if record is None and job.config.auto:
         record = model_trial.try_model(asking)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError, NotDoneError
 from autointerp.storage.parquet_files import open_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ class Vocabulary:
     @staticmethod
     def load(path: Path) -> "Vocabulary":
         if not path.is_file():
-            raise UserError(f"no vocabulary at {path}: collect the run again")
+            raise NotDoneError(f"no vocabulary at {path}: collect the run again")
         table = open_parquet(path).read(columns=["bytes", "special"])
         if table.column_names != ["bytes", "special"]:
-            raise UserError(f"{path} holds no vocabulary: it has no columns bytes and special")
+            raise InputError(f"{path} holds no vocabulary: it has no columns bytes and special")
         special = np.flatnonzero(table["special"].to_numpy())
         return Vocabulary(tuple(table["bytes"].to_pylist()), frozenset(int(i) for i in special))
 

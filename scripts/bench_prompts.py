@@ -32,7 +32,7 @@ import numpy as np
 from bench_prompts_table import markdown
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling import no_label
 from autointerp.labeling.labeler import Draft, unlabelable
@@ -204,7 +204,7 @@ class Bench:
         for name in _EVIDENCE:
             source = getattr(theirs, name)
             if not source.is_file():
-                raise UserError(f"no evidence: {source} is missing; run `autointerp collect`")
+                raise AutointerpError(f"no evidence: {source} is missing; run `autointerp collect`")
             shutil.copyfile(source, getattr(here, name))
         return here
 
@@ -271,7 +271,7 @@ class Bench:
                 row |= self._texts(variant)
             else:
                 row |= self._judgments(variant)
-        except UserError as error:
+        except AutointerpError as error:
             row |= {"error": str(error)}
         except Stopped:
             row["done"] = False
@@ -285,7 +285,10 @@ class Bench:
             sys.exit(130)
 
     def _ask(self, job: Job, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:
-        """The results and what was seen. Raises Stopped, or UserError where asking is in vain."""
+        """The results and what was seen.
+
+        Raises Stopped, or AutointerpError where asking is in vain.
+        """
         seen = Seen()
         results: list[Any] = []
         with track(name, len(self.features), "features") as progress:
@@ -296,7 +299,7 @@ class Bench:
                 results.append,
                 progress,
             )
-        if isinstance(asked.stopped, UserError):
+        if isinstance(asked.stopped, AutointerpError):
             raise asked.stopped
         if asked.stopped is not None:
             raise Stopped
@@ -493,7 +496,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         Bench(options).measure()
-    except UserError as error:
+    except AutointerpError as error:
         sys.exit(f"error: {error}")
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelJob, label_jobs
@@ -253,7 +253,7 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
     if not log.rows:
-        raise UserError(f"nothing was recorded: {dict(log.failures)}")
+        raise AutointerpError(f"nothing was recorded: {dict(log.failures)}")
     rows = sorted(log.rows, key=lambda row: json.dumps([row["task"], row["schema"], row["about"]]))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
@@ -301,7 +301,7 @@ def main() -> None:
         else:
             with tempfile.TemporaryDirectory() as temporary:
                 record(arguments, Path(temporary) / "run")
-    except UserError as error:
+    except AutointerpError as error:
         parser.exit(2, f"{error}\n")
     except KeyboardInterrupt:
         parser.exit(130)

@@ -26,7 +26,7 @@ from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
 from autointerp.activations.hooks import lens_name
 from autointerp.activations.masks import MASKS
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 
 HELD_OUT_SHARE = 0.05
 WARM_UP_STEPS = 100
@@ -213,9 +213,11 @@ def main() -> None:
     try:
         cache = find_cache(given.cache)
         if not isinstance(cache, DenseCache):
-            raise UserError(f"{given.cache} holds features, not activations: capture it dense")
+            raise AutointerpError(
+                f"{given.cache} holds features, not activations: capture it dense"
+            )
         x = activations_of(cache, given.tokens)
-    except UserError as error:
+    except AutointerpError as error:
         parser.error(str(error))
     if x.shape[1] == given.features:
         parser.error(f"--features {given.features} is the activations' width: name another number")

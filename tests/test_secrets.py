@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp import secrets
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.run.directory import Run
 from autointerp.secrets import hide, hide_environment, masked, masked_errors, masked_stream
 from tests.support.quoting_server import (
@@ -95,7 +95,7 @@ def test_the_environment_s_keys_are_known_by_name():
 
 def test_an_error_loses_its_key_and_so_do_those_before_it():
     hide(KEY)
-    assert not leaks(str(UserError(f"no such key: {KEY}")), KEY)
+    assert not leaks(str(AutointerpError(f"no such key: {KEY}")), KEY)
     with pytest.raises(ValueError, match="key") as raised:
         _fail_in_two_steps()
     assert raised.value.args == ("a", "b [key]")

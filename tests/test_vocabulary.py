@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from autointerp import demo
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.vocabulary import Vocabulary, vocabulary_of
 
 DEMO = PreTrainedTokenizerFast.from_pretrained(demo.SUBJECT)
@@ -69,7 +69,7 @@ def test_round_trip_through_a_file(tmp_path):
     path = tmp_path / "vocabulary.parquet"
     VOCABULARY.save(path)
     assert Vocabulary.load(path) == VOCABULARY
-    with pytest.raises(UserError, match="no vocabulary at"):
+    with pytest.raises(AutointerpError, match="no vocabulary at"):
         Vocabulary.load(tmp_path / "other.parquet")
 
 

@@ -26,7 +26,7 @@ from autointerp.activations.activation_batch import (
 )
 from autointerp.activations.finite import check_finite_batch
 from autointerp.activations.masks import Mask
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.tensors.firings import Firings
 from autointerp.tensors.prefetch import prefetched
 from autointerp.vocabulary import Vocabulary
@@ -78,18 +78,18 @@ class Cache:
         return int(((self.mask & VALID) != 0).sum())
 
     def text(self) -> Tensor:
-        """The token ids. Raises UserError where the cache has none."""
+        """The token ids. Raises AutointerpError where the cache has none."""
         if self.token_ids is None:
-            raise UserError(
+            raise InputError(
                 f"the cache {self.path} has no token ids: give them with --token-ids FILE, a "
                 f".npy or .safetensors file of {self.contexts} × {self.context_length} ids"
             )
         return self.token_ids
 
     def words(self) -> Vocabulary:
-        """What the token ids mean. Raises UserError where it is not known."""
+        """What the token ids mean. Raises AutointerpError where it is not known."""
         if self.vocabulary is None:
-            raise UserError(
+            raise InputError(
                 f"the cache {self.path} does not say which tokenizer made it: name the model with "
                 "--subject"
             )
@@ -126,7 +126,7 @@ class DenseCache(Cache):
         return next(self.batches(end, torch.device("cpu")))
 
     def check(self) -> list[str]:
-        """What the first contexts warn of. Raises UserError where most are not finite."""
+        """What the first contexts warn of. Raises AutointerpError where most are not finite."""
         return check_finite_batch(self.first_batch(), f"the cache {self.path}")
 
     def sample(self, masks: Collection[Mask]) -> Tensor:

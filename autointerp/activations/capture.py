@@ -42,7 +42,7 @@ def capture(
 
     A capture that is stopped leaves its finished shards beside the path, and goes on from them.
     With an `encoder` (norms and width of the activations → encoding) the caches are sparse.
-    Raises UserError.
+    Raises AutointerpError.
     """
     stream = SubjectStream(settings, device)
     total = stream.contexts * stream.context_length

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from autointerp.activations.rows import BadRow, ConversationTurn
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,11 +21,13 @@ def conversation_tokens(
     """Token ids of the whole conversation, and which count: bool, the same length.
 
     With `all` every token counts; with a role, those that hold what that role said: the template's
-    own marks around it, and what it thought before, are not. Raises UserError where there is no
+    own marks around it, and what it thought before, are not. Raises InputError where there is no
     template, BadRow where it declines the conversation or changes what was said.
     """
     if not tokenizer.chat_template:
-        raise UserError("the text holds conversations, but the subject's tokenizer has no template")
+        raise InputError(
+            "the text holds conversations, but the subject's tokenizer has no template"
+        )
     text = _rendered(tokenizer, turns)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoded["input_ids"]

@@ -85,7 +85,7 @@ class ContextReader:
     def batches(self, contexts: int, limit: int, skip: int = 0) -> Iterator[Contexts]:
         """Batches of at most `contexts` rows, from row `skip` up to row `limit`.
 
-        Raises UserError where the text cannot be read, or too many of its rows hold none.
+        Raises AutointerpError where the text cannot be read, or too many of its rows hold none.
         """
         self.truncated = 0
         self.files = files_of(self.settings.text, self.settings.field)

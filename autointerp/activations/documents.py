@@ -16,7 +16,7 @@ from autointerp.activations.rows import BadRow, Conversation, RowCount, content_
 from autointerp.activations.text_files import TextFiles, text_files, text_identity
 from autointerp.activations.text_kinds import TextFile, opened
 from autointerp.demo.demo_text import standard_library_documents
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError, MissingPackageError
 
 DEMO_TEXT = "demo"
 HUB = "hf:"
@@ -48,7 +48,7 @@ def documents(
     `source` is a file, a folder (see `text_files`), `hf:owner/dataset[/configuration][:split]`, or
     `demo`: the standard library of the running Python. `field` is where rows have their text or
     conversation. Files of a folder that are not read are added to `left_out`, rows that hold no
-    text are counted in `rows`. Raises UserError, for too many of those too.
+    text are counted in `rows`. Raises AutointerpError, for too many of those too.
     """
     rows = RowCount() if rows is None else rows
     if source == DEMO_TEXT:
@@ -101,7 +101,7 @@ def _existing(source: str) -> Path:
     except OSError:  # a text in place of its file's name is too long for one
         found = False
     if not found:
-        raise UserError(f"text {source[:80]}: there is no such file or folder")
+        raise InputError(f"text {source[:80]}: there is no such file or folder")
     return path
 
 
@@ -128,13 +128,13 @@ def _documents_of_dataset(spec: str, field: str | None, rows: RowCount) -> Itera
     try:
         import datasets
     except ImportError:
-        raise UserError(
+        raise MissingPackageError(
             f"text {HUB}{spec} is a data set of the hub: pip install 'autointerp[data]'"
         ) from None
     name, _, split = spec.partition(":")
     parts = name.split("/")
     if len(parts) not in (2, 3) or not all(parts):
-        raise UserError(f"text {HUB}{spec}: give {HUB}owner/dataset[/configuration][:split]")
+        raise InputError(f"text {HUB}{spec}: give {HUB}owner/dataset[/configuration][:split]")
     configuration = parts[2] if len(parts) == 3 else None
     try:
         found = datasets.load_dataset(
@@ -142,11 +142,11 @@ def _documents_of_dataset(spec: str, field: str | None, rows: RowCount) -> Itera
         )
         for number, row in enumerate(found, 1):
             yield from _documents_of_row(row, field, f"{HUB}{spec}, row {number:,}", rows)
-    except UserError:
+    except AutointerpError:
         raise
     except Exception as error:  # the library raises errors of many kinds, its own and others'
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"text {HUB}{spec} cannot be read: {lines[0]}") from None
+        raise InputError(f"text {HUB}{spec} cannot be read: {lines[0]}") from None
 
 
 def _documents_of_row(

@@ -1,7 +1,7 @@
 """How many activations are not finite: a few are left out, many mean that something is broken."""
 
 from autointerp.activations.activation_batch import NOT_FINITE, VALID, TokenBatch
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 
 _WARN_ABOVE, _STOP_ABOVE = 0.01, 0.5  # share of tokens
 _CAUSES = (
@@ -14,7 +14,7 @@ _CAUSES = (
 def check_finite(not_finite: int, tokens: int, source: str) -> list[str]:
     """What to warn of where a share of tokens has NaN or infinite activations.
 
-    tokens: all of them, padding left out. Raises UserError where hardly anything is left.
+    tokens: all of them, padding left out. Raises AutointerpError where hardly anything is left.
     """
     share = not_finite / max(tokens, 1)
     if share <= _WARN_ABOVE:
@@ -24,7 +24,7 @@ def check_finite(not_finite: int, tokens: int, source: str) -> list[str]:
         f"NaN or infinite"
     )
     if share > _STOP_ABOVE:
-        raise UserError(f"{said}; {_CAUSES}")
+        raise InputError(f"{said}; {_CAUSES}")
     return [f"{said} and are left out; {_CAUSES}"]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autointerp.activations.sites import Side, site_in_layer
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 
 # TransformerLens's names of places in a layer, and ours.
 _LENS_NAMES = {
@@ -77,7 +77,7 @@ class _Reached(Exception):
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The model's layers and the path they have in it. Raises UserError."""
+    """The model's layers and the path they have in it. Raises AutointerpError."""
     base: str = getattr(model, "base_model_prefix", "")
     for prefix in dict.fromkeys(("", "model.", "transformer.", f"{base}.".lstrip("."))):
         for path in _LAYER_PATHS:
@@ -85,7 +85,7 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
                 found = model.get_submodule(prefix + path)
                 if isinstance(found, nn.ModuleList):
                     return prefix + path, found
-    raise UserError(
+    raise ConfigurationError(
         f"{type(model).__name__}: no decoder layers found; name the hook by its module path"
     )
 
@@ -113,7 +113,7 @@ def lens_name(name: str) -> str:
 def resolve_hook(model: nn.Module, name: str) -> Hook:
     """The place that a hook's name means in this model.
 
-    Raises UserError for a name, a layer or a place in a layer that the model does not have.
+    Raises AutointerpError for a name, a layer or a place in a layer that the model does not have.
     """
     place = site_of(name)
     if place is None:
@@ -121,7 +121,7 @@ def resolve_hook(model: nn.Module, name: str) -> Hook:
     site, number = place
     path, layers = decoder_layers(model)
     if number >= len(layers):
-        raise UserError(
+        raise ConfigurationError(
             f"hook {name}: the model has layers 0 to {len(layers) - 1}, there is no {number}"
         )
     layer = layers[number]
@@ -129,7 +129,7 @@ def resolve_hook(model: nn.Module, name: str) -> Hook:
     found = site_in_layer(layer, site, parallel)
     if found is None:
         parts = ", ".join(child for child, _ in layer.named_children())
-        raise UserError(
+        raise ConfigurationError(
             f"hook {name}: layer {number} of {type(model).__name__} has no {site} (it has "
             f"{parts}); name a module path instead"
         )
@@ -149,7 +149,7 @@ def _module_hook(model: nn.Module, name: str) -> Hook:
         with suppress(AttributeError):
             module = model.get_submodule(candidate)
             return Hook(name, candidate, module, "input" if side == "input" else "output")
-    raise UserError(
+    raise ConfigurationError(
         f"hook {name}: no place in a layer ({', '.join(f'{s}:N' for s in SITES)}), no "
         f"TransformerLens name (blocks.N.hook_resid_post, …) and no module of "
         f"{type(model).__name__}"
@@ -175,7 +175,7 @@ def _tokens_tensor(value: object, hook: Hook, contexts: int, length: int) -> Ten
     if isinstance(found, Tensor) and found.ndim == 4:
         found = found.flatten(2)  # heads × head width
     if not isinstance(found, Tensor) or found.shape[:2] != (contexts, length) or found.ndim != 3:
-        raise UserError(f"hook {hook.name}: {hook.path} gives no activations of tokens")
+        raise ConfigurationError(f"hook {hook.name}: {hook.path} gives no activations of tokens")
     found = found.detach()
     if hook.normalized:
         return _without_gain(found, hook.module)
@@ -219,13 +219,15 @@ def activations_at(
 ) -> list[Tensor]:
     """One forward pass, up to the last of the hooks.
 
-    token_ids, valid: [contexts, length] → for every hook [contexts, length, d]. Raises UserError
-    where a hook is not reached or its module gives something else.
+    token_ids, valid: [contexts, length] → for every hook [contexts, length, d]. Raises
+    AutointerpError where a hook is not reached or its module gives something else.
     """
     caught: dict[int, Tensor] = {}
     with _catching(hooks, caught, *token_ids.shape), suppress(_Reached):
         model(input_ids=token_ids.long(), attention_mask=valid.long(), use_cache=False)
     for number, hook in enumerate(hooks):
         if number not in caught:
-            raise UserError(f"hook {hook.name}: the forward pass never reached {hook.path}")
+            raise ConfigurationError(
+                f"hook {hook.name}: the forward pass never reached {hook.path}"
+            )
     return [caught[number] for number in range(len(hooks))]

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 
 FORMAT_VERSION = 2
 FILE = "manifest.json"
@@ -86,10 +86,10 @@ def spoilt_file(folder: Path, manifest: Manifest) -> Path | None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises UserError where it is missing or not of this version."""
+    """Raises AutointerpError where it is missing or not of this version."""
     file = folder / FILE
     if not file.is_file():
-        raise UserError(f"no activation cache at {folder}: there is no {FILE} in it")
+        raise InputError(f"no activation cache at {folder}: there is no {FILE} in it")
     try:
         return Manifest.model_validate_json(file.read_text())
     except (ValidationError, ValueError, OSError) as error:
@@ -98,6 +98,6 @@ def read_manifest(folder: Path) -> Manifest:
             first = error.errors()[0]
             where = ".".join(str(p) for p in first["loc"]) or "the file"
             said = f"{where}: {first['msg']}"
-        raise UserError(
+        raise InputError(
             f"{file} is no manifest of version {FORMAT_VERSION} ({said}): capture the cache again"
         ) from None

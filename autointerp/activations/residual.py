@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autointerp.activations.hooks import Hook, activations_at, resolve_hook, site_of
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, ConfigurationError
 
 CHECKED_SITES = ("attn_out", "mlp_out", "resid_mid")
 # Each: what is added up, and the sum.
@@ -28,7 +28,7 @@ _MAX_WRONG = 0.01  # share of values
 def check_residual_sums(
     model: nn.Module, hooks: Sequence[Hook], token_ids: Tensor, valid: Tensor
 ) -> list[str]:
-    """Raise UserError where a hook is not what its layer adds to the residual stream.
+    """Raise AutointerpError where a hook is not what its layer adds to the residual stream.
 
     token_ids, valid: [contexts, length], a few of them, on which the model is run. A sum that
     holds vouches for all its terms; a module's name is taken at its word. → the names of hooks for
@@ -44,7 +44,7 @@ def check_residual_sums(
             unchecked.append(hook.name)
         elif not any(holds.values()):
             failed = next(iter(holds))
-            raise UserError(
+            raise ConfigurationError(
                 f"hook {hook.name}: in layer {layer} of {type(model).__name__}, {failed} does not "
                 f"hold for {hook.path}, so that it is not the {site} meant; to read this module "
                 f"as it is, name it: --hook {hook.path}.{hook.side}"
@@ -59,7 +59,7 @@ def _sums_with(
     at: dict[str, Tensor] = {}
     for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "residual"):
         # One pass for each: what a layer lacks or does not reach is no fault of the others.
-        with suppress(UserError):
+        with suppress(AutointerpError):
             hook = resolve_hook(model, f"{name}:{layer}")
             (values,) = activations_at(model, [hook], token_ids, valid)
             at[name] = values[valid.to(values.device)].cpu()

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from autointerp.activations.rows import BadRow, field_of, wanted
 from autointerp.activations.text_kinds import TextFile, opened
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.storage.parquet_files import open_parquet
 
 _CHUNK = 1 << 20  # characters of a JSON array at once
@@ -21,7 +21,7 @@ _LONGEST_CELL = 1 << 30  # characters; the limit of Python's csv is 131,072
 _DELIMITERS = (",", "\t", ";", "|")
 
 
-class NoColumnError(UserError):
+class NoColumnError(AutointerpError):
     """A table has no column for the text."""
 
 
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 def rows_of(file: TextFile, field: str | None) -> Iterator[Row]:
-    """Every row of a file. Raises UserError where there is no such column or it is damaged."""
+    """Every row of a file. Raises InputError where there is no such column or it is damaged."""
     if file.kind == "JSON":
         yield from _json_rows(file, field)
     elif file.kind == "CSV":
@@ -104,7 +104,7 @@ def _elements(text: IO[str], path: Path) -> Iterator[Any]:
             continue
         more = text.read(max(_CHUNK, len(held) - place))
         if not more:
-            raise UserError(f"text {path}, row {number:,}: the JSON is broken or cut short here")
+            raise InputError(f"text {path}, row {number:,}: the JSON is broken or cut short here")
         held, place = held[place:] + more, 0
 
 
@@ -204,7 +204,7 @@ def _arrow_rows(path: Path, field: str | None) -> Iterator[Row]:
             column = _column_of(table.schema.names, field, path)
             yield from _rows_of_batches((b.select([column]) for b in batches), column, path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _column_of(names: list[str], field: str | None, path: Path) -> str:
@@ -223,4 +223,4 @@ def _rows_of_batches(batches: Iterator[pa.RecordBatch], column: str, path: Path)
                 yield Row({column: value}, f"{path}, row {number:,}")
     except (OSError, pa.ArrowException) as error:
         first_line = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read after row {number:,}: {first_line}") from None
+        raise InputError(f"{path} cannot be read after row {number:,}: {first_line}") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 
 # Where rows keep their text or their conversation, when no field is named.
 TEXT_FIELDS = ("text",)
@@ -47,7 +47,7 @@ class RowCount:
     shown: list[str] = field(default_factory=list)
 
     def skip(self, where: str, why: object) -> None:
-        """Count a row that holds no document. Raises UserError where there are too many."""
+        """Count a row that holds no document. Raises AutointerpError where there are too many."""
         self.bad += 1
         if len(self.shown) < _SHOWN:
             self.shown.append(f"{where}: {why}")
@@ -55,13 +55,13 @@ class RowCount:
             self._stop()
 
     def check(self) -> None:
-        """Raise UserError where over 1 % of the rows were bad; one alone is never too many."""
+        """Raise InputError where over 1 % of the rows were bad; one alone is never too many."""
         if self.bad == self.read > 0 or self.bad > max(1, _MOST_BAD * self.read):
             self._stop()
 
     def _stop(self) -> None:
         if not self.skip_bad:
-            raise UserError(
+            raise InputError(
                 f"{self.bad:,} of the first {self.read:,} rows of the text cannot be used, over "
                 f"1 %: {self._listed()}. Mend them, or skip them with --skip-bad-rows"
             )

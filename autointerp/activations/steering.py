@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from autointerp.activations.hooks import Hook
 from autointerp.activations.subject import Subject
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 
 
 @contextmanager
@@ -23,7 +23,9 @@ def steered(hook: Hook, shift: Tensor) -> Iterator[None]:
     def added(value: object) -> object:
         found = value[0] if isinstance(value, tuple) else value
         if not isinstance(found, Tensor) or found.numel() % shift.numel():
-            raise UserError(f"hook {hook.name}: {hook.path} gives nothing that can be steered")
+            raise ConfigurationError(
+                f"hook {hook.name}: {hook.path} gives nothing that can be steered"
+            )
         # Whatever its shape, it is contexts × tokens × d: mixtures of experts flatten the tokens,
         # attention splits d into heads.
         moved = found.reshape(len(shift), -1, shift.shape[1]) + shift.to(found).unsqueeze(1)

@@ -24,7 +24,7 @@ from autointerp.activations.hooks import Hook, activations_at, resolve_hook
 from autointerp.activations.masks import Mask
 from autointerp.activations.residual import check_residual_sums
 from autointerp.activations.subject import Subject, load_subject
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.vocabulary import Vocabulary, vocabulary_of
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -86,14 +86,14 @@ class SubjectStream:
 
         `norms`: the sample of every hook where it is known, so that a part of the text can be read
         without running the model over its beginning.
-        Raises UserError for a model, hook or length that cannot be had.
+        Raises AutointerpError for a model, hook or length that cannot be had.
         """
         self.settings = settings
         self.device = device
         self.subject: Subject = subject or load_subject(settings.subject, device)
         longest = self.subject.longest_context
         if longest is not None and settings.text.length > longest:
-            raise UserError(
+            raise InputError(
                 f"context_length {settings.text.length}: {settings.subject} takes contexts of at "
                 f"most {longest} tokens"
             )
@@ -135,7 +135,7 @@ class SubjectStream:
                 break
             head.append(captured)
         if not head:
-            raise UserError(
+            raise InputError(
                 f"text {self.settings.text.text} holds less than one context of "
                 f"{self.context_length} tokens: nothing to capture"
             )
@@ -187,7 +187,7 @@ class SubjectStream:
     def check(self) -> list[str]:
         """Look at the first batch, before any is read, and warn of what it shows.
 
-        Raises UserError for token ids that the model does not have, hooks that are not the site
+        Raises InputError for token ids that the model does not have, hooks that are not the site
         they are named by, and activations most of which are not finite.
         """
         self._check_token_ids()
@@ -207,7 +207,7 @@ class SubjectStream:
         return found
 
     def _check_token_ids(self) -> None:
-        """Raise UserError where the text has token ids beyond the model's embeddings.
+        """Raise AutointerpError where the text has token ids beyond the model's embeddings.
 
         The whole text is looked through only where the tokenizer has such ids at all.
         """
@@ -218,10 +218,10 @@ class SubjectStream:
             self._check_has(contexts)
 
     def _check_has(self, contexts: Contexts) -> None:
-        """Raise UserError where the model has no embedding for a token."""
+        """Raise AutointerpError where the model has no embedding for a token."""
         largest = int(contexts.token_ids.max(initial=0))
         if largest >= self.subject.embeddings:
-            raise UserError(
+            raise InputError(
                 f"token {self.words().token_text(largest)!r} has id {largest:,}, but "
                 f"{self.settings.subject} has embeddings for ids below "
                 f"{self.subject.embeddings:,}: its tokenizer is another model's, or has tokens "

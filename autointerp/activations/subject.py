@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError, MissingPackageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -70,7 +70,7 @@ class Subject:
 
 
 def load_tokenizer(subject: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder, a .gguf file or a hub id. Raises UserError."""
+    """The tokenizer of a local folder, a .gguf file or a hub id. Raises AutointerpError."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -78,7 +78,7 @@ def load_tokenizer(subject: str) -> "PreTrainedTokenizerBase":
     try:
         return transformers.AutoTokenizer.from_pretrained(name, **file)
     except _TROUBLES as error:
-        raise UserError(f"the tokenizer of {subject} cannot be loaded: {_first(error)}") from None
+        raise InputError(f"the tokenizer of {subject} cannot be loaded: {_first(error)}") from None
 
 
 def load_subject(subject: str, device: torch.device) -> Subject:
@@ -86,7 +86,7 @@ def load_subject(subject: str, device: torch.device) -> Subject:
     `device`; of a .gguf file the weights are dequantized.
 
     `cuda` without a number means all of the machine's GPUs, where accelerate is installed to
-    spread the model. Raises UserError.
+    spread the model. Raises AutointerpError.
     """
     import transformers
 
@@ -102,7 +102,7 @@ def load_subject(subject: str, device: torch.device) -> Subject:
         dtype = torch.float32 if file and device.type == "cpu" else "auto"
         model = auto.from_pretrained(name, dtype=dtype, **file, **placement)
     except _TROUBLES as error:
-        raise UserError(f"subject model {subject} cannot be loaded: {_first(error)}") from None
+        raise InputError(f"subject model {subject} cannot be loaded: {_first(error)}") from None
     if device.type == "cpu" and not file:
         # bfloat16 is slow on most processors, and models that run there are small.
         model = model.float()
@@ -115,9 +115,9 @@ def _located(subject: str) -> tuple[str, dict[str, str]]:
     if path.suffix != ".gguf":
         return subject, {}
     if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"subject model {subject} is read by a package: pip install gguf")
+        raise MissingPackageError(f"subject model {subject} is read by a package: pip install gguf")
     if not path.is_file():
-        raise UserError(f"subject model {subject}: there is no such file")
+        raise InputError(f"subject model {subject}: there is no such file")
     return str(path.parent), {"gguf_file": path.name}
 
 

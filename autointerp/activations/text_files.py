@@ -12,7 +12,7 @@ from typing import NamedTuple
 from autointerp.activations.row_files import NoColumnError, rows_of
 from autointerp.activations.rows import BadRow, field_of, wanted
 from autointerp.activations.text_kinds import TextFile, kind_of
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.storage.files import files_identity, files_in
 
 _SHOWN = 20  # files that a remark names
@@ -57,12 +57,12 @@ def text_files(path: Path, field: str | None = None) -> TextFiles:
     """The file, or those of a folder, in the order of their names.
 
     field: where rows have their text. A file of a folder that is hidden, of an unknown kind, about
-    a data set, or whose rows have no text is left out. Raises UserError where all are.
+    a data set, or whose rows have no text is left out. Raises AutointerpError where all are.
     """
     if not path.is_dir():
         found = kind_of(path)
         if isinstance(found, str):
-            raise UserError(f"text {path}: {found}")
+            raise InputError(f"text {path}: {found}")
         return TextFiles([found], [])
     taken = []
     files, left_out = _each_once(files_in(path))
@@ -76,7 +76,7 @@ def text_files(path: Path, field: str | None = None) -> TextFiles:
     left_out = sorted([*left_out, *others])
     if not chosen:
         reasons = f": {_listed([f'{p.name} ({why})' for p, why in left_out])}" if left_out else ""
-        raise UserError(f"text {path}: the folder holds no file that can be read{reasons}")
+        raise InputError(f"text {path}: the folder holds no file that can be read{reasons}")
     return TextFiles(chosen, left_out)
 
 
@@ -151,7 +151,7 @@ def _looked_at(file: TextFile, field: str | None, time: int) -> _Looked:
         values = [row.value for row in islice(rows_of(file, field), _LOOKED_AT)]
     except NoColumnError:
         return _Looked(has_field=False, is_table=True)
-    except UserError:
+    except AutointerpError:
         return _Looked(has_field=True, is_table=True)
     has_field = any(
         isinstance(v, BadRow) or (isinstance(v, Mapping) and field_of(v, field) is not None)

@@ -21,7 +21,7 @@ from typing import IO, BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 
 Kind = Literal["text", "JSON", "CSV", "Parquet", "Arrow"]
 Packing = Literal["gzip", "bz2", "xz", "zstd"]
@@ -83,7 +83,7 @@ class TextFile:
 def opened(file: TextFile, newline: str | None = None) -> Iterator[IO[str]]:
     """The characters of a file of text or rows; bytes that are none become lone surrogates.
 
-    newline: as `open` takes it. Raises UserError where the file is damaged.
+    newline: as `open` takes it. Raises AutointerpError where the file is damaged.
     """
     try:
         with (
@@ -92,7 +92,7 @@ def opened(file: TextFile, newline: str | None = None) -> Iterator[IO[str]]:
         ):
             yield text
     except (*_DAMAGED, UnicodeError) as error:
-        raise UserError(f"text {file.path} cannot be read: {error}") from None
+        raise InputError(f"text {file.path} cannot be read: {error}") from None
 
 
 def _unpacked(path: Path, packing: Packing | None) -> BinaryIO:

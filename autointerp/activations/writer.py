@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from autointerp.activations.activation_batch import NOT_FINITE, VALID, ActivationBatch, NormSample
 from autointerp.activations.finite import check_finite
 from autointerp.activations.manifest import FILE, TOKENS_FILE, Manifest, Norms, Shard
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.files import atomic_path, unwritable
 from autointerp.tensors.firings import Firings
 from autointerp.tensors.hashing import file_sha256
@@ -98,7 +98,7 @@ class CacheWriter:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            raise UserError(f"the cache {unwritable(self.path, error)}") from None
+            raise InputError(f"the cache {unwritable(self.path, error)}") from None
 
     def _is_whole(self, state: _State) -> bool:
         return all(
@@ -144,7 +144,7 @@ class CacheWriter:
             kept = token >= 0
             counts = np.bincount(token[kept], minlength=(contexts - skip) * length)
             if counts.max(initial=0) > np.iinfo(np.uint16).max:
-                raise UserError("more than 65,535 features fire on one token: store it dense")
+                raise InputError("more than 65,535 features fire on one token: store it dense")
             row["counts"] = counts.astype(np.uint16).reshape(-1, length)
             row["features"] = firings.feature.cpu().numpy()[kept].astype(np.int32)
             row["values"] = firings.value.cpu().numpy()[kept].astype(np.float32)
@@ -184,7 +184,7 @@ class CacheWriter:
         """Write the last shard, tokens and manifest, and move the cache to its place.
 
         `about` is what is known before: its counts, norms and shards are filled in here. Raises
-        UserError where nothing can be written, or most activations are not finite.
+        AutointerpError where nothing can be written, or most activations are not finite.
         """
         with self._said():
             return self._finish(about)

@@ -15,7 +15,7 @@ from autointerp.cli import result_commands
 from autointerp.cli.options import CONFIG_HELP, with_settings
 from autointerp.config.loading import config_template, load_config
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, ConfigurationError
 from autointerp.plain_text import line_for_person
 from autointerp.secrets import hide_environment, masked_stream
 from autointerp.storage.files import unwritable
@@ -158,7 +158,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)
 def _prompts_folder(prompts: str | None, config: Path | None) -> Path:
     folder = Path(load_config(config, {"prompts": prompts}).prompts)
     if prompts is not None and not folder.is_dir():
-        raise UserError(f"prompts {folder}: there is no such folder")
+        raise ConfigurationError(f"prompts {folder}: there is no such folder")
     return folder
 
 
@@ -206,7 +206,7 @@ def prompt_diff(
     elif len(runs) == 2:
         lines = differences_of_runs(find_run(runs[0]), find_run(runs[1]))
     else:
-        raise UserError("prompt diff takes two runs, or none to compare with the package")
+        raise ConfigurationError("prompt diff takes two runs, or none to compare with the package")
     for line in lines:
         print(line)
 
@@ -288,7 +288,7 @@ def main() -> None:
             app(prog_name="autointerp")
         finally:
             sys.stdout.flush()
-    except UserError as error:
+    except AutointerpError as error:
         print(line_for_person(f"autointerp: {error}"), file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:

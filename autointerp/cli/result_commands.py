@@ -10,7 +10,7 @@ from rich.console import Console
 
 from autointerp.cli.options import settings_of_section, with_settings
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import MissingPackageError
 from autointerp.plain_text import json_line, line_for_person
 
 app = typer.Typer()
@@ -192,7 +192,9 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "duckdb"):
             raise
-        raise UserError(f"serve needs {error.name}: pip install 'autointerp[serve]'") from None
+        raise MissingPackageError(
+            f"serve needs {error.name}: pip install 'autointerp[serve]'"
+        ) from None
     try:
         serve_run(found, port, config, with_token=not no_token)
     except KeyboardInterrupt:

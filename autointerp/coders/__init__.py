@@ -12,7 +12,7 @@ import torch
 from autointerp.coders.coder import SparseCoder
 from autointerp.coders.coder_files import Corrections, locate
 from autointerp.coders.formats import FORMATS, unsupported
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.tensors.firings import Firings
 from autointerp.tensors.hashing import file_sha256
 
@@ -26,19 +26,19 @@ _STUMBLES = (
 
 def _format_of(path: Path, named: str | None) -> ModuleType:
     if not path.exists():
-        raise UserError(f"coder {path}: there is no such file or folder")
+        raise InputError(f"coder {path}: there is no such file or folder")
     known = ", ".join(FORMATS)
     if named is not None:
         if named not in FORMATS:
-            raise UserError(f"--coder-format {named}: known formats are {known}")
+            raise InputError(f"--coder-format {named}: known formats are {known}")
         return FORMATS[named]
     kind = unsupported.kind_of(path)
     if kind is not None:
-        raise UserError(f"coder {path} is {kind}: not supported")
+        raise InputError(f"coder {path} is {kind}: not supported")
     for module in FORMATS.values():
         if module.matches(path):
             return module
-    raise UserError(
+    raise InputError(
         f"coder {path}: not in a format that is known ({known}); --coder-format names one"
     )
 
@@ -47,7 +47,7 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
     """The coder of a path, `hf:owner/repo/file` or `saelens:release/id`.
 
     Its format is found by its files unless it is named; `k` overrides that of TopK coders. Raises
-    UserError.
+    AutointerpError.
     """
     located = locate(str(spec))
     with _as_user_errors(located.path):
@@ -55,7 +55,7 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
         coder = _corrected(coder, located.corrections)
     # Thresholds may be infinite: such a feature never fires.
     if not bool(torch.isfinite(coder.encoder).all() and torch.isfinite(coder.bias).all()):
-        raise UserError(
+        raise InputError(
             f"coder {located.path}: its weights are no longer finite once scaled by the norms that "
             "its files state: check those"
         )
@@ -69,7 +69,7 @@ def _as_user_errors(path: Path) -> Iterator[None]:
         yield
     except _STUMBLES as error:
         said = next(iter(str(error).splitlines()), "")
-        raise UserError(
+        raise InputError(
             f"coder {path}: its files are not as this format has them "
             f"({type(error).__name__}: {said})"
         ) from error

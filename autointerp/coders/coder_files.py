@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError, MissingPackageError
 
 HUB, SAELENS = "hf:", "saelens:"
 # Of a folder on the hub, what some coder format reads: checkpoints keep much more beside.
@@ -57,7 +57,7 @@ def locate(spec: str) -> Located:
     """The coder named by a path, `hf:owner/repo[@revision]/file` or `saelens:release/id`.
 
     Files of the hub are downloaded once and then found in its cache, also without a network.
-    Raises UserError.
+    Raises AutointerpError.
     """
     if spec.startswith(HUB):
         return Located(_from_hub(spec.removeprefix(HUB)))
@@ -69,7 +69,7 @@ def locate(spec: str) -> Located:
 def _from_hub(where: str) -> Path:
     parts = where.strip("/").split("/")
     if len(parts) < 2 or not all(parts):
-        raise UserError(f"coder {HUB}{where}: give {HUB}owner/repository/file or folder")
+        raise InputError(f"coder {HUB}{where}: give {HUB}owner/repository/file or folder")
     repository, _, revision = "/".join(parts[:2]).partition("@")
     inside = "/".join(parts[2:])
     folder = "/".join(parts[2:-1]) if inside.endswith(_WEIGHT_SUFFIXES) else inside
@@ -88,10 +88,10 @@ def _from_hub(where: str) -> Path:
         ValueError,
     ) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"coder {HUB}{where} cannot be fetched: {first_line}") from None
+        raise InputError(f"coder {HUB}{where} cannot be fetched: {first_line}") from None
     path = Path(snapshot) / inside
     if not path.exists():
-        raise UserError(
+        raise InputError(
             f"coder {HUB}{where}: {repository} has no coder at {inside or 'its top'} (or, without "
             "a network, it is not in the hub's cache)"
         )
@@ -102,12 +102,12 @@ def _from_registry(where: str) -> Located:
     release, _, wanted = where.partition("/")
     registry = _registry()
     if release not in registry:
-        raise UserError(f"coder {SAELENS}{where}: SAELens knows no release {release!r}")
+        raise InputError(f"coder {SAELENS}{where}: SAELens knows no release {release!r}")
     known = registry[release]
     entry = next((e for e in known["saes"] if str(e["id"]) == wanted), None)
     if entry is None:
         some = ", ".join(str(e["id"]) for e in known["saes"][:3])
-        raise UserError(f"coder {SAELENS}{where}: {release} has no {wanted!r} but {some}, …")
+        raise InputError(f"coder {SAELENS}{where}: {release} has no {wanted!r} but {some}, …")
     overrides: dict[str, Any] = known.get("config_overrides") or {}
     kwargs = overrides.get("model_from_pretrained_kwargs") or {}
     corrections = Corrections(
@@ -123,12 +123,14 @@ def _registry() -> dict[str, Any]:
     """SAELens's list of releases, read from its package without importing that."""
     package = importlib.util.find_spec("sae_lens")
     if package is None or package.origin is None:
-        raise UserError(f"coders named {SAELENS}release/id need: pip install 'autointerp[saelens]'")
+        raise MissingPackageError(
+            f"coders named {SAELENS}release/id need: pip install 'autointerp[saelens]'"
+        )
     file = Path(package.origin).with_name("pretrained_saes.yaml")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         registry: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, yaml.YAMLError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"SAELens's registry cannot be read: {first_line}") from None
+        raise InputError(f"SAELens's registry cannot be read: {first_line}") from None
     return registry

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
 
@@ -40,14 +40,14 @@ class _Setting:
 
 
 def _from_file(path: Path) -> dict[str, _Setting]:
-    """The settings of a TOML file, flat or in sections. Raises UserError."""
+    """The settings of a TOML file, flat or in sections. Raises AutointerpError."""
     if not path.is_file():
-        raise UserError(f"config {path}: there is no such file")
+        raise ConfigurationError(f"config {path}: there is no such file")
     try:
         text = path.read_text(encoding="utf-8")
         entries = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"config {path} is not TOML: {error}") from None
+        raise ConfigurationError(f"config {path} is not TOML: {error}") from None
     lines = _lines_of(text)
     found: dict[str, _Setting] = {}
     for name, value in entries.items():
@@ -57,7 +57,7 @@ def _from_file(path: Path) -> dict[str, _Setting]:
             line = lines.get((section, key), lines.get((key, "")))
             if key in found:
                 again = f", and line {line}" if line else ""
-                raise UserError(f"config gives {key} twice: {found[key].place}{again}")
+                raise ConfigurationError(f"config gives {key} twice: {found[key].place}{again}")
             where = f"{path}, line {line}" if line else str(path)
             found[key] = _Setting(setting, where)
     return found
@@ -89,7 +89,7 @@ def _from_environment() -> dict[str, _Setting]:
 def load_config(file: Path | None, flags: dict[str, Any]) -> RunConfig:
     """The resolved configuration.
 
-    Raises UserError that says of every wrong setting where it was given and what is wrong.
+    Raises AutointerpError that says of every wrong setting where it was given and what is wrong.
     """
     settings = _from_file(file) if file is not None else {}
     settings |= _from_environment()
@@ -103,7 +103,7 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> RunConfig:
 
 
 def validated(settings: Mapping[str, Any], places: Mapping[str, str] = {}) -> RunConfig:
-    """The configuration of these settings. Raises UserError as `load_config` does.
+    """The configuration of these settings. Raises AutointerpError as `load_config` does.
 
     `places` says where each was given.
     """
@@ -111,7 +111,7 @@ def validated(settings: Mapping[str, Any], places: Mapping[str, str] = {}) -> Ru
         return RunConfig.model_validate(settings)
     except ValidationError as error:
         wrong = (_what_is_wrong(one, places) for one in error.errors())
-        raise UserError("; ".join(dict.fromkeys(wrong))) from None
+        raise ConfigurationError("; ".join(dict.fromkeys(wrong))) from None
 
 
 def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:

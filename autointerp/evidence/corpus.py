@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from autointerp.errors import UserError
+from autointerp.errors import NotDoneError
 from autointerp.evidence.cutting import ContextRows, FoundWindows
 from autointerp.evidence.selection import NONE
 from autointerp.evidence.window import Window
@@ -190,9 +190,11 @@ class Corpus:
 
     @staticmethod
     def read(path: Path) -> "Corpus":
-        """Raises UserError where there is none."""
+        """Raises AutointerpError where there is none."""
         if not path.is_file():
-            raise UserError(f"no sample of the corpus: {path} is missing; run `autointerp collect`")
+            raise NotDoneError(
+                f"no sample of the corpus: {path} is missing; run `autointerp collect`"
+            )
         return Corpus(open_parquet(path).read())
 
     def __len__(self) -> int:

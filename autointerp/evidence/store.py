@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError, NotDoneError
 from autointerp.evidence.coactive import coactive_features
 from autointerp.evidence.collector import Collector
 from autointerp.evidence.directions import Directions, Ranked
@@ -269,7 +269,9 @@ class EvidenceStore:
     def __init__(self, windows: Path, features: Path) -> None:
         for path in (windows, features):
             if not path.is_file():
-                raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
+                raise NotDoneError(
+                    f"no evidence: {path} is missing; run `autointerp collect` first"
+                )
         self._windows = checked(open_parquet(windows), WINDOWS_SCHEMA, windows, gaps=False)
         self._column = leaf_of(self._windows, "feature")
         self._path = windows
@@ -288,7 +290,7 @@ class EvidenceStore:
         """The first and the last feature of a row group."""
         found = self._windows.metadata.row_group(group).column(self._column).statistics
         if found is None or not found.has_min_max:
-            raise UserError(f"{self._path} does not say where which features are: collect again")
+            raise InputError(f"{self._path} does not say where which features are: collect again")
         return found.min, found.max
 
     def read(self, features: Sequence[int]) -> Iterator[FeatureEvidence]:
@@ -316,7 +318,7 @@ class EvidenceStore:
     def window_table(self, feature: int) -> pa.Table:
         """The rows of `windows.parquet` of one feature.
 
-        Raises UserError where it was not collected.
+        Raises AutointerpError where it was not collected.
         """
         group = self._group_of(feature)
         held = WINDOWS_SCHEMA.empty_table() if group is None else self._read_group(group)
@@ -335,10 +337,10 @@ class EvidenceStore:
     def _read_group(self, group: int) -> pa.Table:
         return conform(self._windows.read_row_group(group).combine_chunks(), WINDOWS_SCHEMA)
 
-    def _not_collected(self, feature: int) -> UserError:
+    def _not_collected(self, feature: int) -> AutointerpError:
         features = self.features
         run = self._features.parent
-        return UserError(
+        return InputError(
             f"feature {feature} was not collected in {run}, which has {len(features):,} features: "
             f"{listed(features)}"
         )
@@ -397,7 +399,7 @@ def read_statistics(path: Path, features: Sequence[int] | None = None) -> dict[i
     table = conform(read_parquet(path, columns=columns, filters=chosen), _STATISTICS)
     for name in KNOWN_OF_ALL:
         if table[name].null_count:
-            raise UserError(f"{path}: column {name} lacks values")
+            raise InputError(f"{path}: column {name} lacks values")
     return {row["feature"]: row for row in table.to_pylist()}
 
 
@@ -407,7 +409,7 @@ def collected_features(features: Path) -> set[int]:
 
 
 def histogram_edges_of(features: Path) -> list[float]:
-    """The edges of the histograms in `features.parquet`. Raises UserError."""
+    """The edges of the histograms in `features.parquet`. Raises AutointerpError."""
     return metadata_of(_open_features(features), "histogram_edges", list[float], features)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import tenacity
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.exchange import Exchange, OverBudget, Stopping
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.lookup import Recall, Recalled
@@ -27,7 +27,7 @@ Outcome = ChatReply | CallFailure
 _REFUSALS_TO_STOP = 20  # bad requests in a row: it is not the requests
 
 
-class RunStopped(UserError):
+class RunStopped(AutointerpError):
     """The endpoint refused for good (key, model, quota, bad request): asking on is pointless."""
 
 
@@ -74,7 +74,7 @@ class Asker:
     async def outcome(
         self, request: ChatRequest, turn: EndpointTurn, after: str | None = None
     ) -> Outcome:
-        """Raises RunStopped, Stopping, or UserError where the journal cannot be used.
+        """Raises RunStopped, Stopping, or AutointerpError where the journal cannot be used.
 
         `after` is the key of the reply for which this is asked.
         """

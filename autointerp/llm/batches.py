@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from autointerp.errors import UserError
+from autointerp.errors import EndpointError
 from autointerp.llm.batch_results import (
     NoReply,
     errors_of,
@@ -88,7 +88,7 @@ class BatchRun:
     async def fill(self, make_jobs: Callable[[], Iterable[PoolJob[Any]]]) -> None:
         """Batch after batch, until the journal answers all jobs that batches can answer.
 
-        Raises UserError where the endpoint takes no batches, and Drained when asked to stop.
+        Raises AutointerpError where the endpoint takes no batches, and Drained when asked to stop.
         """
         try:
             await self._adopt_lost()
@@ -105,7 +105,7 @@ class BatchRun:
                 await self._collect_pending()
         except CALL_ERRORS as error:
             message = classify(error).message
-            raise UserError(f"batches at {self._client.base_url}: {message}") from None
+            raise EndpointError(f"batches at {self._client.base_url}: {message}") from None
 
     async def _patiently(
         self, call: Callable[[], Awaitable[R]], *, can_be_repeated: bool = True
@@ -228,7 +228,7 @@ class BatchRun:
             self._journal.execute("UPDATE batches SET state = ? WHERE id = ?", batch["status"], id)
             if batch["status"] == "failed":
                 reasons = masked(errors_of(batch))
-                raise UserError(f"batch {id} failed: {reasons}")
+                raise EndpointError(f"batch {id} failed: {reasons}")
             if batch["status"] != "completed":
                 self._on_event(f"batch {id} {batch['status']}: what it had done is kept")
 

@@ -65,7 +65,7 @@ class Exchange:
     async def once(
         self, request: ChatRequest, body: bytes, key: str, turn: EndpointTurn
     ) -> ChatReply:
-        """The reply to one sending. Raises Failed, OverBudget, Stopping, or UserError."""
+        """The reply to one sending. Raises Failed, OverBudget, Stopping, or AutointerpError."""
         if self.stopping:
             raise Stopping
         endpoint = await turn.take()

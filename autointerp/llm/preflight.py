@@ -4,7 +4,7 @@ import asyncio
 
 import openai
 
-from autointerp.errors import UserError
+from autointerp.errors import EndpointError, EndpointRejectedError, EndpointUnreachableError
 from autointerp.llm.wire.call_errors import (
     CALL_ERRORS,
     UnreadableReply,
@@ -28,13 +28,13 @@ async def preflight(
 ) -> None:
     """Find out whether the endpoint will answer, before anything is spent.
 
-    Raises UserError with the server's own words where it is unreachable, rejects the key or does
-    not know the model.
+    Raises AutointerpError with the server's own words where it is unreachable, rejects the key or
+    does not know the model.
     """
     hide(api_key)
     # The HTTP library's own error would print the key.
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        raise UserError(
+        raise EndpointRejectedError(
             f"the key for {base_url} holds a space, a line break or a character that is not "
             "ASCII: check the environment variable it comes from"
         )
@@ -67,14 +67,16 @@ async def _models(client: ChatClient, timeout_s: float) -> list[str]:
             if error.status_code not in _WRONG_KEY:
                 return []
             message = masked(server_message(error.body)[0])
-            raise UserError(
+            raise EndpointRejectedError(
                 f"endpoint {client.base_url} rejects the key: "
                 f"{message or f'status {error.status_code}'}"
             ) from None
         decision = classify(error)
         late = decision.kind == "timeout"
         reason = f"no reply within {timeout_s:g} s" if late else decision.message
-        raise UserError(f"endpoint {client.base_url} cannot be reached: {reason}") from None
+        raise EndpointUnreachableError(
+            f"endpoint {client.base_url} cannot be reached: {reason}"
+        ) from None
     entries = body.get("data")
     names = [
         entry.get("id")
@@ -91,7 +93,7 @@ async def _probe(client: ChatClient, model: str, listed: list[str]) -> None:
     except CALL_ERRORS as error:
         decision = classify(error)
         if isinstance(error, UnreadableReply) and decision.kind == "unreadable":
-            raise UserError(
+            raise EndpointError(
                 f"endpoint {client.base_url} does not answer with chat completions "
                 f"({decision.message}): {_CHECK_URL}"
             ) from None
@@ -100,7 +102,7 @@ async def _probe(client: ChatClient, model: str, listed: list[str]) -> None:
             names = masked(", ".join(listed[:_LISTED]))
             offers = f" (it offers {names}{' …' if len(listed) > _LISTED else ''})" if names else ""
             hint = "" if listed or decision.kind != "status_404" else f"; {_CHECK_URL}"
-            raise UserError(
+            raise EndpointRejectedError(
                 f"endpoint {client.base_url} does not serve {model!r}: "
                 f"{decision.message}{offers}{hint}"
             ) from None

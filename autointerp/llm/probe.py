@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autointerp.errors import UserError
+from autointerp.errors import EndpointError
 from autointerp.llm.wire.call_errors import CALL_ERRORS, Decision, classify
 from autointerp.llm.wire.client import Client
 from autointerp.llm.wire.dialect import Dialect
@@ -61,7 +61,10 @@ class Probe:
 
 
 async def probe(client: Client, dialect: Dialect, model: str) -> Probe:
-    """Ask as a run would, giving up what is refused. Raises UserError with the server's words."""
+    """Ask as a run would, giving up what is refused.
+
+    Raises EndpointError with the server's words.
+    """
     request = ChatRequest(
         model, ({"role": "user", "content": _ASK},), _MAX_TOKENS, 0.0, schema=_SCHEMA
     )
@@ -71,7 +74,7 @@ async def probe(client: Client, dialect: Dialect, model: str) -> Probe:
             break
         weaker = dialect.without(outcome.message) if outcome.action == "adapt" else None
         if weaker is None:
-            raise UserError(f"endpoint {client.base_url}: {outcome.message}")
+            raise EndpointError(f"endpoint {client.base_url}: {outcome.message}")
         dialect = weaker
     reply, headers = outcome
     given: list[Logprobs] = []
@@ -105,13 +108,13 @@ def _read(text: str) -> set[tuple[int, str]]:
 
 
 async def _gives(client: Client, dialect: Dialect, model: str, logprobs: Logprobs) -> bool:
-    """Whether it answers with log probabilities. Raises UserError where it does not answer."""
+    """Whether it answers with log probabilities. Raises EndpointError where it does not answer."""
     request = ChatRequest(model, ({"role": "user", "content": _TABS},), 1, 0.0, logprobs=logprobs)
     outcome = await _ask(client, dialect.body(request))
     if isinstance(outcome, Decision):
         if outcome.action in ("adapt", "fail"):
             return False
-        raise UserError(f"endpoint {client.base_url}: {outcome.message}")
+        raise EndpointError(f"endpoint {client.base_url}: {outcome.message}")
     reply = outcome[0]
     if not any(position.given for position in reply.positions(logprobs)):
         return False

@@ -1,6 +1,6 @@
 """Replies in which nothing can be read, one after another: when to stop, and what may be wrong."""
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.structured import THINK, THINK_END
 from autointerp.plain_text import line_for_person
@@ -12,7 +12,7 @@ _FEWEST_FRESH = 5
 _SHOWN = 200  # characters of a reply
 
 
-class NothingReadable(UserError):
+class NothingReadable(AutointerpError):
     """The endpoint answers, but nothing can be made of its replies: asking on is pointless."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.plain_text import one_line
 from autointerp.prompting.bounded import BoundedEnvironment, bounded, joined, limited
 from autointerp.run.directory import Run
@@ -99,7 +99,7 @@ class Prompt:
     source: str
 
     def messages(self, **variables: Any) -> list[dict[str, str]]:
-        """The chat messages for these variables. Raises UserError where the template fails.
+        """The chat messages for these variables. Raises AutointerpError where the template fails.
 
         A label comes from a model or a file, so whatever is a text by itself is put on one line.
         """
@@ -116,7 +116,7 @@ class Prompt:
             # A template can do anything wrong that code can.
             words = error.message if isinstance(error, TemplateError) else str(error)
             where = _line(error, self.template)
-            raise UserError(
+            raise InputError(
                 f"template {self.path}{where}: {one_line(words or type(error).__name__)}"
             ) from None
         return [{"role": name, "content": text.strip()} for name, text in texts.items()]
@@ -132,7 +132,7 @@ def load_prompt(task: str, folder: Path) -> Prompt:
     """The task's template from `folder`, else the one that comes with the package.
 
     It is tried on small and larger samples at once, so that a broken template fails before
-    anything is spent. Raises UserError with the file, the line where known, and what is wrong.
+    anything is spent. Raises InputError with the file, the line where known, and what is wrong.
     """
     return read_prompt(task, template_path(task, folder))
 
@@ -140,35 +140,35 @@ def load_prompt(task: str, folder: Path) -> Prompt:
 def read_prompt(task: str, path: Path) -> Prompt:
     """As `load_prompt` does, from this very file."""
     if not path.is_file():
-        raise UserError(f"template {path} is missing: reinstall autointerp or name --prompts")
+        raise InputError(f"template {path} is missing: reinstall autointerp or name --prompts")
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"template {path} cannot be read: {error}") from None
+        raise InputError(f"template {path} cannot be read: {error}") from None
     return _tried(task, path, source)
 
 
 @lru_cache(maxsize=64)  # stages, judges and estimates each load the same few
 def _tried(task: str, path: Path, source: str) -> Prompt:
-    """The template of this text, tried on samples. Raises UserError."""
+    """The template of this text, tried on samples. Raises AutointerpError."""
     try:
         tree = ENVIRONMENT.parse(source)
         with bounded():  # constants are worked out here
             template = ENVIRONMENT.from_string(limited(ENVIRONMENT.parse(source)))
     except TemplateSyntaxError as error:
-        raise UserError(f"template {path}, line {error.lineno}: {error.message}") from None
+        raise InputError(f"template {path}, line {error.lineno}: {error.message}") from None
     except Exception as error:
         # Jinja works out constants as it compiles: 1 / 0 fails here.
-        raise UserError(f"template {path}: {error}") from None
+        raise InputError(f"template {path}: {error}") from None
     for name in ("Include", "Extends", "Import", "FromImport"):
         found = tree.find(getattr(nodes, name))
         if found is not None:
-            raise UserError(
+            raise InputError(
                 f"template {path}, line {found.lineno}: a template cannot take in another file"
             )
     missing = [block for block in _BLOCKS if block not in template.blocks]
     if missing:
-        raise UserError(f"template {path} has no block {missing[0]!r}")
+        raise InputError(f"template {path} has no block {missing[0]!r}")
     digest = hashlib.sha256(source.encode()).hexdigest()
     variables = frozenset(meta.find_undeclared_variables(tree))
     prompt = Prompt(task, path, digest, template, variables, source)
@@ -177,7 +177,7 @@ def _tried(task: str, path: Path, source: str) -> Prompt:
     # A branch that no sample reaches may hold a typing error all the same.
     unknown = sorted(variables - {name for sample in _SAMPLES[task] for name in sample})
     if unknown:
-        raise UserError(f"template {path}: {unknown[0]!r} is undefined")
+        raise InputError(f"template {path}: {unknown[0]!r} is undefined")
     return prompt
 
 
@@ -216,14 +216,14 @@ def keep(run: Run, prompts: Iterable[Prompt]) -> None:
 
 
 def kept(run: Run) -> dict[str, str]:
-    """Task → the full text of the template that the run used last. Raises UserError."""
+    """Task → the full text of the template that the run used last. Raises AutointerpError."""
     texts = {}
     for task, digest in run.record().get("prompts", {}).items():
         path = run.prompts / file_name(task, digest)
         try:
             texts[task] = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"template {path} cannot be read: {error}") from None
+            raise InputError(f"template {path} cannot be read: {error}") from None
     return texts
 
 

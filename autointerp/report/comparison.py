@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
 from autointerp.metrics.paired import FEWEST
 from autointerp.report.control_table import print_control
@@ -27,7 +27,7 @@ from autointerp.tables.control import control_pair
 
 
 def print_comparison(a: Run, b: Run, metric: str | None, top: int, console: Console) -> None:
-    """Print how run `b` differs from run `a`. Raises UserError where they cannot be compared.
+    """Print how run `b` differs from run `a`. Raises AutointerpError where they cannot be compared.
 
     Where one is the other's control, they are A and B whichever is named first, and features are
     not paired.
@@ -68,7 +68,7 @@ def _only(pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
     chosen = pairs[(pairs["metric"] == metric) | (pairs["scorer"] == metric)]
     if chosen.empty:
         known = sorted({*pairs["metric"], *pairs["scorer"]})
-        raise UserError(f"--metric {metric}: both runs have {', '.join(known)}")
+        raise InputError(f"--metric {metric}: both runs have {', '.join(known)}")
     return chosen
 
 

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
 from autointerp.metrics.paired import FEWEST
 from autointerp.metrics.unpaired import Unpaired
@@ -18,14 +18,14 @@ _COLUMNS = ("n", "A", "B", "A − B", "above", "AUROC")
 
 
 def print_control(real: Run, control: Run, metric: str | None, console: Console) -> None:
-    """Print how the scores of a run lie against its control's. Raises UserError."""
+    """Print how the scores of a run lie against its control's. Raises AutointerpError."""
     compared = against_control(real, control)
     if not compared:
-        raise UserError(f"no metric is scored in both {real.path} and {control.path}")
+        raise InputError(f"no metric is scored in both {real.path} and {control.path}")
     chosen = {name: found for name, found in compared.items() if metric in (None, *name)}
     if not chosen:
         known = ", ".join(sorted({part for name in compared for part in name}))
-        raise UserError(f"--metric {metric}: both runs have {known}")
+        raise InputError(f"--metric {metric}: both runs have {known}")
     console.print(Text(f"A: {real.path}\nB: {control.path}"), soft_wrap=True)
     said = "B is a control, random directions in place of the features of A: they are not paired"
     console.print(Text(said), soft_wrap=True)

@@ -11,7 +11,7 @@ from autointerp.stages.label.label_stage import NAME as LABEL
 def feature_exchanges(run: Run, feature: int) -> list[JournaledExchange]:
     """Labeling, then judging, the newest of each first; empty where nothing was asked.
 
-    Raises UserError where the journal cannot be read.
+    Raises AutointerpError where the journal cannot be read.
     """
     if not run.journal.is_file():
         return []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import KNOWN_OF_ALL, EvidenceStore, histogram_edges_of
 from autointerp.evidence.window import Window
@@ -41,7 +41,7 @@ _DIGITS = 4  # significant ones of activations: a page is no place for more
 class FeaturePages:
     """Pages of one run's features; what all of them need is read once.
 
-    Raises UserError where the run has no evidence, or no such feature.
+    Raises AutointerpError where the run has no evidence, or no such feature.
     """
 
     def __init__(self, run: Run) -> None:
@@ -138,11 +138,11 @@ class FeaturePages:
     def _statistics(self, feature: int) -> ShownStatistics:
         rows = _rows(self._run.features, feature)
         if not rows:
-            raise UserError(f"feature {feature} was not collected in the run {self._run.path}")
+            raise InputError(f"feature {feature} was not collected in the run {self._run.path}")
         row = rows[0]
         for name in (*KNOWN_OF_ALL, "histogram"):
             if row[name] is None:
-                raise UserError(f"{self._run.features}: feature {feature} has no {name}")
+                raise InputError(f"{self._run.features}: feature {feature} has no {name}")
         return ShownStatistics(
             n_active=row["n_active"],
             density=row["density"],

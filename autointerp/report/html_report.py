@@ -27,7 +27,7 @@ def write_report(run: Run, features: str | None, out: Path) -> int:
     """Write the report of the features that `features` selects; returns how many.
 
     Without `features` they are drawn, 200 at most. The overview is of the whole run. Raises
-    UserError where the run has no evidence or no such features, or `out` cannot be written.
+    AutointerpError where the run has no evidence or no such features, or `out` cannot be written.
     """
     chosen = selected(run, features or "all")
     if features is None and len(chosen) > _USUAL:

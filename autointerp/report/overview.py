@@ -113,7 +113,7 @@ def overview(run: Run) -> Overview:
     """The run in numbers; a run that has not come so far gives the parts that are there.
 
     The first call reads all predictions; later ones take what it found while they stay the same.
-    Raises UserError where a file is damaged.
+    Raises AutointerpError where a file is damaged.
     """
     record = run.record()
     stages: dict[str, Any] = record.get("stages", {})

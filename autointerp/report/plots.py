@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-from autointerp.errors import UserError
+from autointerp.errors import MissingPackageError
 from autointerp.report.overview import overview
 from autointerp.run.directory import Run
 from autointerp.storage.files import atomic_path, unwritable
@@ -21,14 +21,14 @@ _METADATA: dict[str, dict[str, Any]] = {
 def write_plots(run: Run, out: Path | None, format: Format) -> tuple[list[Path], list[str]]:
     """Write the figures of the run's overview; the files, and which figures are left out and why.
 
-    `out` is the folder, by default `plots` in the run's directory. Raises UserError.
+    `out` is the folder, by default `plots` in the run's directory. Raises AutointerpError.
     """
     try:
         from autointerp.report.figures import figures, style
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
-        raise UserError("plots need matplotlib: pip install 'autointerp[plot]'") from None
+        raise MissingPackageError("plots need matplotlib: pip install 'autointerp[plot]'") from None
     folder = run.path / "plots" if out is None else out
     found = overview(run)
     written, left_out = [], []

@@ -45,7 +45,7 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
 
 
 def print_journal(path: Path, console: Console) -> None:
-    """Raises UserError where there is no journal, or none that can be read."""
+    """Raises AutointerpError where there is no journal, or none that can be read."""
     found = info(path)
     cached = found.cached_tokens / max(1, found.prompt_tokens)
     dates = [

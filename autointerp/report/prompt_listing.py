@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.plain_text import line_for_person
 from autointerp.prompting.prompt_check import doubts, stray_files
 from autointerp.prompting.prompts import BUNDLED, SUFFIX, kept, load_prompt, template_path
@@ -22,7 +22,7 @@ def listed(folder: Path, templates: Iterable[str]) -> Iterator[str]:
         try:
             prompt = load_prompt(task, folder)
             said = f"{prompt.hash[:_HASH]}  {path}  {_first_comment(prompt.source)}"
-        except UserError as error:
+        except AutointerpError as error:
             said = f"{'broken':<{_HASH}}  {error}"
         yield line_for_person(f"{task:<{widest}}  {whose:<7}  {said}".rstrip())
 
@@ -32,7 +32,7 @@ def checked(folder: Path, templates: Mapping[str, tuple[str, ...]]) -> Iterator[
     for task, reply_keys in templates.items():
         try:
             prompt = load_prompt(task, folder)
-        except UserError as error:
+        except AutointerpError as error:
             yield False, line_for_person(f"{task}: broken: {error}")
             continue
         yield True, line_for_person(f"{task}: good, {prompt.path}")
@@ -84,7 +84,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"template {path} cannot be read: {error}") from None
+        raise InputError(f"template {path} cannot be read: {error}") from None
 
 
 def _first_comment(source: str) -> str:

@@ -18,7 +18,7 @@ _BAR = 24  # characters of a share of 1
 
 
 def print_scores(run: Run, console: Console) -> None:
-    """Print the distribution of every score, then the curves. Raises UserError."""
+    """Print the distribution of every score, then the curves. Raises AutointerpError."""
     found = sorted(distributions(load_scores(run.path)), key=lambda d: d.scorer)
     flags = flag_counts(load_labels(run.path))
     for scorer, of_scorer in groupby(found, key=lambda d: d.scorer):

@@ -34,7 +34,7 @@ def _size(path: Path) -> str:
 
 
 def print_cache(path: Path, console: Console) -> None:
-    """Raises UserError where there is no cache at `path`."""
+    """Raises AutointerpError where there is no cache at `path`."""
     cache = find_cache(path)
     origin = cache.origin
     kind = "activations" if isinstance(cache, DenseCache) else "feature activations"

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.evidence.window_text import marked, marks_for, one_line, quoted
@@ -180,7 +180,7 @@ def show_feature(run: Run, feature: int, console: Console) -> None:
     store = EvidenceStore(run.windows, run.features)
     chosen = str(run.record().get("config", {}).get("features", ""))
     if chosen.startswith("random:") and feature not in (drawn := store.features):
-        raise UserError(
+        raise InputError(
             f"feature {feature} was not drawn: {run.path} has {chosen} with seed "
             f"{run.record()['config'].get('seed', 0)}, which are {listed(drawn)}"
         )
@@ -277,16 +277,16 @@ def _kind(kind: pa.DataType) -> str:
 
 
 def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Console) -> None:
-    """Print the table's first rows; scores sort from best to worst. Raises UserError."""
+    """Print the table's first rows; scores sort from best to worst. Raises AutointerpError."""
     frame = load_labels(run.path)
     known = [name for name, column in SORTS.items() if column in frame]
     if sort not in known:
-        raise UserError(f"--sort {sort}: choose one of {', '.join(known)}, which this run has")
+        raise InputError(f"--sort {sort}: choose one of {', '.join(known)}, which this run has")
     if grep is not None:
         try:
             pattern = re.compile(grep)
         except re.error as error:
-            raise UserError(f"--grep {grep!r} is no regular expression: {error}") from None
+            raise InputError(f"--grep {grep!r} is no regular expression: {error}") from None
         matches = [isinstance(v, str) and bool(pattern.search(v)) for v in frame["label"]]
         frame = frame[np.array(matches, dtype=bool)]  # of no rows, a list would be of no columns
     column = SORTS[sort]

@@ -19,7 +19,7 @@ from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.writer import partial_path, unfinished
 from autointerp.coders import SparseCoder
 from autointerp.config.settings import DEMO, SPARSE
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, ConfigurationError, NotDoneError
 from autointerp.identity import fingerprint, settings_text
 from autointerp.run.session import Job
 from autointerp.storage.files import files_identity, files_in
@@ -37,17 +37,19 @@ def stream_settings(job: Job) -> StreamSettings | None:
         return None  # a cache is read; the subject names its tokenizer
     if subject is None or text is None:
         missing = "subject" if subject is None else "text"
-        raise UserError(f"capture needs --{missing} (or name a finished cache with --cache)")
+        raise ConfigurationError(
+            f"capture needs --{missing} (or name a finished cache with --cache)"
+        )
     hook = config.hook or (job.coder.hook if job.coder else None)
     if hook is None:
-        raise UserError("capture needs --hook: no coder's file names one")
+        raise ConfigurationError("capture needs --hook: no coder's file names one")
     hooks = tuple(dict.fromkeys(part.strip() for part in hook.split(",") if part.strip()))
     if not hooks:
-        raise UserError(f"hook {hook!r} names no place")
+        raise ConfigurationError(f"hook {hook!r} names no place")
     if config.store == SPARSE and (job.coder is None or len(hooks) > 1):
-        raise UserError("--store sparse needs one --hook and the --coder that reads it")
+        raise ConfigurationError("--store sparse needs one --hook and the --coder that reads it")
     if config.token_ids is not None:
-        raise UserError(
+        raise ConfigurationError(
             f"--token-ids {config.token_ids} is for a cache that has no token ids; with --text "
             "they are made from it: drop one of the two"
         )
@@ -111,16 +113,16 @@ def is_captured(path: Path, inputs: str) -> bool:
 def _manifest(path: Path) -> Manifest | None:
     try:
         return read_manifest(path)
-    except UserError:
+    except AutointerpError:
         return None
 
 
 def check(job: Job) -> None:
-    """Raise UserError for what can be known to fail before the run begins."""
+    """Raise AutointerpError for what can be known to fail before the run begins."""
     settings = stream_settings(job)
     if settings is None:
         if not job.config.cache_path().exists() and job.config.text is None:
-            raise UserError(
+            raise ConfigurationError(
                 f"no activation cache at {job.config.cache_path()}: make one with --subject and "
                 "--text, or name another --cache"
             )
@@ -131,12 +133,12 @@ def check(job: Job) -> None:
     for path, inputs in zip(cache_paths(job, settings), made_from(job, settings), strict=True):
         manifest = _manifest(path)
         if path.exists() and (manifest is None or manifest.made_from != inputs):
-            raise UserError(
+            raise ConfigurationError(
                 f"{path} exists and is no cache made from these settings: drop --subject and "
                 "--text to read it as it is, or name another --cache"
             )
         if unfinished(path) not in (None, inputs):
-            raise UserError(
+            raise ConfigurationError(
                 f"{partial_path(path)} is an unfinished capture with other settings: finish it "
                 "with those, remove it, or name another --cache"
             )
@@ -154,13 +156,15 @@ def open_source(job: Job) -> Source:
     if settings is None:
         return _check_cache(job, open_cache_of(job))
     if len(settings.hooks) > 1:
-        raise UserError(f"hook {', '.join(settings.hooks)}: a run reads one, capture several")
+        raise ConfigurationError(
+            f"hook {', '.join(settings.hooks)}: a run reads one, capture several"
+        )
     path = job.config.cache_path()
     if is_captured(path, made_from(job, settings)[0]):
         found = find_cache(path)
         return _check_cache(job, found)
     if job.config.cache is not None:
-        raise UserError(f"no cache at {path} made from these settings: run `autointerp capture`")
+        raise NotDoneError(f"no cache at {path} made from these settings: run `autointerp capture`")
     stream = SubjectStream(settings, job.device())
     check_width(job, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
     return stream
@@ -191,7 +195,7 @@ def place_of(job: Job, source: Source) -> Place:
 
 
 def open_place(place: Place, device: torch.device) -> Source:
-    """The source there, from which parts are to be read. Raises UserError."""
+    """The source there, from which parts are to be read. Raises AutointerpError."""
     norms = place.norms
     if place.stream is not None:
         assert norms is not None
@@ -212,11 +216,13 @@ def identity_of(job: Job) -> str:
 
 
 def check_width(job: Job, width: int, what: str) -> SparseCoder:
-    """The run's coder. Raises UserError where there is none, or it takes another width."""
+    """The run's coder. Raises AutointerpError where there is none, or it takes another width."""
     if job.coder is None:
-        raise UserError(f"{what} gives activations: name the coder that reads them with --coder")
+        raise ConfigurationError(
+            f"{what} gives activations: name the coder that reads them with --coder"
+        )
     if job.coder.d_in != width:
-        raise UserError(
+        raise ConfigurationError(
             f"coder {job.config.coder} takes activations of width {job.coder.d_in}, {what} gives "
             f"width {width}: another layer or another model?"
         )
@@ -225,7 +231,7 @@ def check_width(job: Job, width: int, what: str) -> SparseCoder:
 
 def _check_cache(job: Job, cache: DenseCache | SparseCache) -> DenseCache | SparseCache:
     if isinstance(cache, SparseCache) and job.config.is_random():
-        raise UserError(
+        raise ConfigurationError(
             f"the cache {cache.path} holds feature activations: --control random-coder needs the "
             "activations that a coder reads"
         )
@@ -234,7 +240,7 @@ def _check_cache(job: Job, cache: DenseCache | SparseCache) -> DenseCache | Spar
     elif job.coder is not None:
         other = cache.coder_identity is not None and cache.coder_identity != job.coder_identity
         if other or job.coder.features != cache.features:
-            raise UserError(
+            raise ConfigurationError(
                 f"the sparse cache {cache.path} holds the {cache.features:,} features of another "
                 f"coder ({cache.origin.coder or 'not named'}) than {job.config.coder}: drop --coder"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.llm.limits.prices import BATCH_SHARE
 from autointerp.llm.wire.request import ChatRequest
 from autointerp.resources import language_model
@@ -21,7 +21,7 @@ _TOKENIZED = 200  # requests counted exactly; the others by their share of chara
 def labeling_tokenizer(config: RunConfig) -> Any | None:
     """The labeling model's tokenizer where it is on this machine, else None.
 
-    Raises UserError where one is named and cannot be read.
+    Raises AutointerpError where one is named and cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -35,7 +35,7 @@ def labeling_tokenizer(config: RunConfig) -> Any | None:
         if config.tokenizer is None:
             return None
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"tokenizer {name!r} cannot be read: {first_line}") from None
+        raise InputError(f"tokenizer {name!r} cannot be read: {first_line}") from None
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, ConfigurationError
 from autointerp.identity import fingerprint
 from autointerp.llm.asking import RetrySettings
 from autointerp.llm.batches import BatchRun, BatchSettings
@@ -65,7 +65,8 @@ def identity(config: RunConfig) -> str:
 def endpoints(config: RunConfig) -> list[tuple[str, str]]:
     """Base URL and key of each; a server on this machine may do without a key.
 
-    A model of this process has neither. Raises UserError where a key, or the model, is missing.
+    A model of this process has neither. Raises AutointerpError where a key, or the model, is
+    missing.
     """
     if config.is_local():
         local_model.check(config)
@@ -76,7 +77,7 @@ def endpoints(config: RunConfig) -> list[tuple[str, str]]:
         key = os.environ.get(variable, "").strip()
         hide(key)
         if not key and urlsplit(url).hostname not in _NO_KEY_NEEDED:
-            raise UserError(
+            raise ConfigurationError(
                 f"no key for {url}: set the environment variable {variable}, or name another with "
                 "--api-key-env"
             )
@@ -87,11 +88,11 @@ def endpoints(config: RunConfig) -> list[tuple[str, str]]:
 def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
     """The endpoints that answer and know the model, with their keys.
 
-    Raises UserError where a key is missing, or there is none.
+    Raises AutointerpError where a key is missing, or there is none.
     """
     price(config)
     if config.budget is not None and not is_priced(config):
-        raise UserError(
+        raise ConfigurationError(
             f"a budget needs a price: none is known for {config.model} (--input-price and "
             "--output-price, or --prices)"
         )
@@ -111,7 +112,7 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
                 )
             )
             good.append((url, key))
-        except UserError as error:
+        except AutointerpError as error:
             errors.append(error)
     if len(errors) == len(config.base_urls()):
         raise errors[0]
@@ -130,7 +131,8 @@ def dialect(config: RunConfig) -> Dialect:
 
 
 def price(config: RunConfig) -> Price | None:
-    """What the settings say, else the user's table, else ours. Raises UserError for a bad table.
+    """What the settings say, else the user's table, else ours. Raises AutointerpError for a bad
+    table.
 
     A model on this machine costs nothing.
     """
@@ -208,7 +210,10 @@ class Answered:
 
 
 def _client(job: Job, url: str, key: str, connections: int) -> Client:
-    """What takes requests for the endpoint. Raises UserError where a model cannot be loaded."""
+    """What takes requests for the endpoint.
+
+    Raises AutointerpError where a model cannot be loaded.
+    """
     config = job.config
     if config.is_local():
         return local_model.open_client(config, job.device())
@@ -279,7 +284,7 @@ def ask(
             if doubts and not config.is_local():
                 say(_doubts_line(doubts, is_priced(config)))
             if not (config.batch or beside_a_batch) and journal.pending_batches():
-                raise UserError(
+                raise ConfigurationError(
                     f"{job.run.path} has a batch that is pending: go on with --batch, or its "
                     "requests are paid for twice"
                 )
@@ -316,7 +321,7 @@ def ask(
         asyncio.run(send_all())
     except (Drained, asyncio.CancelledError, KeyboardInterrupt):
         return Answered(totals, KeyboardInterrupt())
-    except UserError as error:
+    except AutointerpError as error:
         return Answered(totals, error)
     return Answered(totals)
 

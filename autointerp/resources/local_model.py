@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from autointerp.activations.subject import load_tokenizer
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import InputError, MissingPackageError
 from autointerp.llm.local import constrained, llamacpp
 from autointerp.llm.local.generation import ChatModel
 from autointerp.llm.local.llamacpp import LlamaClient, open_server
@@ -35,7 +35,7 @@ def model_name(config: RunConfig) -> str:
 
 
 def check(config: RunConfig) -> None:
-    """Raises UserError where a package is missing, or the model cannot be had.
+    """Raises AutointerpError where a package is missing, or the model cannot be had.
 
     A model of the hub is downloaded here, before anything else is done.
     """
@@ -45,10 +45,12 @@ def check(config: RunConfig) -> None:
         needed.append("gguf")
     for package in needed:
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"a local model needs {package}: pip install 'autointerp[local]'")
+            raise MissingPackageError(
+                f"a local model needs {package}: pip install 'autointerp[local]'"
+            )
     path = _found(name)
     if path.is_dir() and load_tokenizer(str(path)).chat_template is None:
-        raise UserError(
+        raise InputError(
             f"--local-model {name} has no chat template: name an instruction-tuned model"
         )
 
@@ -58,17 +60,17 @@ def _is_for_llamacpp(name: str) -> bool:
 
 
 def _found(name: str) -> Path:
-    """The folder or .gguf file. Raises UserError."""
+    """The folder or .gguf file. Raises AutointerpError."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UserError(
+            raise InputError(
                 f"--local-model {name}: the folder has no config.json (name a .gguf file itself)"
             )
         return path
     if path.is_file():
         if path.suffix != _GGUF:
-            raise UserError(f"--local-model {name}: a model file must end in {_GGUF}")
+            raise InputError(f"--local-model {name}: a model file must end in {_GGUF}")
         return path
     parts = name.split("/")
     try:
@@ -79,11 +81,11 @@ def _found(name: str) -> Path:
     # The hub's own errors are of these kinds too, and so are those of the network.
     except Exception as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(
+        raise InputError(
             f"--local-model {name} is not on this machine and cannot be downloaded ({first_line}): "
             "name a folder or a .gguf file that is here"
         ) from None
-    raise UserError(f"--local-model {name}: there is no such folder or file")
+    raise InputError(f"--local-model {name}: there is no such folder or file")
 
 
 def rows(config: RunConfig, device: torch.device) -> int:
@@ -99,7 +101,7 @@ def rows(config: RunConfig, device: torch.device) -> int:
 
 
 def open_client(config: RunConfig, device: torch.device) -> Client:
-    """The model in an endpoint's place. Raises UserError where it cannot be loaded."""
+    """The model in an endpoint's place. Raises AutointerpError where it cannot be loaded."""
     name, most = config.local_model_name(), rows(config, device)
     path = str(_found(name))
     if _is_for_llamacpp(name):
@@ -128,13 +130,13 @@ def _chat_model(path: str, device: torch.device) -> ChatModel:
             folder, dtype=_dtype(device), **named
         )
         if tokenizer.chat_template is None:
-            raise UserError(
+            raise InputError(
                 f"--local-model {path} has no chat template: name an instruction-tuned model"
             )
         return ChatModel(model.to(device).eval(), tokenizer)
     except _TROUBLES as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"--local-model {path} cannot be loaded: {first_line}") from None
+        raise InputError(f"--local-model {path} cannot be loaded: {first_line}") from None
 
 
 def _dtype(device: torch.device) -> torch.dtype:

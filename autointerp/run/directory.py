@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError, NotDoneError, RunInUseError
 from autointerp.plain_text import line_for_person
 from autointerp.run.record import RecordedSettings, read_record
 from autointerp.secrets import masked
@@ -42,7 +42,7 @@ class Run:
         self.fade = path / FADE
 
     def record(self) -> dict[str, Any]:
-        """What `run.json` says, its shape checked; empty for a new run. Raises UserError."""
+        """What `run.json` says, its shape checked; empty for a new run. Raises AutointerpError."""
         return read_record(self.manifest) if self.manifest.is_file() else {}
 
     def settings(self) -> RecordedSettings:
@@ -63,7 +63,7 @@ class Run:
         """Whether a stage was finished; a damaged record may hide one."""
         try:
             return bool(self.record().get("stages")) or self.labels.is_file()
-        except UserError:
+        except AutointerpError:
             return True
 
     def forget_stages(self, *names: str) -> None:
@@ -87,7 +87,7 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Hold the run for this process alone.
 
-        Raises UserError where the directory cannot be written or another process holds it. The
+        Raises InputError where the directory cannot be written or another process holds it. The
         lock goes with the process, however it dies.
         """
         is_new = not self.path.exists()
@@ -101,12 +101,12 @@ class Run:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
-                raise UserError(
+                raise RunInUseError(
                     f"another autointerp (process {holder or 'unknown'}) is working on "
                     f"{self.path}: wait for it or name another --out"
                 ) from None
             if not (self.lock.exists() and os.path.samestat(os.fstat(handle), self.lock.stat())):
-                raise UserError(f"{self.path} was just removed: run the same command again")
+                raise RunInUseError(f"{self.path} was just removed: run the same command again")
             with writing(self.path):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, str(os.getpid()).encode(), 0)
@@ -130,14 +130,14 @@ def find_run(path: str | None) -> Run:
     """The run at `path`, or the one with results under outputs/ that was written last."""
     if path is not None:
         if not (Path(path) / "run.json").is_file():
-            raise UserError(f"no run at {path}: there is no run.json in it")
+            raise InputError(f"no run at {path}: there is no run.json in it")
         return Run(Path(path))
     found = sorted(Path("outputs").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
     for manifest in reversed(found):
         if Run(manifest.parent).has_results():
             return Run(manifest.parent)
     if found:
-        raise UserError(
+        raise NotDoneError(
             f"no run under outputs/ has come to anything yet, not even {found[-1].parent}"
         )
-    raise UserError("no run under outputs/: start one with `autointerp run`, or name it")
+    raise NotDoneError("no run under outputs/: start one with `autointerp run`, or name it")

@@ -5,7 +5,7 @@ import re
 from bisect import bisect_left
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 
 _PART = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?")
 
@@ -14,8 +14,8 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
     """Feature ids, ascending, from `all`, `0-99,512`, `@ids.txt` or `random:500`.
 
     Ranges include both ends; a file holds ids or ranges separated by commas or white space;
-    `random:N` draws N distinct features with the run's seed. Raises UserError for text that cannot
-    be read and for ids beyond the coder's `width`.
+    `random:N` draws N distinct features with the run's seed. Raises AutointerpError for text that
+    cannot be read and for ids beyond the coder's `width`.
     """
     text = text.strip()
     if text == "all":
@@ -23,14 +23,14 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
     if text.startswith("random:"):
         count = text.removeprefix("random:")
         if not re.fullmatch("[0-9]{1,12}", count) or not 0 < int(count) <= width:
-            raise UserError(
+            raise ConfigurationError(
                 f"features {text!r}: random:N takes N from 1 to the coder's width, {width}"
             )
         return sorted(random.Random(seed).sample(range(width), int(count)))
     chosen: set[int] = set()
     for part in ranges_of(text):
         if part[-1] >= width:
-            raise UserError(
+            raise ConfigurationError(
                 f"features {text!r}: there is no feature {part[-1]}, "
                 f"the coder has features 0 to {width - 1}"
             )
@@ -40,7 +40,7 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
 
 def select_among(text: str, collected: list[int], seed: int) -> tuple[list[int], int]:
     """Those of the `collected` features (ascending) that `text` selects, and how many more it
-    names. `random:N` draws from the collected ones. Raises UserError.
+    names. `random:N` draws from the collected ones. Raises AutointerpError.
     """
     text = text.strip()
     if text == "all":
@@ -61,26 +61,26 @@ def select_among(text: str, collected: list[int], seed: int) -> tuple[list[int],
 
 
 def ranges_of(text: str) -> list[range]:
-    """The ids and ranges that `0-99,512` or `@ids.txt` names. Raises UserError."""
+    """The ids and ranges that `0-99,512` or `@ids.txt` names. Raises AutointerpError."""
     source = text
     if text.startswith("@"):
         path = Path(text[1:])
         if not path.is_file():
-            raise UserError(f"features {text!r}: there is no file {path}")
+            raise ConfigurationError(f"features {text!r}: there is no file {path}")
         try:
             source, text = str(path), path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            raise UserError(f"features {text!r}: {path} is not a text file") from None
+            raise ConfigurationError(f"features {text!r}: {path} is not a text file") from None
     found = []
     for part in re.split(r"[,\s]+", text.strip()):
         match = _PART.fullmatch(part)
         if match is None:
-            raise UserError(
+            raise ConfigurationError(
                 f"features {source!r}: {part!r} is neither an id nor a range; "
                 "write all, 0-99,512, @ids.txt or random:500"
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise UserError(f"features {source!r}: the range {part} ends before it begins")
+            raise ConfigurationError(f"features {source!r}: the range {part} ends before it begins")
         found.append(range(first, last + 1))
     return found

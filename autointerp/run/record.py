@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from autointerp.config.loading import problem_of, validated
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.storage.damage import damaged
 
 _DEEPEST = 30  # levels of lists and objects
@@ -45,19 +45,19 @@ class RecordedSettings:
         return value if isinstance(value, str) else ""
 
     def number(self, name: str) -> int:
-        """One that is a whole number, its default where there is none. Raises UserError."""
+        """One that is a whole number, its default where there is none. Raises AutointerpError."""
         return int(self._allowed(name))
 
     def with_own(self, own: RunConfig) -> RunConfig:
         """A person's own settings, with the run's in the place of those that they did not give.
 
-        Of the run's only `TAKEN_OVER` are. Raises UserError where they are not allowed.
+        Of the run's only `TAKEN_OVER` are. Raises AutointerpError where they are not allowed.
         """
         taken = {n: self._allowed(n) for n in TAKEN_OVER if n not in own.model_fields_set}
         try:
             return validated(own.model_dump(exclude_unset=True) | taken)
-        except UserError as error:
-            raise UserError(f"{self._path}: {error}") from None
+        except AutointerpError as error:
+            raise InputError(f"{self._path}: {error}") from None
 
     def _allowed(self, name: str) -> Any:
         """The value as RunConfig would have it."""
@@ -69,7 +69,7 @@ class RecordedSettings:
         try:
             return adapter.validate_python(self._values[name])
         except ValidationError as error:
-            raise UserError(f"{self._path}: setting {name}: {problem_of(error)[1]}") from None
+            raise InputError(f"{self._path}: setting {name}: {problem_of(error)[1]}") from None
 
 
 class _Part(BaseModel):
@@ -141,7 +141,7 @@ class _Record(_Part):
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What the file says, its shape checked. Raises UserError."""
+    """What the file says, its shape checked. Raises AutointerpError."""
     try:
         text = path.read_text(encoding="utf-8")
         loaded = json.loads(text, parse_constant=_finite, parse_float=_finite)

@@ -16,7 +16,7 @@ from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 from autointerp.identity import fingerprint
 from autointerp.run.directory import Run
 from autointerp.run.feature_selection import select_features
@@ -67,7 +67,7 @@ class Job:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
             first_line = str(error).strip().splitlines()[0]
-            raise UserError(f"device {wanted!r} cannot be used: {first_line}") from None
+            raise ConfigurationError(f"device {wanted!r} cannot be used: {first_line}") from None
         return device
 
     def record_settings(self) -> None:
@@ -104,7 +104,7 @@ def model_job(config: RunConfig) -> Job:
 
 
 def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
-    """Load the coder and resolve the features. Touches no file of the run. Raises UserError.
+    """Load the coder and resolve the features. Touches no file of the run. Raises AutointerpError.
 
     Without a coder the features are those of the run's cache, if it holds feature activations; a
     capture needs neither.
@@ -119,7 +119,7 @@ def open_job(config: RunConfig, *, coder_needed: bool = True) -> Job:
     else:
         cache = find_cache(config.cache_path())
         if isinstance(cache, DenseCache):
-            raise UserError(
+            raise ConfigurationError(
                 f"the cache {cache.path} holds activations: name the coder that reads them with "
                 "--coder"
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 from autointerp.llm import verdicts
 from autointerp.llm.numbering import numbers
 from autointerp.llm.wire.logprobs import TOP_LOGPROBS
@@ -85,8 +85,8 @@ def _by_index(places: Mapping[int, bool]) -> dict[int, np.ndarray]:
 def ways(scorer: Scorer, form: str, prompt: Prompt) -> list[tuple[Task, Prompt]]:
     """How a judge is asked in this form: the best way first, then what takes its place.
 
-    As `JudgeJob` takes them: `way, prompt` and `weaker`. Raises UserError where the template cannot
-    ask in this form.
+    As `JudgeJob` takes them: `way, prompt` and `weaker`. Raises AutointerpError where the template
+    cannot ask in this form.
     """
     check(prompt, form)
     found = [scorer.forms[form]]
@@ -97,9 +97,9 @@ def ways(scorer: Scorer, form: str, prompt: Prompt) -> list[tuple[Task, Prompt]]
 
 
 def check(prompt: Prompt, form: str) -> None:
-    """Raises UserError where the template cannot ask in this form."""
+    """Raises AutointerpError where the template cannot ask in this form."""
     if form != LISTS and "form" not in prompt.variables:
-        raise UserError(
+        raise ConfigurationError(
             f"template {prompt.path} only asks for lists, since it does not use the variable "
             f"`form`: copy that part from the package's {prompt.path.name}, or leave out "
             f"--judge-form {form}"

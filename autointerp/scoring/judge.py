@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 from autointerp.llm.numbering import Miscounted, numbers
 from autointerp.llm.pool import Step
 from autointerp.llm.verdicts import slips
@@ -227,9 +227,9 @@ class JudgeJob:
         return self.replies.more(*kinds, replies.TELLING, kind, uniform=about)
 
     def otherwise(self) -> "JudgeJob":
-        """All items anew, in the next way. Raises UserError where there is none."""
+        """All items anew, in the next way. Raises AutointerpError where there is none."""
         if not self.weaker:
-            raise UserError(
+            raise ConfigurationError(
                 f"the endpoint gives no {self.logprobs()}: choose another --{self.scorer.name}-mode"
             )
         way, prompt = self.weaker[0]

@@ -210,8 +210,8 @@ class Local:
     """A model on this machine that judges in place of a chat endpoint.
 
     The setting `<scorer>_model` names it. `open`: its name, the device and the scorer's template
-    (None unless `template`) → the judge; raises UserError. `package`: what must be installed for
-    it, with the `extra` that brings it.
+    (None unless `template`) → the judge; raises AutointerpError. `package`: what must be installed
+    for it, with the `extra` that brings it.
     """
 
     open: Callable[[str, torch.device, Prompt | None], LocalJudge]

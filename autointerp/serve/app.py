@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.plain_text import line_for_person
 from autointerp.report.page import page_html
 from autointerp.run.directory import Run
@@ -32,14 +32,14 @@ _TOKEN = (
 )
 _BEARER = HTTPBearer(auto_error=False)  # for the description alone: the guard asks for it
 # A user's error on reading is that something is not there.
-_STATUS: dict[type[UserError], int] = {BadQuery: 422, NotInstalled: 501, ServerStopping: 503}
+_STATUS: dict[type[AutointerpError], int] = {BadQuery: 422, NotInstalled: 501, ServerStopping: 503}
 _RETRY_AFTER_S = 2
 
 
 def create_app(run: Run, port: int, own: RunConfig, token: str | None) -> ASGIApp:
     """Everything behind one port. `own` are the settings of whoever serves the run.
 
-    Without a `token` every account of this machine is let in. Raises UserError.
+    Without a `token` every account of this machine is let in. Raises AutointerpError.
     """
     served = Served(run, own)
 
@@ -62,7 +62,7 @@ def create_app(run: Run, port: int, own: RunConfig, token: str | None) -> ASGIAp
         responses={status: {"model": Problem} for status in (401, 403, 404, 415, 421, 422)},
         exception_handlers={
             NotReady: _not_ready,
-            UserError: _user_error,
+            AutointerpError: _user_error,
             RequestValidationError: _invalid,
             Exception: _broken,
         },

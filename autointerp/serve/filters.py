@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.plain_text import line_for_person
 from autointerp.report.column_list import Column
 
@@ -25,7 +25,7 @@ _OF_TYPE = {
 _LARGEST = 2**63
 
 
-class BadQuery(UserError):
+class BadQuery(AutointerpError):
     """What is asked for cannot be meant: one line."""
 
 

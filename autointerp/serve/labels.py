@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.report.column_list import Column, columns_of
 from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
@@ -137,7 +137,7 @@ def _order(by: Column, descending: bool) -> str:
 
 
 def read_labels(run: Run) -> LabelView:
-    """The label table, edits applied. Raises UserError where there is none yet."""
+    """The label table, edits applied. Raises AutointerpError where there is none yet."""
     table = apply_edits(read_table(run.labels), run)
     for i, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
@@ -152,6 +152,6 @@ def read_labels(run: Run) -> LabelView:
             f"CREATE TABLE labels AS SELECT *, lower(coalesce(label, '')) AS {_HIDDEN} FROM read"
         )
     except duckdb.Error as error:  # columns of kinds, or by names, that it does not know
-        raise UserError(f"{run.labels} cannot be searched: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{run.labels} cannot be searched: {str(error).splitlines()[0]}") from None
     connection.unregister("read")
     return LabelView(table.combine_chunks(), columns, connection)

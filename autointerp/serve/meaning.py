@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.plain_text import one_line
 from autointerp.progress import say
 from autointerp.run.directory import Run
@@ -32,11 +32,11 @@ _LAST_S = 5.0  # for the present batch, and for writing, when the server stops
 _KEY_BYTES = 16
 
 
-class NotInstalled(UserError):
+class NotInstalled(AutointerpError):
     """There is no sentence encoder."""
 
 
-class NotReady(UserError):
+class NotReady(AutointerpError):
     """The labels' vectors are being computed; `progress` is the share that is done."""
 
     def __init__(self, progress: float) -> None:
@@ -46,7 +46,7 @@ class NotReady(UserError):
         self.progress = progress
 
 
-class ServerStopping(UserError):
+class ServerStopping(AutointerpError):
     """The server stops before the labels' vectors are computed."""
 
 
@@ -74,8 +74,8 @@ class Meanings:
     def similarity(self, labels: LabelView, query: str) -> np.ndarray:
         """The cosine of every row's label with the query: float32 [rows], NaN without a label.
 
-        Raises NotInstalled; NotReady while vectors are missing; UserError where the model cannot be
-        loaded.
+        Raises NotInstalled; NotReady while vectors are missing; InputError where the model cannot
+        be loaded.
         """
         if not is_installed():
             raise NotInstalled("search by meaning needs: pip install 'autointerp[embed]'")
@@ -199,5 +199,5 @@ def _keep(path: Path, model: str, known: dict[bytes, np.ndarray]) -> None:
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, {"model": model})
-    except (OSError, UserError) as error:
+    except (OSError, AutointerpError) as error:
         say(f"{error}; labels are embedded again the next time")

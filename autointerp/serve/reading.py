@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.journal.journal_file import JournaledExchange
 from autointerp.report.exchanges import feature_exchanges
 from autointerp.report.overview import Overview
@@ -135,7 +135,7 @@ def _asked(recorded: RecordedSettings) -> str | None:
 def _info(served: Served) -> RunInfo:
     try:
         labels = served.labels.now()
-    except UserError:  # the run has not come so far; what there is can be looked at
+    except AutointerpError:  # the run has not come so far; what there is can be looked at
         labels = None
     return RunInfo(
         name=served.name,

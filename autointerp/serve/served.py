@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import Overview, overview
 from autointerp.resources import language_model
@@ -54,7 +54,7 @@ class Served:
     """One run, and the settings of the person who serves it.
 
     What is asked, opened or loaded is named by `own` alone. The run may come from a stranger: its
-    recorded settings are shown. Raises UserError where its record cannot be read, or what `own`
+    recorded settings are shown. Raises InputError where its record cannot be read, or what `own`
     names is not there.
     """
 
@@ -63,7 +63,7 @@ class Served:
         self.own = own
         run.settings()
         if "prompts" in own.model_fields_set and not Path(own.prompts).is_dir():
-            raise UserError(f"prompts {own.prompts}: there is no such folder")
+            raise InputError(f"prompts {own.prompts}: there is no such folder")
         if own.uses_model():
             language_model.endpoints(own)  # a missing key, or local model, is said at once
         self.labels: Fresh[LabelView] = Fresh([run.labels, run.edits], lambda: read_labels(run))
@@ -80,7 +80,7 @@ class Served:
     def warm(self) -> None:
         """Make what takes long on large runs before somebody waits for it."""
         for made in (self.labels, self.overview):
-            with suppress(UserError):  # said to whoever asks
+            with suppress(AutointerpError):  # said to whoever asks
                 made.now()
 
     def close(self) -> None:

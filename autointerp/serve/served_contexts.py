@@ -8,7 +8,7 @@ from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import Cache
 from autointerp.activations.formats import find_cache, with_token_ids
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.run.directory import Run
 from autointerp.serve.shapes import ContextText
 from autointerp.vocabulary import Vocabulary
@@ -28,11 +28,11 @@ class ServedContexts:
         self._lock = threading.Lock()
 
     def text(self, context: int) -> ContextText:
-        """Raises UserError where the run's cache is not there, or has no such context."""
+        """Raises AutointerpError where the run's cache is not there, or has no such context."""
         with self._lock:
             cache, vocabulary = self._cache, self._vocabulary
         if not 0 <= context < cache.contexts:
-            raise UserError(f"context {context}: the cache {cache.path} has {cache.contexts:,}")
+            raise InputError(f"context {context}: the cache {cache.path} has {cache.contexts:,}")
         pieces = vocabulary.pieces(cache.text()[context].tolist())
         shown = (cache.mask[context] & VALID).tolist()
         return ContextText(
@@ -49,7 +49,7 @@ class ServedContexts:
         if not path.exists():
             named = self._run.settings().text("cache")
             hint = f" (the run's record says {named})" if named else ""
-            raise UserError(
+            raise InputError(
                 f"there is no activation cache at {path}: to see contexts, name the run's with "
                 f"`autointerp serve --cache PATH`{hint}"
             )
@@ -57,5 +57,5 @@ class ServedContexts:
         collected = self._run.stage("collect").get("hashes", {}).get("cache")
         # The name of the model whose tokenizer is taken may follow.
         if not f"{collected} ".startswith(f"{cache.identity} "):
-            raise UserError(f"{path} is not the cache that the run's windows are from")
+            raise InputError(f"{path} is not the cache that the run's windows are from")
         return cache

@@ -6,7 +6,7 @@ import socket
 import uvicorn
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.plain_text import line_for_person
 from autointerp.run.directory import Run
 from autointerp.serve.app import create_app
@@ -17,7 +17,7 @@ _PATIENCE_S = 5  # for requests in flight when the server is stopped
 
 
 def listening(port: int) -> socket.socket:
-    """A socket on the loopback; port 0 takes a free one. Raises UserError."""
+    """A socket on the loopback; port 0 takes a free one. Raises AutointerpError."""
     # With the protocol named, asyncio switches Nagle's algorithm off: 40 ms an answer.
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -26,7 +26,7 @@ def listening(port: int) -> socket.socket:
         found.listen()  # who comes before the server is up waits for it
     except OSError as error:
         found.close()
-        raise UserError(
+        raise InputError(
             f"port {port} of {_LOOPBACK} is not available ({error.strerror}): name another --port, "
             "0 for any"
         ) from None
@@ -34,7 +34,7 @@ def listening(port: int) -> socket.socket:
 
 
 def server_of(run: Run, port: int, own: RunConfig, token: str | None) -> uvicorn.Server:
-    """The server, not running yet. Raises UserError where the run cannot be served."""
+    """The server, not running yet. Raises AutointerpError where the run cannot be served."""
     config = uvicorn.Config(
         create_app(run, port, own, token),
         log_level="warning",

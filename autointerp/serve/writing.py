@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, HTTPException, Response
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.plain_text import line_for_person
 from autointerp.resources.language_model import is_priced
 from autointerp.serve.reading import Number
@@ -53,7 +53,7 @@ def _asked(served: Served, feature: int) -> Edit:
         raise HTTPException(409, NO_MODEL)
     try:
         draft = relabel(served.run, feature, served.own)
-    except UserError as error:
+    except AutointerpError as error:
         raise HTTPException(409, line_for_person(error)) from None
     if draft.label is None:
         raise HTTPException(409, line_for_person(f"no label ({draft.status}): {draft.error}"))
@@ -74,14 +74,14 @@ def _asked(served: Served, feature: int) -> Edit:
 def _added(served: Served, edit: Edit) -> Response:
     try:
         add_edit(served.run, edit)
-    except UserError as error:
+    except AutointerpError as error:
         raise HTTPException(409, line_for_person(error)) from None
     return answer(edit, 201)
 
 
 def _check(served: Served, feature: int) -> None:
     if feature not in served.labels.now():
-        raise UserError(f"the label table has no feature {feature}")
+        raise InputError(f"the label table has no feature {feature}")
 
 
 def _now() -> datetime:

@@ -18,7 +18,7 @@ from autointerp.coders.check import (
     check_coder,
     reconstruction,
 )
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.resources.activation_source import Source, open_source
 from autointerp.run.session import Job
 
@@ -75,7 +75,7 @@ def _layers(job: Job, stream: SubjectStream) -> tuple[LayerFit, ...]:
     model = stream.subject.model
     hooks: dict[int, str] = {}
     for layer in range(len(decoder_layers(model)[1])):
-        with suppress(UserError):  # layers of hybrid models differ
+        with suppress(AutointerpError):  # layers of hybrid models differ
             hooks[layer] = resolve_hook(model, f"{place[0]}:{layer}").name
     contexts = max(1, CHECK_TOKENS // stream.context_length + 1)
     settings = replace(

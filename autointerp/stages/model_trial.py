@@ -13,7 +13,7 @@ from typing import Any
 
 from autointerp.config.loading import validated
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError, EndpointError
 from autointerp.identity import fingerprint, settings_values
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.lookup import Recall
@@ -73,7 +73,7 @@ class _Asking:
     seconds: float = 0.0
 
     def ask(self, tries: Sequence[Try]) -> list[Tried]:
-        """Raises UserError, or KeyboardInterrupt, where not all of them could be asked."""
+        """Raises AutointerpError, or KeyboardInterrupt, where not all of them could be asked."""
         tried: list[Tried] = []
         with track("trial", len(tries), "requests") as progress:
 
@@ -90,14 +90,14 @@ class _Asking:
             raise asked.stopped
         for one in tried:
             if one.lost is not None:
-                raise UserError(f"the model could not be tried: {one.lost}")
+                raise EndpointError(f"the model could not be tried: {one.lost}")
         return tried
 
 
 def try_model(job: Job) -> TrialRecord:
     """Ask the model some 30 requests and keep what was found. The run must be locked.
 
-    Raises UserError where the model cannot be had.
+    Raises AutointerpError where the model cannot be had.
     """
     # A batch would take a day.
     job = replace(job, config=job.config.model_copy(update={"batch": False}))
@@ -174,8 +174,8 @@ def with_found(job: Job, record: TrialRecord) -> Job:
 def asking(job: Job, stages: Sequence[str]) -> Job | None:
     """The job whose model these stages ask, and a trial is of; None where none is asked.
 
-    Nor is there one where a model judges the labels of another. Raises UserError where --auto is
-    to choose settings for both.
+    Nor is there one where a model judges the labels of another. Raises AutointerpError where --auto
+    is to choose settings for both.
     """
     labels, judge = job.config, job.judging().config
     found = [job] if label_stage.NAME in stages and labels.uses_model() else []
@@ -185,7 +185,7 @@ def asking(job: Job, stages: Sequence[str]) -> Job | None:
         return found[0] if found else None
     if labels.auto:
         labeler, judged_by = map(language_model.model_name, (labels, judge))
-        raise UserError(
+        raise ConfigurationError(
             f"--auto chooses settings for one model, but {labeler} labels and {judged_by} judges: "
             "run `autointerp doctor` on each, and pass the settings it names"
         )
@@ -198,7 +198,7 @@ def check_worth(
     """Ask whether to go on where the model was found to be of no use for these stages.
 
     `agrees` shows a question and says what was answered; None where nobody is there to be asked.
-    Raises UserError where the run is not to go on.
+    Raises AutointerpError where the run is not to go on.
     """
     uses = {
         "labels": label_stage.NAME in stages and job.config.uses_model(),
@@ -211,7 +211,9 @@ def check_worth(
     better = verdict.advice(record, job.config, **uses)
     if agrees is not None and agrees(f"{said}. Go on all the same?"):
         return
-    raise UserError(f"{said} ({better + '; ' if better else ''}--yes goes on all the same)")
+    raise ConfigurationError(
+        f"{said} ({better + '; ' if better else ''}--yes goes on all the same)"
+    )
 
 
 def _judges(config: RunConfig, stages: Sequence[str]) -> bool:

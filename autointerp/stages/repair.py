@@ -7,7 +7,7 @@ What needs the activations is left to `collect`, what needs the labeling model t
 from collections.abc import Iterator
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.evidence.store import read_statistics
 from autointerp.llm.journal.journal_salvage import is_damaged, salvage
 from autointerp.run.directory import Run
@@ -19,13 +19,13 @@ from autointerp.trial.trial_record import read_record
 
 
 def repair(run: Run) -> Iterator[str]:
-    """What was found and done, a line each. Raises UserError where it cannot be done."""
+    """What was found and done, a line each. Raises AutointerpError where it cannot be done."""
     files = [run.windows, run.features, run.corpus, run.vocabulary]
     files += [run.drafts, run.predictions, run.scores, run.edits]
     files += sorted(run.fade.glob("*.parquet"))
     there = [p for p in (*files, run.labels, run.journal, run.trial, run.manifest) if p.is_file()]
     if not there:
-        raise UserError(f"no run at {run.path}: there are no files of a run")
+        raise InputError(f"no run at {run.path}: there are no files of a run")
     with run.locked():
         lost = []
         if moved := _record_set_aside(run):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 from autointerp.labeling.label_reply import reply_schema
 from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import line_for_person, one_line
@@ -30,10 +30,13 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 def show(job: Job, task: str) -> str:
     """The messages of all requests of the task for the selected features, exactly as sent.
 
-    Before there are labels a judge's prompts have a placeholder in their place. Raises UserError.
+    Before there are labels a judge's prompts have a placeholder in their place. Raises
+    AutointerpError.
     """
     if task not in TEMPLATES:
-        raise UserError(f"prompt show {task}: there is no such task, only {', '.join(TEMPLATES)}")
+        raise ConfigurationError(
+            f"prompt show {task}: there is no such task, only {', '.join(TEMPLATES)}"
+        )
     shown = []
     for messages in (
         label_stage.prompts_shown(job)

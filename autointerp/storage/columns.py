@@ -8,7 +8,7 @@ from typing import TypeVar
 import pyarrow as pa
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError, NotDoneError
 from autointerp.storage.parquet_files import ParquetFile
 
 SCHEMA_VERSION = "2"
@@ -37,11 +37,11 @@ def description(column: pa.Field) -> str:
 def version_of(schema: pa.Schema, path: Path) -> int:
     """The version that wrote a file; evidence of the first one did not say so.
 
-    Raises UserError where it is newer than this one.
+    Raises AutointerpError where it is newer than this one.
     """
     version = (schema.metadata or {}).get(_VERSION, b"1").decode(errors="replace")
     if not re.fullmatch("[0-9]{1,9}", version) or int(version) > int(SCHEMA_VERSION):
-        raise UserError(
+        raise InputError(
             f"{path} was written by a newer autointerp (tables of version {version[:20]!r}, "
             f"this one reads {SCHEMA_VERSION}): upgrade autointerp to read it"
         )
@@ -51,7 +51,7 @@ def version_of(schema: pa.Schema, path: Path) -> int:
 def checked(file: ParquetFile, schema: pa.Schema, path: Path, *, gaps: bool = True) -> ParquetFile:
     """The file, whose columns hold what those of `schema` do; others it may have besides.
 
-    Raises UserError where a newer autointerp wrote it, where one that is never empty is not there
+    Raises InputError where a newer autointerp wrote it, where one that is never empty is not there
     or has gaps (looked for unless `gaps` is false, which opens a file of many row groups sooner),
     or where one holds values of another kind, such as texts for numbers.
     """
@@ -60,14 +60,14 @@ def checked(file: ParquetFile, schema: pa.Schema, path: Path, *, gaps: bool = Tr
     for field in schema:
         places = written.get_all_field_indices(field.name)
         if len(places) > 1:
-            raise UserError(f"{path} has {len(places)} columns named {field.name}")
+            raise InputError(f"{path} has {len(places)} columns named {field.name}")
         if places and not _are_alike(written.field(places[0]).type, field.type):
             found = written.field(places[0]).type
-            raise UserError(f"{path}: column {field.name} holds {found}, not {field.type}")
+            raise InputError(f"{path}: column {field.name} holds {found}, not {field.type}")
         if field.name in _NEVER_EMPTY and not places:
-            raise UserError(f"{path} has no column {field.name}")
+            raise InputError(f"{path} has no column {field.name}")
         if field.name in _NEVER_EMPTY and gaps and _has_gaps(file, field.name):
-            raise UserError(f"{path}: column {field.name} lacks values")
+            raise InputError(f"{path}: column {field.name} lacks values")
     return file
 
 
@@ -116,12 +116,12 @@ def leaf_of(file: ParquetFile, name: str) -> int:
 
 
 def metadata_of(file: ParquetFile, name: str, kind: type[T], path: Path) -> T:
-    """What a file's metadata say under a name, in JSON. Raises UserError."""
+    """What a file's metadata say under a name, in JSON. Raises AutointerpError."""
     raw = (file.schema_arrow.metadata or {}).get(name.encode(), b"")
     try:
         return TypeAdapter(kind, config=_FINITE).validate_json(raw)
     except ValidationError:
-        raise UserError(f"{path} does not say its {name}: collect the run again") from None
+        raise NotDoneError(f"{path} does not say its {name}: collect the run again") from None
 
 
 def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
@@ -131,13 +131,13 @@ def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         return values.cast(field.type)
     except pa.ArrowException as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"column {field.name} cannot be read: {first_line}") from None
+        raise InputError(f"column {field.name} cannot be read: {first_line}") from None
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns of `schema` and their descriptions, then any others.
 
-    Columns that an earlier autointerp did not write are null. Raises UserError where a value does
+    Columns that an earlier autointerp did not write are null. Raises InputError where a value does
     not go into its column.
     """
     others = [field for field in table.schema if field.name not in schema.names]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 
 _EVIDENCE = "`autointerp collect` makes it again from the activations"
 _REPLIES = "again from the evidence and the replies in the journal, which are not paid for twice"
@@ -24,7 +24,7 @@ MADE_AGAIN = {
 }
 
 
-class DamagedFile(UserError):
+class DamagedFile(AutointerpError):
     """A file that is there and cannot be read. `reason` is what reading it came upon."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -32,12 +32,12 @@ class DamagedFile(UserError):
         self.reason = reason
 
 
-def damaged(path: Path, error: Exception | str) -> UserError:
+def damaged(path: Path, error: Exception | str) -> AutointerpError:
     """What to say of a file that cannot be read, be it of a run or not."""
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path} is missing{_hint(path)}")
+        return InputError(f"{path} is missing{_hint(path)}")
     if isinstance(error, PermissionError):
-        return UserError(f"{path} cannot be read: {error.strerror}")
+        return InputError(f"{path} cannot be read: {error.strerror}")
     return DamagedFile(path, _reason(error))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, OutputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -34,19 +34,19 @@ def is_full(error: BaseException, folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < _NO_ROOM
 
 
-def unwritable(path: Path, error: BaseException) -> UserError:
+def unwritable(path: Path, error: BaseException) -> AutointerpError:
     """What to say of a file or folder that could not be written."""
     if is_full(error, path.parent):
-        return UserError(
+        return OutputError(
             f"{path} cannot be written: the disk is full. Make room and run the same command again"
         )
     why = error.strerror if isinstance(error, OSError) else None
-    return UserError(f"{path} cannot be written: {why or str(error).splitlines()[0]}")
+    return OutputError(f"{path} cannot be written: {why or str(error).splitlines()[0]}")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A block that writes `path`: raises UserError where the disk is full or read-only.
+    """A block that writes `path`: raises AutointerpError where the disk is full or read-only.
 
     Other failures pass: the block may do more than write.
     """

@@ -17,7 +17,7 @@ _READ = {"page_checksum_verification": True}
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """A block that reads the file. Raises UserError where it is missing or damaged."""
+    """A block that reads the file. Raises AutointerpError where it is missing or damaged."""
     try:
         yield
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -27,7 +27,7 @@ def reading(path: Path) -> Iterator[None]:
 class ParquetFile:
     """A Parquet file whose footer is read; every other part that is read may be damaged still.
 
-    Raises UserError as `reading` does.
+    Raises AutointerpError as `reading` does.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,12 +62,12 @@ class ParquetFile:
 
 
 def open_parquet(path: Path) -> ParquetFile:
-    """The file, its footer read. Raises UserError where it is missing or damaged."""
+    """The file, its footer read. Raises AutointerpError where it is missing or damaged."""
     return ParquetFile(path)
 
 
 def read_parquet(path: Path, **options: Any) -> pa.Table:
-    """A whole table, with the `columns`, `filters` and `schema` of pyarrow. Raises UserError."""
+    """A whole table, with the `columns`, `filters` and `schema` of pyarrow. Raises InputError."""
     with reading(path):
         return pq.read_table(path, **_READ, **options)
 

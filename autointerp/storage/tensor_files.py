@@ -18,7 +18,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 
 T = TypeVar("T")
 _MAX_SETTINGS_BYTES = 16 << 20
@@ -28,7 +28,7 @@ _MAX_DEFLATED = 1032  # times the size of a file is the most that deflate makes 
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """The object of settings in a JSON or YAML file. Raises UserError."""
+    """The object of settings in a JSON or YAML file. Raises AutointerpError."""
     try:
         if file.stat().st_size > _MAX_SETTINGS_BYTES:
             raise ValueError("too large for a file of settings")
@@ -36,9 +36,9 @@ def read_settings(file: Path) -> dict[str, Any]:
         settings: Any = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
         _check_size(settings)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read: {_first_line(error)}") from None
+        raise InputError(f"{file} cannot be read: {_first_line(error)}") from None
     if not isinstance(settings, dict):
-        raise UserError(f"{file} holds no object of settings")
+        raise InputError(f"{file} holds no object of settings")
     return settings
 
 
@@ -91,11 +91,11 @@ def _with_safetensors(file: Path, read: Callable[[Any], T]) -> T:
             return read(stored)
     # A damaged header ends in whatever its reader stumbles over.
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{file} cannot be read: {_first_line(error)}") from None
+        raise InputError(f"{file} cannot be read: {_first_line(error)}") from None
 
 
 def read_npz(file: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """The named arrays of a .npz file: name there → name here. Raises UserError."""
+    """The named arrays of a .npz file: name there → name here. Raises AutointerpError."""
     try:
         with zipfile.ZipFile(file) as archive, np.load(file, allow_pickle=False) as stored:
             found = {}
@@ -106,7 +106,7 @@ def read_npz(file: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
             return found
     except Exception as error:
         # As with pickles.
-        raise UserError(f"{file} cannot be read: {_first_line(error)}") from None
+        raise InputError(f"{file} cannot be read: {_first_line(error)}") from None
 
 
 def _check_member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> None:
@@ -124,15 +124,15 @@ def _check_member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> None:
 def read_pickled(file: Path) -> dict[str, Any]:
     """The dictionary of a `.pt` file, its tensors mapped: they are read where they are used.
 
-    No code in the file is run. Raises UserError.
+    No code in the file is run. Raises AutointerpError.
     """
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise UserError(f"{file} cannot be read: holds more than tensors, or is damaged") from None
+        raise InputError(f"{file} cannot be read: holds more than tensors, or is damaged") from None
     except Exception as error:
         # What a damaged pickle makes its reader stumble over may be anything.
-        raise UserError(f"{file} cannot be read: {_first_line(error)}") from None
+        raise InputError(f"{file} cannot be read: {_first_line(error)}") from None
     if not isinstance(stored, dict):
-        raise UserError(f"{file} holds no dictionary of tensors")
+        raise InputError(f"{file} holds no dictionary of tensors")
     return stored

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError, NotDoneError
 from autointerp.metrics.paired import MeanDifference, mean_difference, sign_test
 from autointerp.metrics.population import FEWEST
 from autointerp.run.directory import Run, find_run
@@ -74,7 +74,7 @@ def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
     Columns: feature, scorer, metric; value, ci_low and ci_high of either run (`_a`, `_b`);
     difference = value_b − value_a; outcome: win, tie or loss of b (its interval wholly above, not
     apart from, or wholly below that of a; null where one is missing); label_a, label_b.
-    Warns where the runs' windows or judges differ. Raises UserError where a run is not scored, or
+    Warns where the runs' windows or judges differ. Raises InputError where a run is not scored, or
     the coders are not the same.
     """
     runs = find_run(str(a)), find_run(str(b))
@@ -84,10 +84,10 @@ def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
 
 
 def check_scored(*runs: Run) -> None:
-    """Raises UserError where one is not."""
+    """Raises AutointerpError where one is not."""
     for run in runs:
         if not run.stage("score") or not run.scores.is_file():
-            raise UserError(f"{run.path} is not scored: run `autointerp score` on it first")
+            raise NotDoneError(f"{run.path} is not scored: run `autointerp score` on it first")
 
 
 def _check(a: Run, b: Run) -> None:
@@ -96,19 +96,19 @@ def _check(a: Run, b: Run) -> None:
 
 
 def check_coders(a: Run, b: Run) -> None:
-    """Raises UserError where the runs are not of the same coder."""
+    """Raises AutointerpError where the runs are not of the same coder."""
     hashes = [run.stage("collect").get("hashes", {}).get("coder") for run in (a, b)]
     names = ["".join(map(str, load_labels(run.path)["coder"].head(1))) for run in (a, b)]
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
     if not same:
-        raise UserError(
+        raise InputError(
             f"the runs are of different coders, whose features have nothing in common: "
             f"{names[0]} in {a.path}, {names[1]} in {b.path}"
         )
 
 
 def doubts(a: Run, b: Run) -> list[str]:
-    """What makes the runs' scores hard to compare. Raises UserError where they cannot be."""
+    """What makes the runs' scores hard to compare. Raises AutointerpError where they cannot be."""
     _check(a, b)
     found = []
     if a.stage("collect").get("inputs") != b.stage("collect").get("inputs"):
@@ -154,7 +154,7 @@ def paired_scores(a: Run, b: Run) -> pd.DataFrame:
     first, second = (scored(run) for run in (a, b))
     pairs = first.merge(second, on=_KEY, suffixes=("_a", "_b")).sort_values(_KEY)
     if pairs.empty:
-        raise UserError(f"no feature is scored by the same metric in both {a.path} and {b.path}")
+        raise InputError(f"no feature is scored by the same metric in both {a.path} and {b.path}")
     pairs["difference"] = pairs["value_b"] - pairs["value_a"]
     pairs["outcome"] = _outcomes(pairs)
     for run, suffix in ((a, "_a"), (b, "_b")):

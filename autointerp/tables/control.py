@@ -23,7 +23,7 @@ def control_pair(a: Run, b: Run) -> tuple[Run, Run] | None:
 
 
 def against_control(real: Run, control: Run) -> Compared:
-    """Every metric that both have. Raises UserError where one is not scored."""
+    """Every metric that both have. Raises AutointerpError where one is not scored."""
     check_scored(real, control)
     return _compared(scored(real), scored(control))
 

@@ -21,7 +21,7 @@ def label_differences(runs: Sequence[str | Path]) -> pd.DataFrame:
     `status_<run>`; of each scorer's main metric, and of the corpus's F1, `<metric>_<run>` and
     `<metric>_difference_<run>`, that run's value less the first's.
 
-    Raises UserError where a run has no labels yet, or the coders are not the same.
+    Raises AutointerpError where a run has no labels yet, or the coders are not the same.
     """
     named = by_name(runs)
     first, *others = named

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError, NotDoneError
 from autointerp.plain_text import tidy
 from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
@@ -84,11 +84,11 @@ class Edit:
 def add_edit(run: Run, edit: Edit) -> None:
     """Add an edit to the run's: wholly, or not at all where the process dies meanwhile.
 
-    Raises UserError where the edit says nothing that can be kept, or of no feature of the run.
+    Raises InputError where the edit says nothing that can be kept, or of no feature of the run.
     """
     _check(edit)
     if not _has_feature(run, edit.feature):
-        raise UserError(f"feature {edit.feature} is not in {run.path}")
+        raise InputError(f"feature {edit.feature} is not in {run.path}")
     row = {name: _storable(value) for name, value in asdict(edit).items()}
     with _locked(run):
         rows = pa.Table.from_pylist([row], schema=SCHEMA)
@@ -100,7 +100,7 @@ def add_edit(run: Run, edit: Edit) -> None:
 def read_edits(run: Run, feature: int | None = None) -> list[Edit]:
     """The edits of the run, or of one of its features, oldest first; [] where there are none.
 
-    Raises UserError where the file is damaged, or a row of it is not an edit.
+    Raises AutointerpError where the file is damaged, or a row of it is not an edit.
     """
     table = _read(run).select(SCHEMA.names)
     if feature is not None:
@@ -108,13 +108,13 @@ def read_edits(run: Run, feature: int | None = None) -> list[Edit]:
     try:
         rows = [{**row, "time": row["time"].astimezone(UTC)} for row in table.to_pylist()]
     except (ValueError, OverflowError) as error:
-        raise UserError(f"{run.edits} cannot be read: {error}") from None
+        raise InputError(f"{run.edits} cannot be read: {error}") from None
     edits = [Edit(**row) for row in rows]
     for edit in edits:
         try:
             _check(edit)
-        except UserError as error:
-            raise UserError(f"{run.edits}: {error}") from None
+        except AutointerpError as error:
+            raise InputError(f"{run.edits}: {error}") from None
     return sorted(edits, key=lambda edit: edit.time)
 
 
@@ -198,30 +198,30 @@ def _locked(run: Run) -> Iterator[None]:
 
 
 def _check(edit: Edit) -> None:
-    """Raises UserError where the edit cannot be kept."""
+    """Raises AutointerpError where the edit cannot be kept."""
     if edit.kind not in get_args(Kind):
-        raise UserError(f"an edit is a {', '.join(get_args(Kind))}, not {edit.kind!r}")
+        raise InputError(f"an edit is a {', '.join(get_args(Kind))}, not {edit.kind!r}")
     needed = {"vote": "vote", "note": "text"}.get(edit.kind, "label")
     texts = {name: getattr(edit, name) for name in _LONGEST}
     for name, text in texts.items():
         if name in ("author", needed) and not (isinstance(text, str) and tidy(text)):
-            raise UserError(f"an edit needs its {name}, which is empty")
+            raise InputError(f"an edit needs its {name}, which is empty")
         if text is not None and len(text) > _LONGEST[name]:
-            raise UserError(
+            raise InputError(
                 f"{name} has {len(text):,} characters: {_LONGEST[name]:,} are the most there may be"
             )
     if edit.kind == "vote" and (edit.vote not in _VOTES or isinstance(edit.vote, bool)):
-        raise UserError(f"a vote is 1, -1, or 0 to take it back, not {edit.vote!r}")
+        raise InputError(f"a vote is 1, -1, or 0 to take it back, not {edit.vote!r}")
     if edit.confidence is not None and not 0 <= edit.confidence <= 1:
-        raise UserError(f"a confidence is between 0 and 1, not {edit.confidence!r}")
+        raise InputError(f"a confidence is between 0 and 1, not {edit.confidence!r}")
     if edit.time.tzinfo is None:
-        raise UserError(f"the time {edit.time} has no time zone: give it in UTC")
+        raise InputError(f"the time {edit.time} has no time zone: give it in UTC")
 
 
 def _has_feature(run: Run, feature: int) -> bool:
     files = [path for path in (run.labels, run.features) if path.is_file()]
     if not files:
-        raise UserError(f"{run.path} has no features yet: run `autointerp collect` first")
+        raise NotDoneError(f"{run.path} has no features yet: run `autointerp collect` first")
     return any(
         bool((open_parquet(path).read(columns=["feature"])["feature"].to_numpy() == feature).any())
         for path in files

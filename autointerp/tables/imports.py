@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.plain_text import tidy
 
 LONGEST_LABEL = 1000
@@ -57,7 +57,7 @@ def _read_neuronpedia(path: Path) -> ImportedLabels:
             sources.add((str(row.get("modelId")), str(row.get("layer"))))
             if len(sources) > 1:
                 here = ", ".join(f"{m}/{s}" for m, s in sorted(sources))
-                raise UserError(f"{path} has explanations of several sources ({here}): name one's")
+                raise InputError(f"{path} has explanations of several sources ({here}): name one's")
             made_by = f"{row.get('explanationModelName')}/{row.get('typeName')}"
             order = (str(row.get("createdAt")), str(row.get("id")))
             found.labels.append(Foreign(feature, row["description"], _name(made_by), order))
@@ -73,16 +73,16 @@ def _explanation_files(path: Path) -> list[Path]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Raises UserError where the file cannot be read, or has a line that is no row."""
+    """Raises AutointerpError where the file cannot be read, or has a line that is no row."""
     try:
         with _opened(file) as rows:
             while line := rows.readline(_LONGEST_LINE):
                 if len(line) == _LONGEST_LINE:
-                    raise UserError(f"{file} has a line of over {_LONGEST_LINE:,} characters")
+                    raise InputError(f"{file} has a line of over {_LONGEST_LINE:,} characters")
                 if line.strip():
                     yield line
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        raise InputError(f"{file} cannot be read: {error}") from None
 
 
 def _opened(file: Path) -> IO[str]:
@@ -94,7 +94,7 @@ def _opened(file: Path) -> IO[str]:
 def _read_delphi(path: Path) -> ImportedLabels:
     """Files `<hookpoint>_latent<N>.txt`, each a string of JSON; `labeler` is the hookpoint's."""
     if not path.is_dir():
-        raise UserError(f"{path} is no folder of Delphi's: name its results or its explanations")
+        raise InputError(f"{path} is no folder of Delphi's: name its results or its explanations")
     folder = path / "explanations" if (path / "explanations").is_dir() else path
     found = ImportedLabels()
     explainer = _delphi_model(folder)
@@ -103,7 +103,7 @@ def _read_delphi(path: Path) -> ImportedLabels:
         if named is None or not file.is_file():
             continue
         if file.stat().st_size > _LONGEST_LINE:
-            raise UserError(f"{file} is no explanation: it has {file.stat().st_size:,} bytes")
+            raise InputError(f"{file} is no explanation: it has {file.stat().st_size:,} bytes")
         text = _json(file.read_text(encoding="utf-8", errors="replace"))
         if not isinstance(text, str) or text.strip().lower() in ("", _UNREADABLE):
             found.unreadable["files hold no explanation"] += 1
@@ -131,20 +131,20 @@ READERS: dict[str, Callable[[Path], ImportedLabels]] = {
 def of_one_labeler(
     found: ImportedLabels, path: Path, only: str | None
 ) -> tuple[str, dict[int, str]]:
-    """Who made the labels, and the newest of each feature, cleaned. Raises UserError.
+    """Who made the labels, and the newest of each feature, cleaned. Raises AutointerpError.
 
     What is left out for it is counted in `found`.
     """
     labelers = sorted({one.labeler for one in found.labels})
     listed = ", ".join(labelers)
     if not labelers:
-        raise UserError(f"{path} holds no labels of this format")
+        raise InputError(f"{path} holds no labels of this format")
     if only is None and len(labelers) > 1:
-        raise UserError(f"{path} has labels by {listed}: name one with --only")
+        raise InputError(f"{path} has labels by {listed}: name one with --only")
     labeler = labelers[0] if only is None else only
     chosen = [one for one in found.labels if one.labeler == labeler]
     if not chosen:
-        raise UserError(f"{path} has no labels by {only}, but by {listed}")
+        raise InputError(f"{path} has no labels by {only}, but by {listed}")
     newest: dict[int, str] = {}
     for one in sorted(chosen, key=lambda one: one.order):
         text = tidy(one.text)

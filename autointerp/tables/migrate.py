@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.errors import UserError
+from autointerp.errors import NotDoneError
 from autointerp.evidence.evidence_schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES
@@ -37,9 +37,9 @@ _STEPS: dict[tuple[str, int], Callable[[pa.Table], pa.Table]] = {
 
 
 def open_table(path: Path) -> ParquetFile:
-    """A table of a run, its columns checked. Raises UserError where it is missing or damaged."""
+    """A table of a run, its columns checked. Raises InputError where it is missing or damaged."""
     if not path.is_file():
-        raise UserError(f"{path} is missing: the run has not come so far")
+        raise NotDoneError(f"{path} is missing: the run has not come so far")
     file = open_parquet(path)
     return checked(file, schema_for(path.name, file.schema_arrow.names), path)
 
@@ -47,7 +47,7 @@ def open_table(path: Path) -> ParquetFile:
 def current(table: pa.Table, path: Path) -> pa.Table:
     """A table that was read from `path`, whole or in part, as the present version writes it.
 
-    Raises UserError where a newer one wrote it.
+    Raises AutointerpError where a newer one wrote it.
     """
     for version in range(version_of(table.schema, path), int(SCHEMA_VERSION)):
         step = _STEPS.get((path.name, version))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.run.directory import Run
 from autointerp.storage.columns import conform
@@ -27,7 +27,7 @@ def load_labels(run: str | Path | Sequence[str | Path], *, edits: bool = False) 
 
     Columns that repeat are categories, integers and booleans that may be missing are nullable,
     lists are Arrow's. `to_arrow()` gives it back as an Arrow table with every column's description.
-    Raises UserError where a run has no label table yet, or a newer autointerp wrote it.
+    Raises AutointerpError where a run has no label table yet, or a newer autointerp wrote it.
     """
 
     def read(one: Run) -> pa.Table:
@@ -41,7 +41,7 @@ def load_scores(run: str | Path | Sequence[str | Path]) -> TableFrame:
     """All scores of a run, or of several: one row a feature, scorer and metric.
 
     Warns where a run's scoring is not finished, so that some are missing or from before. Raises
-    UserError where a run has no scores yet.
+    AutointerpError where a run has no scores yet.
     """
 
     def read(one: Run) -> pa.Table:
@@ -57,7 +57,7 @@ def load_scores(run: str | Path | Sequence[str | Path]) -> TableFrame:
 def load_windows(run: str | Path, feature: int) -> TableFrame:
     """The windows of one feature; its token ids and activations are numpy arrays [length].
 
-    Raises UserError where the run has no evidence yet, or has not collected the feature.
+    Raises AutointerpError where the run has no evidence yet, or has not collected the feature.
     """
     files = _files(run)
     store = EvidenceStore(files.windows, files.features)
@@ -65,14 +65,14 @@ def load_windows(run: str | Path, feature: int) -> TableFrame:
 
 
 def read_table(path: Path) -> pa.Table:
-    """A table of a run as the present version writes it. Raises UserError."""
+    """A table of a run as the present version writes it. Raises AutointerpError."""
     return current(open_table(path).read(), path)
 
 
 def _files(run: str | Path) -> Run:
     path = Path(run)
     if not path.is_dir():
-        raise UserError(f"no run at {path}: there is no such folder")
+        raise InputError(f"no run at {path}: there is no such folder")
     return Run(path)
 
 
@@ -95,14 +95,14 @@ def _of_runs(
 def by_name(runs: Sequence[str | Path]) -> dict[str, Run]:
     """Runs by the names of their folders, with the folders above where names are the same.
 
-    Raises UserError where there is none, or one is named twice.
+    Raises AutointerpError where there is none, or one is named twice.
     """
     if not runs:
-        raise UserError("name one run at least")
+        raise InputError("name one run at least")
     paths = [_files(run).path.resolve() for run in runs]
     for place, path in enumerate(paths):
         if path in paths[:place]:
-            raise UserError(f"{runs[place]} is named twice")
+            raise InputError(f"{runs[place]} is named twice")
     parts = 1
     names = [path.name for path in paths]
     while len(set(names)) < len(names):

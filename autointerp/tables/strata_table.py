@@ -38,7 +38,7 @@ def load_strata(run: str | Path) -> pd.DataFrame:
     whose judgments are neither, such as the place of an intruder, have no rows, nor have windows
     that fire at a strength that was not noted, as in the first version.
 
-    Raises UserError where the run has no scores yet.
+    Raises AutointerpError where the run has no scores yet.
     """
     path = Run(Path(run)).predictions
     file = open_table(path)

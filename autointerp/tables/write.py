@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from autointerp.errors import UserError
+from autointerp.errors import NotDoneError
 from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.metrics.estimates import Estimate
 from autointerp.rules.lexical import NAME as LEXICAL
@@ -66,9 +66,9 @@ def write_drafts(drafts: Iterable[Draft], path: Path) -> None:
 
 
 def read_drafts(path: Path, feature: int | None = None) -> list[Draft]:
-    """Of all features, or of one. Raises UserError where nothing has been labeled."""
+    """Of all features, or of one. Raises AutointerpError where nothing has been labeled."""
     if not path.is_file():
-        raise UserError(f"no labels: {path} is missing; run `autointerp label` first")
+        raise NotDoneError(f"no labels: {path} is missing; run `autointerp label` first")
     names = [f.name for f in fields(Draft)]
     # By the schema, so that columns that an earlier version did not write are null.
     only = None if feature is None else [("feature", "=", feature)]

@@ -20,7 +20,7 @@ LABEL = "label"  # the task of the labels' template
 
 
 def load_prompts(folder: Path) -> dict[str, Prompt]:
-    """The templates that are tried, by task. Raises UserError where one is broken."""
+    """The templates that are tried, by task. Raises AutointerpError where one is broken."""
     tasks = (LABEL, detection.NAME, fuzzing.NAME, *simulation.SCORER.templates())
     return {task: load_prompt(task, folder) for task in tasks}
 
@@ -75,7 +75,7 @@ def _forms(
 ) -> dict[str, Way]:
     """The forms of judging to try: those in which the user's templates can ask.
 
-    Raises UserError where they cannot ask in the one that is given.
+    Raises AutointerpError where they cannot ask in the one that is given.
     """
 
     def ways(scorer: Scorer, form: str) -> Way:

@@ -100,7 +100,7 @@ class TrialRecord(_Part):
 
 
 def read_record(path: Path) -> TrialRecord | None:
-    """None where there was no trial. Raises UserError for a file that is no record of one."""
+    """None where there was no trial. Raises AutointerpError for a file that is no record of one."""
     if not path.is_file():
         return None
     try:

@@ -11,7 +11,7 @@ from autointerp.activations.activation_batch import SPECIAL
 from autointerp.activations.cache import SparseCache
 from autointerp.activations.formats import find_cache, open_cache
 from autointerp.coders import SparseCoder
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.vocabulary import Vocabulary
 from tests.support.caches import write_cache
 
@@ -137,7 +137,7 @@ def spoil_manifest(cache, **changes):
 def test_damaged_caches_are_said(dense, spoil, said):
     open_cache(dense, None, None)
     spoil(dense)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         open_cache(dense, None, None)
 
 
@@ -150,7 +150,7 @@ def flip_last_byte(file):
 def test_checksums_are_verified_on_first_read_and_once(dense, monkeypatch):
     flip_last_byte(dense / "acts-00000.safetensors")
     cache = find_cache(dense)
-    with pytest.raises(UserError, match="checksum differs"):
+    with pytest.raises(AutointerpError, match="checksum differs"):
         next(cache.batches(1, CPU))
     flip_last_byte(dense / "acts-00000.safetensors")
     list(find_cache(dense).batches(2, CPU))
@@ -174,14 +174,16 @@ def test_a_shard_that_is_no_tensor_file_is_said(dense):
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
     }
     (dense / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(AutointerpError, match="cannot be read"):
         next(find_cache(dense).batches(1, CPU))
 
 
 def test_the_only_cache_in_a_folder_is_meant_and_several_are_named(dense, tmp_path):
     assert find_cache(tmp_path).path == dense
     shutil.copytree(dense, tmp_path / "b" / "other")
-    with pytest.raises(UserError, match="holds 2 activation caches, name one: b/other, dense"):
+    with pytest.raises(
+        AutointerpError, match="holds 2 activation caches, name one: b/other, dense"
+    ):
         find_cache(tmp_path)
 
 

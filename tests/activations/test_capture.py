@@ -21,7 +21,7 @@ from autointerp.activations.contexts import TextSettings
 from autointerp.activations.formats import find_cache
 from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.writer import CacheWriter
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.vocabulary import Vocabulary
 from tests.support.tokenizers import chat_tokenizer, write_subject
 
@@ -169,7 +169,7 @@ def test_padding_changes_nothing_for_the_tokens_before_it(subject, tmp_path):
     ],
 )
 def test_what_cannot_be_captured_leaves_nothing(subject, text, tmp_path, changes, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         capture(stream_settings(subject, text, **changes), [tmp_path / "cache"], CPU, ["x"])
     assert not list(tmp_path.glob("cache*"))
 
@@ -177,10 +177,10 @@ def test_what_cannot_be_captured_leaves_nothing(subject, text, tmp_path, changes
 @pytest.mark.parametrize("spoil", ["model.safetensors", "config.json"])
 def test_damaged_subjects_are_one_line(subject, text, tmp_path, spoil):
     (subject / spoil).write_bytes(b"{")
-    with pytest.raises(UserError, match="cannot be loaded") as raised:
+    with pytest.raises(AutointerpError, match="cannot be loaded") as raised:
         SubjectStream(stream_settings(subject, text), CPU)
     assert "\n" not in str(raised.value)
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(AutointerpError, match="cannot be loaded"):
         SubjectStream(stream_settings(tmp_path / "nothing", text), CPU)
 
 
@@ -297,7 +297,7 @@ def test_a_full_disk_is_said_and_the_shards_before_are_kept(subject, tmp_path, m
     try:
         with monkeypatch.context() as patch:
             patch.setattr(CacheWriter, "_write_shard", write)
-            with pytest.raises(UserError, match="cannot be written"):
+            with pytest.raises(AutointerpError, match="cannot be written"):
                 capture(settings, [tmp_path / "c"], CPU, ["x"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -310,5 +310,5 @@ def test_a_full_disk_is_said_and_the_shards_before_are_kept(subject, tmp_path, m
 
 
 def test_a_place_that_cannot_be_written_is_said(subject, text):
-    with pytest.raises(UserError, match="/proc/c cannot be written"):
+    with pytest.raises(AutointerpError, match="/proc/c cannot be written"):
         capture(stream_settings(subject, text), [Path("/proc/c")], CPU, ["x"])

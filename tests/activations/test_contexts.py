@@ -11,7 +11,7 @@ from autointerp.activations.chat import conversation_tokens
 from autointerp.activations.contexts import ContextReader, TextSettings
 from autointerp.activations.documents import documents
 from autointerp.activations.rows import BadRow
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from tests.support.tokenizers import CHAT_WORDS, WORDS, chat_tokenizer, word_tokenizer
 
 TALK = [
@@ -198,7 +198,7 @@ def test_thinking_that_a_template_takes_out_or_keeps_is_not_what_was_said():
 
 
 def test_templates_that_are_missing_or_change_what_was_said(tmp_path):
-    with pytest.raises(UserError, match="has no template"):
+    with pytest.raises(AutointerpError, match="has no template"):
         conversation_tokens(word_tokenizer(), TALK, "all")
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = "{% for m in messages %} {{ m['content'] | upper }}{% endfor %}"

@@ -16,7 +16,7 @@ from autointerp.activations.contexts import ContextReader, TextSettings
 from autointerp.activations.documents import documents, source_identity
 from autointerp.activations.rows import RowCount
 from autointerp.activations.text_files import text_files
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.storage.files import files_identity
 from tests.activations.test_contexts import TALK, read, write_rows
 from tests.support.tokenizers import chat_tokenizer, word_tokenizer
@@ -105,7 +105,7 @@ def test_compressed_files_are_read_and_damaged_ones_are_said(tmp_path, name, pac
     file.write_bytes(packed)
     assert texts(file) == wanted
     file.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(AutointerpError, match="cannot be read"):
         texts(file)
     unnamed = tmp_path / name
     unnamed.write_bytes(packed)
@@ -167,7 +167,9 @@ def test_rows_of_something_else_in_a_folder_of_texts_are_left_out(tmp_path):
 def test_a_wrong_field_does_not_make_the_card_of_a_data_set_its_text(tmp_path):
     (tmp_path / "README.md").write_text("about it")
     write_rows(tmp_path / "train.jsonl", [{"body": "x"}] * 2)
-    with pytest.raises(UserError, match=r"no file that can be read: .*train.jsonl \(rows without"):
+    with pytest.raises(
+        AutointerpError, match=r"no file that can be read: .*train.jsonl \(rows without"
+    ):
         list(documents(str(tmp_path)))
     assert texts(tmp_path, "body") == ["x", "x"]
 
@@ -194,7 +196,7 @@ def test_a_readme_is_text_where_there_is_nothing_but_text(tmp_path):
 def test_a_file_of_unknown_kind_is_never_prose(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     for source in (tmp_path / name, tmp_path):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(AutointerpError, match=said):
             list(documents(str(source)))
     (tmp_path / "b.txt").write_text("two")
     found = text_files(tmp_path)
@@ -264,7 +266,7 @@ def test_one_odd_row_is_skipped_counted_and_shown(tmp_path, name):
     assert remark.startswith(f"skipped 1 of 3 rows of the text: {file}, line 2: ")
     assert said in remark
     file.write_bytes(f'{{"text": null}}\n{row}\n'.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match="2 of the first 2 rows of the text cannot be used"):
+    with pytest.raises(AutointerpError, match="2 of the first 2 rows of the text cannot be used"):
         list(documents(str(file)))
     assert list(documents(str(file), rows=RowCount(skip_bad=True))) == []
 
@@ -276,7 +278,7 @@ def test_over_one_percent_of_bad_rows_stop(tmp_path_factory, bad):
     path = write_rows(tmp_path_factory.mktemp("rows") / "a.jsonl", rows)
     count = RowCount()
     if all(bad) or sum(bad) > max(1, len(bad) / 100):
-        with pytest.raises(UserError, match="over 1 %"):
+        with pytest.raises(AutointerpError, match="over 1 %"):
             list(documents(str(path), rows=count))
     else:
         assert len(list(documents(str(path), rows=count))) == len(bad) - sum(bad)
@@ -302,7 +304,7 @@ def test_a_field_that_is_null_gives_way_to_one_that_is_not(tmp_path):
 def test_a_wrong_field_stops_early_in_a_large_file(tmp_path):
     path = write_rows(tmp_path / "a.jsonl", [{"body": "x"}] * 5000)
     rows = RowCount()
-    with pytest.raises(UserError, match=r"line 1: not an object with 'text'.*; and 6 more"):
+    with pytest.raises(AutointerpError, match=r"line 1: not an object with 'text'.*; and 6 more"):
         list(documents(str(path), rows=rows))
     assert rows.read == 11
 
@@ -336,29 +338,29 @@ def test_conversations_that_the_template_declines_are_skipped(tmp_path):
     (remark,) = reader.remarks()
     assert "line 2: the subject's chat template declines it: no system turn" in remark
     write_rows(path, [*rows, declined])
-    with pytest.raises(UserError, match="2 of the first 4 rows"):
+    with pytest.raises(AutointerpError, match="2 of the first 4 rows"):
         read(path, tokenizer, 16, packing="documents")
     reader, _ = read(path, tokenizer, 16, packing="documents", skip_bad_rows=True)
     assert reader.rows.bad == 2
 
 
 def test_missing_files_columns_and_damaged_files_are_said(tmp_path):
-    with pytest.raises(UserError, match="no such file or folder"):
+    with pytest.raises(AutointerpError, match="no such file or folder"):
         list(documents(str(tmp_path / "none")))
     pq.write_table(pa.table({"body": ["x"]}), tmp_path / "b.parquet")
     (tmp_path / "c.csv").write_text("id,body\n1,x\n")
     for name in ("b.parquet", "c.csv"):
-        with pytest.raises(UserError, match="no column 'text' or 'messages'"):
+        with pytest.raises(AutointerpError, match="no column 'text' or 'messages'"):
             list(documents(str(tmp_path / name)))
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(AutointerpError, match="cannot be read"):
         list(documents(str(tmp_path / "b.parquet")))
     TABLE.to_feather(tmp_path / "d.arrow")
     (tmp_path / "d.arrow").write_bytes((tmp_path / "d.arrow").read_bytes()[:200])
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(AutointerpError, match="cannot be read"):
         list(documents(str(tmp_path / "d.arrow")))
     (tmp_path / "e.json").write_text(json.dumps(ROWS)[:-20])
-    with pytest.raises(UserError, match="row 3: the JSON is broken or cut short here"):
+    with pytest.raises(AutointerpError, match="row 3: the JSON is broken or cut short here"):
         list(documents(str(tmp_path / "e.json")))
 
 
@@ -413,11 +415,11 @@ def test_a_data_set_of_the_hub_is_streamed(tmp_path, monkeypatch):
     assert texts("hf:owner/talk") == ["one", "two"]
     assert texts("hf:owner/talk:test") == ["three"]
     assert source_identity("hf:owner/talk") != source_identity("hf:owner/talk:test")
-    with pytest.raises(UserError, match="hf:owner/talk:none cannot be read"):
+    with pytest.raises(AutointerpError, match="hf:owner/talk:none cannot be read"):
         list(documents("hf:owner/talk:none"))
-    with pytest.raises(UserError, match="row 1: not an object with 'body'"):
+    with pytest.raises(AutointerpError, match="row 1: not an object with 'body'"):
         list(documents("hf:owner/talk", "body"))
-    with pytest.raises(UserError, match="give hf:owner/dataset"):
+    with pytest.raises(AutointerpError, match="give hf:owner/dataset"):
         list(documents("hf:talk"))
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from autointerp.activations.activation_batch import NOT_FINITE, OUTLIER, SPECIAL, VALID
 from autointerp.activations.cache import DenseCache, SparseCache
 from autointerp.activations.formats import find_cache, open_cache
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 
 CPU = torch.device("cpu")
 DATA = Path(__file__).parent.parent / "data"
@@ -64,7 +64,7 @@ def test_saelens_caches_in_half_precision_and_without_tokens(tmp_path):
     datasets.Dataset.from_dict({"h": values}, features).save_to_disk(tmp_path / "c")
     cache = find_cache(tmp_path / "c")
     assert cache.dtype == torch.float16
-    with pytest.raises(UserError, match="has no token ids: give them with --token-ids FILE"):
+    with pytest.raises(AutointerpError, match="has no token ids: give them with --token-ids FILE"):
         open_cache(tmp_path / "c", None, str(SAELENS / "subject"))
     np.save(tmp_path / "ids.npy", np.arange(20).reshape(5, 4))
     cache = open_cache(tmp_path / "c", tmp_path / "ids.npy", str(SAELENS / "subject"))
@@ -86,7 +86,7 @@ def test_saelens_caches_in_half_precision_and_without_tokens(tmp_path):
     ],
 )
 def test_other_data_sets_are_no_caches(tmp_path, columns, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         find_cache(saelens_rows(tmp_path / "c", columns))
 
 
@@ -96,7 +96,7 @@ def test_arrow_files_outside_the_folder_are_not_opened(tmp_path, named):
     state = json.loads((tmp_path / "c" / "state.json").read_text())
     state["_data_files"][1]["filename"] = named
     (tmp_path / "c" / "state.json").write_text(json.dumps(state))
-    with pytest.raises(UserError, match="is not a file of that folder"):
+    with pytest.raises(AutointerpError, match="is not a file of that folder"):
         find_cache(tmp_path / "c")
 
 
@@ -105,10 +105,10 @@ def test_damaged_arrow_files_are_said(tmp_path):
     file = tmp_path / "c" / "data-00001-of-00003.arrow"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"data-00001-of-00003\.arrow cannot be read"):
+    with pytest.raises(AutointerpError, match=r"data-00001-of-00003\.arrow cannot be read"):
         activations_of(open_cache(tmp_path / "c", None, str(SAELENS / "subject")), 100)
     file.unlink()
-    with pytest.raises(UserError, match=r"data-00001-of-00003\.arrow is missing"):
+    with pytest.raises(AutointerpError, match=r"data-00001-of-00003\.arrow is missing"):
         find_cache(tmp_path / "c")
 
 
@@ -154,16 +154,16 @@ def test_damaged_delphi_caches_are_said(tmp_path):
     folder = tmp_path / "layers.1"
     shutil.copytree(DELPHI / "latents" / "layers.1", folder)
     (folder / "20_39.safetensors").rename(folder / "aside")
-    with pytest.raises(UserError, match="the file of features 20 to 39 is missing"):
+    with pytest.raises(AutointerpError, match="the file of features 20 to 39 is missing"):
         find_cache(folder)
     (folder / "20_39.safetensors").write_bytes((folder / "aside").read_bytes()[:-50])
-    with pytest.raises(UserError, match=r"20_39.safetensors cannot be read"):
+    with pytest.raises(AutointerpError, match=r"20_39.safetensors cannot be read"):
         dense_firings(open_cache(folder, None, str(DELPHI / "subject")), 5)
     for name in ("0_19", "20_39", "40_59"):
         source = folder / ("aside" if name == "20_39" else f"{name}.safetensors")
         kept = {k: v for k, v in load_file(source).items() if k != "tokens"}
         save_file(kept, folder / f"{name}.safetensors")
-    with pytest.raises(UserError, match="has no token ids"):
+    with pytest.raises(AutointerpError, match="has no token ids"):
         find_cache(folder)
 
 
@@ -214,7 +214,7 @@ def test_openmoss_chunks_of_other_widths_and_without_masks(tmp_path):
     save_file({n: t for n, t in chunk.items() if "mask" not in n}, second)
     assert not find_cache(folder).has_padding_mask
     save_file(chunk | {"activation": torch.randn(1, 6, 5)}, second)
-    with pytest.raises(UserError, match="activations of width 5, others have 4"):
+    with pytest.raises(AutointerpError, match="activations of width 5, others have 4"):
         find_cache(folder)
 
 
@@ -252,7 +252,7 @@ def test_openmoss_chunks_of_other_shapes_are_said(tmp_path, spoil, said):
     if said is None:
         assert find_cache(folder).contexts == 3
         return
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         find_cache(folder)
 
 
@@ -268,7 +268,7 @@ def test_npy_pairs(tmp_path):
         assert np.array_equal(activations_of(cache, 2).numpy(), values)
         assert (cache.mask[:, 3] == 0).all()
         assert cache.has_padding_mask
-    with pytest.raises(UserError, match="does not say which tokenizer made it"):
+    with pytest.raises(AutointerpError, match="does not say which tokenizer made it"):
         open_cache(tmp_path, None, None)
 
 
@@ -305,7 +305,7 @@ def test_other_arrays_are_said(tmp_path, name, array, said):
         (tmp_path / name).write_bytes(b"\x93NUMPY")
     else:
         np.save(tmp_path / name, array, allow_pickle=True)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         find_cache(tmp_path)
 
 
@@ -326,7 +326,7 @@ def test_token_files_that_do_not_fit(tmp_path, write, said):
     np.save(folder / "acts.npy", np.ones((2, 4, 3), dtype=np.float32))
     file = tmp_path / "ids.npy"
     write(file)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         open_cache(folder, file, str(SAELENS / "subject"))
 
 
@@ -341,13 +341,13 @@ def test_token_files_may_be_flat_and_of_any_integers(tmp_path, ids):
 
 def test_token_ids_are_not_given_twice(tmp_path):
     np.save(tmp_path / "ids.npy", np.ones((24, 16)))
-    with pytest.raises(UserError, match="has token ids of its own"):
+    with pytest.raises(AutointerpError, match="has token ids of its own"):
         open_cache(SAELENS / "cache", tmp_path / "ids.npy", str(SAELENS / "subject"))
 
 
 def test_a_folder_of_something_else_is_said(tmp_path):
     (tmp_path / "dataset_info.json").write_text(json.dumps({}))
-    with pytest.raises(UserError, match="in none of the formats native, saelens, delphi"):
+    with pytest.raises(AutointerpError, match="in none of the formats native, saelens, delphi"):
         find_cache(tmp_path)
 
 

@@ -12,7 +12,7 @@ from autointerp.activations.hooks import (
     resolve_hook,
     site_of,
 )
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from tests.support import layouts
 from tests.support.tiny import CONFIGS, LAYERS, VOCABULARY, tiny_model
 
@@ -140,15 +140,15 @@ def test_one_pass_serves_several_hooks_in_any_order():
     ],
 )
 def test_places_that_are_not_there_are_said(family, name, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         resolve_hook(tiny_model(family), name)
 
 
 def test_a_module_that_gives_no_activations_or_is_not_reached_is_said():
     model = tiny_model("llama")
-    with pytest.raises(UserError, match="gives no activations of tokens"):
+    with pytest.raises(AutointerpError, match="gives no activations of tokens"):
         at(model, "model.rotary_emb")
-    with pytest.raises(UserError, match="never reached"):
+    with pytest.raises(AutointerpError, match="never reached"):
         activations_at(tiny_model("gpt2"), [resolve_hook(model, "residual:0")], TOKENS, VALID)
 
 

@@ -10,7 +10,7 @@ from transformers import GraniteConfig, GraniteForCausalLM
 
 from autointerp.activations.hooks import activations_at, decoder_layers, resolve_hook
 from autointerp.activations.residual import check_residual_sums
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from tests.support.registry import VOCABULARY, architectures, tiny_model_of
 from tests.support.tiny import tiny_model
 
@@ -59,7 +59,7 @@ def values_of(model, layer):
         try:
             hook = resolve_hook(model, f"{site}:{layer}")
             found[site] = activations_at(model, [hook], TOKENS, VALID)[0]
-        except UserError:
+        except AutointerpError:
             continue
     return found
 
@@ -90,7 +90,7 @@ def test_sites_add_up_or_are_said_not_to(architecture):
                 continue
             hooks = [resolve_hook(model, f"{site}:{layer}")]
             if holds is False:
-                with pytest.raises(UserError, match=rf"{site}:{layer}: .* does not hold"):
+                with pytest.raises(AutointerpError, match=rf"{site}:{layer}: .* does not hold"):
                     check_residual_sums(model, hooks, TOKENS, VALID)
             else:
                 unchecked = check_residual_sums(model, hooks, TOKENS, VALID)
@@ -104,7 +104,7 @@ def test_what_does_not_add_up_can_be_read_by_its_module():
     layer.mlp.register_forward_hook(lambda _m, _args, out: out)
     layer.register_forward_hook(lambda _m, args, out: out + 0.1 * args[0])
     hook = resolve_hook(model, "mlp_out:1")
-    with pytest.raises(UserError, match=r"--hook model\.layers\.1\.mlp\.output"):
+    with pytest.raises(AutointerpError, match=r"--hook model\.layers\.1\.mlp\.output"):
         check_residual_sums(model, [hook, hook], TOKENS % 7, VALID)
     named = resolve_hook(model, f"{hook.path}.{hook.side}")
     assert check_residual_sums(model, [named], TOKENS % 7, VALID) == []
@@ -129,7 +129,7 @@ def test_a_multiplier_is_found_in_every_precision_and_its_absence_too(dtype):
     assert check_residual_sums(model, hooks, TOKENS, VALID) == []
     model.model.layers[2].residual_multiplier = None  # told nowhere where we look
     model.model.layers[2].forward = _scaled_by(model.model.layers[2], 0.22)
-    with pytest.raises(UserError, match="does not hold"):
+    with pytest.raises(AutointerpError, match="does not hold"):
         check_residual_sums(model, [resolve_hook(model, "mlp_out:2")], TOKENS, VALID)
 
 

@@ -7,7 +7,7 @@ from autointerp import demo
 from autointerp.activations.hooks import activations_at, resolve_hook
 from autointerp.activations.steering import continuations, steered
 from autointerp.activations.subject import load_subject
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from tests.support.tiny import VOCABULARY, tiny_model
 
 TOKENS = torch.arange(10).view(2, 5) % VOCABULARY
@@ -47,7 +47,7 @@ def test_each_context_is_moved_by_its_own_shift(family, place):
 def test_a_place_that_gives_no_activations_is_said():
     model = tiny_model("llama")
     hook = resolve_hook(model, "residual:1")
-    with steered(hook, torch.zeros(2, 7)), pytest.raises(UserError, match="can be steered"):
+    with steered(hook, torch.zeros(2, 7)), pytest.raises(AutointerpError, match="can be steered"):
         model(input_ids=TOKENS)
 
 

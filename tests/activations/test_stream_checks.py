@@ -11,7 +11,7 @@ from autointerp.activations.contexts import TextSettings
 from autointerp.activations.finite import check_finite, check_finite_batch
 from autointerp.activations.formats import find_cache
 from autointerp.activations.stream import StreamSettings, SubjectStream
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from tests.support.tokenizers import WORDS, word_tokenizer, write_subject
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def rewrite(folder, change):
 )
 def test_a_few_are_left_out_many_are_said_and_most_stop(not_finite, tokens, outcome):
     if outcome == "stops":
-        with pytest.raises(UserError, match=r"51 of 100 tokens of it .*float16"):
+        with pytest.raises(AutointerpError, match=r"51 of 100 tokens of it .*float16"):
             check_finite(not_finite, tokens, "it")
     else:
         assert len(check_finite(not_finite, tokens, "it")) == (outcome == "warns")
@@ -57,7 +57,7 @@ def test_padding_is_no_token():
 def test_a_model_that_gives_no_numbers_is_said_before_a_file_is_touched(folder):
     rewrite(folder, lambda model: model.model.embed_tokens.weight.fill_(float("nan")))
     settings = settings_of(folder, "the cat sat on the mat " * 20)
-    with pytest.raises(UserError, match=r"tokens of .*subject at residual:1 \(100%\)"):
+    with pytest.raises(AutointerpError, match=r"tokens of .*subject at residual:1 \(100%\)"):
         capture(settings, [folder / "cache"], CPU, ["x"])
     assert not list(folder.glob("cache*"))
 
@@ -82,7 +82,7 @@ def test_a_capture_that_turns_bad_later_is_never_taken_for_whole(folder, monkeyp
     monkeypatch.setattr("autointerp.activations.activation_batch.SAMPLE_TOKENS", 8)
     rewrite(folder, lose("mat"))
     settings = settings_of(folder, "the cat sat on " * 5 + "mat mat mat mat " * 20)
-    with pytest.raises(UserError, match="are NaN or infinite"):
+    with pytest.raises(AutointerpError, match="are NaN or infinite"):
         capture(settings, [folder / "cache"], CPU, ["x"])
     assert not (folder / "cache").exists()
 
@@ -93,7 +93,7 @@ def test_token_ids_beyond_the_embeddings_are_found_before_the_pass(folder, monke
     fine = settings_of(folder, "the cat sat on " * 20)
     assert SubjectStream(fine, CPU).check() == []
     settings = settings_of(folder, "the cat sat on " * 20 + "the cat sat added ")
-    with pytest.raises(UserError, match=r"token 'added' has id 7, but .* ids below 7"):
+    with pytest.raises(AutointerpError, match=r"token 'added' has id 7, but .* ids below 7"):
         capture(settings, [folder / "cache"], CPU, ["x"])
     assert not list(folder.glob("cache*"))
 
@@ -101,5 +101,5 @@ def test_token_ids_beyond_the_embeddings_are_found_before_the_pass(folder, monke
 def test_texts_beside_the_corpus_are_looked_at_too(folder):
     stream = SubjectStream(settings_of(folder, "the cat sat on " * 20), CPU)
     alone = stream.reader.alone([np.array([1, 7], dtype=np.int32)])
-    with pytest.raises(UserError, match="has id 7"):
+    with pytest.raises(AutointerpError, match="has id 7"):
         stream.run(alone, 0)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from autointerp import demo
 from autointerp.coders import SparseCoder, coder_identity, load_coder
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 
 D, FEATURES = 6, 11
 
@@ -92,26 +92,26 @@ def test_topk_never_counts_what_is_not_positive(seed, k):
 def test_what_cannot_be_loaded_is_said(tmp_path, change, said):
     settings = {"architecture": "standard"} | change
     write_saelens(tmp_path / "sae", **settings)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         load_coder(tmp_path / "sae")
 
 
 def test_damaged_and_missing_files_are_said(tmp_path):
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(AutointerpError, match="there is no such file"):
         load_coder(tmp_path / "none")
-    with pytest.raises(UserError, match="not in a format that is known"):
+    with pytest.raises(AutointerpError, match="not in a format that is known"):
         load_coder(tmp_path)
     write_saelens(tmp_path / "sae", "standard")
     config = tmp_path / "sae" / "cfg.json"
     good = config.read_text()
     for text, said in (("[]", "no object of settings"), ("{", "cannot be read")):
         config.write_text(text)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(AutointerpError, match=said):
             load_coder(tmp_path / "sae")
     config.write_text(good)
     weights = tmp_path / "sae" / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(AutointerpError, match="cannot be read"):
         load_coder(tmp_path / "sae")
 
 

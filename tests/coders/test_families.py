@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from autointerp.coders import load_coder
 from autointerp.coders.formats import FORMATS
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from tests.support import layouts
 from tests.support.layouts import FEATURES, LAYOUTS, D, K
 
@@ -56,10 +56,10 @@ def test_k_is_in_the_name_or_given(tmp_path):
     made = layouts.qwen_scope(tmp_path)
     moved = tmp_path / "layer7.sae.pt"
     made.path.rename(moved)
-    with pytest.raises(UserError, match="give it with --k"):
+    with pytest.raises(AutointerpError, match="give it with --k"):
         load_coder(moved)
     assert load_coder(moved, k=3).k == 3
-    with pytest.raises(UserError, match="k=41 for 40 features"):
+    with pytest.raises(AutointerpError, match="k=41 for 40 features"):
         load_coder(moved, k=FEATURES + 1)
 
 
@@ -71,7 +71,7 @@ def test_a_batch_topk_coder_without_a_threshold_says_what_it_does(tmp_path):
 def test_topk_and_batch_topk_are_not_guessed_apart(tmp_path):
     path = layouts.dl_batch_topk(tmp_path).path
     (path / "config.json").unlink()
-    with pytest.raises(UserError, match=r"trainer\.dict_class, is missing"):
+    with pytest.raises(AutointerpError, match=r"trainer\.dict_class, is missing"):
         load_coder(path)
 
 
@@ -117,7 +117,7 @@ def test_an_unknown_input_scale_comes_from_the_activations(tmp_path):
 )
 def test_what_is_no_coder_of_tokens_is_said_in_words(tmp_path, write, said):
     write(tmp_path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         load_coder(tmp_path)
 
 
@@ -131,7 +131,7 @@ def _truncate(path):
 def test_truncated_files_are_one_clear_line(tmp_path, layout):
     path = layout(tmp_path).path
     _truncate(path)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(AutointerpError) as caught:
         load_coder(path).read_decoder()
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
@@ -147,10 +147,10 @@ def test_damaged_tensors_are_said(tmp_path):
         ({"W_enc": "weights"}, "has no tensor 'W_enc'"),
     ]:
         torch.save(good | changes, path)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(AutointerpError, match=said):
             load_coder(path)
     torch.save([1, 2], path)
-    with pytest.raises(UserError, match="holds no dictionary"):
+    with pytest.raises(AutointerpError, match="holds no dictionary"):
         load_coder(path)
 
 
@@ -158,7 +158,7 @@ def test_thresholds_of_another_length_are_refused(tmp_path):
     path = layouts.gemma_scope_2(tmp_path).path
     stored = {n.lower(): t for n, t in layouts.weights().items()} | {"threshold": torch.rand(7)}
     save_file(stored, path / "params.safetensors")
-    with pytest.raises(UserError, match="'threshold' has 7 entries for 40 features"):
+    with pytest.raises(AutointerpError, match="'threshold' has 7 entries for 40 features"):
         load_coder(path)
 
 
@@ -179,7 +179,7 @@ def test_thresholds_of_another_length_are_refused(tmp_path):
 def test_odd_settings_are_said(tmp_path, layout, file, settings, said):
     path = layout(tmp_path).path
     (path / file).write_text(settings)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         load_coder(path)
 
 
@@ -192,14 +192,14 @@ def test_pickles_that_hold_code_are_not_run(tmp_path):
     folder.mkdir()
     for name in ("layer0.sae.pt", "ae.pt", "other.pt"):
         torch.save({"W_enc": Evil()}, folder / name)
-        with pytest.raises(UserError, match="holds more than tensors"):
+        with pytest.raises(AutointerpError, match="holds more than tensors"):
             load_coder(folder / name)
 
 
 def test_files_and_formats_that_are_not_there_are_said(tmp_path):
-    with pytest.raises(UserError, match="no such file or folder"):
+    with pytest.raises(AutointerpError, match="no such file or folder"):
         load_coder(tmp_path / "none")
-    with pytest.raises(UserError, match="known formats are saelens"):
+    with pytest.raises(AutointerpError, match="known formats are saelens"):
         load_coder(tmp_path, "tensorflow")
-    with pytest.raises(UserError, match="not in a format that is known"):
+    with pytest.raises(AutointerpError, match="not in a format that is known"):
         load_coder(tmp_path)

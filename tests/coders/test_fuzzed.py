@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from autointerp.coders import coder_identity, load_coder
 from autointerp.coders.coder import SparseCoder
 from autointerp.coders.formats import FORMATS
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.storage.tensor_files import read_settings
 from tests.coders.test_coder import write_saelens
 from tests.support.layouts import LAYOUTS
@@ -89,7 +89,7 @@ def loads_or_says(path):
         if coder.read_decoder is not None:
             coder.read_decoder()
         coder_identity(path)
-    except UserError as error:
+    except AutointerpError as error:
         said = str(error)
     assert said is None or (said and "\n" not in said)
     return said
@@ -196,7 +196,9 @@ def test_what_a_format_stumbles_over_is_said(tmp_path, monkeypatch):
 
     other = type("Format", (), {"load": staticmethod(load)})
     monkeypatch.setitem(FORMATS, "other", other)
-    with pytest.raises(UserError, match=r"not as this format has them \(KeyError: 'missing'\)"):
+    with pytest.raises(
+        AutointerpError, match=r"not as this format has them \(KeyError: 'missing'\)"
+    ):
         load_coder(tmp_path, "other")
 
 
@@ -210,7 +212,7 @@ def test_float8_weights_are_read_as_what_they_are_worth(tmp_path):
     np.testing.assert_allclose(coder.encoder.T, expected["W_enc"], rtol=0.07, atol=2**-9)
     narrow["b_enc"].view(torch.uint8)[0] = 0x7F  # its NaN
     save_file(narrow, file)
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(AutointerpError, match="not finite"):
         load_coder(tmp_path / "sae")
 
 

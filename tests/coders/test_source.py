@@ -16,18 +16,18 @@ import yaml
 
 from autointerp.coders import coder_identity, load_coder
 from autointerp.coders.coder_files import Corrections, Located, locate
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from tests.coders.test_coder import write_saelens
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SAY = """
 import json, sys
 from autointerp.coders import load_coder
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 said = []
 for spec in sys.argv[1:]:
     try: c = load_coder(spec); said.append(f"{c.features} {c.d_in} {c.activation}")
-    except UserError as e: said.append(f"refused: {e}")
+    except AutointerpError as e: said.append(f"refused: {e}")
 print(json.dumps(said))
 """
 
@@ -160,7 +160,7 @@ def test_what_the_hub_has_not_is_one_line(hub, tmp_path):
 
 @pytest.mark.parametrize("spec", ["hf:", "hf:owner", "hf:owner//x"])
 def test_malformed_names_are_said(spec):
-    with pytest.raises(UserError, match="give hf:owner/repository/file or folder"):
+    with pytest.raises(AutointerpError, match="give hf:owner/repository/file or folder"):
         load_coder(spec)
 
 
@@ -232,14 +232,14 @@ def test_a_coder_of_the_registry_with_what_it_knows(registry):
     ],
 )
 def test_what_the_registry_has_not_is_said(registry, spec, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         load_coder(spec)
 
 
 def test_a_damaged_registry_and_a_missing_extra_are_said(registry, tmp_path, monkeypatch):
     (tmp_path / "site" / "sae_lens" / "pretrained_saes.yaml").write_text("a: [")
-    with pytest.raises(UserError, match="registry cannot be read"):
+    with pytest.raises(AutointerpError, match="registry cannot be read"):
         load_coder("saelens:plain/a")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'autointerp\[saelens\]'"):
+    with pytest.raises(AutointerpError, match=r"pip install 'autointerp\[saelens\]'"):
         load_coder("saelens:plain/a")

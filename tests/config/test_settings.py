@@ -8,7 +8,7 @@ from autointerp.config.loading import (
     setting_section,
 )
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 
 
 def test_flags_override_environment_overrides_file(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_the_template_holds_every_setting_and_its_default():
 def test_bad_settings_are_said_in_one_line(tmp_path, text, said):
     file = tmp_path / "run.toml"
     file.write_text(text)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(AutointerpError, match=said) as caught:
         load_config(file, {})
     assert "\n" not in str(caught.value)
 
@@ -91,7 +91,7 @@ def test_tokens_are_a_number_however_it_is_written(written):
 
 
 def test_a_missing_file_is_said(tmp_path):
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(AutointerpError, match="there is no such file"):
         load_config(tmp_path / "none.toml", {})
 
 
@@ -115,7 +115,7 @@ def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatc
     file = tmp_path / "run.toml"
     file.write_text('[run]\nseed = -1\n\n[model]\ntimeout = 0\nno_such = "a"\nmodel = "m"\n')
     monkeypatch.setenv("AUTOINTERP_CONCURRENCY", "many")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(AutointerpError) as caught:
         load_config(file, {"judge_items": 0})
     said = str(caught.value)
     for expected in (
@@ -132,7 +132,7 @@ def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatc
 def test_settings_that_contradict_each_other_are_all_said_at_once(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text("window_length = 8\nwindow_before = 8\ninput_price = 1.0\n")
-    with pytest.raises(UserError, match="less than window_length") as caught:
+    with pytest.raises(AutointerpError, match="less than window_length") as caught:
         load_config(file, {"labeler": "llm"})
     for expected in ("needs a model", "give both input_price", f"{file}, line 3", "--labeler"):
         assert expected in str(caught.value)

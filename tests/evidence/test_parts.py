@@ -20,7 +20,7 @@ from autointerp.activations.formats import open_cache
 from autointerp.activations.stream import StreamSettings, SubjectStream
 from autointerp.activations.subject import load_subject
 from autointerp.coders import load_coder
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.stages.collect import workers
 from autointerp.stages.collect.planning import Part, devices_of, divided, why_one
 from tests.coders.test_coder import write_saelens
@@ -188,7 +188,7 @@ def test_a_mistake_that_a_process_finds_is_said_as_ever(tmp_path):
     part = Part(range(2, 9), 0)
     child = workers._Child(1, part, 0, multiprocessing.Process())
     theirs.send(workers._done(tmp_path / "pass", gone, cpu, part.contexts, theirs))
-    with pytest.raises(UserError, match="no activation cache at"):
+    with pytest.raises(AutointerpError, match="no activation cache at"):
         workers._heard(ours, child, 3)
     theirs.send(workers._done(tmp_path / "none", gone, cpu, part.contexts, theirs))
     with pytest.raises(RuntimeError, match=r"process 1 of 3 .contexts 2 to 9. failed:\nTraceback"):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from autointerp.activations.activation_batch import VALID
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.statistics import FIRINGS_SAMPLED
 from autointerp.evidence.store import (
     EvidenceStore,
@@ -113,7 +113,7 @@ def test_any_features_are_read_as_pandas_reads_them(stored, chosen):
         assert [w.text for w in evidence.windows] == rows.text.tolist()
         assert [w.context for w in evidence.windows] == rows.context.tolist()
     assert store.features == list(range(40))
-    with pytest.raises(UserError, match="feature 40 was not collected"):
+    with pytest.raises(AutointerpError, match="feature 40 was not collected"):
         list(store.read([40]))
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.asking import RunStopped
 from autointerp.llm.journal.journal_file import info
 from autointerp.llm.preflight import preflight
@@ -167,7 +167,7 @@ def test_a_check_says_where_an_endpoint_redirects_to():
         await send(writer, 307, b"", {"Location": "https://elsewhere.example/v1"})
         return True
 
-    with Wire(away) as server, pytest.raises(UserError, match=r"https://elsewhere\.example"):
+    with Wire(away) as server, pytest.raises(AutointerpError, match=r"https://elsewhere\.example"):
         asyncio.run(preflight(server.url, "k", "not-listed", timeout_s=10))
 
 
@@ -180,7 +180,7 @@ def test_a_check_does_not_tell_the_key_that_a_server_quotes(code):
         await send(writer, code, {"error": {"message": "no access with Bearer secret-key"}})
         return True
 
-    with Wire(quoting) as server, pytest.raises(UserError, match=r"\[key\]") as caught:
+    with Wire(quoting) as server, pytest.raises(AutointerpError, match=r"\[key\]") as caught:
         asyncio.run(preflight(server.url, "secret-key", "not-listed", timeout_s=10))
     assert "secret-key" not in str(caught.value)
 
@@ -205,7 +205,7 @@ def test_a_batch_that_cannot_be_handed_in_ends_in_one_line(journal, name, before
     fine = [] if not before else [(200, {"id": "file-x"}, {})]
     with BatchServer(say_back) as server:
         server.bad_posts = [*fine, *[(code, body, headers)] * 12]
-        with pytest.raises(UserError, match=words) as caught:
+        with pytest.raises(AutointerpError, match=words) as caught:
             fill(server, ECHOES, journal)
     assert "\n" not in str(caught.value)
     assert info(journal).replies == 0
@@ -235,7 +235,7 @@ class Odd(BatchServer):
 
 @pytest.mark.parametrize("odd", [{"status": None}, {"status": ["x"]}, {"status": 3}])
 def test_a_batch_of_no_status_is_given_up_after_a_while(journal, odd):
-    with Odd(say_back, odd) as server, pytest.raises(UserError, match="has no status"):
+    with Odd(say_back, odd) as server, pytest.raises(AutointerpError, match="has no status"):
         fill(server, ECHOES, journal)
 
 
@@ -258,7 +258,7 @@ def test_a_batch_of_an_unknown_status_is_waited_for(journal, odd):
 @pytest.mark.parametrize("errors", [None, "x", [1], {"data": "x"}, {"data": [None, 3, {}]}])
 def test_a_batch_may_fail_without_a_reason(journal, errors):
     odd = {"status": "failed", "errors": errors}
-    with Odd(say_back, odd) as server, pytest.raises(UserError, match="failed: "):
+    with Odd(say_back, odd) as server, pytest.raises(AutointerpError, match="failed: "):
         fill(server, ECHOES, journal)
 
 
@@ -310,5 +310,5 @@ def test_results_without_end_are_not_read(journal, monkeypatch):
         def store(self, content):
             return super().store(content if b'"url"' in content else content + b"\n" * 2 * MB)
 
-    with Large(say_back) as server, pytest.raises(UserError, match="larger than 1 MB"):
+    with Large(say_back) as server, pytest.raises(AutointerpError, match="larger than 1 MB"):
         fill(server, ECHOES, journal)

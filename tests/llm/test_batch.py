@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.batches import BatchRun, BatchSettings
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.journal_file import info
@@ -102,7 +102,7 @@ def test_what_an_expired_batch_had_done_is_kept(journal):
 def test_a_refused_batch_stops_with_the_servers_words(journal):
     with (
         BatchServer(say_back, ending="failed") as server,
-        pytest.raises(UserError, match="failed: line 1 is no request"),
+        pytest.raises(AutointerpError, match="failed: line 1 is no request"),
     ):
         fill(server, JOBS, journal)
 
@@ -159,7 +159,7 @@ def test_a_budget_bounds_what_is_handed_in(journal):
 
 
 def test_an_endpoint_without_batches_says_so(journal):
-    with FakeServer(say_back) as server, pytest.raises(UserError, match="no route /v1/files"):
+    with FakeServer(say_back) as server, pytest.raises(AutointerpError, match="no route /v1/files"):
         fill(server, JOBS, journal)
 
 

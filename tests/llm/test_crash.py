@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.journal.in_flight import Send
 from autointerp.llm.journal.journal import Journal, Received
 from autointerp.llm.journal.journal_file import info
@@ -114,7 +114,7 @@ def test_doubts_are_taken_up_all_or_none(tmp_path, monkeypatch):
     left = [*journal._sends.unsettled(), Send("breaks", object())]
     with monkeypatch.context() as patch:
         patch.setattr(journal._sends, "unsettled", lambda: left)
-        with pytest.raises(UserError):
+        with pytest.raises(AutointerpError):
             journal.take_up_doubts()
     assert journal.spent_usd() == 0
     assert len(journal.take_up_doubts()) == 3

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.asking import RunStopped
 from autointerp.llm.journal.journal_file import info
 from autointerp.llm.limits.prices import price_of
@@ -377,7 +377,7 @@ def test_a_server_that_stays_away_stops_the_run_and_fails_no_job(journal):
 def test_preflight_never_shows_a_key_that_cannot_be_sent():
     with FakeServer(say_back) as server:
         for key in ("sk-secret\nx", "sk-sécret"):
-            with pytest.raises(UserError, match="line break") as caught:
+            with pytest.raises(AutointerpError, match="line break") as caught:
                 check(server.url, key=key)
             assert "cret" not in str(caught.value)
 
@@ -386,7 +386,7 @@ def test_preflight_knows_a_page_from_a_chat_completion():
     page = lambda *_: Fault("raw", body=b"<html>welcome</html>")  # noqa: E731
     with FakeServer(say_back, faults=page) as server:
         client = ChatClient(server.url, "k", timeout_s=5, max_connections=1)
-        with pytest.raises(UserError, match="check the base URL"):
+        with pytest.raises(AutointerpError, match="check the base URL"):
             asyncio.run(_probe(client, "test-model", []))
 
 
@@ -394,14 +394,16 @@ def test_preflight_says_what_is_wrong():
     with FakeServer(say_back, api_key="k") as server:
         check(server.url)
         assert not server.requests
-        with pytest.raises(UserError, match="rejects the key: Incorrect API key provided"):
+        with pytest.raises(AutointerpError, match="rejects the key: Incorrect API key provided"):
             check(server.url, key="other")
-        with pytest.raises(UserError, match=r"The model `nope` does not exist.*offers test-model"):
+        with pytest.raises(
+            AutointerpError, match=r"The model `nope` does not exist.*offers test-model"
+        ):
             check(server.url, model="nope")
         url = server.url
-    with pytest.raises(UserError, match=f"endpoint {url} cannot be reached"):
+    with pytest.raises(AutointerpError, match=f"endpoint {url} cannot be reached"):
         check(url)
-    with pytest.raises(UserError, match="cannot be reached"):
+    with pytest.raises(AutointerpError, match="cannot be reached"):
         check("not a url")
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.probe import probe
 from autointerp.llm.wire.client import ChatClient
 from autointerp.llm.wire.dialect import Dialect, dialect_for
@@ -70,7 +70,7 @@ def test_a_model_that_writes_no_json_is_seen():
 def test_an_endpoint_that_refuses_is_quoted():
     with (
         FakeServer(str, faults=lambda *_: status(400, "unsupported: weather")) as server,
-        pytest.raises(UserError, match="unsupported: weather"),
+        pytest.raises(AutointerpError, match="unsupported: weather"),
     ):
         find_out(server, Dialect())
 

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 import autointerp
 from autointerp import demo
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.asking import RunStopped
 from autointerp.llm.journal.journal_file import export, info
 from autointerp.llm.preflight import preflight
@@ -168,7 +168,7 @@ def test_preflight_asks_where_no_model_is_listed(server):
 def test_preflight_says_the_servers_words_in_one_line(server):
     for url, model in ((server.url, "other"), (server.url + "/nothing", MODEL)):
         status, words = refusal(url, model)
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(AutointerpError) as caught:
             check(url, model)
         said = str(caught.value)
         assert said.startswith(f"endpoint {url} does not serve '{model}': status {status}: {words}")

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.window_text import marked, marks_for, one_line, quoted, token_list
 from autointerp.prompting.prompts import BUNDLED, load_prompt
 from autointerp.stages.show_prompts import TEMPLATES
@@ -63,7 +63,7 @@ def test_the_users_copy_comes_first(tmp_path):
 def test_broken_templates_fail_when_loaded_and_say_where(tmp_path, body, said):
     file = tmp_path / "detection.jinja"
     file.write_text("{% block system %}S{% endblock %}{% block user %}" + body + "{% endblock %}")
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(AutointerpError, match=said) as caught:
         load_prompt("detection", tmp_path)
     assert str(file) in str(caught.value)
 
@@ -96,7 +96,7 @@ def test_a_template_that_does_not_end_fails_when_loaded_and_says_where(tmp_path,
     monkeypatch.setattr("autointerp.prompting.bounded.MAX_STEPS", 50_000)
     file = tmp_path / "detection.jinja"
     file.write_text("{% block system %}S{% endblock %}{% block user %}" + body + "{% endblock %}")
-    with pytest.raises(UserError, match=r"does not end|too long|to the power") as caught:
+    with pytest.raises(AutointerpError, match=r"does not end|too long|to the power") as caught:
         load_prompt("detection", tmp_path)
     assert str(file) in str(caught.value)
 
@@ -115,19 +115,19 @@ def test_limits_change_nothing_of_a_template_that_ends(tmp_path):
 
 def test_a_template_that_is_no_text_is_said(tmp_path):
     (tmp_path / "label.jinja").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(AutointerpError, match="cannot be read"):
         load_prompt("label", tmp_path)
 
 
 def test_a_template_without_its_blocks_is_said(tmp_path):
     (tmp_path / "label.jinja").write_text("{% block user %}{% endblock %}")
-    with pytest.raises(UserError, match="has no block 'system'"):
+    with pytest.raises(AutointerpError, match="has no block 'system'"):
         load_prompt("label", tmp_path)
 
 
 def test_a_template_cannot_stand_on_another(tmp_path):
     (tmp_path / "label.jinja").write_text("{% extends 'detection.jinja' %}")
-    with pytest.raises(UserError, match="cannot take in another file"):
+    with pytest.raises(AutointerpError, match="cannot take in another file"):
         load_prompt("label", tmp_path)
 
 

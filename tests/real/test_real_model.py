@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.journal.journal_file import info
 from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
@@ -96,7 +96,7 @@ def killed_after(out: Path, replies: int, *arguments: str) -> None:
     try:
         until = time.monotonic() + PATIENCE_S
         while process.poll() is None and time.monotonic() < until:
-            with contextlib.suppress(UserError):  # it is being made
+            with contextlib.suppress(AutointerpError):  # it is being made
                 if (out / "journal.sqlite").is_file() and received(out) >= enough:
                     break
             time.sleep(0.02)

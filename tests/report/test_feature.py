@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from autointerp import load_labels, load_scores, load_strata, load_windows
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.report.feature import FeaturePages, _without_halves, is_right
 from autointerp.run.directory import Run
@@ -136,7 +136,7 @@ def test_scores_of_labels_before_are_not_shown_beside_new_ones(finished, tmp_pat
 
 
 def test_a_feature_that_is_not_there(pages):
-    with pytest.raises(UserError, match="feature 14 was not collected"):
+    with pytest.raises(AutointerpError, match="feature 14 was not collected"):
         pages.page(14)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.report.distributions import MOST_POINTS
 from autointerp.report.overview import Cost, Count, Failure, StageTime, overview
 from autointerp.run.directory import Run
@@ -174,7 +174,7 @@ def test_curves_follow_the_predictions(tmp_path):
     run.predictions.write_bytes(other.predictions.read_bytes())
     assert overview(run).strata != before
     run.predictions.write_bytes(b"no parquet")
-    with pytest.raises(UserError, match="predictions"):
+    with pytest.raises(AutointerpError, match="predictions"):
         overview(run)
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.plain_text import listed
 from autointerp.run.feature_selection import select_among, select_features
 
@@ -33,7 +33,7 @@ def test_all_ranges_files_and_samples(tmp_path):
     ],
 )
 def test_what_cannot_be_selected_is_said(text, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         select_features(text, 10, 0)
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 import autointerp
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.report.comparison import print_comparison
 from autointerp.report.html_report import write_report
 from autointerp.report.scores import print_scores
@@ -64,7 +64,7 @@ def ways_to_read(run: Run, other: Run) -> list[Callable[[], object]]:
             lambda: found.labels.now().select(search="a", filters=["feature:ge:0"]),
             lambda: found.pages.now().page(FEATURE),
         ):
-            with contextlib.suppress(UserError):
+            with contextlib.suppress(AutointerpError):
                 answer(make())
 
     return [
@@ -86,7 +86,7 @@ def ways_to_read(run: Run, other: Run) -> list[Callable[[], object]]:
 
 
 def read_everything(run: Run, other: Run) -> int:
-    """How many ways to look at the run work. Fails on anything but a UserError."""
+    """How many ways to look at the run work. Fails on anything but a AutointerpError."""
     worked, said = 0, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -94,7 +94,7 @@ def read_everything(run: Run, other: Run) -> int:
             try:
                 way()
                 worked += 1
-            except UserError as error:
+            except AutointerpError as error:
                 said.append(str(error))
     assert not [line for line in said if "\n" in line]
     return worked

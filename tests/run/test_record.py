@@ -9,7 +9,7 @@ import pytest
 
 from autointerp.cli.options import settings_of_section
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.run.directory import Run
 from autointerp.run.record import TAKEN_OVER, RecordedSettings
 from tests.support import scripted
@@ -72,7 +72,7 @@ def test_a_person_s_settings_come_before_the_record_s(tmp_path):
 )
 def test_a_record_of_another_shape_is_one_line(tmp_path, text):
     tmp_path.joinpath("run.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(UserError, match=r"run\.json") as said:
+    with pytest.raises(AutointerpError, match=r"run\.json") as said:
         Run(tmp_path).record()
     assert "\n" not in str(said.value)
 

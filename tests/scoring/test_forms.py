@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.numbering import Miscounted
 from autointerp.llm.wire.dialect import Dialect
 from autointerp.llm.wire.logprobs import NO_LOGPROBS, TOP_LOGPROBS, Position
@@ -118,7 +118,9 @@ def test_a_template_of_the_users_own_that_knows_no_forms_asks_for_lists_alone(tm
     (tmp_path / "detection.jinja").write_text(OLD)
     old = load_prompt("detection", tmp_path)
     assert forms.ways(SCORERS["detection"], forms.LISTS, old)
-    with pytest.raises(UserError, match=r"detection\.jinja only asks for lists.*--judge-form quot"):
+    with pytest.raises(
+        AutointerpError, match=r"detection\.jinja only asks for lists.*--judge-form quot"
+    ):
         forms.ways(SCORERS["detection"], forms.QUOTES, old)
 
 

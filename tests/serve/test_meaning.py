@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.plain_text import one_line
 from autointerp.scoring.scorers.embedding import Encoder
 from autointerp.serve import meaning
@@ -93,7 +93,7 @@ def test_what_is_kept_of_another_model_or_damaged_is_made_anew(run, encoded):
         Meanings(run, str(ENCODER)).similarity(labels, "x")
     assert len(encoded) == 8
     other = Meanings(run, "nobody/has-this")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(AutointerpError, match="cannot be loaded"):
         other.similarity(labels, "x")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.storage.files import writing
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
@@ -145,7 +145,7 @@ def test_whatever_library_fills_a_disk_it_is_called_full(tmp_path):
         ):
             path = disk / "x.npy"
             with (
-                pytest.raises(UserError, match=r"x.npy cannot be written: the disk"),
+                pytest.raises(AutointerpError, match=r"x.npy cannot be written: the disk"),
                 writing(path),
             ):
                 write(path)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.run.directory import Run
 from autointerp.tables.compare import compare_labels, doubts, metric_comparisons, settings_apart
 from autointerp.tables.schema import SCORES, labels_schema
@@ -132,21 +132,21 @@ def test_settings_and_prompts_that_differ(runs, tmp_path):
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     other = STAGES | {"collect": {"inputs": "same", "hashes": {"coder": "other"}}}
     one = a_run(tmp_path / "c", [label(0)], [score(0, 1)], stages=other)
-    with pytest.raises(UserError, match="of different coders"):
+    with pytest.raises(AutointerpError, match="of different coders"):
         autointerp.compare_runs(runs[0].path, one.path)
     unnamed = STAGES | {"collect": {"inputs": "same", "hashes": {"coder": None}}}
     same = a_run(tmp_path / "d", [label(0)], [score(0, 1)], stages=unnamed)
     assert len(autointerp.compare_runs(runs[0].path, same.path)) == 1
     renamed = a_run(tmp_path / "e", [label(0)], [score(0, 1)], stages=unnamed, coder="gpt")
-    with pytest.raises(UserError, match=f"planted in {runs[0].path}, gpt in {renamed.path}"):
+    with pytest.raises(AutointerpError, match=f"planted in {runs[0].path}, gpt in {renamed.path}"):
         autointerp.compare_runs(runs[0].path, renamed.path)
     unscored = a_run(tmp_path / "f", [label(0)], [score(0, 1)], stages={"collect": {}})
-    with pytest.raises(UserError, match="is not scored"):
+    with pytest.raises(AutointerpError, match="is not scored"):
         autointerp.compare_runs(unscored.path, runs[0].path)
     apart = a_run(tmp_path / "g", [label(9)], [score(9, 1)])
-    with pytest.raises(UserError, match="no feature is scored by the same metric"):
+    with pytest.raises(AutointerpError, match="no feature is scored by the same metric"):
         autointerp.compare_runs(runs[0].path, apart.path)
-    with pytest.raises(UserError, match="no run at"):
+    with pytest.raises(AutointerpError, match="no run at"):
         autointerp.compare_runs(runs[0].path, tmp_path / "nowhere")
 
 

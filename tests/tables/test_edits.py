@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.plain_text import tidy
 from autointerp.run.directory import Run
 from autointerp.tables.edits import Edit, add_edit, read_edits
@@ -162,14 +162,14 @@ def test_whatever_a_text_holds_comes_back(run):
     ],
 )
 def test_what_cannot_be_kept_is_refused_in_one_line(run, wrong, why):
-    with pytest.raises(UserError, match=why) as refused:
+    with pytest.raises(AutointerpError, match=why) as refused:
         add_edit(run, replace(edit(label="x"), **wrong))
     assert "\n" not in str(refused.value)
     assert not run.edits.exists()
 
 
 def test_a_run_without_features_takes_no_edits(tmp_path):
-    with pytest.raises(UserError, match="no features yet"):
+    with pytest.raises(AutointerpError, match="no features yet"):
         add_edit(Run(tmp_path), edit(label="x"))
 
 

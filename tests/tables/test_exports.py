@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import Window
 from autointerp.run.directory import Run
@@ -464,7 +464,7 @@ def test_a_run_that_has_evidence_alone(done, tmp_path):
     for name in FOLDERS:
         assert export(Run(bare), name, out=tmp_path / name, **NAMES).is_dir()
     assert rows(tmp_path / "neuronpedia/v1/gpt2-small/6-res-jb/explanations") == []
-    with pytest.raises(UserError, match=r"no labels: .*run `autointerp label` first"):
+    with pytest.raises(AutointerpError, match=r"no labels: .*run `autointerp label` first"):
         export(Run(bare), "csv", out=tmp_path / "x.csv")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.run.directory import Run
 from autointerp.stages.label.import_labels import import_labels
 from autointerp.tables.imports import LONGEST_LABEL, Foreign, ImportedLabels, of_one_labeler
@@ -177,16 +177,18 @@ def test_what_cannot_be_imported_leaves_the_run_as_it_was(run, tmp_path):
     wrong["cannot be read"].write_bytes(cut)
     before = (run / "run.json").read_bytes()
     for says, path in wrong.items():
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(AutointerpError, match=says):
             import_labels(Run(run), "neuronpedia", path)
-    with pytest.raises(UserError, match="no folder of Delphi's"):
+    with pytest.raises(AutointerpError, match="no folder of Delphi's"):
         import_labels(Run(run), "delphi", wrong["cannot be read"])
-    with pytest.raises(UserError, match="no import format 'html'; there are neuronpedia, delphi"):
+    with pytest.raises(
+        AutointerpError, match="no import format 'html'; there are neuronpedia, delphi"
+    ):
         import_labels(Run(run), "html", tmp_path)
     assert (run / "run.json").read_bytes() == before
     assert not (run / "labels.parquet").exists()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no evidence in"):
+    with pytest.raises(AutointerpError, match="no evidence in"):
         import_labels(Run(tmp_path / "empty"), "neuronpedia", wrong["several sources"])
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.evidence_schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.run.directory import Run
 from autointerp.scoring import SCORERS
@@ -173,17 +173,17 @@ def test_runs_that_cannot_stand_side_by_side_are_refused(runs, tmp_path):
         ([tmp_path / "none", runs[0]], "no such folder"),
     ):
         for load in (autointerp.load_labels, autointerp.label_differences):
-            with pytest.raises(UserError, match=why):
+            with pytest.raises(AutointerpError, match=why):
                 load(wrong)
     other = a_run(tmp_path / "other", [label(0)])
     Run(other).update(stages={"collect": {"hashes": {"coder": "an0ther"}}})
-    with pytest.raises(UserError, match="different coders"):
+    with pytest.raises(AutointerpError, match="different coders"):
         autointerp.label_differences([runs[0], other])
 
 
 def test_a_run_on_its_way_gives_what_is_there_and_says_what_is_not(whole, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(AutointerpError, match="no such folder"):
         autointerp.load_labels(out)
     shutil.copytree(whole, out)
     Run(out).forget_stages("score")
@@ -202,7 +202,7 @@ def test_a_run_on_its_way_gives_what_is_there_and_says_what_is_not(whole, tmp_pa
                 len(later()) > 0 for later in list(every.values())[list(every).index(name) :]
             )
         (out / f"{name}.parquet").unlink()
-        with pytest.raises(UserError, match=rf"{name}\.parquet is missing") as missing:
+        with pytest.raises(AutointerpError, match=rf"{name}\.parquet is missing") as missing:
             load()
         assert "\n" not in str(missing.value)
 
@@ -217,7 +217,7 @@ def test_windows_are_those_of_the_feature(whole, planted):
         for row in found.to_dict("records"):
             assert isinstance(row["activations"], np.ndarray)
             assert len(row["activations"]) == len(row["token_ids"])
-    with pytest.raises(UserError, match="feature 99 was not collected"):
+    with pytest.raises(AutointerpError, match="feature 99 was not collected"):
         autointerp.load_windows(whole, 99)
 
 

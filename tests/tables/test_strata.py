@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.tables.schema import PREDICTIONS
 
 PEAKS = (0, 0.05, 0.1, 0.55, 0.999, 1)
@@ -121,7 +121,7 @@ def test_the_interval_covers_where_windows_of_a_feature_go_together(tmp_path):
 
 
 def test_a_run_without_scores_is_said_to_have_none(tmp_path):
-    with pytest.raises(UserError, match="has not come so far"):
+    with pytest.raises(AutointerpError, match="has not come so far"):
         autointerp.load_strata(tmp_path)
 
 

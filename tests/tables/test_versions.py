@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import autointerp
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.storage.columns import SCHEMA_VERSION
 from autointerp.tables.migrate import current, schema_for
@@ -68,7 +68,9 @@ def test_a_newer_version_is_refused_in_one_line(tmp_path, name):
             EvidenceStore(run / "windows.parquet", run / "features.parquet").read([1])
         ),
     }[name]
-    with pytest.raises(UserError, match=r"newer autointerp .*: upgrade autointerp") as refused:
+    with pytest.raises(
+        AutointerpError, match=r"newer autointerp .*: upgrade autointerp"
+    ) as refused:
         read(tmp_path)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)

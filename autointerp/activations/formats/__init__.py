@@ -17,7 +17,7 @@ from autointerp.activations.formats import (
     saelens_arrow,
 )
 from autointerp.activations.subject import load_tokenizer
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_safetensors, safetensors_names
 from autointerp.vocabulary import vocabulary_of
@@ -32,9 +32,9 @@ FORMATS: dict[str, ModuleType] = {
 
 
 def find_cache(path: Path) -> DenseCache | SparseCache:
-    """The cache at `path` as it is, or the only one in the folder. Raises UserError."""
+    """The cache at `path` as it is, or the only one in the folder. Raises AutointerpError."""
     if not path.exists():
-        raise UserError(
+        raise InputError(
             f"no activation cache at {path}: there is no such file or folder; name one with "
             "--cache, or give --subject and --text"
         )
@@ -42,7 +42,7 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
         if module.matches(path):
             found: DenseCache | SparseCache = module.load(path)
             if found.contexts == 0 or found.tokens == 0:
-                raise UserError(f"the activation cache at {path} is empty: make it again")
+                raise InputError(f"the activation cache at {path} is empty: make it again")
             return found
     inside = sorted(
         {
@@ -55,8 +55,8 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
         return find_cache(inside[0])
     if inside:
         names = ", ".join(str(child.relative_to(path)) for child in inside[:8])
-        raise UserError(f"{path} holds {len(inside)} activation caches, name one: {names}")
-    raise UserError(
+        raise InputError(f"{path} holds {len(inside)} activation caches, name one: {names}")
+    raise InputError(
         f"no activation cache at {path}: it is in none of the formats {', '.join(FORMATS)}"
     )
 
@@ -65,7 +65,7 @@ def open_cache(path: Path, tokens: Path | None, subject: str | None) -> DenseCac
     """The cache at `path`, with token ids and their meaning: ready to collect from.
 
     Token ids that it lacks come from the file `tokens`; which bytes they are, from the tokenizer of
-    `subject` or of the model that the cache names. Raises UserError.
+    `subject` or of the model that the cache names. Raises AutointerpError.
     """
     cache = with_token_ids(find_cache(path), tokens)
     if cache.vocabulary is None:
@@ -80,13 +80,13 @@ def open_cache(path: Path, tokens: Path | None, subject: str | None) -> DenseCac
 def with_token_ids(
     cache: DenseCache | SparseCache, tokens: Path | None
 ) -> DenseCache | SparseCache:
-    """The cache with the token ids of a file, where one is named. Raises UserError if it has none.
+    """The cache with the token ids of a file, where one is named. Raises InputError if it has none.
 
     What they mean is not looked up.
     """
     if tokens is not None:
         if cache.token_ids is not None:
-            raise UserError(
+            raise InputError(
                 f"the cache {cache.path} has token ids of its own: drop --token-ids {tokens}"
             )
         cache = replace(
@@ -101,7 +101,7 @@ def with_token_ids(
 def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
     """Token ids of a .npy file, or a .safetensors file of one tensor: int32 [contexts, length]."""
     if not file.is_file():
-        raise UserError(f"--token-ids {file}: there is no such file")
+        raise InputError(f"--token-ids {file}: there is no such file")
     if file.suffix == ".npy":
         array = npy_pair.read_array(file)
         dtype, integers = str(array.dtype), array.dtype.kind in "iu"
@@ -110,17 +110,17 @@ def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
         names = safetensors_names(file)
         if len(names) != 1:
             found = ", ".join(sorted(names))
-            raise UserError(f"--token-ids {file} holds {len(names)} tensors ({found}), not one")
+            raise InputError(f"--token-ids {file} holds {len(names)} tensors ({found}), not one")
         ids = next(iter(read_safetensors(file, *names).values()))
         dtype, integers = str(ids.dtype).removeprefix("torch."), not ids.is_floating_point()
     if not integers:
-        raise UserError(f"--token-ids {file} holds {dtype}, not token ids")
+        raise InputError(f"--token-ids {file} holds {dtype}, not token ids")
     ids = ids.long()
     if ids.shape not in (shape, (shape[0] * shape[1],)):
-        raise UserError(
+        raise InputError(
             f"--token-ids {file} holds {tuple(ids.shape)} ids; the cache has {shape[0]} × "
             f"{shape[1]} tokens"
         )
     if bool((ids < 0).any()):
-        raise UserError(f"--token-ids {file} holds negative ids")
+        raise InputError(f"--token-ids {file} holds negative ids")
     return ids.reshape(shape).int()

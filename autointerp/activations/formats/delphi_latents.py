@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import Origin, SparseCache
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_settings, safetensors_names, section
 from autointerp.tensors.firings import Firings
@@ -53,12 +53,12 @@ def matches(path: Path) -> bool:
 
 
 def load(path: Path) -> SparseCache:
-    """Raises UserError where a range of features or the tokens are missing, or files damaged."""
+    """Raises InputError where a range of features or the tokens are missing, or files damaged."""
     splits = _splits(path)
     expected = 0
     for split in splits:
         if split.first != expected:
-            raise UserError(
+            raise InputError(
                 f"{path}: the file of features {expected} to {split.first - 1} is missing"
             )
         expected = split.last + 1
@@ -69,7 +69,7 @@ def load(path: Path) -> SparseCache:
                 token_ids = torch.from_numpy(file.get_tensor("tokens").astype(np.int32))
                 break
     if token_ids is None:
-        raise UserError(f"{path} has no token ids: cache the latents again with Delphi's tokens")
+        raise InputError(f"{path} has no token ids: cache the latents again with Delphi's tokens")
     settings = read_settings(path / _CONFIG) if (path / _CONFIG).is_file() else {}
     text = section(settings, "cache_cfg").get("dataset_repo") or settings.get("dataset_repo")
     subject = settings.get("model_name")
@@ -97,7 +97,7 @@ def _opened(file: Path) -> safe_open:
     try:
         return safe_open(file, framework="np")
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        raise InputError(f"{file} cannot be read: {error}") from None
 
 
 class _Reader:

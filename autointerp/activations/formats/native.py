@@ -21,7 +21,7 @@ from autointerp.activations.manifest import (
     spoilt_file,
 )
 from autointerp.activations.stream import DTYPES
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.storage.files import atomic_path
 from autointerp.storage.tensor_files import read_safetensors
 from autointerp.tensors.firings import Firings
@@ -37,19 +37,19 @@ def matches(path: Path) -> bool:
 
 
 def load(path: Path) -> DenseCache | SparseCache:
-    """Raises UserError where the cache is damaged or of another version."""
+    """Raises AutointerpError where the cache is damaged or of another version."""
     manifest = read_manifest(path)
     if manifest.contexts == 0 or manifest.tokens == 0:
-        raise UserError(f"the activation cache at {path} is empty: capture it again")
+        raise InputError(f"the activation cache at {path} is empty: capture it again")
     spoilt = spoilt_file(path, manifest)
     if spoilt is not None:
-        raise UserError(f"{spoilt} is missing or cut short: capture the cache again")
+        raise InputError(f"{spoilt} is missing or cut short: capture the cache again")
     tokens_file = path / TOKENS_FILE
     tokens = read_safetensors(tokens_file, "token_ids", "mask")
     shape = (manifest.contexts, manifest.context_length)
     for name in ("token_ids", "mask"):
         if name not in tokens or tuple(tokens[name].shape) != shape:
-            raise UserError(
+            raise InputError(
                 f"{tokens_file} holds no {name} of {shape}, as the manifest says: capture the "
                 "cache again"
             )
@@ -120,14 +120,14 @@ class _Shards:
         if self._verified.get(shard.file) == shard.sha256:
             return
         if file_sha256(self._path / shard.file) != shard.sha256:
-            raise UserError(
+            raise InputError(
                 f"{self._path / shard.file} is not what was written (its checksum differs): "
                 f"remove {self._path} and capture it again"
             )
         self._verified[shard.file] = shard.sha256
         # A cache on a read-only disk is verified anew by every process.
         with (
-            contextlib.suppress(OSError, UserError),
+            contextlib.suppress(OSError, AutointerpError),
             atomic_path(self._path / _VERIFIED) as temporary,
         ):
             temporary.write_text(json.dumps(self._verified))
@@ -139,7 +139,7 @@ class _Shards:
                 with safe_open(self._path / shard.file, framework="pt") as file:
                     found.append(file.get_slice("acts")[low:high])
             except SafetensorError as error:
-                raise UserError(f"{self._path / shard.file} cannot be read: {error}") from None
+                raise InputError(f"{self._path / shard.file} cannot be read: {error}") from None
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def firings(self, begin: int, end: int) -> Firings:
@@ -159,7 +159,7 @@ class _Shards:
                     value.append(file.get_slice("values")[span])
                     token.append(first + np.repeat(np.arange(len(counts)), counts))
             except SafetensorError as error:
-                raise UserError(f"{self._path / shard.file} cannot be read: {error}") from None
+                raise InputError(f"{self._path / shard.file} cannot be read: {error}") from None
         return Firings(*(torch.from_numpy(np.concatenate(p)) for p in (token, feature, value)))
 
     def _starts(self, shard: Shard, file: safe_open) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import DenseCache, Origin
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 
 _TOKENS = ("token_ids.npy", "tokens.npy", "input_ids.npy")
@@ -17,11 +17,11 @@ _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def read_array(file: Path) -> np.ndarray:
-    """Mapped from disk. Raises UserError; nothing in the file is run."""
+    """Mapped from disk. Raises AutointerpError; nothing in the file is run."""
     try:
         found: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
     return found
 
 
@@ -37,12 +37,12 @@ def matches(path: Path) -> bool:
 
 
 def load(path: Path) -> DenseCache:
-    """Raises UserError for files that are damaged, of other shapes or no numbers."""
+    """Raises AutointerpError for files that are damaged, of other shapes or no numbers."""
     file = _activations_file(path)
     assert file is not None
     activations = read_array(file)
     if activations.ndim != 3 or activations.dtype.name not in _DTYPES:
-        raise UserError(
+        raise InputError(
             f"{file} holds {activations.dtype} {activations.shape}, not float16 or float32 "
             "activations [contexts, length, width]"
         )
@@ -54,9 +54,9 @@ def load(path: Path) -> DenseCache:
         if beside.is_file():
             found[name] = read_array(beside)
             if found[name].shape != (contexts, length):
-                raise UserError(f"{beside} is {found[name].shape}, not {contexts, length}")
+                raise InputError(f"{beside} is {found[name].shape}, not {contexts, length}")
             if name in _TOKENS and found[name].dtype.kind not in "iu":
-                raise UserError(f"{beside} holds {found[name].dtype}, not token ids")
+                raise InputError(f"{beside} holds {found[name].dtype}, not token ids")
     tokens = next((found[n] for n in _TOKENS if n in found), None)
     kept = next((found[n] for n in _MASKS if n in found), None)
     valid = np.ones((contexts, length), bool) if kept is None else kept.astype(bool)

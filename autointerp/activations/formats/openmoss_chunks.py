@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autointerp.activations.activation_batch import SPECIAL, VALID
 from autointerp.activations.cache import DenseCache, Origin
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_pickled, read_safetensors
 
@@ -35,7 +35,7 @@ def matches(path: Path) -> bool:
 
 
 def load(path: Path) -> DenseCache:
-    """Raises UserError for chunks that are damaged, differ in shape or hold single tokens."""
+    """Raises AutointerpError for chunks that are damaged, differ in shape or hold single tokens."""
     files = _chunks(path)
     token_ids: list[Tensor] = []
     masks: list[Tensor] = []
@@ -47,15 +47,19 @@ def load(path: Path) -> DenseCache:
         activation = _activation(chunk, file)
         contexts, length, width = activation.shape
         if d_in not in (0, width):
-            raise UserError(f"{file}: activations of width {width}, others have {d_in}")
+            raise InputError(f"{file}: activations of width {width}, others have {d_in}")
         d_in = width
         dtype = activation.dtype
         tokens, mask = chunk.get("tokens"), chunk.get("mask", chunk.get("attention_mask"))
         for name, tensor in (("tokens", tokens), ("mask", mask)):
             if isinstance(tensor, Tensor) and tensor.shape != (contexts, length):
-                raise UserError(f"{file}: {name} are {tuple(tensor.shape)}, not {contexts, length}")
+                raise InputError(
+                    f"{file}: {name} are {tuple(tensor.shape)}, not {contexts, length}"
+                )
         if masks and masks[0].shape[1] != length:
-            raise UserError(f"{file}: contexts of {length} tokens, others have {masks[0].shape[1]}")
+            raise InputError(
+                f"{file}: contexts of {length} tokens, others have {masks[0].shape[1]}"
+            )
         if isinstance(tokens, Tensor):
             token_ids.append(tokens.int())
         kept = mask.bool() if isinstance(mask, Tensor) else torch.ones(contexts, length).bool()
@@ -93,7 +97,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _activation(chunk: dict[str, Any], file: Path) -> Tensor:
     found = chunk.get("activation")
     if not isinstance(found, Tensor) or found.ndim < 3:
-        raise UserError(
+        raise InputError(
             f"{file} holds no activations [contexts, length, width]: chunks of single tokens have "
             "lost their contexts"
         )

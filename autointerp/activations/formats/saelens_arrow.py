@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autointerp.activations.activation_batch import VALID
 from autointerp.activations.cache import DenseCache, Origin
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.files import files_identity
 
 _STATE, _INFO, _RUNNER = "state.json", "dataset_info.json", "cache_activations_runner_cfg.json"
@@ -26,21 +26,21 @@ def matches(path: Path) -> bool:
 
 
 def load(path: Path) -> DenseCache:
-    """Raises UserError for files that are damaged or hold something else."""
+    """Raises AutointerpError for files that are damaged or hold something else."""
     files = _files(path)
     batches = [batch for file in files for batch in _record_batches(file)]
     batches = [b for b in batches if len(b) > 0]
     if not batches:
-        raise UserError(f"the activation cache at {path} is empty: make it again")
+        raise InputError(f"the activation cache at {path} is empty: make it again")
     names = [n for n in batches[0].schema.names if n != _TOKENS]
     if len(names) != 1:
-        raise UserError(
+        raise InputError(
             f"{path}: a cache of activations has one column beside {_TOKENS}, this one "
             f"{', '.join(names) or 'none'}"
         )
     first = _array(batches[0], names[0], path)
     if first.ndim != 3:
-        raise UserError(f"{path}: column {names[0]} holds no activations [context, width]")
+        raise InputError(f"{path}: column {names[0]} holds no activations [context, width]")
     length, width = first.shape[1:]
     starts = np.concatenate([[0], np.cumsum([len(b) for b in batches])])
     contexts = int(starts[-1])
@@ -97,11 +97,11 @@ def _files(path: Path) -> list[Path]:
         return sorted(path.glob("*.arrow"))
     outside = [name for name in names if Path(name).name != name]
     if outside:
-        raise UserError(f"{path / _STATE} names {outside[0]}, which is not a file of that folder")
+        raise InputError(f"{path / _STATE} names {outside[0]}, which is not a file of that folder")
     files = [path / name for name in names]
     missing = [f for f in files if not f.is_file()]
     if missing:
-        raise UserError(f"{missing[0]} is missing, which {path / _STATE} names")
+        raise InputError(f"{missing[0]} is missing, which {path / _STATE} names")
     return files
 
 
@@ -111,7 +111,7 @@ def _record_batches(file: Path) -> list[pa.RecordBatch]:
         with pa.ipc.open_stream(pa.memory_map(str(file))) as reader:
             return list(reader)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _array(batch: pa.RecordBatch, name: str, path: Path) -> np.ndarray:
@@ -125,11 +125,11 @@ def _array(batch: pa.RecordBatch, name: str, path: Path) -> np.ndarray:
         each, rest = divmod(len(inner), max(len(values), 1))
         lengths = values.value_lengths() if pa.types.is_list(values.type) else None
         if rest or values.null_count or (lengths is not None and len(lengths.unique()) > 1):
-            raise UserError(f"{path}: rows of column {name} differ in length")
+            raise InputError(f"{path}: rows of column {name} differ in length")
         shape.append(each)
         values = inner
     try:
         array: np.ndarray = values.to_numpy(zero_copy_only=True).reshape(shape)
     except (pa.ArrowException, ValueError):
-        raise UserError(f"{path}: column {name} holds {values.type}, not numbers") from None
+        raise InputError(f"{path}: column {name} holds {values.type}, not numbers") from None
     return array

@@ -18,7 +18,7 @@ from autointerp.coders.formats.tensors import (
     subtract_before,
     vector,
 )
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.tensor_files import (
     read_pickled,
     read_settings,
@@ -49,7 +49,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     """Any class of dictionary_learning, told by its tensors; activations as its `encode` gives.
 
     Files are ready for raw activations: training with normalised ones folds the scale into biases
-    and threshold before it saves. Raises UserError.
+    and threshold before it saves. Raises AutointerpError.
     """
     file = _file(path)
     stored = read_pickled(file)
@@ -57,7 +57,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     trainer = section(read_settings(config_file), "trainer") if config_file.is_file() else {}
     bias_name = next((n for n in ("encoder.bias", "b_enc", "gate_bias") if n in stored), None)
     if bias_name is None:
-        raise UserError(f"{file} is no dictionary of dictionary_learning: it has no encoder bias")
+        raise InputError(f"{file} is no dictionary of dictionary_learning: it has no encoder bias")
     bias = vector(stored, bias_name, file)
     features = len(bias)
     weight_name = "encoder.weight" if "encoder.weight" in stored else "W_enc"
@@ -126,7 +126,7 @@ def _activation(
     if "threshold" not in stored or dict_class == "AutoEncoderTopK":
         return "topk", None, checked_k(declared, features, file), ()
     if dict_class is None:
-        raise UserError(
+        raise InputError(
             f"{file}: TopK and BatchTopK coders have the same tensors, and config.json, which "
             "tells them apart by trainer.dict_class, is missing"
         )

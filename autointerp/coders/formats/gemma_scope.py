@@ -48,7 +48,7 @@ def files(path: Path) -> list[Path]:
 def load(path: Path, k: int | None = None) -> SparseCoder:
     """JumpReLU: (h > threshold) · relu(h) with h = x · W_enc + b_enc; b_dec is not subtracted.
 
-    Raises UserError.
+    Raises AutointerpError.
     """
     file = path / (_FIRST if (path / _FIRST).is_file() else _SECOND)
     config = read_settings(path / _CONFIG) if (path / _CONFIG).is_file() else {}

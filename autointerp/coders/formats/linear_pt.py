@@ -40,7 +40,7 @@ def files(path: Path) -> list[Path]:
 
 
 def load(path: Path, k: int | None = None) -> SparseCoder:
-    """relu(encoder · x + bias); nothing is subtracted from the input. Raises UserError."""
+    """relu(encoder · x + bias); nothing is subtracted from the input. Raises AutointerpError."""
     encoder_name, decoder_name = _prefixes(path) or _PREFIXES[0]
     stored = read_pickled(path)
     bias = vector(stored, f"{encoder_name}.bias", path)

@@ -16,7 +16,7 @@ from autointerp.coders.formats.tensors import (
     required,
     vector,
 )
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.tensor_files import (
     read_safetensors,
     read_settings,
@@ -39,7 +39,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
 
     Weights are stored in the space of inputs scaled by s = √d / mean norm, the threshold in raw
     units for decoder rows of length 1: OpenMOSS's own conversion. (SAELens compares before the
-    rows' lengths are applied, which is the same only where they are 1.) Raises UserError.
+    rows' lengths are applied, which is the same only where they are 1.) Raises AutointerpError.
     """
     config_file, file = files(path)
     config = read_settings(config_file)
@@ -53,7 +53,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     norms = decoder_norms(rows)
     mean_norm = number(section(config, "dataset_average_activation_norm"), "in", config_file)
     if mean_norm <= 0:
-        raise UserError(f"{config_file}: dataset_average_activation_norm.in is {mean_norm}")
+        raise InputError(f"{config_file}: dataset_average_activation_norm.in is {mean_norm}")
     scale = sqrt(encoder.shape[1]) / mean_norm
     act_fn = str(config.get("act_fn", "jumprelu")).lower()
     activation: Activation = "topk" if act_fn == "topk" else "jumprelu"
@@ -63,7 +63,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     elif act_fn == "jumprelu":
         threshold = torch.full((features,), number(config, "jump_relu_threshold", config_file))
     else:
-        raise UserError(f"{config_file}: act_fn {act_fn!r} is not supported")
+        raise InputError(f"{config_file}: act_fn {act_fn!r} is not supported")
     hook = config.get("hook_point_in")
     # Bias of the output in raw units; a transcoder's would need its other scale.
     decoder_bias = vector(tensors, "decoder.bias", file) / scale

@@ -16,7 +16,7 @@ from autointerp.coders.formats.tensors import (
     subtract_before,
     vector,
 )
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.tensor_files import (
     read_pickled,
     section,
@@ -46,7 +46,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     """encoder · (x - pre_bias) + latent_bias, then ReLU (v1, v4) or the k largest and ReLU (v5).
 
     The TopK ones take inputs normalised a token at a time to mean 0 and deviation 1. Raises
-    UserError.
+    AutointerpError.
     """
     stored = read_pickled(path)
     bias = vector(stored, "latent_bias", path)
@@ -55,7 +55,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     before = vector(stored, "pre_bias", path)
     activation = str(stored.get("activation", "ReLU"))
     if activation not in ("ReLU", "TopK"):
-        raise UserError(f"{path}: activation {activation!r} is not supported")
+        raise InputError(f"{path}: activation {activation!r} is not supported")
     is_topk = activation == "TopK"
     chosen_k = None
     if is_topk:

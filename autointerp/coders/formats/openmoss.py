@@ -17,7 +17,7 @@ from autointerp.coders.formats.tensors import (
     scalar,
     vector,
 )
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.tensor_files import (
     read_pickled,
     read_safetensors,
@@ -53,19 +53,19 @@ def files(path: Path) -> list[Path]:
 def load(path: Path, k: int | None = None) -> SparseCoder:
     """The features selected by h · length of their decoder rows, with the value h.
 
-    (`sparsity_include_decoder_norm`; without it, by h.) Raises UserError.
+    (`sparsity_include_decoder_norm`; without it, by h.) Raises AutointerpError.
     """
     config_file, file = files(path)
     config = read_settings(config_file)
     if config.get("use_glu_encoder"):
-        raise UserError(f"{config_file}: encoders with a gated linear unit are not supported")
+        raise InputError(f"{config_file}: encoders with a gated linear unit are not supported")
     tensors = _read(file, "encoder", "bias", "log_threshold")
     bias = vector(tensors, "bias", file)
     features = len(bias)
     encoder = oriented(required(tensors, "encoder", file), features, file, "the encoder")
     act_fn = str(config.get("act_fn", "jumprelu" if "log_threshold" in tensors else "relu")).lower()
     if act_fn not in ("relu", "jumprelu", "topk", "batchtopk"):
-        raise UserError(f"{config_file}: act_fn {act_fn!r} is not supported")
+        raise InputError(f"{config_file}: act_fn {act_fn!r} is not supported")
     activation: Activation = "relu"
     threshold = gain = chosen_k = None
     notes: tuple[str, ...] = ()
@@ -139,7 +139,7 @@ def _input_norm(
     if kind == "inference":
         return "none", None
     if kind != "dataset-wise":
-        raise UserError(f"{config_file}: norm_activation {kind!r} is not supported")
+        raise InputError(f"{config_file}: norm_activation {kind!r} is not supported")
     hook = str(config.get("hook_point_in"))
     stated = section(config, _MEAN_NORM)
     saved = stated.get(hook, stated.get("in"))

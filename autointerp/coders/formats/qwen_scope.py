@@ -13,7 +13,7 @@ from autointerp.coders.formats.tensors import (
     required,
     vector,
 )
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.tensor_files import (
     read_pickled,
 )
@@ -34,12 +34,12 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     """TopK of W_enc · x + b_enc, the k largest, then ReLU; b_dec is not subtracted.
 
     The layer is the file's number, which counts from 0; k is not in the file and is read from the
-    names of its folders where it is not given. Raises UserError.
+    names of its folders where it is not given. Raises AutointerpError.
     """
     named = [_K.search(part) for part in reversed(path.absolute().parts)]
     k = k or next((int(match[1]) for match in named if match), None)
     if k is None:
-        raise UserError(
+        raise InputError(
             f"{path}: k is not in the file; give it with --k, or keep the file in a folder named "
             "as its repository, which ends in L0_50 or L0_100"
         )

@@ -18,7 +18,7 @@ from autointerp.coders.formats.tensors import (
     subtract_before,
     vector,
 )
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.tensor_files import (
     read_safetensors,
     read_settings,
@@ -71,7 +71,7 @@ def files(path: Path) -> list[Path]:
 def load(path: Path, k: int | None = None) -> SparseCoder:
     """Read a SAELens directory of any version.
 
-    Raises UserError for unreadable files, missing tensors, architectures and input
+    Raises AutointerpError for unreadable files, missing tensors, architectures and input
     normalisations that are not supported.
     """
     settings = _settings(path / CONFIG)
@@ -138,7 +138,7 @@ def _settings(file: Path) -> _Settings:
     if architecture == "standard" and is_topk and kwargs.get("k") is not None:
         architecture = "topk"
     if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
-        raise UserError(
+        raise InputError(
             f"{file}: architecture {architecture!r} is not supported; "
             f"known: {', '.join(_ARCHITECTURES)}"
         )
@@ -146,7 +146,7 @@ def _settings(file: Path) -> _Settings:
     if isinstance(norm, bool) or norm is None:
         norm = "expected_average_only_in" if norm else "none"
     if not isinstance(norm, str) or norm not in _NORMS:
-        raise UserError(f"{file}: normalize_activations {norm!r} is not supported")
+        raise InputError(f"{file}: normalize_activations {norm!r} is not supported")
     transcoder = "transcoder" in architecture
     hook = metadata.get("hook_name") or found.get("hook_name") or found.get("hook_point")
     name = metadata.get("model_name") or found.get("model_name")

@@ -14,7 +14,7 @@ from autointerp.coders.formats.tensors import (
     subtract_before,
     vector,
 )
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.storage.tensor_files import (
     read_safetensors,
     read_settings,
@@ -36,20 +36,20 @@ def files(path: Path) -> list[Path]:
 def load(path: Path, k: int | None = None) -> SparseCoder:
     """relu(encoder · (x - b_dec) + bias), then the k largest, or the largest of k groups.
 
-    Transcoders take the raw input. Raises UserError.
+    Transcoders take the raw input. Raises AutointerpError.
     """
     config_file, file = path / _CONFIG, path / _WEIGHTS
     config = read_settings(config_file)
     kind = config.get("activation", "topk")
     if not isinstance(kind, str) or kind not in _ACTIVATIONS:
-        raise UserError(f"{config_file}: activation {kind!r} is not supported")
+        raise InputError(f"{config_file}: activation {kind!r} is not supported")
     tensors = read_safetensors(file, "encoder.weight", "encoder.bias", "b_dec")
     bias = vector(tensors, "encoder.bias", file)
     features = len(bias)
     encoder = oriented(required(tensors, "encoder.weight", file), features, file, "encoder.weight")
     chosen_k = checked_k(k or config.get("k"), features, config_file)
     if kind == "groupmax" and features % chosen_k:
-        raise UserError(f"{config_file}: {features} features make no {chosen_k} equal groups")
+        raise InputError(f"{config_file}: {features} features make no {chosen_k} equal groups")
     transcoder = bool(config.get("transcode"))
     decoder_bias = vector(tensors, "b_dec", file)
     if not transcoder:

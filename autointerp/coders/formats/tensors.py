@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from autointerp.coders.coder import Decoder
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 
 # A pickled tensor may repeat the values it holds; more than so many are nobody's.
 _MAX_REPEATED = 1 << 24
 
 
 def number(settings: Mapping[str, Any], name: str, file: Path) -> float:
-    """A number among the settings of `file`. Raises UserError."""
+    """A number among the settings of `file`. Raises AutointerpError."""
     value = settings.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise UserError(f"{file}: {name} is {value!r}, not a number")
+        raise InputError(f"{file}: {name} is {value!r}, not a number")
     return float(value)
 
 
@@ -31,37 +31,37 @@ def scalar(value: object) -> object:
 
 
 def checked_k(k: object, features: int, file: Path) -> int:
-    """k as a whole number from 1 to the number of features. Raises UserError."""
+    """k as a whole number from 1 to the number of features. Raises AutointerpError."""
     if isinstance(k, bool) or not isinstance(k, int) or not 0 < k <= features:
-        raise UserError(f"{file}: k={k!r} for {features} features (--k sets it)")
+        raise InputError(f"{file}: k={k!r} for {features} features (--k sets it)")
     return k
 
 
 def required(tensors: Mapping[str, Any], name: str, file: Path) -> Tensor:
     """The tensor in float32, whatever it is stored in.
 
-    Raises UserError where it is missing, no plain tensor of real numbers, or not finite.
+    Raises AutointerpError where it is missing, no plain tensor of real numbers, or not finite.
     """
     found = tensors.get(name)
     if not isinstance(found, Tensor):
-        raise UserError(f"{file} has no tensor {name!r}")
+        raise InputError(f"{file} has no tensor {name!r}")
     is_plain = found.layout == torch.strided and found.device.type == "cpu"
     if not is_plain or found.is_complex() or found.is_quantized:
-        raise UserError(f"{file}: {name!r} is not a plain tensor of real numbers")
+        raise InputError(f"{file}: {name!r} is not a plain tensor of real numbers")
     if found.numel() > _MAX_REPEATED and found.nbytes > found.untyped_storage().nbytes():
-        raise UserError(
+        raise InputError(
             f"{file}: {name!r} claims {found.numel():,} values, more than the file holds"
         )
     try:
         values = found.detach().float()
     except RuntimeError:
-        raise UserError(
+        raise InputError(
             f"{file}: {name!r} is stored as {found.dtype}, which cannot be read: convert it to "
             "float32 or bfloat16"
         ) from None
     # Not asked of what is stored: float8 has no such test.
     if not bool(torch.isfinite(values).all()):
-        raise UserError(f"{file}: tensor {name!r} has values that are not finite")
+        raise InputError(f"{file}: tensor {name!r} has values that are not finite")
     return values
 
 
@@ -69,7 +69,7 @@ def vector(tensors: Mapping[str, Any], name: str, file: Path) -> Tensor:
     """A required tensor of one dimension that is not empty."""
     found = required(tensors, name, file)
     if found.ndim != 1 or len(found) == 0:
-        raise UserError(f"{file}: {name!r} is {tuple(found.shape)}, not a vector")
+        raise InputError(f"{file}: {name!r} is {tuple(found.shape)}, not a vector")
     return found
 
 
@@ -77,22 +77,22 @@ def per_feature(tensors: Mapping[str, Any], name: str, features: int, file: Path
     """A required tensor with one entry a feature, or one for all: [features]."""
     found = required(tensors, name, file).flatten()
     if len(found) not in (1, features):
-        raise UserError(f"{file}: {name!r} has {len(found)} entries for {features} features")
+        raise InputError(f"{file}: {name!r} has {len(found)} entries for {features} features")
     return found.expand(features).clone()
 
 
 def oriented(weight: Tensor, features: int, file: Path, name: str) -> Tensor:
     """A weight as [features, width], told by the number of features and not by its name.
 
-    Families store it either way. Raises UserError where that does not fit, or does not tell.
+    Families store it either way. Raises AutointerpError where that does not fit, or does not tell.
     """
     if weight.ndim != 2 or features not in weight.shape:
-        raise UserError(
+        raise InputError(
             f"{file}: {name} is {tuple(weight.shape)}, but the encoder's bias has {features} "
             "entries, one a feature"
         )
     if weight.shape[0] == weight.shape[1]:
-        raise UserError(
+        raise InputError(
             f"{file}: as many features as inputs ({features}), so {name} may lie either way round"
         )
     return weight if weight.shape[0] == features else weight.T.contiguous()
@@ -101,7 +101,7 @@ def oriented(weight: Tensor, features: int, file: Path, name: str) -> Tensor:
 def subtract_before(encoder: Tensor, bias: Tensor, before: Tensor, file: Path) -> Tensor:
     """The encoder's bias with a bias that is subtracted from the input folded in: [features]."""
     if len(before) != encoder.shape[1]:
-        raise UserError(
+        raise InputError(
             f"{file}: a decoder bias of {len(before)} entries cannot be subtracted from inputs of "
             f"width {encoder.shape[1]}"
         )
@@ -123,7 +123,7 @@ def decoder_reader(
         weight, bias = read()
         rows = oriented(weight, features, file, "the decoder")
         if bias is not None and bias.shape != rows.shape[1:]:
-            raise UserError(
+            raise InputError(
                 f"{file}: a decoder bias of shape {tuple(bias.shape)} for a decoder of width "
                 f"{rows.shape[1]}"
             )

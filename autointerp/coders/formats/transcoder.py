@@ -36,7 +36,7 @@ def files(path: Path) -> list[Path]:
 
 
 def load(path: Path, k: int | None = None) -> SparseCoder:
-    """relu(W_enc · x + b_enc), or JumpReLU where there is a threshold. Raises UserError."""
+    """relu(W_enc · x + b_enc), or JumpReLU where there is a threshold. Raises AutointerpError."""
     tensors = read_safetensors(path, "W_enc", "b_enc", *_THRESHOLDS)
     bias = vector(tensors, "b_enc", path)
     threshold = next(

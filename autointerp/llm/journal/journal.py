@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.journal.in_flight import Send, SendLog
 from autointerp.llm.journal.journal_file import connect, set_up, unusable
 from autointerp.llm.journal.journal_prompts import PromptRows, is_kept
@@ -69,7 +69,7 @@ class Journal:
     """Replies by request key. A reply that was put is never bought again.
 
     The messages of requests are stored beside their replies, keys of endpoints are not. Raises
-    UserError for a file that cannot be used; such a file is left as it is.
+    AutointerpError for a file that cannot be used; such a file is left as it is.
     """
 
     def __init__(self, path: Path, reader: sqlite3.Connection, sends: SendLog) -> None:
@@ -177,7 +177,7 @@ class Journal:
             raise self._unwritable(error) from None
 
     async def put(self, received: Received) -> None:
-        """Store a reply; when this returns it is on disk. Raises UserError."""
+        """Store a reply; when this returns it is on disk. Raises AutointerpError."""
         if not received.readable:
             self._spoiled.add(received.key)
         await self._written(received)
@@ -254,7 +254,7 @@ class Journal:
         except sqlite3.Error as error:
             raise unusable(self._path, error) from None
 
-    def _unwritable(self, error: Exception) -> UserError:
+    def _unwritable(self, error: Exception) -> AutointerpError:
         return unusable(self._path, error)
 
     def _write_all(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.llm.journal import journal_prompts
 from autointerp.llm.journal.in_flight import unsettled
 from autointerp.llm.journal.journal_prompts import prompts_about, read_messages
@@ -93,24 +93,24 @@ class JournaledExchange:
     readable: bool
 
 
-def unusable(path: Path, error: Exception) -> UserError:
+def unusable(path: Path, error: Exception) -> AutointerpError:
     """The error in words that say what to do."""
     said = str(error)
     if "locked" in said or "busy" in said:
-        return UserError(f"journal {path} is in use by another program: {said}")
+        return InputError(f"journal {path} is in use by another program: {said}")
     if "malformed" in said or "not a database" in said:
-        return UserError(
+        return InputError(
             f"journal {path} is damaged ({said}): `autointerp repair {path.parent}` copies the "
             "replies that can still be read to a new one; the others are asked for again"
         )
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or is_full(
         error, path.parent
     ):
-        return UserError(
+        return InputError(
             f"journal {path} cannot be written: the disk is full; what it holds is kept. "
             "Make room and run the same command again"
         )
-    return UserError(f"journal {path} cannot be used: {said}")
+    return InputError(f"journal {path} cannot be used: {said}")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -128,13 +128,13 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def set_up(path: Path, connection: sqlite3.Connection) -> None:
-    """Make the tables where they are not there. Raises UserError for another version's."""
+    """Make the tables where they are not there. Raises AutointerpError for another version's."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     columns = [row[1] for row in connection.execute("PRAGMA table_info(replies)")]
     # Tables of ours without a version: the disk filled up while an earlier autointerp made them.
     begun = version == 0 and columns in ([], _COLUMN_NAMES)
     if version != VERSION and not begun:
-        raise UserError(
+        raise InputError(
             f"journal {path} was written by another version of autointerp (its tables are version "
             f"{version or 1}, this one's {VERSION}): finish with that version, or move it away"
         )
@@ -153,7 +153,7 @@ def set_up(path: Path, connection: sqlite3.Connection) -> None:
 
 def _read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
-        raise UserError(f"journal {path}: there is no such file")
+        raise InputError(f"journal {path}: there is no such file")
     try:
         # Reading needs a file beside it, but for a file that nobody can be writing to.
         is_open = os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists()
@@ -170,12 +170,12 @@ def _read_only(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise unusable(path, error) from None
     if version != VERSION:
-        raise UserError(f"journal {path} is of version {version}, this program reads {VERSION}")
+        raise InputError(f"journal {path} is of version {version}, this program reads {VERSION}")
     return connection
 
 
 def info(path: Path) -> JournalInfo:
-    """What the journal holds, also while a run writes to it. Raises UserError."""
+    """What the journal holds, also while a run writes to it. Raises AutointerpError."""
     connection = _read_only(path)
     try:
         sums = connection.execute(
@@ -249,7 +249,7 @@ def exchanges(path: Path, about: Sequence[str]) -> list[JournaledExchange]:
 
     `detection:12` finds `detection:12:of:40` as well. Replies that could not be read are among
     them, those from before prompts were kept are not, nor those that were pruned. Reads only, also
-    while a run writes. Raises UserError.
+    while a run writes. Raises AutointerpError.
     """
     found = []
     try:
@@ -297,7 +297,7 @@ def _exchange(
 
 
 def prune(path: Path, before: float) -> int:
-    """Forget replies received before a time (seconds since 1970); how many. Raises UserError.
+    """Forget replies received before a time (seconds since 1970); how many. Raises AutointerpError.
 
     What they cost stays in the sums, what was asked is forgotten with them. A run that needs them
     again asks, and pays, again.

@@ -21,7 +21,7 @@ _FILES = ("", "-wal", "-shm")
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether anything in the file contradicts itself. Raises UserError where it is in use."""
+    """Whether anything in the file contradicts itself. Raises InputError where it is in use."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             return bool(connection.execute("PRAGMA quick_check").fetchall() != [("ok",)])
@@ -34,7 +34,7 @@ def is_damaged(path: Path) -> bool:
 def salvage(path: Path) -> tuple[dict[str, int], Path]:
     """Make a new journal of the rows that can be read, and set the damaged file aside.
 
-    Returns how many rows each table has now, and where the damaged file is. Raises UserError.
+    Returns how many rows each table has now, and where the damaged file is. Raises AutointerpError.
     """
     fresh = path.with_name(f".{path.name}.tmp")
     for suffix in _FILES:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.llm.wire.reply import Usage
 
 _KEYS = {"input", "cached_input", "output", "peak_factor", "peak_hours_utc"}
@@ -89,19 +89,19 @@ def _known() -> dict[str, Price]:
 
 
 def read_prices(path: Path) -> dict[str, Price]:
-    """A user's table, like prices.toml: one section a model. Raises UserError."""
+    """A user's table, like prices.toml: one section a model. Raises AutointerpError."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"prices {path} cannot be read: {error.strerror}") from None
+        raise InputError(f"prices {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"prices {path} is not TOML: {error}") from None
+        raise InputError(f"prices {path} is not TOML: {error}") from None
     prices = {}
     for model, row in tables.items():
         try:
             prices[model] = _price(row)
         except (ValueError, TypeError) as error:
-            raise UserError(f"prices {path}, model {model}: {error}") from None
+            raise InputError(f"prices {path}, model {model}: {error}") from None
     return prices
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.llm.local.completions import Seeds, bad_request, read_body
 from autointerp.llm.local.constrained import LAYOUT, grammar_of
 from autointerp.llm.local.local_client import LOCAL
@@ -25,7 +25,10 @@ _CONTEXT = 8192  # tokens of each slot
 
 
 def open_server(path: Path, device: torch.device, slots: int) -> Any:
-    """llama.cpp's server for this process alone. Raises UserError where it cannot load the file."""
+    """llama.cpp's server for this process alone.
+
+    Raises InputError where it cannot load the file.
+    """
     import xllamacpp
 
     wanted = xllamacpp.CommonParams()
@@ -42,7 +45,7 @@ def open_server(path: Path, device: torch.device, slots: int) -> Any:
     try:
         return xllamacpp.Server(wanted)
     except RuntimeError:
-        raise UserError(
+        raise InputError(
             f"{path} cannot be loaded: llama.cpp does not take the file, or there is not enough "
             "memory for it"
         ) from None

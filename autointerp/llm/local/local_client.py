@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.llm.local.completions import bad_request
 from autointerp.llm.local.generation import ChatModel, PreparedPrompt
 from autointerp.llm.wire.client import RawReply
@@ -44,7 +44,7 @@ class LocalClient:
         self._answering = ThreadPoolExecutor(1, thread_name_prefix="local-model")
 
     async def send(self, body: bytes) -> RawReply:
-        """Raises UnreadableReply as an endpoint would refuse it, UserError where it cannot run."""
+        """Raises UnreadableReply as an endpoint would refuse it, InputError where it cannot run."""
         loop = asyncio.get_running_loop()
         self._coming += 1
         try:
@@ -137,7 +137,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _as_user_error(error: Exception) -> Exception:
-    if isinstance(error, UserError):
+    if isinstance(error, AutointerpError):
         return error
     first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return UserError(f"the local model failed: {type(error).__name__}: {first_line}")
+    return InputError(f"the local model failed: {type(error).__name__}: {first_line}")

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import openai
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError, MissingPackageError
 from autointerp.llm.wire.call_errors import OversizedReply, Redirected, UnreadableReply, read_object
 from autointerp.llm.wire.guarded import GuardedAiohttp, GuardedHttpx
 from autointerp.llm.wire.request import PATH
@@ -49,7 +49,7 @@ def certificates() -> ssl.SSLContext:
     except OSError as error:
         # ssl.SSLError is one, too.
         reason = error.strerror or str(error)
-        raise UserError(
+        raise ConfigurationError(
             f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {reason}"
         ) from None
     return context
@@ -126,7 +126,7 @@ class ChatClient:
                 verify=certificates(),
             )
         except RuntimeError:
-            raise UserError(
+            raise MissingPackageError(
                 "transport aiohttp needs a package that is not installed: "
                 "pip install 'autointerp[aiohttp]'"
             ) from None

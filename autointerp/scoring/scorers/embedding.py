@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.plain_text import one_line
 from autointerp.prompting.prompts import Prompt
 from autointerp.scoring.scorer import Judgment, Local, LocalJudge, Plan, Scorer
@@ -25,7 +25,7 @@ class Encoder:
     """Judges by the cosine between a label, encoded as a query, and a window, as a document."""
 
     def __init__(self, name: str, device: torch.device) -> None:
-        """Raises UserError where the model cannot be loaded."""
+        """Raises AutointerpError where the model cannot be loaded."""
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
@@ -34,7 +34,7 @@ class Encoder:
             self._model = SentenceTransformer(name, device=str(device))
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise UserError(f"embedding model {name} cannot be loaded: {why}") from None
+            raise InputError(f"embedding model {name} cannot be loaded: {why}") from None
         self._windows = Remembered(lambda texts: self.encoded(texts, query=False))
 
     def __call__(self, asked: Sequence[tuple[str, Plan]]) -> list[list[Judgment]]:

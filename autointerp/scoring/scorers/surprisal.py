@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from autointerp.activations.subject import load_subject
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError, InputError
 from autointerp.prompting.prompts import Prompt
 from autointerp.scoring.scorer import Judgment, Local, LocalJudge, Plan, Scorer
 from autointerp.scoring.scorers import detection
@@ -33,11 +33,11 @@ class Reader:
     def __init__(
         self, name: str, device: torch.device, prompt: Prompt, logits: int = _LOGITS
     ) -> None:
-        """Raises UserError where the model cannot be loaded."""
+        """Raises AutointerpError where the model cannot be loaded."""
         try:
             self._subject = load_subject(name, device)
-        except UserError as error:
-            raise UserError(f"--surprisal-model: {error}") from None
+        except AutointerpError as error:
+            raise InputError(f"--surprisal-model: {error}") from None
         self._prompt = prompt
         self._logits = logits
         self._neutral = Remembered(lambda texts: self.log_probabilities(NEUTRAL, texts))
@@ -66,7 +66,7 @@ class Reader:
         """Mean log-probability of each text's tokens after the label: float64 [texts].
 
         NaN for a text without tokens. Label and text are tokenized apart, so that a text has the
-        same tokens after any label. Raises UserError where they are too long for the model.
+        same tokens after any label. Raises AutointerpError where they are too long for the model.
         """
         from transformers import DynamicCache
 
@@ -78,7 +78,7 @@ class Reader:
         width = max(map(len, rows), default=0)
         longest = self._subject.longest_context
         if longest is not None and len(before) + width > longest:
-            raise UserError(
+            raise InputError(
                 f"surprisal: template, label and window have {len(before) + width} tokens, "
                 f"{self._subject.name} reads {longest}: shorten surprisal.jinja"
             )
@@ -90,7 +90,7 @@ class Reader:
         start = torch.tensor([before[:-1]], device=device)
         cache = model(start, use_cache=True, logits_to_keep=1).past_key_values
         if not isinstance(cache, DynamicCache):
-            raise UserError(
+            raise InputError(
                 f"surprisal: {self._subject.name} keeps no attention cache that windows can share: "
                 "name another --surprisal-model"
             )

@@ -13,7 +13,7 @@ from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
 from autointerp.coders.randomised import randomised
 from autointerp.config.settings import OUTPUT_TOKENS, RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.corpus import sampled, write_corpus
 from autointerp.evidence.directions import Directions, Ranked, decoder_neighbours, output_tokens
@@ -79,9 +79,9 @@ def has_evidence(run: Run) -> bool:
 
 
 def evidence_identity(run: Run) -> str:
-    """Changes when the run's evidence does. Raises UserError where there is none."""
+    """Changes when the run's evidence does. Raises AutointerpError where there is none."""
     if not has_evidence(run):
-        raise UserError(f"no evidence in {run.path}: run `autointerp collect` first")
+        raise NotDoneError(f"no evidence in {run.path}: run `autointerp collect` first")
     return str(run.stage(NAME)["evidence"])
 
 
@@ -107,7 +107,7 @@ class _Prepared:
 
 
 def _prepared(job: Job, settings: CollectSettings) -> _Prepared:
-    """Open the source and fit the coder to it. Raises UserError."""
+    """Open the source and fit the coder to it. Raises AutointerpError."""
     source = open_source(job)
     if isinstance(source, SparseCache):
         coder, features = None, source.features
@@ -218,7 +218,10 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
 
 
 def _not_finite(job: Job, source: Source, collector: Collector) -> list[str]:
-    """What to warn of once all is read. Raises UserError where most activations are not finite."""
+    """What to warn of once all is read.
+
+    Raises AutointerpError where most activations are not finite.
+    """
     masked = collector.statistics.masked
     contexts = source.contexts_read if isinstance(source, SubjectStream) else source.contexts
     tokens = contexts * source.context_length - masked["padding"]
@@ -263,10 +266,10 @@ def _pass(
 
 
 def _random_coder(job: Job, source: DenseCache | SubjectStream, coder: SparseCoder) -> SparseCoder:
-    """A random coder for the real one, made on the first contexts. Raises UserError."""
+    """A random coder for the real one, made on the first contexts. Raises AutointerpError."""
     x = source.sample(job.config.mask_names()).to(job.device())
     if len(x) == 0:
-        raise UserError(
+        raise ConfigurationError(
             "no token of the first contexts counts: there is nothing to match a random "
             "coder's densities on"
         )

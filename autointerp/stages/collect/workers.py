@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from autointerp.activations.stream import SubjectStream
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.evidence.checkpoint import merge_checkpoint
 from autointerp.evidence.collector import Collector
 from autointerp.progress import Tracker, say, track
@@ -38,7 +38,7 @@ def read_pass(
 ) -> tuple[Collector, list[str]]:
     """Take in every batch; what checkpoints hold of it is not read again.
 
-    Returns the collector, settled, and what is to be said of the source. Raises UserError.
+    Returns the collector, settled, and what is to be said of the source. Raises AutointerpError.
     """
     parts = divided(this.held(), source.contexts, processes, this.batch_contexts)
     done = sum(part.held for part in parts)
@@ -145,7 +145,10 @@ def _read_in_processes(
 
 
 def _heard(pipe: connection.Connection, child: _Child, parts: int) -> int | _Ended:
-    """Contexts that a process has taken in, or its last word. Raises UserError where it died."""
+    """Contexts that a process has taken in, or its last word.
+
+    Raises AutointerpError where it died.
+    """
     contexts = child.part.contexts
     who = f"process {child.number} of {parts} (contexts {contexts.start:,} to {contexts.stop:,})"
     try:
@@ -158,12 +161,12 @@ def _heard(pipe: connection.Connection, child: _Child, parts: int) -> int | _End
             how = f"was ended by {signal.Signals(-status).name}"
             if status == -signal.SIGKILL:
                 how += " (out of memory?)"
-        raise UserError(
+        raise AutointerpError(
             f"collect: {who} {how}; the same command goes on from the last checkpoints"
         ) from None
     if isinstance(said, _Failed):
         if said.is_users:
-            raise UserError(said.said)
+            raise AutointerpError(said.said)
         raise RuntimeError(f"collect: {who} failed:\n{said.said}")
     return said
 
@@ -211,7 +214,7 @@ def _done(
         handed: Pass = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
         source = open_place(place, device)
         read_part(handed.to(device), source, part, pipe.send, keep=True)
-    except UserError as error:
+    except AutointerpError as error:
         return _Failed(str(error), is_users=True)
     except BrokenPipeError:
         raise

@@ -24,7 +24,7 @@ PURPOSE = "candidate"
 
 
 def judge_prompt(job: Job) -> Prompt:
-    """Raises UserError where it cannot ask in the form that is set."""
+    """Raises AutointerpError where it cannot ask in the form that is set."""
     prompt = load_prompt(detection.NAME, Path(job.config.prompts))
     forms.check(prompt, job.config.judge_form)
     return prompt

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.identity import fingerprint
 from autointerp.labeling.labeler import Draft, unlabelable
@@ -24,19 +24,19 @@ from autointerp.tables.write import write_drafts, write_labels
 def import_labels(run: Run, format_name: str, path: Path, only: str | None = None) -> None:
     """Make the labels at `path` those of a run that has evidence and no labels yet.
 
-    `only` names whose labels are taken, where there are several labelers'. Raises UserError; then
+    `only` names whose labels are taken, where there are several labelers'. Raises InputError; then
     the run is as it was. What is not taken is counted, said and recorded.
     """
     if format_name not in READERS:
-        raise UserError(
+        raise InputError(
             f"there is no import format {format_name!r}; there are {', '.join(READERS)}"
         )
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder")
+        raise InputError(f"{path}: there is no such file or folder")
     with run.locked():
         evidence = evidence_identity(run)
         if run.drafts.exists() or run.labels.exists():
-            raise UserError(
+            raise InputError(
                 f"{run.path} has labels already: import into a run of its own, which "
                 "`autointerp collect` makes with another --out"
             )
@@ -44,7 +44,7 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
         try:
             found = READERS[format_name](path)
         except OSError as error:
-            raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+            raise InputError(f"{error.filename or path} cannot be read: {error.strerror}") from None
         made_by, texts = of_one_labeler(found, path, only)
         labeler = f"{format_name}:{made_by}"
         store = EvidenceStore(run.windows, run.features)

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.identity import fingerprint, settings_values
@@ -146,7 +146,7 @@ def run(job: Job) -> None:
         say(f"label: done already, {job.run.labels}")
         return
     if imported := job.run.stage(NAME).get("imported"):
-        raise UserError(
+        raise ConfigurationError(
             f"the labels in {job.run.path} were imported from {imported['from']}: score them with "
             "`autointerp score`; to label its features anew, name another --out"
         )

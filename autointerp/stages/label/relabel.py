@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError, EndpointError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.labeler import Draft
@@ -53,12 +53,12 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
     Model, endpoint, key, templates and budget are those of `own`, the settings of whoever asks: the
     run's record is not trusted to name them, and says only how windows are chosen and shown. May be
     called in any thread that has no event loop running. `cost_usd` is 0 where the model has no
-    known price. Raises UserError where `own` names no model, the feature has no evidence or all of
-    it was shown already, somebody else works on the run, the endpoint fails, or the budget does not
-    allow it.
+    known price. Raises AutointerpError where `own` names no model, the feature has no evidence or
+    all of it was shown already, somebody else works on the run, the endpoint fails, or the budget
+    does not allow it.
     """
     if not own.uses_model():
-        raise UserError("no model is named to ask for a label")
+        raise ConfigurationError("no model is named to ask for a label")
     config = run.settings().with_own(own)
     job = Job(config.model_copy(update=_ONE_REQUEST), run, None, [feature])
     drafts: list[Draft] = []
@@ -72,13 +72,13 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
             raise asked.stopped
         (draft,) = drafts
         if draft.status == "over_budget":
-            raise UserError(f"feature {feature} is not labeled again: {draft.error}")
+            raise EndpointError(f"feature {feature} is not labeled again: {draft.error}")
         run.note(f"relabel of feature {feature}: {draft.status}")
     return draft
 
 
 def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
-    """The first request that shows the feature as it has not been shown. Raises UserError.
+    """The first request that shows the feature as it has not been shown. Raises AutointerpError.
 
     Or a label that was paid for and never kept as an edit: its process died in between.
     """
@@ -86,7 +86,9 @@ def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
     store = EvidenceStore(run.windows, run.features)
     (evidence,) = store.read([feature])
     if not evidence.of("label", "top", "sample"):
-        raise UserError(f"feature {feature} has no window in which it is active to label it from")
+        raise ConfigurationError(
+            f"feature {feature} has no window in which it is active to label it from"
+        )
     vocabulary = Vocabulary.load(run.vocabulary)
     prompt = load_prompt(label_stage.NAME, Path(config.prompts))
     settings = label_stage.settings_of(job)
@@ -108,7 +110,7 @@ def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
                     return draft
     finally:
         journal.close()
-    raise UserError(
+    raise ConfigurationError(
         f"feature {feature} has no other windows to show: it was labeled from all choices of them"
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import NotDoneError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.rule_drafts import rule_draft
@@ -39,17 +39,17 @@ class Triage:
 
 
 def check(job: Job) -> None:
-    """Raises UserError where the evidence has too few windows to try rules on."""
+    """Raises AutointerpError where the evidence has too few windows to try rules on."""
     kept = job.run.stage(collect_stage.NAME).get("validate_windows", 0)
     if job.config.tier == LEXICAL_FIRST and kept < collect_stage.TRIED_WINDOWS:
-        raise UserError(
+        raise NotDoneError(
             f"the evidence in {job.run.path} was collected without --tier {LEXICAL_FIRST}, and has "
             "too few windows to try rules on: run `autointerp collect` with it"
         )
 
 
 def triage(job: Job, store: EvidenceStore, vocabulary: Vocabulary) -> Triage:
-    """What follows from the settings and the evidence. Raises UserError as `check` does."""
+    """What follows from the settings and the evidence. Raises AutointerpError as `check` does."""
     check(job)
     config = job.config
     rules = _by_rules(job, store, vocabulary) if config.tier == LEXICAL_FIRST else {}

@@ -125,7 +125,7 @@ class PreparedExperiment:
 
 
 def prepare(job: Job) -> PreparedExperiment:
-    """Load the subject model, and say what will be missing. Raises UserError."""
+    """Load the subject model, and say what will be missing. Raises AutointerpError."""
     cannot = missing(job)
     if cannot:
         say(f"score: {' and '.join(cannot)} will be missing: {next(iter(cannot.values()))}")

@@ -112,7 +112,10 @@ def chat_templates(config: RunConfig) -> list[str]:
 
 
 def load_prompts(job: Job) -> dict[str, Prompt]:
-    """The templates by task. Raises UserError where one cannot ask in the form that is set."""
+    """The templates by task.
+
+    Raises AutointerpError where one cannot ask in the form that is set.
+    """
     folder = Path(job.config.prompts)
     prompts = {name: load_prompt(name, folder) for name in templates(job)}
     for prompt in prompts.values():
@@ -121,7 +124,7 @@ def load_prompts(job: Job) -> dict[str, Prompt]:
 
 
 def check_form(config: RunConfig, prompt: Prompt) -> None:
-    """Raises UserError where a judge's template cannot ask in the form that is set."""
+    """Raises AutointerpError where a judge's template cannot ask in the form that is set."""
     if prompt.task in SCORERS and SCORERS[prompt.task].forms:
         forms.check(prompt, config.judge_form)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import MissingPackageError
 from autointerp.prompting.prompts import Prompt
 from autointerp.run.session import Job
 from autointerp.scoring import SCORERS
@@ -21,12 +21,12 @@ def names(config: RunConfig) -> list[str]:
 
 
 def check(config: RunConfig) -> None:
-    """Raises UserError where what a judge needs is not installed."""
+    """Raises AutointerpError where what a judge needs is not installed."""
     for name in names(config):
         local = SCORERS[name].local
         if local is not None and importlib.util.find_spec(local.package) is None:
             package = "autointerp" if local.extra is None else f"autointerp[{local.extra}]"
-            raise UserError(f"{name} needs {local.package}: pip install '{package}'")
+            raise MissingPackageError(f"{name} needs {local.package}: pip install '{package}'")
 
 
 def identities(config: RunConfig) -> dict[str, str]:
@@ -40,7 +40,7 @@ def _model(config: RunConfig, scorer: str) -> str:
 
 
 def open_judges(job: Job, prompts: Mapping[str, Prompt]) -> dict[str, LocalJudge]:
-    """Scorer → its judge. Raises UserError where one cannot be loaded."""
+    """Scorer → its judge. Raises AutointerpError where one cannot be loaded."""
     check(job.config)
     return {
         name: local.open(_model(job.config, name), job.device(), prompts.get(name))

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from autointerp.errors import UserError
+from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.identity import fingerprint
 from autointerp.labeling.labeler import Draft
 from autointerp.progress import say, track
@@ -236,24 +236,26 @@ def _fade_inputs(
 
 
 def _check(job: Job, drafts: Mapping[int, Draft]) -> None:
-    """Raises UserError where the labels are not to be scored, or not by what is at hand."""
+    """Raises AutointerpError where the labels are not to be scored, or not by what is at hand."""
     files, config = job.run, job.config
     if not files.stage(label_stage.NAME):
-        raise UserError(f"the labels in {files.path} are not finished: run `autointerp label`")
+        raise NotDoneError(f"the labels in {files.path} are not finished: run `autointerp label`")
     # Other evidence may be split otherwise: the labeler may have seen what would score it.
     if files.stage(label_stage.NAME).get("evidence") != evidence_identity(files):
-        raise UserError(
+        raise NotDoneError(
             f"the labels in {files.path} come from other evidence: run `autointerp label` first"
         )
     if config.uses_model() or not chat_scorers(config):
         return
     if any(d.label and not d.rule for d in drafts.values()):
-        raise UserError(
+        raise ConfigurationError(
             f"the labels in {files.path} are no rules: name a judge with --model or --judge local"
         )
     for name in chat_scorers(config):
         if SCORERS[name].by_rule is None:
-            raise UserError(f"rules cannot do {name}: name a judge with --model or --judge local")
+            raise ConfigurationError(
+                f"rules cannot do {name}: name a judge with --model or --judge local"
+            )
 
 
 def estimate(job: Job) -> CostEstimate:

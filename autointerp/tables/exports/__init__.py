@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError
 from autointerp.progress import say
 from autointerp.run.directory import Run
 from autointerp.storage.files import atomic_path, new_folder, unwritable
@@ -48,18 +48,18 @@ def export(
     source_id: str | None = None,
     creator: str = "autointerp",
 ) -> Path:
-    """Write the run's features in another tool's format; returns where. Raises UserError.
+    """Write the run's features in another tool's format; returns where. Raises AutointerpError.
 
     What is written is whole or not there: a folder appears when all its files are in it.
     """
     if format_name not in FORMATS:
         known = ", ".join(FORMATS)
-        raise UserError(f"there is no export format {format_name!r}; there are {known}")
+        raise InputError(f"there is no export format {format_name!r}; there are {known}")
     chosen = FORMATS[format_name]
     if out is None:
         out = run.path / "exports" / (chosen.file or format_name)
     if out.exists():
-        raise UserError(f"{out} is there already: remove it, or name another --out")
+        raise InputError(f"{out} is there already: remove it, or name another --out")
     source = Source(run, features, model, source_id, creator)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

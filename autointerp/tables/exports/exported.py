@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.errors import UserError
+from autointerp.errors import InputError, NotDoneError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore, collected_features, histogram_edges_of
 from autointerp.evidence.window import Window
@@ -61,7 +61,7 @@ class Naming:
 
 
 def naming(run: Run, model: str | None, source: str | None, creator: str) -> Naming:
-    """The names given, or what follows from the run's record. Raises UserError.
+    """The names given, or what follows from the run's record. Raises AutointerpError.
 
     The layer is the first number in the hook's name; where there is none it has to be given.
     """
@@ -71,13 +71,13 @@ def naming(run: Run, model: str | None, source: str | None, creator: str) -> Nam
     if source is None:
         layer = re.search(r"\d+", hook)
         if layer is None:
-            raise UserError(
+            raise InputError(
                 f"{run.path} does not say which layer the coder reads: name it, and the coder, "
                 "with --source-id LAYER-NAME, such as 6-res-jb"
             )
         source = f"{int(layer[0])}-{safe_name(coder)}".lower()
     if not re.fullmatch(r"\d{1,4}-[A-Za-z0-9._-]{1,100}", source):
-        raise UserError(f"source {source!r} is not LAYER-NAME, such as 6-res-jb")
+        raise InputError(f"source {source!r} is not LAYER-NAME, such as 6-res-jb")
     subject = (settings.text("subject") or coder).rstrip("/")
     return Naming(
         model=safe_name(model or subject.rpartition("/")[2]).lower(),
@@ -167,7 +167,7 @@ class Source:
 
     @cached_property
     def names(self) -> Naming:
-        """Raises UserError where they are neither given nor recorded."""
+        """Raises AutointerpError where they are neither given nor recorded."""
         return naming(self.run, *self._given)
 
     @cached_property
@@ -244,16 +244,16 @@ class Source:
 def selected(run: Run, text: str) -> list[int]:
     """The collected features that `text` selects, ascending; how many it lacks is said.
 
-    Raises UserError where it selects none.
+    Raises AutointerpError where it selects none.
     """
     for path in (run.features, run.windows, run.vocabulary):
         if not path.is_file():
-            raise UserError(f"no evidence: {path} is missing; run `autointerp collect` first")
+            raise NotDoneError(f"no evidence: {path} is missing; run `autointerp collect` first")
     collected = sorted(collected_features(run.features))
     seed = run.settings().number("seed")
     chosen, missing = select_among(text, collected, seed)
     if not chosen:
-        raise UserError(
+        raise InputError(
             f"features {text!r}: none of them was collected in {run.path}, which has "
             f"{len(collected):,} features: {listed(collected)}"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from autointerp.errors import UserError
+from autointerp.errors import NotDoneError
 from autointerp.plain_text import tidy
 from autointerp.tables.exports.examples import dumps
 from autointerp.tables.exports.exported import Source, number
@@ -29,7 +29,9 @@ def _rows(source: Source) -> Iterator[dict[str, Any]]:
 
 def _columns(source: Source) -> list[pa.Field]:
     if not source.run.labels.is_file():
-        raise UserError(f"no labels: {source.run.labels} is missing; run `autointerp label` first")
+        raise NotDoneError(
+            f"no labels: {source.run.labels} is missing; run `autointerp label` first"
+        )
     return list(open_table(source.run.labels).schema_arrow)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.journal import journal_file
 from autointerp.llm.journal.in_flight import Send, SendLog
 from autointerp.llm.journal.journal import Journal, Received
@@ -105,12 +105,12 @@ def test_a_send_that_timed_out_is_in_doubt_also_when_a_later_one_is_answered(pat
 
 def test_one_that_cannot_be_used_is_said_and_left_alone(path):
     path.write_bytes(b"no database " * 100)
-    with pytest.raises(UserError, match=r"is damaged .*autointerp repair"):
+    with pytest.raises(AutointerpError, match=r"is damaged .*autointerp repair"):
         Journal.open(path)
     assert path.read_bytes() == b"no database " * 100
-    with pytest.raises(UserError, match="cannot be used"):
+    with pytest.raises(AutointerpError, match="cannot be used"):
         Journal.open(path.parent / "no folder" / "journal.sqlite")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(AutointerpError, match="no such file"):
         info(path.parent / "none.sqlite")
 
 
@@ -128,7 +128,7 @@ def test_a_disk_that_fills_up_while_it_is_made_leaves_none_or_a_whole_one(path, 
         full.setattr("autointerp.llm.journal.journal.connect", small)
         try:
             Journal.open(path).close()
-        except UserError as error:
+        except AutointerpError as error:
             if "the disk is full" not in str(error):
                 raise
     # Once there is room again it is as if nothing had happened.
@@ -153,7 +153,7 @@ def test_one_of_another_version_is_refused(path):
     old.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply BLOB)")
     old.close()
     before = path.read_bytes()
-    with pytest.raises(UserError, match="another version"):
+    with pytest.raises(AutointerpError, match="another version"):
         Journal.open(path)
     assert path.read_bytes()[100:] == before[100:]
 
@@ -163,7 +163,7 @@ def test_a_locked_one_is_said(path, monkeypatch):
     journal = Journal.open(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(UserError, match="in use by another program"):
+    with pytest.raises(AutointerpError, match="in use by another program"):
         put(journal, received(1))
     other.execute("ROLLBACK")
     put(journal, received(1))
@@ -236,7 +236,7 @@ def test_a_folder_that_is_read_only_is_said(path, monkeypatch, made_before):
     monkeypatch.chdir(path.parent)
     said = as_nobody(lambda: Journal.open(Path(path.name)))
     path.parent.chmod(0o755)
-    assert said.startswith(f"UserError: journal {path.name} cannot be")
+    assert said.startswith(f"AutointerpError: journal {path.name} cannot be")
     assert (path.read_bytes() if path.exists() else None) == kept
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.journal import journal_file, journal_prompts
 from autointerp.llm.journal.journal import Journal, Received
 from autointerp.llm.journal.journal_file import exchanges, export, prune
@@ -150,7 +150,7 @@ def test_an_earlier_version_goes_on_with_a_journal_of_this_one(path):
 def test_a_reply_and_its_prompt_are_kept_together_or_not_at_all(path):
     journal = Journal.open(path)
     sqlite3.connect(path).execute("DROP TABLE about").connection.close()
-    with pytest.raises(UserError, match="no such table"):
+    with pytest.raises(AutointerpError, match="no such table"):
         put(journal, received("a", "one", "label:1"))
     assert journal.get("a") is None
     journal.close()

@@ -11,7 +11,7 @@ import torch
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.local.llamacpp import LlamaClient, open_server
 from autointerp.llm.local.local_client import LOCAL
 from autointerp.llm.wire.call_errors import UnreadableReply, classify
@@ -143,5 +143,5 @@ def test_what_cannot_be_done_is_refused_as_endpoints_do(server, more, action, ki
 
 def test_a_file_that_is_no_model_is_an_error_of_one_line(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + b"x" * 100)
-    with pytest.raises(UserError, match=r"x\.gguf cannot be loaded: llama\.cpp"):
+    with pytest.raises(AutointerpError, match=r"x\.gguf cannot be loaded: llama\.cpp"):
         open_server(tmp_path / "x.gguf", torch.device("cpu"), 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.llm.asking import RunStopped
 from autointerp.llm.preflight import preflight
 from autointerp.llm.wire.client import certificates
@@ -40,7 +40,7 @@ def trusting(monkeypatch):
 
 @pytest.mark.parametrize("name", REMEDY)
 def test_a_check_says_what_to_do_about_a_certificate(trusting, name):
-    with serving(name) as server, pytest.raises(UserError) as caught:
+    with serving(name) as server, pytest.raises(AutointerpError) as caught:
         asyncio.run(preflight(server.url, "k", "test-model", timeout_s=10))
     said = str(caught.value)
     assert said.startswith(f"endpoint {server.url} cannot be reached: its TLS certificate")
@@ -68,7 +68,7 @@ def test_an_authority_of_the_users_own_is_trusted(trusting, tmp_path, transport)
 
 
 def test_an_unknown_authority_is_not_trusted(tmp_path):
-    with serving("good") as server, pytest.raises(UserError, match="SSL_CERT_FILE"):
+    with serving("good") as server, pytest.raises(AutointerpError, match="SSL_CERT_FILE"):
         asyncio.run(preflight(server.url, "k", "test-model", timeout_s=10))
 
 
@@ -81,7 +81,7 @@ def test_https_to_a_server_without_it_says_so():
     with socketserver.TCPServer(("127.0.0.1", 0), PlainHttp) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"https://127.0.0.1:{server.server_address[1]}/v1"
-        with pytest.raises(UserError, match="does not speak TLS"):
+        with pytest.raises(AutointerpError, match="does not speak TLS"):
             asyncio.run(preflight(url, "k", "test-model", timeout_s=10))
         server.shutdown()
 
@@ -93,5 +93,5 @@ def test_a_file_of_certificates_that_cannot_be_read_is_named(monkeypatch, tmp_pa
         path.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     certificates.cache_clear()
-    with pytest.raises(UserError, match="SSL_CERT_FILE"):
+    with pytest.raises(AutointerpError, match="SSL_CERT_FILE"):
         asyncio.run(preflight("https://127.0.0.1:1/v1", "k", "m", timeout_s=10))

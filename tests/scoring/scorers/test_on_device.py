@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from autointerp.demo import SUBJECT
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.prompting.prompts import load_prompt
 from autointerp.scoring.scorer import FIRES, Item, Judged, Plan, answer
 from autointerp.scoring.scorers.embedding import Encoder
@@ -130,7 +130,7 @@ def test_a_model_is_named_with_what_it_is(tmp_path):
     ],
 )
 def test_a_model_that_is_not_there_is_said(opened, said, tmp_path):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(AutointerpError, match=said):
         opened("nobody/has-this", load_prompt("surprisal", tmp_path))
 
 
@@ -220,7 +220,9 @@ def test_a_label_is_one_line_of_the_prefix(prompt):
 
 def test_what_is_too_long_for_the_model_is_said(prompt):
     reader = Reader(str(SUBJECT), CPU, prompt)
-    with pytest.raises(UserError, match=r"have \d+ tokens, .* reads 256: shorten surprisal.jinja"):
+    with pytest.raises(
+        AutointerpError, match=r"have \d+ tokens, .* reads 256: shorten surprisal.jinja"
+    ):
         reader.log_probabilities("word " * 200, TEXTS)
 
 

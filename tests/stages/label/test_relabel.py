@@ -15,7 +15,7 @@ from hypothesis import settings as few
 from hypothesis import strategies as st
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import UserError
+from autointerp.errors import AutointerpError
 from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown, shown_windows
 from autointerp.report.exchanges import feature_exchanges
@@ -198,7 +198,7 @@ def test_a_feature_that_fires_little_is_asked_about_until_there_is_nothing_else_
     while not said:
         try:
             assert relabel(run, RARE).status == "labeled"
-        except UserError as error:
+        except AutointerpError as error:
             said = str(error)
     assert said.startswith(f"feature {RARE} has no other windows to show")
     assert 0 < len(server.requests) - already < 20
@@ -218,7 +218,7 @@ def test_a_feature_that_fires_little_is_asked_about_until_there_is_nothing_else_
 )
 def test_what_cannot_be_asked_is_said_in_a_line(run, server, feature, changes, why):
     already = len(server.requests)
-    with pytest.raises(UserError, match=why) as said:
+    with pytest.raises(AutointerpError, match=why) as said:
         relabel(run, feature, **changes)
     assert "\n" not in str(said.value)
     assert all(r["max_tokens"] == 1 for r in server.requests[already:])
@@ -226,7 +226,7 @@ def test_what_cannot_be_asked_is_said_in_a_line(run, server, feature, changes, w
 
 def test_a_run_that_is_busy_is_left_alone(run, server):
     already = len(server.requests)
-    with run.locked(), pytest.raises(UserError, match="another autointerp"):
+    with run.locked(), pytest.raises(AutointerpError, match="another autointerp"):
         relabel(run, FEATURE)
     assert len(server.requests) == already
 
@@ -235,7 +235,7 @@ def test_a_run_that_is_busy_is_left_alone(run, server):
 def test_what_is_taken_from_the_record_is_checked(run, server, taken):
     settings(run, **taken)
     already = len(server.requests)
-    with pytest.raises(UserError, match=r"run.json: (setting|label_top)"):
+    with pytest.raises(AutointerpError, match=r"run.json: (setting|label_top)"):
         relabel(run, FEATURE)
     assert len(server.requests) == already
 
@@ -246,7 +246,7 @@ def test_settings_of_another_version_are_no_matter(run):
 
 
 def test_without_a_run_it_is_said(tmp_path):
-    with pytest.raises(UserError, match="run `autointerp collect` first"):
+    with pytest.raises(AutointerpError, match="run `autointerp collect` first"):
         stages_relabel.relabel(Run(tmp_path), 0, RunConfig(model="m"))
 
 
