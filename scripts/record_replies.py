@@ -32,9 +32,9 @@ from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelJob, label_jobs
 from autointerp.labeling.shown import shown_windows
-from autointerp.llm.asking import Outcome
 from autointerp.llm.numbering import numbers
 from autointerp.llm.pool import Step
+from autointerp.llm.request_runner import Outcome
 from autointerp.llm.wire.logprobs import PARAMETERS, PROMPT_LOGPROBS, Position
 from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.request import ChatRequest

@@ -86,7 +86,7 @@ class Cache:
             )
         return self.token_ids
 
-    def words(self) -> Vocabulary:
+    def get_vocabulary(self) -> Vocabulary:
         """What the token ids mean. Raises AutointerpError where it is not known."""
         if self.vocabulary is None:
             raise InputError(

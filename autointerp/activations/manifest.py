@@ -76,7 +76,7 @@ class Manifest(BaseModel):
     shards: list[Shard]
 
 
-def spoilt_file(folder: Path, manifest: Manifest) -> Path | None:
+def damaged_file(folder: Path, manifest: Manifest) -> Path | None:
     """A shard that is missing or of another size than was written, or the missing tokens."""
     for shard in manifest.shards:
         file = folder / shard.file

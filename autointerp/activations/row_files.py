@@ -17,7 +17,7 @@ from autointerp.storage.parquet_files import open_parquet
 
 _CHUNK = 1 << 20  # characters of a JSON array at once
 _SPACE = re.compile(r"[ \t\r\n]*")
-_LONGEST_CELL = 1 << 30  # characters; the limit of Python's csv is 131,072
+_MAX_CELL = 1 << 30  # characters; the limit of Python's csv is 131,072
 _DELIMITERS = (",", "\t", ";", "|")
 
 
@@ -143,7 +143,7 @@ def _is_conversation(values: list[Any]) -> bool:
 
 
 def _csv_rows(file: TextFile, field: str | None) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(_MAX_CELL)
     with opened(file, newline="") as text:
         head = text.readline()
         cells = {d: next(csv.reader([head], delimiter=d), []) for d in _DELIMITERS}

@@ -14,7 +14,7 @@ TEXT_FIELDS = ("text",)
 CONVERSATION_FIELDS = ("messages", "conversations")
 FIELDS = (*TEXT_FIELDS, *CONVERSATION_FIELDS)
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT has them
-_MOST_BAD = 0.01  # of the rows
+_MAX_BAD = 0.01  # of the rows
 _JUDGED_FROM = 1000  # rows: of the first few none can be said to be many
 _SHOWN = 5
 
@@ -51,12 +51,12 @@ class RowCount:
         self.bad += 1
         if len(self.shown) < _SHOWN:
             self.shown.append(f"{where}: {why}")
-        if self.bad > _MOST_BAD * max(self.read, _JUDGED_FROM):
+        if self.bad > _MAX_BAD * max(self.read, _JUDGED_FROM):
             self._stop()
 
     def check(self) -> None:
         """Raise InputError where over 1 % of the rows were bad; one alone is never too many."""
-        if self.bad == self.read > 0 or self.bad > max(1, _MOST_BAD * self.read):
+        if self.bad == self.read > 0 or self.bad > max(1, _MAX_BAD * self.read):
             self._stop()
 
     def _stop(self) -> None:

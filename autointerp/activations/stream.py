@@ -121,7 +121,7 @@ class SubjectStream:
     def _vocabulary(self) -> Vocabulary:
         return vocabulary_of(self.subject.tokenizer)
 
-    def words(self) -> Vocabulary:
+    def get_vocabulary(self) -> Vocabulary:
         """What the token ids mean."""
         return self._vocabulary
 
@@ -211,7 +211,7 @@ class SubjectStream:
 
         The whole text is looked through only where the tokenizer has such ids at all.
         """
-        if len(self.words()) <= self.subject.embeddings:
+        if len(self.get_vocabulary()) <= self.subject.embeddings:
             return
         reader = ContextReader(self.settings.text, self.subject.tokenizer)
         for contexts in reader.batches(self.settings.batch_contexts, self.contexts):
@@ -222,7 +222,7 @@ class SubjectStream:
         largest = int(contexts.token_ids.max(initial=0))
         if largest >= self.subject.embeddings:
             raise InputError(
-                f"token {self.words().token_text(largest)!r} has id {largest:,}, but "
+                f"token {self.get_vocabulary().token_text(largest)!r} has id {largest:,}, but "
                 f"{self.settings.subject} has embeddings for ids below "
                 f"{self.subject.embeddings:,}: its tokenizer is another model's, or has tokens "
                 "that were added without resizing the embeddings"
@@ -266,7 +266,7 @@ class SubjectStream:
 
     @cached_property
     def _special(self) -> Tensor:
-        ids = sorted(self.words().special_ids)
+        ids = sorted(self.get_vocabulary().special_ids)
         return torch.tensor(ids, dtype=torch.int32, device=self.subject.device)
 
     def run(self, contexts: Contexts, first: int) -> Captured:

@@ -78,8 +78,8 @@ def _as_user_errors(path: Path) -> Iterator[None]:
 def _corrected(coder: SparseCoder, known: Corrections) -> SparseCoder:
     if known.unit_rms:
         coder = replace(coder, input_norm="unit_rms")
-    if known.centred:
-        coder = coder.centred()
+    if known.centered:
+        coder = coder.centered()
     if known.input_scale is not None and coder.input_norm == "mean_norm":
         coder = coder.scaled_input(known.input_scale)
     if coder.expected_l0 is None:

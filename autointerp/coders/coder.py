@@ -166,7 +166,7 @@ class SparseCoder:
             return self
         return self.scaled_input(sqrt(self.d_in) / mean_norm)
 
-    def centred(self) -> "SparseCoder":
+    def centered(self) -> "SparseCoder":
         """The coder of inputs whose mean over d_in has to be subtracted first."""
         return replace(self, encoder=self.encoder - self.encoder.mean(1, keepdim=True))
 
@@ -174,9 +174,9 @@ class SparseCoder:
         """x: [tokens, d_in] of any float type → float32, normalised as the coder wants it."""
         x = x.float()
         if self.input_norm == "layer_norm":
-            centred = x - x.mean(-1, keepdim=True)
-            deviation: Tensor = centred.std(-1, keepdim=True)
-            return centred / (deviation + _LAYER_NORM_EPS)
+            centered = x - x.mean(-1, keepdim=True)
+            deviation: Tensor = centered.std(-1, keepdim=True)
+            return centered / (deviation + _LAYER_NORM_EPS)
         if self.input_norm == "unit_rms":
             norm: Tensor = x.norm(dim=-1, keepdim=True)
             return x * (sqrt(self.d_in) / norm.clamp(min=_TINY))

@@ -42,7 +42,7 @@ class Corrections:
     input_scale: float | None = None
     expected_l0: float | None = None
     unit_rms: bool = False
-    centred: bool = False
+    centered: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _from_registry(where: str) -> Located:
         input_scale=entry.get("norm_scaling_factor"),
         expected_l0=entry.get("l0") or None,
         unit_rms=overrides.get("normalize_activations") == "constant_norm_rescale",
-        centred=bool(kwargs.get("center_writing_weights")),
+        centered=bool(kwargs.get("center_writing_weights")),
     )
     return Located(_from_hub(f"{known['repo_id']}/{entry['path']}"), corrections)
 

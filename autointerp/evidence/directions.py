@@ -26,7 +26,7 @@ class Directions:
 
 
 @torch.no_grad()
-def decoder_neighbours(decoder: Tensor, rows: Tensor, n: int) -> Ranked:
+def decoder_neighbors(decoder: Tensor, rows: Tensor, n: int) -> Ranked:
     """The features whose decoder directions have the largest cosine with those of `rows`.
 
     decoder: [features, d]; rows: int64 [rows]. A feature is not its own neighbour.

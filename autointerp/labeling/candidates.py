@@ -62,7 +62,7 @@ class Proposal:
         step: Step[Draft] = self.job.reduce(outcome)
         again = [Proposal(job, self.view) for job in step.follow_ups if isinstance(job, LabelJob)]
         proposed = [Proposed(self.view, draft) for draft in step.results]
-        return Step(proposed, again, step.unread, step.spoiled)
+        return Step(proposed, again, step.unread, step.unreadable)
 
 
 def distinct(drafts: Mapping[int, Draft]) -> list[Draft]:
@@ -80,7 +80,7 @@ def distinct(drafts: Mapping[int, Draft]) -> list[Draft]:
     return list(found.values())
 
 
-def settled(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
+def first_choice(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
     """The first candidate as the feature's draft, with all candidates and what all of them took.
 
     drafts: by view. `missing` stands for the first view's where that did not come. Where it came

@@ -111,8 +111,8 @@ class LabelJob:
                 return self._without(list(self.group), job, status, outcome.message)
             status = "over_budget" if outcome.kind == "over_budget" else "failed"
             drafts = [job._draft(e, status, outcome.message) for e in self.group]
-            return Step(results=drafts, spoiled=self._spoiled())
-        if outcome.refused:
+            return Step(results=drafts, unreadable=self._unreadable())
+        if outcome.declined:
             return self._without(list(self.group), job, "refused", "the model refused to answer")
         every = range(1, len(self.group) + 1)
         try:
@@ -145,7 +145,7 @@ class LabelJob:
             follow_ups=[*rest.follow_ups, *doubtful.follow_ups],
             # Labels that are all the same could be read.
             unread=not drafts and set(doubts.values()) != {no_label.ALIKE},
-            spoiled=[*rest.spoiled, *doubtful.spoiled],
+            unreadable=[*rest.unreadable, *doubtful.unreadable],
         )
 
     def _template(self) -> no_label.Template:
@@ -202,9 +202,9 @@ class LabelJob:
                 results.append(job._draft(evidence, "failed", why))
             else:
                 again.append(replace(job, attempt=self.attempt + 1, tries=self.tries + 1))
-        return Step(results, again, spoiled=job._spoiled() if results else ())
+        return Step(results, again, unreadable=job._unreadable() if results else ())
 
-    def _spoiled(self) -> list[tuple[str, ...]]:
+    def _unreadable(self) -> list[tuple[str, ...]]:
         return [self.vain] if self.vain else []
 
     def _without(
@@ -220,7 +220,7 @@ class LabelJob:
         if status == "failed" and self.tries < _ALONE_TRIES:
             again = replace(job, attempt=self.attempt + 1, tries=self.tries + 1)
             return Step(follow_ups=[again])
-        return Step(results=[job._draft(missing[0], status, why)], spoiled=job._spoiled())
+        return Step(results=[job._draft(missing[0], status, why)], unreadable=job._unreadable())
 
     def _book(self, reply: ChatReply | CallFailure) -> dict[int, _Spent]:
         """Each feature's share of what has been spent, this reply's tokens split evenly."""

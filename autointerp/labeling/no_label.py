@@ -36,9 +36,9 @@ FROM_EXAMPLE = (COPIED, BORROWED, INSTRUCTIONS)
 BLANK = "…"  # in the place of an example's texts
 
 _ALIKE = 3  # features from which on one label for most of a request is not believed
-_FEWEST_QUOTED = 3  # words of a label that is all quotation
+_MIN_QUOTED = 3  # words of a label that is all quotation
 _LONG_RUN = 5  # words in sequence that nobody writes by chance
-_FEWEST_RECITED = 3
+_MIN_RECITED = 3
 _MANY, _MANY_SHARE = 5, 0.1  # features with the same label, from which on a run says so
 _EXAMPLE = re.compile(r'("(?:label|reason)"\s*:\s*")((?:[^"\\]|\\.)+)(")')
 _QUOTED = re.compile(r'"(\w[^"\n]{0,40})"')
@@ -96,7 +96,7 @@ class Passages:
     def are_quoted(self, words: Sequence[str]) -> bool:
         """Whether the words are part of one of the texts, or most of them a long part."""
         quoted = f" {' '.join(words)} "
-        if len(words) >= _FEWEST_QUOTED and any(quoted in text for text in self.texts):
+        if len(words) >= _MIN_QUOTED and any(quoted in text for text in self.texts):
             return True
         inside = [run in self.runs for run in _runs(words)]
         begun = sum(now and not before for before, now in pairwise([False, *inside]))
@@ -212,7 +212,7 @@ def recites(label: str, tokens: Callable[[], Iterable[str]]) -> bool:
     """Whether a label only lists tokens that the model was shown."""
     parts = [part.strip(" '\"`“”‘’.") for part in re.split(r",|;|\bor\b|\band\b", label.casefold())]
     parts = [part for part in parts if part]
-    if len(parts) < _FEWEST_RECITED:
+    if len(parts) < _MIN_RECITED:
         return False
     return {"space", "tab", "newline"}.union(t.strip().casefold() for t in tokens()) >= set(parts)
 

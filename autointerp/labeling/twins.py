@@ -24,7 +24,7 @@ def alike(similar: Iterable[tuple[int, int, float]], cosine: float) -> dict[int,
 
 
 def find_twins(
-    neighbours: Mapping[int, Sequence[int]],
+    neighbors: Mapping[int, Sequence[int]],
     contexts: Mapping[int, set[int]],
     n_active: Mapping[int, int],
 ) -> dict[int, int]:
@@ -40,7 +40,7 @@ def find_twins(
     for feature in sorted(contexts, key=lambda f: (-n_active[f], f)):
         if feature in twins:
             continue
-        for other in neighbours.get(feature, ()):
+        for other in neighbors.get(feature, ()):
             if other not in contexts or other in twins or other in lenders:
                 continue
             if _overlap(contexts[feature], contexts[other]) >= OVERLAP:

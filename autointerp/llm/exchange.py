@@ -8,7 +8,7 @@ from dataclasses import replace
 from autointerp.llm.journal.in_flight import Send
 from autointerp.llm.journal.journal import Journal, Received
 from autointerp.llm.limits.budget import Budget, cost_usd, worst_usd
-from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointTurn
+from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointSlot
 from autointerp.llm.limits.prices import Price
 from autointerp.llm.limits.retry import Failed
 from autointerp.llm.totals import PoolTotals
@@ -62,18 +62,18 @@ class Exchange:
         """For how long there has been no endpoint that is up."""
         return self._endpoints.down_s()
 
-    async def once(
-        self, request: ChatRequest, body: bytes, key: str, turn: EndpointTurn
+    async def send_once(
+        self, request: ChatRequest, body: bytes, key: str, slot: EndpointSlot
     ) -> ChatReply:
         """The reply to one sending. Raises Failed, OverBudget, Stopping, or AutointerpError."""
         if self.stopping:
             raise Stopping
-        endpoint = await turn.take()
+        endpoint = await slot.acquire()
         worst = worst_usd(self._price, body, len(request.messages), request.max_tokens)
         await self._afford(worst)
         spent = 0.0
         try:
-            await endpoint.pace.wait(round(len(body) / _BYTES_A_TOKEN) + request.max_tokens)
+            await endpoint.rate_limiter.wait(round(len(body) / _BYTES_A_TOKEN) + request.max_tokens)
             if self.stopping:
                 raise Stopping
             send = Send(key, worst)
@@ -88,7 +88,7 @@ class Exchange:
                 reply = self._read(endpoint, raw, epoch, sent_at)
                 self._totals.limit = self._endpoints.limit()
                 # The next request may leave while this reply is written down.
-                turn.give()
+                slot.release()
                 reply, spent = await self._written(request, raw, reply, send)
             finally:
                 self.sending.discard(task)
@@ -104,7 +104,7 @@ class Exchange:
             self._totals.spent_usd = self._budget.spent_usd
             self._settled.set()
             # A backoff is waited out without holding a turn.
-            turn.give()
+            slot.release()
 
     async def _afford(self, worst: float) -> None:
         """Reserve the most that the request can cost, once what is on its way leaves room."""
@@ -123,20 +123,20 @@ class Exchange:
         except CALL_ERRORS as error:
             decision = classify(error)
             if decision.too_much:
-                endpoint.limit.refused(epoch)
+                endpoint.limit.throttled(epoch)
             else:
                 endpoint.limit.ended(epoch)
             if decision.maybe_billed:
-                self._totals.in_doubt += 1
+                self._totals.unconfirmed += 1
             else:
                 self._journal.settle(send, answered=False)
-            self._hear_failure(endpoint, decision)
+            self._on_failure(endpoint, decision)
             raise Failed(
                 self._elsewhere(endpoint, decision), nothing_billed=not decision.maybe_billed
             ) from error
         finally:
             self._totals.in_flight -= 1
-        endpoint.pace.hear(headers)
+        endpoint.rate_limiter.heed_headers(headers)
         return raw
 
     def _read(
@@ -148,15 +148,15 @@ class Exchange:
         except UnreadableReply as error:
             decision = classify(error)
             if decision.too_much:
-                endpoint.limit.refused(epoch)
+                endpoint.limit.throttled(epoch)
             else:
                 endpoint.limit.ended(epoch)
-            self._hear_failure(endpoint, decision)
+            self._on_failure(endpoint, decision)
             return decision
         now = time.monotonic()
         endpoint.limit.succeeded(epoch, now - sent_at, now)
         self.any_read = True
-        self._hear_success(endpoint)
+        self._on_success(endpoint)
         return reply
 
     async def _written(
@@ -176,14 +176,14 @@ class Exchange:
             self._totals.unreadable += 1
         return reply, cost or 0.0
 
-    def _hear_success(self, endpoint: Endpoint) -> None:
+    def _on_success(self, endpoint: Endpoint) -> None:
         self._last_success = time.monotonic()
         endpoint.troubled = False
         self._totals.trouble = ""
         if self._endpoints.succeeded(endpoint):
             self._on_event(f"{endpoint.name} answers again")
 
-    def _hear_failure(self, endpoint: Endpoint, decision: Decision) -> None:
+    def _on_failure(self, endpoint: Endpoint, decision: Decision) -> None:
         endpoint.troubled |= decision.action == "retry"
         if decision.action != "retry" or decision.kind == "rate_limit":
             # Refusing is an answer: the endpoint is there.

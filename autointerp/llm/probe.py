@@ -72,10 +72,10 @@ async def probe(client: Client, dialect: Dialect, model: str) -> Probe:
         outcome = await _ask(client, dialect.body(request))
         if not isinstance(outcome, Decision):
             break
-        weaker = dialect.without(outcome.message) if outcome.action == "adapt" else None
-        if weaker is None:
+        fallback = dialect.without(outcome.message) if outcome.action == "adapt" else None
+        if fallback is None:
             raise EndpointError(f"endpoint {client.base_url}: {outcome.message}")
-        dialect = weaker
+        dialect = fallback
     reply, headers = outcome
     given: list[Logprobs] = []
     for logprobs in PARAMETERS:

@@ -5,10 +5,10 @@ from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.structured import THINK, THINK_END
 from autointerp.plain_text import line_for_person
 
-MOST_UNREAD = 20  # replies in a row
+MAX_UNREAD = 20  # replies in a row
 # And requests among them that were never sent before, where other replies were read: a few features
 # that no model can label take up many replies as well, and do so again in the next run.
-_FEWEST_FRESH = 5
+_MIN_FRESH = 5
 _SHOWN = 200  # characters of a reply
 
 
@@ -39,8 +39,8 @@ class UnreadStreak:
         return bool(self._replies) and not self._any_read
 
     def is_hopeless(self) -> bool:
-        enough = not self._any_read or self._fresh >= _FEWEST_FRESH
-        return enough and len(self._replies) >= MOST_UNREAD
+        enough = not self._any_read or self._fresh >= _MIN_FRESH
+        return enough and len(self._replies) >= MAX_UNREAD
 
     def chains(self) -> list[tuple[str]]:
         """The keys of their requests, as a journal forgets them."""

@@ -180,7 +180,7 @@ def _scaled(values: Array) -> Array:
     return values / largest if largest > 0 else values
 
 
-def _centred(values: Array, weights: Array) -> Array:
+def _centered(values: Array, weights: Array) -> Array:
     """Values [n] less their mean (the plain one where there are several weights)."""
     mean = ratio(total(weights, values), weights.sum()) if weights.ndim == 1 else values.mean()
     return values - np.nan_to_num(mean)
@@ -194,9 +194,9 @@ def _comoment(a: Array, b: Array, weights: Array) -> Array:
 
 def _spread(values: Array, weights: Array) -> Array:
     """Weighted sum of squares of values [n] about their weighted mean, [...]; 0 where constant."""
-    centred = _centred(values, weights)
-    spread = _comoment(centred, centred, weights)
-    flat = spread <= _FLAT * (total(weights, values**2 + centred**2))
+    centered = _centered(values, weights)
+    spread = _comoment(centered, centered, weights)
+    flat = spread <= _FLAT * (total(weights, values**2 + centered**2))
     return np.where(flat, 0.0, spread)
 
 
@@ -204,7 +204,7 @@ def _correlation(a: Array, b: Array, weights: Array) -> Array:
     """Weighted Pearson correlation, [...]; a, b: [n]."""
     a, b = _scaled(a), _scaled(b)
     norms = np.sqrt(_spread(a, weights)) * np.sqrt(_spread(b, weights))
-    return ratio(_comoment(_centred(a, weights), _centred(b, weights), weights), norms)
+    return ratio(_comoment(_centered(a, weights), _centered(b, weights), weights), norms)
 
 
 def _ties(values: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -38,7 +38,7 @@ def stray_files(folder: Path, tasks: Iterable[str]) -> list[str]:
     return found
 
 
-def doubts(prompt: Prompt, reply_keys: Iterable[str]) -> list[str]:
+def warnings_about(prompt: Prompt, reply_keys: Iterable[str]) -> list[str]:
     """What is odd about a template that renders. A reply is read by `reply_keys`."""
     tree = ENVIRONMENT.parse(prompt.source)
     sample = next(samples(prompt.task))

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
-from autointerp.metrics.paired import FEWEST
+from autointerp.metrics.paired import MIN_FEATURES
 from autointerp.report.control_table import print_control
 from autointerp.report.sources import print_facts
 from autointerp.report.terminal import collision_line
@@ -18,10 +18,10 @@ from autointerp.tables.compare import (
     MetricComparison,
     Spent,
     compare_labels,
-    doubts,
     metric_comparisons,
     paired_scores,
     settings_apart,
+    warnings_about,
 )
 from autointerp.tables.control import control_pair
 
@@ -36,7 +36,7 @@ def print_comparison(a: Run, b: Run, metric: str | None, top: int, console: Cons
         print_control(*pair, metric, console)
         _print_settings(*pair, console)
         return
-    warnings = doubts(a, b)
+    warnings = warnings_about(a, b)
     pairs = paired_scores(a, b)
     if metric is not None:
         pairs = _only(pairs, metric)
@@ -89,7 +89,7 @@ def _metric_table(metrics: list[MetricComparison]) -> Table:
     )
     for found in metrics:
         difference = found.difference
-        small = difference.n < FEWEST
+        small = difference.n < MIN_FEATURES
         interval = f"{difference.ci_low:+.3f} to {difference.ci_high:+.3f}"
         table.add_row(
             Text(_name(found)),
@@ -112,8 +112,8 @@ def _remarks(metrics: list[MetricComparison]) -> list[str]:
         "Intervals: paired bootstrap over features. B has won where its interval lies wholly above "
         "A's, and lost where wholly below. p: sign test of higher against lower."
     ]
-    if any(found.difference.n < FEWEST for found in metrics):
-        remarks.append(f"Too few: an interval needs {FEWEST} features that both have scored.")
+    if any(found.difference.n < MIN_FEATURES for found in metrics):
+        remarks.append(f"Too few: an interval needs {MIN_FEATURES} features that both have scored.")
     for found in metrics:
         if found.only_first or found.only_second:
             remarks.append(

@@ -47,7 +47,7 @@ _STYLE: dict[Any, Any] = {
     "savefig.dpi": 300,
 }
 _STEPS = [1, 2, 5, 10]  # between ticks
-_MOST_REASONS = 8
+_MAX_REASONS = 8
 _REASON = 32  # characters on each of two lines
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g} %")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -115,16 +115,16 @@ def _shares(
     n: int,
     median: float,
     name: str,
-    colour: str,
+    color: str,
     *,
     filled: bool,
 ) -> None:
     label = f"{name}: median {_number(median)}, n = {n:,}"
-    looks: dict[str, Any] = {"color": colour, "alpha": 0.55} if filled else {}
+    looks: dict[str, Any] = {"color": color, "alpha": 0.55} if filled else {}
     if not filled:
-        looks = {"facecolor": "none", "edgecolor": colour, "linewidth": 0.9, "hatch": "/////"}
+        looks = {"facecolor": "none", "edgecolor": color, "linewidth": 0.9, "hatch": "/////"}
     axes.stairs([count / n for count in counts], edges, fill=True, label=label, **looks)
-    axes.axvline(median, color=colour, linestyle="-" if filled else "--", linewidth=0.9)
+    axes.axvline(median, color=color, linestyle="-" if filled else "--", linewidth=0.9)
 
 
 def _number(value: float) -> str:
@@ -261,7 +261,7 @@ def counts_figure(counts: Sequence[Count]) -> Figure:
 
 def failures_figure(failures: Sequence[Failure]) -> Figure:
     """Features by what became of them and why, the most frequent reasons."""
-    shown = failures[:_MOST_REASONS]
+    shown = failures[:_MAX_REASONS]
     names = [_two_lines(f"{f.status}: {f.reason}" if f.status else f.reason) for f in shown]
     return _bars(names, [f.n for f in shown], [f"{f.n:,}" for f in shown], "features")
 

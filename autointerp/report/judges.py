@@ -15,7 +15,7 @@ from autointerp.scoring.scorers.ranking import AUROC
 from autointerp.tables.read import load_scores
 
 _CHANCE = 0.5  # of balanced accuracy, and of AUROC
-_FEWEST = 5  # features, before it is said that the judge may be guessing
+_MIN_FEATURES = 5  # features, before it is said that the judge may be guessing
 _SLIPS = {
     replies.COPIED: "gave the template's example back",
     replies.UNREADABLE: "could not be read",
@@ -73,14 +73,14 @@ def chance_line(scores: pd.DataFrame, metric: str) -> str | None:
     scores: rows of `scores.parquet` of one scorer, judged by a model.
     """
     main = _over_features(scores, metric)
-    if main.n < _FEWEST or not main.ci_low <= _CHANCE:
+    if main.n < _MIN_FEATURES or not main.ci_low <= _CHANCE:
         return None
     line = (
         f"no better than chance: mean {metric_name(metric, '').strip()} {_interval(main)} over "
         f"{main.n:,} features, so these scores mean nothing"
     )
     ranked = _over_features(scores, AUROC)
-    if ranked.n >= _FEWEST and ranked.ci_low > _CHANCE:
+    if ranked.n >= _MIN_FEATURES and ranked.ci_low > _CHANCE:
         line += f"; its probabilities do rank excerpts: mean AUROC {_interval(ranked)}"
     return line
 

@@ -16,7 +16,7 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
     """What each endpoint can do; True where something is wrong."""
     wrong = False
     for url, found in probes:
-        lost = ", ".join(found.dialect.lost)
+        dropped = ", ".join(found.dialect.dropped)
         limits = ", ".join(
             f"{value} {name.rpartition('-')[2]} a minute" for name, value in found.limits.items()
         )
@@ -25,8 +25,8 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
             {
                 "endpoint": url,
                 "model": found.model,
-                "sent with": found.dialect.words(),
-                "not taken": lost or "nothing",
+                "sent with": found.dialect.describe(),
+                "not supported": dropped or "nothing",
                 "JSON": f"{found.items_read} of {found.items_asked} items could be read",
                 "thinks": "yes, which costs tokens (--thinking, --extra-body)"
                 if found.thinks
@@ -53,18 +53,21 @@ def print_journal(path: Path, console: Console) -> None:
         for at in (found.first_at, found.last_at)
         if at is not None
     ]
-    doubts = None
-    if found.doubts:
-        doubts = f"{found.doubts:,} requests without an outcome (at most ${found.worst_usd:,.4f})"
+    unconfirmed = None
+    if found.unconfirmed:
+        unconfirmed = (
+            f"{found.unconfirmed:,} requests without a recorded outcome "
+            f"(at most ${found.worst_usd:,.4f})"
+        )
     facts = {
         "journal": f"{path}, {found.bytes / 1e6:,.1f} MB",
         "replies": f"{found.replies:,}",
         "models": ", ".join(f"{name} {n:,}" for name, n in found.models) or None,
-        "unreadable": f"{found.spoiled:,} replies" if found.spoiled else None,
+        "unreadable": f"{found.unreadable:,} replies" if found.unreadable else None,
         "tokens": f"{found.prompt_tokens:,} prompt ({cached:.0%} cached), "
         f"{found.completion_tokens:,} completion",
         "cost": f"${found.cost_usd:,.4f}",
-        "in doubt": doubts,
+        "unconfirmed": unconfirmed,
         "received": " to ".join(dates) or None,
     }
     print_facts(console, {name: value for name, value in facts.items() if value is not None})

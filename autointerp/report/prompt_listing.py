@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autointerp.errors import AutointerpError, InputError
 from autointerp.plain_text import line_for_person
-from autointerp.prompting.prompt_check import doubts, stray_files
+from autointerp.prompting.prompt_check import stray_files, warnings_about
 from autointerp.prompting.prompts import BUNDLED, SUFFIX, kept, load_prompt, template_path
 from autointerp.run.directory import Run
 
@@ -36,8 +36,8 @@ def checked(folder: Path, templates: Mapping[str, tuple[str, ...]]) -> Iterator[
             yield False, line_for_person(f"{task}: broken: {error}")
             continue
         yield True, line_for_person(f"{task}: good, {prompt.path}")
-        for doubt in doubts(prompt, reply_keys):
-            yield True, line_for_person(f"warning: {prompt.path}: {doubt}")
+        for warning in warnings_about(prompt, reply_keys):
+            yield True, line_for_person(f"warning: {prompt.path}: {warning}")
     for stray in stray_files(folder, templates):
         yield True, line_for_person(f"warning: {stray}")
 

@@ -14,7 +14,7 @@ import torch
 from autointerp import demo
 from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
-from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
+from autointerp.coders import SparseCoder, coder_identity, load_coder, randomized
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError
 from autointerp.identity import fingerprint
@@ -56,7 +56,7 @@ class Job:
         real = self.real_coder_identity
         if not self.config.is_random():
             return real
-        return fingerprint(real=real, control=randomised.VERSION, seed=self.config.seed)
+        return fingerprint(real=real, control=randomized.VERSION, seed=self.config.seed)
 
     def device(self) -> torch.device:
         wanted = self.config.device

@@ -25,7 +25,7 @@ from autointerp.vocabulary import Vocabulary
 LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS = ("lists", "booleans", "quotes", "probabilities")
 # Where the endpoint does not allow a form, the next one.
 _WEAKER = {PROBABILITIES: BOOLEANS}
-_LONGEST_QUOTE = 80  # characters
+_MAX_QUOTE = 80  # characters
 # Of a reply, for an item: models that are constrained still put each entry on lines of its own.
 _TOKENS = {LISTS: 4, BOOLEANS: 12, QUOTES: 70, PROBABILITIES: 12}
 
@@ -57,7 +57,7 @@ def yes_or_no(
         return verdicts.said(text, names)
 
     boolean = {"type": "boolean"}
-    quote = {"type": "string", "maxLength": _LONGEST_QUOTE}
+    quote = {"type": "string", "maxLength": _MAX_QUOTE}
     entries = dict.fromkeys((BOOLEANS, PROBABILITIES), boolean)
     entries[QUOTES] = fields({"quote": quote, names[0]: boolean})
     return {

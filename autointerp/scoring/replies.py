@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-FEWEST_ITEMS = 8  # in a request, before one answer to all of them is worth a second look
-FEWEST_OF_EITHER = 2  # items whose truth is yes, and whose truth is no
+MIN_ITEMS = 8  # in a request, before one answer to all of them is worth a second look
+MIN_OF_EITHER = 2  # items whose truth is yes, and whose truth is no
 
 OWN, NULL = "own", "null"  # whose label the replies are about, in a run's record
 # Kinds, as they are counted in a run's record.
@@ -44,7 +44,7 @@ class Replies:
 def is_telling(truths: Sequence[bool]) -> bool:
     """Whether the same answer to all of these items would be odd: they are many, and differ."""
     yes = sum(truths)
-    return len(truths) >= FEWEST_ITEMS and min(yes, len(truths) - yes) >= FEWEST_OF_EITHER
+    return len(truths) >= MIN_ITEMS and min(yes, len(truths) - yes) >= MIN_OF_EITHER
 
 
 def same_answer(answers: Sequence[bool]) -> bool | None:

@@ -18,7 +18,7 @@ from autointerp.evidence.window import FeatureEvidence
 
 SIMILAR, SAME_TOKEN, OTHER = "similar", "same_token", "other"
 STRATA = (SIMILAR, SAME_TOKEN, OTHER)
-_MOST = 0.1  # share of the silent windows a hard stratum may have: one of all would say nothing
+_MAX_SHARE = 0.1  # of the inactive windows, in a hard stratum: one of all would say nothing
 _TOKENS = 20  # that a feature fires on, most often first, of which windows are looked for
 _QUOTA = {SIMILAR: 0.2, SAME_TOKEN: 0.2}  # of the windows to judge; the rest are others
 
@@ -42,7 +42,7 @@ def strata_of(corpus: Corpus, evidence: FeatureEvidence) -> list[Stratum]:
         (SIMILAR, (corpus.firing(f) for f in similar_features(evidence))),
         (SAME_TOKEN, (corpus.having(t) for t in _tokens(evidence))),
     ):
-        found[name] = _gather(sources, free, _MOST * silent.sum())
+        found[name] = _gather(sources, free, _MAX_SHARE * silent.sum())
         free[found[name]] = False
     found[OTHER] = np.flatnonzero(free)
     total = max(int(silent.sum()), 1)

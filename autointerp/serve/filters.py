@@ -22,7 +22,7 @@ _OF_TYPE = {
     "boolean": ("eq", "ne", *_MISSING),
     "list": ("contains", *_MISSING),
 }
-_LARGEST = 2**63
+_MAX_INT64 = 2**63
 
 
 class BadQuery(AutointerpError):
@@ -93,7 +93,7 @@ def _value(text: str, kind: str, whole: str) -> Any:
         number = exact = math.nan
     if not math.isfinite(number):
         raise BadQuery(f"filter {_shown(whole)}: {_shown(text)} is no number")
-    return exact if -_LARGEST <= exact < _LARGEST else number
+    return exact if -_MAX_INT64 <= exact < _MAX_INT64 else number
 
 
 def _shown(text: str) -> str:

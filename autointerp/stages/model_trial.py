@@ -16,7 +16,7 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, EndpointError
 from autointerp.identity import fingerprint, settings_values
 from autointerp.llm.journal.journal import Journal
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
@@ -156,7 +156,7 @@ def _response_format(job: Job) -> str:
     config = job.config
     journal = Journal.open(job.run.journal)
     try:
-        recall = Recall(journal, language_model.address(config), language_model.dialect(config))
+        recall = ReplyCache(journal, language_model.address(config), language_model.dialect(config))
         return recall.dialect(language_model.model_name(config)).structured
     finally:
         journal.close()

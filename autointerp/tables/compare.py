@@ -12,7 +12,7 @@ import pandas as pd
 
 from autointerp.errors import InputError, NotDoneError
 from autointerp.metrics.paired import MeanDifference, mean_difference, sign_test
-from autointerp.metrics.population import FEWEST
+from autointerp.metrics.population import MIN_FEATURES
 from autointerp.run.directory import Run, find_run
 from autointerp.tables.collisions import Collisions, collisions, folded
 from autointerp.tables.read import load_labels, load_scores
@@ -78,7 +78,7 @@ def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
     the coders are not the same.
     """
     runs = find_run(str(a)), find_run(str(b))
-    for line in doubts(*runs):
+    for line in warnings_about(*runs):
         warnings.warn(line, stacklevel=2)
     return paired_scores(*runs)
 
@@ -107,7 +107,7 @@ def check_coders(a: Run, b: Run) -> None:
         )
 
 
-def doubts(a: Run, b: Run) -> list[str]:
+def warnings_about(a: Run, b: Run) -> list[str]:
     """What makes the runs' scores hard to compare. Raises AutointerpError where they cannot be."""
     _check(a, b)
     found = []
@@ -116,10 +116,10 @@ def doubts(a: Run, b: Run) -> list[str]:
             "the runs have other windows: features are paired, the windows they are judged on are "
             "not"
         )
-    return found + judging_doubts(a, b)
+    return found + judging_warnings(a, b)
 
 
-def judging_doubts(a: Run, b: Run) -> list[str]:
+def judging_warnings(a: Run, b: Run) -> list[str]:
     """Where the runs' judges, their prompts or what scores are weighed by are not the same."""
     found = []
     scores = [load_scores(run.path) for run in (a, b)]
@@ -132,10 +132,10 @@ def judging_doubts(a: Run, b: Run) -> list[str]:
     ]
     # Of so few features nothing is learned of how rates are spread.
     features = [int((s["metric"] == "population_f1").sum()) for s in scores]
-    few = [n < FEWEST for n in features]
+    few = [n < MIN_FEATURES for n in features]
     if all(features) and few[0] != few[1]:
         found.append(
-            f"{(a, b)[few.index(True)].path} has scores of fewer than {FEWEST} features: its "
+            f"{(a, b)[few.index(True)].path} has scores of fewer than {MIN_FEATURES} features: its "
             "population scores are weighed by another prior"
         )
     for scorer in sorted(judged[0].keys() & judged[1].keys()):

@@ -29,7 +29,7 @@ from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import EDITED, score_columns
 
 Kind = Literal["label", "model_label", "vote", "note"]
-_LONGEST = {"author": 100, "label": 1000, "reason": 5000, "text": 20_000}  # characters
+_MAX_LENGTHS = {"author": 100, "label": 1000, "reason": 5000, "text": 20_000}  # characters
 _VOTES = (-1, 0, 1)
 _LEFTOVER = "new"
 # What is known of a label and does not hold for another one in its place.
@@ -202,13 +202,13 @@ def _check(edit: Edit) -> None:
     if edit.kind not in get_args(Kind):
         raise InputError(f"an edit is a {', '.join(get_args(Kind))}, not {edit.kind!r}")
     needed = {"vote": "vote", "note": "text"}.get(edit.kind, "label")
-    texts = {name: getattr(edit, name) for name in _LONGEST}
+    texts = {name: getattr(edit, name) for name in _MAX_LENGTHS}
     for name, text in texts.items():
         if name in ("author", needed) and not (isinstance(text, str) and tidy(text)):
             raise InputError(f"an edit needs its {name}, which is empty")
-        if text is not None and len(text) > _LONGEST[name]:
+        if text is not None and len(text) > _MAX_LENGTHS[name]:
             raise InputError(
-                f"{name} has {len(text):,} characters: {_LONGEST[name]:,} are the most there may be"
+                f"{name} has {len(text):,} characters; the limit is {_MAX_LENGTHS[name]:,}"
             )
     if edit.kind == "vote" and (edit.vote not in _VOTES or isinstance(edit.vote, bool)):
         raise InputError(f"a vote is 1, -1, or 0 to take it back, not {edit.vote!r}")

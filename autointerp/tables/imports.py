@@ -16,9 +16,9 @@ from typing import IO, Any
 from autointerp.errors import InputError
 from autointerp.plain_text import tidy
 
-LONGEST_LABEL = 1000
-_LONGEST_NAME = 100
-_LONGEST_LINE = 1 << 22  # characters of a file's line: rows may carry embeddings
+MAX_LABEL = 1000
+_MAX_NAME = 100
+_MAX_LINE = 1 << 22  # characters of a file's line: rows may carry embeddings
 _UNREADABLE = "explanation could not be parsed."  # what Delphi writes where it has none
 
 
@@ -76,9 +76,9 @@ def _lines(file: Path) -> Iterator[str]:
     """Raises AutointerpError where the file cannot be read, or has a line that is no row."""
     try:
         with _opened(file) as rows:
-            while line := rows.readline(_LONGEST_LINE):
-                if len(line) == _LONGEST_LINE:
-                    raise InputError(f"{file} has a line of over {_LONGEST_LINE:,} characters")
+            while line := rows.readline(_MAX_LINE):
+                if len(line) == _MAX_LINE:
+                    raise InputError(f"{file} has a line of over {_MAX_LINE:,} characters")
                 if line.strip():
                     yield line
     except (OSError, EOFError, zlib.error) as error:
@@ -102,7 +102,7 @@ def _read_delphi(path: Path) -> ImportedLabels:
         named = re.fullmatch(r"(.+)_latent(\d{1,9})\.txt", file.name)
         if named is None or not file.is_file():
             continue
-        if file.stat().st_size > _LONGEST_LINE:
+        if file.stat().st_size > _MAX_LINE:
             raise InputError(f"{file} is no explanation: it has {file.stat().st_size:,} bytes")
         text = _json(file.read_text(encoding="utf-8", errors="replace"))
         if not isinstance(text, str) or text.strip().lower() in ("", _UNREADABLE):
@@ -115,7 +115,7 @@ def _read_delphi(path: Path) -> ImportedLabels:
 
 def _delphi_model(folder: Path) -> str:
     config = folder.parent / "run_config.json"
-    if config.is_file() and config.stat().st_size <= _LONGEST_LINE:
+    if config.is_file() and config.stat().st_size <= _MAX_LINE:
         settings = _json(config.read_text(encoding="utf-8", errors="replace"))
         if isinstance(settings, dict) and isinstance(settings.get("explainer_model"), str):
             return str(settings["explainer_model"])
@@ -151,9 +151,9 @@ def of_one_labeler(
         if not text:
             found.unreadable["labels are empty"] += 1
             continue
-        found.unreadable["labels were cut short"] += len(text) > LONGEST_LABEL
+        found.unreadable["labels were cut short"] += len(text) > MAX_LABEL
         found.unreadable["older labels of the same feature"] += one.feature in newest
-        newest[one.feature] = text[:LONGEST_LABEL]
+        newest[one.feature] = text[:MAX_LABEL]
     return labeler, newest
 
 
@@ -172,4 +172,4 @@ def _feature(index: object) -> int | None:
 
 
 def _name(text: str) -> str:
-    return tidy(text)[:_LONGEST_NAME]
+    return tidy(text)[:_MAX_NAME]

@@ -12,7 +12,7 @@ from autointerp.secrets import masked
 from autointerp.storage.damage import damaged
 from autointerp.storage.files import atomic_path
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _Count = Annotated[int, Field(ge=0, le=10**9)]
 _Number = Annotated[float, Field(ge=0, le=1e12)]
 _Line = Annotated[str, Field(max_length=2000)]
@@ -104,7 +104,7 @@ def read_record(path: Path) -> TrialRecord | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise damaged(path, "it is too large to be the record of a trial")
         return TrialRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:

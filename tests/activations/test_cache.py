@@ -51,7 +51,7 @@ def test_what_is_written_is_read_for_any_batch_size(tmp_path, monkeypatch):
     modes = {f.stat().st_mode for f in (tmp_path / "c").iterdir()}
     assert modes == {(tmp_path / "c" / "manifest.json").stat().st_mode}
     cache = open_cache(tmp_path / "c", None, None)
-    assert cache.words().token_text(3) == " w3"
+    assert cache.get_vocabulary().token_text(3) == " w3"
     for size in (1, 2, 3, 5, 100):
         batches = list(cache.batches(size, CPU))
         assert [b.first_context for b in batches] == list(range(0, CONTEXTS, size))

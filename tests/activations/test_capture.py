@@ -86,7 +86,7 @@ def test_a_stream_gives_what_the_hook_sees(subject, text):
     torch.testing.assert_close(found["activations"], hidden_states(subject, EXPECTED)[2])
     special = (found["mask"] & SPECIAL) != 0
     assert special.tolist() == [[False, False, False, True]] * 2 + [[False] * 4]
-    assert stream.words().token_text(2) == "cat"
+    assert stream.get_vocabulary().token_text(2) == "cat"
     assert (stream.d_in, stream.context_length, stream.contexts) == (16, 4, 5)
 
 

@@ -34,7 +34,7 @@ def test_what_saelens_cached(size):
     assert cache.origin.hook == "model.layers.1"
     assert torch.equal(cache.text(), expected["token_ids"])
     assert torch.equal(activations_of(cache, size), expected["activations"])
-    bos = cache.words().token_texts.index("<bos>")
+    bos = cache.get_vocabulary().token_texts.index("<bos>")
     special = torch.cat([(b.mask & SPECIAL) != 0 for b in cache.batches(size, CPU)])
     assert torch.equal(special & (cache.text() == bos), cache.text() == bos)
 

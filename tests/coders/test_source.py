@@ -215,10 +215,10 @@ def test_a_coder_of_the_registry_with_what_it_knows(registry):
     assert scaled.input_norm == "none"
     assert torch.equal(scaled.encoder, load_coder(registry / "scaled").encoder * 0.5)
     assert load_coder("saelens:mistral/a").input_norm == "unit_rms"
-    centred = load_coder("saelens:gpt2/a")
+    centered = load_coder("saelens:gpt2/a")
     x = torch.randn(4, 6)
     assert torch.allclose(
-        centred.encode(x).value, plain.encode(x - x.mean(1, keepdim=True)).value, atol=1e-5
+        centered.encode(x).value, plain.encode(x - x.mean(1, keepdim=True)).value, atol=1e-5
     )
     assert coder_identity("saelens:gpt2/a") != coder_identity("saelens:plain/layer_1/16k")
 

@@ -192,7 +192,7 @@ def test_what_is_no_label_is_asked_again_and_failed_in_the_end(tmp_path, said):
     assert (draft.status, draft.label) == ("failed", None)
     assert draft.error.startswith("no label came, only text ")
     assert len(draft.asked_again) == asked
-    assert step.spoiled
+    assert step.unreadable
 
 
 def test_a_refusal_in_prose_is_told_from_a_reply_that_cannot_be_read(tmp_path):

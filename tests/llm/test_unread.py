@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from autointerp.llm.pool import Step
-from autointerp.llm.unread import MOST_UNREAD, NothingReadable, likely_cause
+from autointerp.llm.unread import MAX_UNREAD, NothingReadable, likely_cause
 from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
 from tests.support.echo import Echo, run, say_back
 from tests.support.fake_server import FakeServer, Fault
@@ -30,14 +30,14 @@ class Reader(Echo):
             return Step(results=[(self.word, outcome.text)])
         vain = (*self.vain, outcome.key)
         if self.attempt:
-            return Step(results=[(self.word, "failed")], unread=True, spoiled=[vain])
+            return Step(results=[(self.word, "failed")], unread=True, unreadable=[vain])
         return Step(follow_ups=[replace(self, attempt=1, vain=vain)], unread=True)
 
 
 def paid(journal):
     """Prompt tokens of all replies in the journal."""
     of = "(SELECT TOTAL(prompt_tokens) FROM {})"
-    statement = f"SELECT {of.format('replies')} + {of.format('spoiled')}"
+    statement = f"SELECT {of.format('replies')} + {of.format('unreadable')}"
     return sqlite3.connect(journal).execute(statement).fetchone()[0]
 
 
@@ -55,7 +55,7 @@ def test_a_run_in_which_nothing_can_be_read_stops_and_is_asked_anew(journal):
     with FakeServer(lambda _: "As an AI I cannot") as server:
         stopped = run(server, readers(500), journal, concurrency=4, error=(NothingReadable, "AI"))
         sent = len(server.requests)
-        assert MOST_UNREAD <= sent < 2 * MOST_UNREAD
+        assert MAX_UNREAD <= sent < 2 * MAX_UNREAD
         assert not any(answer.startswith("re:") for _, answer in stopped.results)
         server.respond = say_back
         again = run(server, readers(500), journal, concurrency=4)
@@ -68,7 +68,7 @@ def test_an_endpoint_that_breaks_midway_stops_the_run_and_what_was_read_is_kept(
     with FakeServer(say_back) as server:
         server.on_served = lambda n: n >= 60 and setattr(server, "respond", lambda _: "")
         run(server, readers(500), journal, concurrency=4, error=(NothingReadable, "empty"))
-        assert len(server.requests) < 60 + 3 * MOST_UNREAD
+        assert len(server.requests) < 60 + 3 * MAX_UNREAD
         server.on_served, server.respond = None, say_back
         again = run(server, readers(500), journal, concurrency=4)
     assert again.totals.from_journal >= 60

@@ -38,7 +38,7 @@ VOCABULARY = Vocabulary((*(t.encode() for t in TEXTS), b"plain"), frozenset())
 PLAIN = len(TEXTS)
 SETTINGS = LabelSettings("m", 0.0, 4, Shown(100, 0))
 # What rich writes itself where it takes its output for a terminal.
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def windows(tokens):
@@ -201,10 +201,10 @@ def hostile_answer(request):
     )
 
 
-def assert_calm(text, *, coloured=False, tabs=False):
+def assert_calm(text, *, colored=False, tabs=False):
     """Nothing in it that a terminal obeys or does not show, but for line ends."""
-    if coloured:
-        text = COLOURS.sub("", text)
+    if colored:
+        text = COLORS.sub("", text)
     allowed = "\n\t" if tabs else "\n"
     odd = {c for c in text if not c.isprintable() and c not in allowed}
     assert not odd, (odd, text[:500])
@@ -249,13 +249,13 @@ def test_the_terminal_the_log_and_the_tables_stay_calm(cli, hostile_corpus, tmp_
     assert said.splitlines()[-1].endswith("[red]no such key x")
     assert len(said.splitlines()[-1]) <= 2000
 
-    for coloured in (False, True):
-        if coloured:
+    for colored in (False, True):
+        if colored:
             monkeypatch.setenv("FORCE_COLOR", "1")
         for command in (["labels"], *(["show", str(f)] for f in range(0, 12, 3))):
             code, printed, said = cli(*command, "--run", str(out))
             assert code == 0, said
-            assert_calm(printed + said, coloured=coloured)
+            assert_calm(printed + said, colored=colored)
             assert command == ["labels"] or "[red]" in printed
     code, printed, _ = cli("journal", "export", "--run", str(out))
     assert_calm(printed)

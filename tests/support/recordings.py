@@ -63,7 +63,7 @@ def reply_of(row: Row) -> ChatReply:
     return ChatReply(
         text=row["reply"],
         finish_reason=row["finish_reason"],
-        refused=False,
+        declined=False,
         usage=Usage(100, 10),
         prompt=positions if "sent" in row else (),
         tokens=() if "sent" in row else positions,

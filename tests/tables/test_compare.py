@@ -8,7 +8,12 @@ import pytest
 import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.run.directory import Run
-from autointerp.tables.compare import compare_labels, doubts, metric_comparisons, settings_apart
+from autointerp.tables.compare import (
+    compare_labels,
+    metric_comparisons,
+    settings_apart,
+    warnings_about,
+)
 from autointerp.tables.schema import SCORES, labels_schema
 from autointerp.tables.write import write_table
 from tests.support import scripted
@@ -151,7 +156,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
 
 
 def test_other_windows_and_judges_are_warned_of(runs, tmp_path):
-    assert doubts(*runs) == []
+    assert warnings_about(*runs) == []
     other = STAGES | {"collect": {"inputs": "other", "hashes": {"coder": "c0de"}}}
     scores = [score(0, 1, judge="another", prompt_hash="new")]
     one = a_run(tmp_path / "c", [label(0)], scores, stages=other)
@@ -174,7 +179,7 @@ def test_scores_weighed_by_another_prior_are_warned_of(tmp_path, features, warne
     for name, n in (("a", features), ("b", 50)):
         rows = [score(f, 0.5, metric="population_f1") for f in range(n)]
         made.append(a_run(tmp_path / name, [label(f) for f in range(n)], rows))
-    assert any("fewer than 50 features" in line for line in doubts(*made)) == warned
+    assert any("fewer than 50 features" in line for line in warnings_about(*made)) == warned
 
 
 def test_the_command_shows_hostile_labels_as_text(cli, tmp_path):

@@ -13,7 +13,7 @@ import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.run.directory import Run
 from autointerp.stages.label.import_labels import import_labels
-from autointerp.tables.imports import LONGEST_LABEL, Foreign, ImportedLabels, of_one_labeler
+from autointerp.tables.imports import MAX_LABEL, Foreign, ImportedLabels, of_one_labeler
 from tests.conftest import run_command
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
@@ -198,7 +198,7 @@ def test_imported_labels_are_one_plain_line(name):
     _, texts = of_one_labeler(found, Path("x"), None)
     assert texts[1] == "plain"
     if 0 in texts:
-        assert 0 < len(texts[0]) <= LONGEST_LABEL
+        assert 0 < len(texts[0]) <= MAX_LABEL
         assert texts[0].isprintable()
         assert texts[0] == " ".join(texts[0].split())
     else:

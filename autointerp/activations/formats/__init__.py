@@ -73,7 +73,7 @@ def open_cache(path: Path, tokens: Path | None, subject: str | None) -> DenseCac
         if named is not None:
             cache = with_vocabulary(cache, vocabulary_of(load_tokenizer(named)))
             cache = replace(cache, identity=f"{cache.identity} {named}")
-    cache.words()
+    cache.get_vocabulary()
     return cache
 
 

@@ -25,7 +25,7 @@ from autointerp.tensors.firings import Firings
 
 _NAME = re.compile(r"(\d+)_(\d+)\.safetensors")
 _CONFIG = "config.json"
-_LARGEST = float(np.finfo(np.float16).max)
+_MAX_FLOAT16 = float(np.finfo(np.float16).max)
 _NEEDED = {"locations", "activations"}
 
 
@@ -125,7 +125,7 @@ class _Reader:
             infinite, unknown = np.isposinf(activations), ~(activations > -np.inf)
             self._repaired["infinite"] += int(infinite.sum())
             self._repaired["no numbers"] += int(unknown.sum())
-            activations[infinite] = _LARGEST
+            activations[infinite] = _MAX_FLOAT16
             fires = activations > 0
             found = found[fires]
             token.append((found[:, 0] - begin) * self._length + found[:, 1])

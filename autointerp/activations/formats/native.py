@@ -17,8 +17,8 @@ from autointerp.activations.manifest import (
     TOKENS_FILE,
     Manifest,
     Shard,
+    damaged_file,
     read_manifest,
-    spoilt_file,
 )
 from autointerp.activations.stream import DTYPES
 from autointerp.errors import AutointerpError, InputError
@@ -41,9 +41,9 @@ def load(path: Path) -> DenseCache | SparseCache:
     manifest = read_manifest(path)
     if manifest.contexts == 0 or manifest.tokens == 0:
         raise InputError(f"the activation cache at {path} is empty: capture it again")
-    spoilt = spoilt_file(path, manifest)
-    if spoilt is not None:
-        raise InputError(f"{spoilt} is missing or cut short: capture the cache again")
+    damaged = damaged_file(path, manifest)
+    if damaged is not None:
+        raise InputError(f"{damaged} is missing or cut short: capture the cache again")
     tokens_file = path / TOKENS_FILE
     tokens = read_safetensors(tokens_file, "token_ids", "mask")
     shape = (manifest.contexts, manifest.context_length)

@@ -125,7 +125,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         if settings.is_transcoder
         else decoder_reader(read_decoder, features, file),
     )
-    return coder.centred() if settings.center_input else coder
+    return coder.centered() if settings.center_input else coder
 
 
 def _settings(file: Path) -> _Settings:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-_LONGEST_FILE = 16 << 20  # bytes; beyond it the settled sends are left out of a new file
+_MAX_BYTES = 16 << 20  # bytes; beyond it the settled sends are left out of a new file
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Send:
     worst_usd: float
 
 
-class SendLog:
+class InFlightLog:
     """Raises OSError where the file cannot be written."""
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class SendLog:
         self._is_cut = written < len(line)
         if self._is_cut:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        if self._size > _LONGEST_FILE:
+        if self._size > _MAX_BYTES:
             self._rewrite()
 
     def _rewrite(self) -> None:

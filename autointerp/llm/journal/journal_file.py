@@ -32,9 +32,9 @@ _COLUMNS = """
     cost_usd REAL
 """
 _COLUMN_NAMES = [line.split()[0] for line in _COLUMNS.strip().splitlines()]
-# `spoiled` are replies that were paid for and could not be read: never looked up, but counted.
-# `doubts` are sends of which no process has learned the outcome. `facts` are what was found out
-# about endpoints, `batches` what was handed to a batch endpoint.
+# The table `spoiled` has the unreadable replies: paid for, so counted, but never looked up;
+# `doubts` has the unconfirmed sends, whose outcome no process has learned, `facts` what was found
+# out about endpoints, `batches` what was submitted to a batch endpoint.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS replies ({_COLUMNS.format(unique="UNIQUE")});
 CREATE TABLE IF NOT EXISTS spoiled ({_COLUMNS.format(unique="")});
@@ -55,11 +55,11 @@ CREATE TABLE IF NOT EXISTS batches (
 
 @dataclass(frozen=True, slots=True)
 class JournalInfo:
-    """What a journal holds. `doubts` are requests that may have been paid for without a reply."""
+    """What a journal holds; `unconfirmed` requests may have been billed without a reply."""
 
     replies: int
-    spoiled: int
-    doubts: int
+    unreadable: int
+    unconfirmed: int
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
@@ -186,18 +186,20 @@ def info(path: Path) -> JournalInfo:
         models = connection.execute(
             "SELECT model, COUNT(*) AS n FROM replies GROUP BY model ORDER BY n DESC"
         ).fetchall()
-        doubts, worst = connection.execute("SELECT COUNT(*), SUM(worst_usd) FROM doubts").fetchone()
+        unconfirmed, worst = connection.execute(
+            "SELECT COUNT(*), SUM(worst_usd) FROM doubts"
+        ).fetchone()
     except sqlite3.Error as error:
         raise unusable(path, error) from None
     finally:
         connection.close()
-    spoiled = sums[1] or 0
+    unreadable = sums[1] or 0
     open_sends = unsettled(path.with_suffix(".sends"))
     sizes = [p.stat().st_size for p in path.parent.glob(path.name + "*")]
     return JournalInfo(
-        replies=sums[0] - spoiled,
-        spoiled=spoiled,
-        doubts=doubts + len(open_sends),
+        replies=sums[0] - unreadable,
+        unreadable=unreadable,
+        unconfirmed=unconfirmed + len(open_sends),
         prompt_tokens=sums[2] or 0,
         completion_tokens=sums[3] or 0,
         cached_tokens=sums[4] or 0,

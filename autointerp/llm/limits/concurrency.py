@@ -14,7 +14,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from autointerp.llm.limits.noise import RefusalNoise
+from autointerp.llm.limits.background_throttling import BackgroundThrottling
 
 # A cut leaves this share. TCP's 0.7 is for emptying a router's queue; who refuses keeps none, and
 # the sends that the cut holds back give a bucket of tokens time to refill.
@@ -70,7 +70,7 @@ class ConcurrencyLimit:
         self._peak = 0  # in flight at once, in this round
         self._wall: int | None = None  # the limit last refused; None in slow start
         self._grew = False  # in this epoch
-        self._noise = RefusalNoise()
+        self._noise = BackgroundThrottling()
         self._base: _Level | None = None  # the last level known to be free of queueing
         self._begin_epoch()
 
@@ -83,7 +83,7 @@ class ConcurrencyLimit:
     def succeeded(self, epoch: int, latency_s: float, now: float) -> None:
         """Count a clean reply; `now` is a reading of a monotonic clock, in seconds."""
         self.in_flight -= 1
-        self._hear(epoch, refused=False)
+        self._count_outcome(epoch, throttled=False)
         if epoch != self._epoch:
             return
         self._latencies.append(latency_s)
@@ -91,10 +91,10 @@ class ConcurrencyLimit:
         if self._successes >= self._round_length():
             self._end_round(now)
 
-    def refused(self, epoch: int) -> None:
+    def throttled(self, epoch: int) -> None:
         """Count a refusal for load: 429, overloaded, timed out."""
         self.in_flight -= 1
-        self._hear(epoch, refused=True)
+        self._count_outcome(epoch, throttled=True)
         if epoch != self._epoch or self._noise.explains():
             return
         tried = min(self.limit, self._peak)
@@ -104,8 +104,8 @@ class ConcurrencyLimit:
         self._noise.begin_epoch(self.limit)
         self._take_back_to(math.floor(KEPT_BY_CUT * tried))
 
-    def _hear(self, epoch: int, *, refused: bool) -> None:
-        if self._noise.count(self.limit, refused=refused, stale=epoch != self._epoch):
+    def _count_outcome(self, epoch: int, *, throttled: bool) -> None:
+        if self._noise.count(self.limit, throttled=throttled, stale=epoch != self._epoch):
             # What was taken for a wall was none.
             self._wall = None
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from autointerp.llm.limits.breaker import Breaker
 from autointerp.llm.limits.concurrency import ConcurrencyLimit
-from autointerp.llm.limits.rate import Pace
+from autointerp.llm.limits.rate_limiter import RateLimiter
 from autointerp.llm.wire.client import Client
 
-_FAILURES_TO_OPEN = 100
-_FEWEST_FAILURES_TO_OPEN = 10
+_MAX_FAILURES_TO_OPEN = 100
+_MIN_FAILURES_TO_OPEN = 10
 _TIMER_SLACK_S = 0.01  # a timer may fire a moment before its time
 
 
@@ -22,16 +22,16 @@ class Endpoint:
         self,
         client: Client,
         limit: ConcurrencyLimit,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         first_pause_s: float,
     ) -> None:
         self.client = client
         self.limit = limit
-        self.pace = pace
+        self.rate_limiter = rate_limiter
         # With few requests at once a hundred failures would use up the attempts of them all.
-        to_open = min(_FAILURES_TO_OPEN, max(_FEWEST_FAILURES_TO_OPEN, 2 * limit.limit))
+        to_open = min(_MAX_FAILURES_TO_OPEN, max(_MIN_FAILURES_TO_OPEN, 2 * limit.limit))
         self.breaker = Breaker(to_open, first_pause_s)
-        self.held = 0  # turns given out: requests on their way, and those just before it
+        self.held = 0  # slots given out: requests in flight, and those about to be sent
         self.troubled = False  # the last that was heard of it is a refusal or a failure
         self.out = False  # for good
 
@@ -47,19 +47,19 @@ class Endpoint:
         return self.limit.limit - self.held
 
 
-class EndpointTurn:
+class EndpointSlot:
     """The right of one worker to have a request on its way."""
 
     def __init__(self, endpoints: "Endpoints") -> None:
         self._endpoints = endpoints
         self.endpoint: Endpoint | None = None
 
-    async def take(self) -> Endpoint:
+    async def acquire(self) -> Endpoint:
         if self.endpoint is None:
             self.endpoint = await self._endpoints._acquire()
         return self.endpoint
 
-    def give(self) -> None:
+    def release(self) -> None:
         if self.endpoint is not None:
             self.endpoint.held -= 1
             self.endpoint = None
@@ -67,7 +67,7 @@ class EndpointTurn:
 
 
 class Endpoints:
-    """Hands out turns, first come first served, at the endpoint with the most room.
+    """Hands out slots, first come first served, at the endpoint with the most room.
 
     One that refused or failed last is used only where no other has room: being idle, it would
     otherwise be given every request.

@@ -8,8 +8,8 @@ from tenacity.stop import stop_base
 from autointerp.llm.wire.call_errors import Decision
 
 FIRST_BACKOFF_S = 2.0
-LONGEST_BACKOFF_S = 60.0
-_MOST_DOUBLINGS = 10  # there is no end to the refusals of one request
+MAX_BACKOFF_S = 60.0
+_MAX_DOUBLINGS = 10  # there is no end to the refusals of one request
 
 
 class Failed(Exception):
@@ -33,9 +33,9 @@ def retryable(error: BaseException) -> bool:
 
 def backoff_s(decision: Decision, failures: int, draw: float) -> float:
     """Full jitter over a doubling bound, on top of what the server asked for."""
-    doublings = min(max(0, failures - 1), _MOST_DOUBLINGS)
-    bound: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**doublings)
-    asked = min(decision.retry_after_s or 0.0, LONGEST_BACKOFF_S)
+    doublings = min(max(0, failures - 1), _MAX_DOUBLINGS)
+    bound: float = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**doublings)
+    asked = min(decision.retry_after_s or 0.0, MAX_BACKOFF_S)
     return asked + draw * bound
 
 

@@ -18,7 +18,7 @@ from autointerp.llm.wire.request import ChatRequest, as_json
 
 Structured = Literal["json_schema", "json_object", "none"]
 _COUNTS = "counts in a schema"
-_WEAKER: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
+_FALLBACKS: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 _OTHER_NAME = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
@@ -61,7 +61,7 @@ class Dialect:
     temperature: bool = True
     optional: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
-    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def content(self, request: ChatRequest) -> dict[str, Any]:
         """What the request asks for: its identity is made of this.
@@ -106,7 +106,7 @@ class Dialect:
 
     def takes(self, logprobs: Logprobs | None) -> bool:
         """Whether they may be asked for: nobody has refused them, or answered without them."""
-        return logprobs is None or logprobs not in self.lost
+        return logprobs is None or logprobs not in self.dropped
 
     def without(self, complaint: str, logprobs: Logprobs | None = None) -> "Dialect | None":
         """The dialect less what an endpoint's refusal names; None where it names nothing known.
@@ -121,43 +121,45 @@ class Dialect:
                 return self._less(name)
         if any(word in said for word in _COUNT_WORDS) and self.structured == "json_schema":
             return self._less(_COUNTS) or self._less(self.structured)
-        if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _WEAKER:
+        if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _FALLBACKS:
             return self._less(self.structured)
         # The other name first: a refusal of one often recommends the other.
-        if self.limit_name in said and self.limit_name not in self.lost:
+        if self.limit_name in said and self.limit_name not in self.dropped:
             return self._less(self.limit_name)
         if "temperature" in said and self.temperature:
             return self._less("temperature")
-        if "requested parameters" in said and self.structured in _WEAKER:
+        if "requested parameters" in said and self.structured in _FALLBACKS:
             return self._less(self.structured)
         return None
 
     def _less(self, name: str) -> "Dialect | None":
-        lost = (*self.lost, name)
+        dropped = (*self.dropped, name)
         if name in PARAMETERS:
-            return None if name in self.lost else replace(self, lost=lost)
+            return None if name in self.dropped else replace(self, dropped=dropped)
         if name in self.optional:
             kept = {k: v for k, v in self.optional.items() if k != name}
-            return replace(self, optional=kept, lost=lost)
+            return replace(self, optional=kept, dropped=dropped)
         if name == self.structured:
-            return replace(self, structured=_WEAKER[self.structured], lost=lost)
+            return replace(self, structured=_FALLBACKS[self.structured], dropped=dropped)
         if name == self.limit_name:
             other = _OTHER_NAME[name]
-            return None if other in self.lost else replace(self, limit_name=other, lost=lost)
+            return (
+                None if other in self.dropped else replace(self, limit_name=other, dropped=dropped)
+            )
         if name == _COUNTS:
-            return replace(self, counts=False, lost=lost) if self.counts else None
+            return replace(self, counts=False, dropped=dropped) if self.counts else None
         if name == "temperature":
-            return replace(self, temperature=False, lost=lost)
+            return replace(self, temperature=False, dropped=dropped)
         return None
 
-    def after(self, lost: tuple[str, ...]) -> "Dialect":
+    def after(self, dropped: tuple[str, ...]) -> "Dialect":
         """The dialect less what was lost before; what it does not have anyhow is passed over."""
         dialect = self
-        for name in lost:
+        for name in dropped:
             dialect = dialect._less(name) or dialect
         return dialect
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """What is sent in which way, in a few words."""
         parts = [{"none": "plain text"}.get(self.structured, self.structured), self.limit_name]
         parts.append("temperature" if self.temperature else "no temperature")
@@ -188,7 +190,7 @@ def dialect_for(
         structured=known["structured"] if structured == "auto" else structured,
         limit_name=known["limit_name"],
         optional={} if think else known["no_thinking"],
-        lost=tuple(known["lacks"]),
+        dropped=tuple(known["lacks"]),
         extra=extra or {},
     )
 

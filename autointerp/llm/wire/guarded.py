@@ -9,7 +9,7 @@ import openai
 
 from autointerp.llm.wire.call_errors import OversizedReply, Redirected
 
-_MOST_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
 # Of the body as it was sent, which differs from the body that was read.
@@ -27,7 +27,7 @@ class _Guarded:
         Whether it should be streamed is ignored.
         """
         more["follow_redirects"] = False
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MAX_REDIRECTS + 1):
             response = await super().send(request, stream=True, **more)  # type: ignore[misc]
             try:
                 if not response.has_redirect_location:
@@ -35,7 +35,7 @@ class _Guarded:
                 request = self._redirected(response)
             finally:
                 await response.aclose()
-        raise Redirected(f"it redirects more than {_MOST_REDIRECTS} times: check the base URL")
+        raise Redirected(f"it redirects more than {_MAX_REDIRECTS} times: check the base URL")
 
     async def _read(self, response: Any) -> Any:
         parts, size = [], 0

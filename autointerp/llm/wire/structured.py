@@ -26,7 +26,7 @@ _start = re.compile(r"[{\[]")
 _bare_percent = re.compile(r"(:\s*)([0-9]+(?:\.[0-9]+)?\s*%)(?=\s*[,}\]])")
 _comma = re.compile(r"\s*,\s*")
 _fence = re.compile(r"(?:```\w*)?\s*")
-_MOST_REPAIRED = 200_000  # characters; repairing is much slower than reading
+_MAX_REPAIRED = 200_000  # characters; repairing is much slower than reading
 # Put behind a text that is repaired: the string or object that holds it was not closed.
 _END = "wHeReItEnDs"
 _MARK = f'{_END}, "{_END}": "{_END}"'
@@ -183,7 +183,7 @@ def _whole(answer: str) -> Any:
 def _repaired(text: str) -> list[dict[str, Any]]:
     """The objects of a text whose JSON is not well formed; what was not closed holds `_END`."""
     start = _start.search(text)
-    if start is None or len(text) > _MOST_REPAIRED:
+    if start is None or len(text) > _MAX_REPAIRED:
         return []
     try:
         value = json_repair.loads(text[start.start() :] + _MARK, skip_json_loads=True)

@@ -11,12 +11,12 @@ from autointerp.activations.finite import check_finite
 from autointerp.activations.hooks import canonical_place
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
-from autointerp.coders.randomised import randomised
+from autointerp.coders.randomized import randomized
 from autointerp.config.settings import OUTPUT_TOKENS, RunConfig
 from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.corpus import sampled, write_corpus
-from autointerp.evidence.directions import Directions, Ranked, decoder_neighbours, output_tokens
+from autointerp.evidence.directions import Directions, Ranked, decoder_neighbors, output_tokens
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
     collected_features,
@@ -189,7 +189,7 @@ def _write(job: Job, prepared: _Prepared, share: Share, inputs: str) -> _Written
     """Collect tile after tile and write the run's files of evidence."""
     files, source = job.run, prepared.source
     place = place_of(job, source)
-    vocabulary = source.words()
+    vocabulary = source.get_vocabulary()
     tables, counters, sketches, corpus = [], [], [], []
     windows = shared = repeats = 0
     remarks: list[str] = []
@@ -231,7 +231,7 @@ def _not_finite(job: Job, source: Source, collector: Collector) -> list[str]:
 
 def _similar(prepared: _Prepared, rows: Tensor) -> Ranked | None:
     decoder = prepared.decoder
-    return None if decoder is None else decoder_neighbours(decoder, rows, _SIMILAR)
+    return None if decoder is None else decoder_neighbors(decoder, rows, _SIMILAR)
 
 
 def _pass(
@@ -273,7 +273,7 @@ def _random_coder(job: Job, source: DenseCache | SubjectStream, coder: SparseCod
             "no token of the first contexts counts: there is nothing to match a random "
             "coder's densities on"
         )
-    made = randomised(coder, x, job.config.seed)
+    made = randomized(coder, x, job.config.seed)
     real, random = (len(c.encode(x).token) / len(x) for c in (coder, made))
     say(
         f"collect: random directions take the place of the coder's features: {random:.3g} of them "
@@ -300,7 +300,7 @@ def _directions(
         return Directions(similar)
     if unembedding.shape[1] != decoder.shape[1]:
         return Directions(similar)
-    tokens = min(len(unembedding), len(source.words()))
+    tokens = min(len(unembedding), len(source.get_vocabulary()))
     raised, lowered = output_tokens(decoder, unembedding[:tokens], gain, rows, OUTPUT_TOKENS)
     return Directions(similar, raised, lowered)
 

@@ -18,7 +18,7 @@ from autointerp.labeling.llm import LabelJob
 from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown
 from autointerp.llm.journal.journal import Journal
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.prompting.prompts import load_prompt
 from autointerp.resources import language_model
 from autointerp.run.directory import Run
@@ -96,7 +96,7 @@ def _unanswered(job: Job, feature: int) -> LabelJob | Draft:
     kept = {edit.label for edit in read_edits(run, feature)}
     journal = Journal.open(run.journal)
     try:
-        recall = Recall(journal, language_model.address(config), language_model.dialect(config))
+        recall = ReplyCache(journal, language_model.address(config), language_model.dialect(config))
         every = selections(evidence, settings.shown, config.sample_windows, config.seed)
         for of, shown in every:
             if of is evidence and shown in used:

@@ -30,12 +30,12 @@ from autointerp.tables.migrate import open_table
 from autointerp.vocabulary import Vocabulary
 
 _CHUNK = 256  # features in memory at a time
-_LONGEST_NAME = 80
+_MAX_NAME = 80
 
 
 def safe_name(text: str) -> str:
     """The text as a part of a path or an identifier: letters, digits, `.`, `_` and `-`."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:_LONGEST_NAME]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:_MAX_NAME]
     return name.strip(".-") or "unnamed"
 
 

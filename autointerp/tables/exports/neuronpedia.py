@@ -99,7 +99,7 @@ def _feature(source: Source, record: ExportedFeature) -> dict[str, Any]:
     coactive, overlaps = related(record, "coactive", "jaccard")
     raised, raised_by = logits(record, "raised_tokens")
     lowered, lowered_by = logits(record, "lowered_tokens")
-    centres, heights = histogram(source, record)
+    centers, heights = histogram(source, record)
     return {
         **_key(source, record.feature),
         "sourceSetName": source.names.source_set,
@@ -128,7 +128,7 @@ def _feature(source: Source, record: ExportedFeature) -> dict[str, Any]:
         "pos_values": raised_by,
         "frac_nonzero": number(seen["density"]),
         "freq_hist_data_bar_heights": heights,
-        "freq_hist_data_bar_values": centres,
+        "freq_hist_data_bar_values": centers,
         "logits_hist_data_bar_heights": [],
         "logits_hist_data_bar_values": [],
         "decoder_weights_dist": [],

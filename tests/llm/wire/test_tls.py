@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from autointerp.errors import AutointerpError
-from autointerp.llm.asking import RunStopped
 from autointerp.llm.preflight import preflight
+from autointerp.llm.request_runner import RunStopped
 from autointerp.llm.wire.client import certificates
 from tests.support.echo import TRANSPORTS, Echo, run, say_back
 from tests.support.fake_server import FakeServer

@@ -19,7 +19,7 @@ _SHORT = 0.01  # of the tokens may have fewer active features than the real code
 
 
 @torch.no_grad()
-def randomised(coder: SparseCoder, x: Tensor, seed: int) -> SparseCoder:
+def randomized(coder: SparseCoder, x: Tensor, seed: int) -> SparseCoder:
     """A coder of the same shape whose features are random directions, as dense as the real ones.
 
     coder: calibrated; x: [tokens, d_in], activations of tokens that count. Encoder rows are drawn

@@ -13,10 +13,10 @@ _REQUEST_WINDOW_S = 1.0
 _TOKEN_WINDOW_S = 5.0
 # Of what a server says it allows, for the differences between its clock and this one.
 _SHARE_OF_ALLOWED = 0.95
-_FEWEST = 1  # a minute: less would be to wait for ever
+_MIN_PER_MINUTE = 1  # a minute: less would be to wait for ever
 
 
-class Pace:
+class RateLimiter:
     """Lets requests through at no more than so many, and so many tokens, a minute.
 
     What the user sets is kept. Where nothing is set, what a server's `x-ratelimit-limit-*` headers
@@ -43,7 +43,7 @@ class Pace:
             async with self._turn:
                 await self._throttler.acquire()
 
-    def hear(self, headers: Mapping[str, str]) -> None:
+    def heed_headers(self, headers: Mapping[str, str]) -> None:
         """Take up what a reply's headers say of the limits."""
         requests = _allowed(headers, "x-ratelimit-limit-requests")
         if requests is not None and not self._set[0] and requests != self.requests_per_minute:
@@ -71,4 +71,4 @@ def _allowed(headers: Mapping[str, str], name: str) -> float | None:
         value = float(headers.get(name, ""))
     except ValueError:
         return None
-    return value * _SHARE_OF_ALLOWED if math.isfinite(value) and value >= _FEWEST else None
+    return value * _SHARE_OF_ALLOWED if math.isfinite(value) and value >= _MIN_PER_MINUTE else None

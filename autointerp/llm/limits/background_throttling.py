@@ -10,21 +10,21 @@ import math
 # What is judged is the share of refusals at half the limit or less: from so many outcomes and so
 # many refusals on. With hardly any refusals in a long time it is no noise.
 JUDGED_OUTCOMES = 64
-JUDGED_REFUSALS = 4
-OUTCOMES_A_REFUSAL = 50
+MIN_THROTTLED = 4
+OUTCOMES_PER_THROTTLED = 50
 # Cut again before the limit is so many times that at which noise was found, it was none.
 TRIED = 4
 # Of the share at the higher limit that must be left at half of it: what is refused for being too
 # much is, at half, not refused at all.
 LEFT_SHARE = 0.5
 # A larger share is an outage, to which the answer is to ask less.
-MOST_NOISE = 0.3
+MAX_SHARE = 0.3
 # Scatter of a count beyond what is expected of it, which is looked at after every refusal.
 SIGMAS = 3
 REMEMBERED = 512  # outcomes of an epoch, of which the older half counts ever less
 
 
-class RefusalNoise:
+class BackgroundThrottling:
     """The share of requests that is refused whatever the limit, `share`; 0 until it shows."""
 
     def __init__(self) -> None:
@@ -32,18 +32,18 @@ class RefusalNoise:
         self._top = 0  # the highest limit since the last judgment
         self._high, self._low = [0, 0], [0, 0]  # outcomes and refusals above half of it, and below
         self._epoch = [0, 0]
-        self._needed = JUDGED_REFUSALS
+        self._needed = MIN_THROTTLED
         self._learned_at = 0
 
-    def begin_epoch(self, refused_at: int) -> None:
-        """The limit has been taken back from `refused_at`: what comes of it is counted anew."""
-        if self.share and refused_at < TRIED * self._learned_at:
+    def begin_epoch(self, throttled_at: int) -> None:
+        """The limit has been taken back from `throttled_at`: what comes of it is counted anew."""
+        if self.share and throttled_at < TRIED * self._learned_at:
             # It was for being too much after all: to believe in noise again takes more.
             self.share = 0.0
             self._needed *= 4
         self._epoch = [0, 0]
 
-    def count(self, limit: int, *, refused: bool, stale: bool) -> bool:
+    def count(self, limit: int, *, throttled: bool, stale: bool) -> bool:
         """Count an outcome at this limit, or a `stale` one of an epoch before, of a higher limit.
 
         True when the refusals turn out to be noise.
@@ -51,10 +51,10 @@ class RefusalNoise:
         self._top = max(self._top, limit)
         level = self._high if stale or 2 * limit > self._top else self._low
         level[0] += 1
-        level[1] += refused
+        level[1] += throttled
         if not stale:
             self._epoch[0] += 1
-            self._epoch[1] += refused
+            self._epoch[1] += throttled
         if self._epoch[0] >= REMEMBERED:
             self._epoch = [n // 2 for n in self._epoch]
         # Of a long good time at the higher limit only the end is to be compared.
@@ -65,19 +65,19 @@ class RefusalNoise:
             self.share = min(self.share, _at_most(*self._epoch))
             if self._epoch[0] >= REMEMBERED // 2 and not self._epoch[1]:
                 self.share = 0.0
-        outcomes, refusals = self._low
-        enough = refusals >= self._needed or outcomes >= OUTCOMES_A_REFUSAL * self._needed
+        outcomes, count = self._low
+        enough = count >= self._needed or outcomes >= OUTCOMES_PER_THROTTLED * self._needed
         return enough and outcomes >= JUDGED_OUTCOMES and self._judge(limit)
 
     def explains(self) -> bool:
         """Whether no more was refused in this epoch than noise accounts for."""
-        outcomes, refusals = self._epoch
+        outcomes, count = self._epoch
         expected = self.share * outcomes
-        return self.share > 0 and refusals <= expected + SIGMAS * math.sqrt(expected) + 1
+        return self.share > 0 and count <= expected + SIGMAS * math.sqrt(expected) + 1
 
     def _judge(self, limit: int) -> bool:
-        high, low = (refusals / max(1, n) for n, refusals in (self._high, self._low))
-        is_noise = self._low[1] >= self._needed and low <= MOST_NOISE and low >= LEFT_SHARE * high
+        high, low = (count / max(1, n) for n, count in (self._high, self._low))
+        is_noise = self._low[1] >= self._needed and low <= MAX_SHARE and low >= LEFT_SHARE * high
         if is_noise:
             self.share = _at_most(*self._low)
             self._learned_at = limit
@@ -86,6 +86,6 @@ class RefusalNoise:
         return is_noise
 
 
-def _at_most(outcomes: int, refusals: int) -> float:
+def _at_most(outcomes: int, throttled: int) -> float:
     """A share that is hardly ever exceeded by the true one (two standard deviations)."""
-    return (refusals + 2 * math.sqrt(refusals) + 2) / outcomes
+    return (throttled + 2 * math.sqrt(throttled) + 2) / outcomes
