@@ -1,4 +1,7 @@
-"""autointerp: label and score the features of sparse autoencoders."""
+"""autointerp: label and score the features of sparse autoencoders.
+
+What is in `__all__` is public; every other module is internal and may change with any version.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,6 +9,21 @@ from typing import TYPE_CHECKING, Any
 from autointerp.version import __version__
 
 if TYPE_CHECKING:
+    from autointerp.errors import (
+        AutointerpError,
+        ConfigurationError,
+        DamagedFileError,
+        EndpointError,
+        EndpointRejectedError,
+        EndpointUnreachableError,
+        InputError,
+        MissingPackageError,
+        NotDoneError,
+        OutOfBudgetError,
+        OutputError,
+        RunInUseError,
+        UnreadableRepliesError,
+    )
     from autointerp.tables.compare import compare_runs
     from autointerp.tables.differences import label_differences
     from autointerp.tables.read import load_labels, load_scores, load_windows
@@ -13,6 +31,19 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "AutointerpError",
+    "ConfigurationError",
+    "DamagedFileError",
+    "EndpointError",
+    "EndpointRejectedError",
+    "EndpointUnreachableError",
+    "InputError",
+    "MissingPackageError",
+    "NotDoneError",
+    "OutOfBudgetError",
+    "OutputError",
+    "RunInUseError",
+    "UnreadableRepliesError",
     "__version__",
     "compare_runs",
     "label_differences",
@@ -29,7 +60,7 @@ _MODULES = {
     "load_scores": "autointerp.tables.read",
     "load_strata": "autointerp.tables.strata_table",
     "load_windows": "autointerp.tables.read",
-}
+} | {name: "autointerp.errors" for name in __all__ if name.endswith("Error")}
 
 
 def __getattr__(name: str) -> Any:

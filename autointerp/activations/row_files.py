@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from autointerp.activations.rows import BadRow, field_of, wanted
 from autointerp.activations.text_kinds import TextFile, opened
-from autointerp.errors import AutointerpError, InputError
+from autointerp.errors import InputError
 from autointerp.storage.parquet_files import open_parquet
 
 _CHUNK = 1 << 20  # characters of a JSON array at once
@@ -21,7 +21,7 @@ _MAX_CELL = 1 << 30  # characters; the limit of Python's csv is 131,072
 _DELIMITERS = (",", "\t", ";", "|")
 
 
-class NoColumnError(AutointerpError):
+class NoColumnError(InputError):
     """A table has no column for the text."""
 
 

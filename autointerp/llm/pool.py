@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+from autointerp.errors import UnreadableRepliesError
 from autointerp.llm.exchange import Exchange, Stopping
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
@@ -24,7 +25,7 @@ from autointerp.llm.limits.prices import Price
 from autointerp.llm.limits.rate_limiter import RateLimiter
 from autointerp.llm.request_runner import Outcome, RequestRunner, RetrySettings
 from autointerp.llm.totals import PoolTotals
-from autointerp.llm.unread import NothingReadable, UnreadStreak
+from autointerp.llm.unread import UnreadStreak
 from autointerp.llm.wire.client import Client
 from autointerp.llm.wire.dialect import Dialect
 from autointerp.llm.wire.reply import ChatReply
@@ -120,7 +121,7 @@ class _Pool(Generic[R]):
                 if task is not None:
                     task.cancel()
             await asyncio.gather(making, *self._tasks, return_exceptions=True)
-        if self._streak.is_all() or isinstance(self._error, NothingReadable):
+        if self._streak.is_all() or isinstance(self._error, UnreadableRepliesError):
             # None of it was made up for, and asked in ever smaller groups it would cost more.
             self._journal.mark_unreadable(self._streak.chains())
         if self._error is not None:
@@ -264,7 +265,7 @@ async def run_jobs(
 
     `on_result` is called in the order replies come, `on_retry` before each wait, `on_event` with a
     line for the user when something about an endpoint changes. Once `stop` is set nothing is begun,
-    what is on its way is finished, and Drained is raised. Raises RunStopped when the endpoints
+    what is on its way is finished, and Drained is raised. Raises EndpointError when the endpoints
     refuse for good, and whatever a job or the journal raises; what was received is journaled first.
     """
     endpoints = Endpoints(

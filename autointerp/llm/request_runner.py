@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import tenacity
 
-from autointerp.errors import AutointerpError
+from autointerp.errors import EndpointError, EndpointRejectedError, EndpointUnreachableError
 from autointerp.llm.exchange import Exchange, OverBudget, Stopping
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import CachedReply, ReplyCache
@@ -25,10 +25,6 @@ from autointerp.llm.wire.request import ChatRequest
 
 Outcome = ChatReply | CallFailure
 _MAX_REJECTIONS = 20  # bad requests in a row: it is not the requests
-
-
-class RunStopped(AutointerpError):
-    """The endpoint refused for good (key, model, quota, bad request): asking on is pointless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class RequestRunner:
     async def outcome(
         self, request: ChatRequest, slot: EndpointSlot, after: str | None = None
     ) -> Outcome:
-        """Raises RunStopped, Stopping, or AutointerpError where the journal cannot be used.
+        """Raises EndpointError, Stopping, or AutointerpError where the journal cannot be used.
 
         `after` is the key of the reply for which this is asked.
         """
@@ -96,9 +92,15 @@ class RequestRunner:
         if fallback is None:
             if self._anything_taken():
                 return False
-            raise RunStopped(f"endpoint {self._endpoint}: {decision.message}")
+            raise self._stopped(decision)
         self._drop(request.model, fallback)
         return True
+
+    def _stopped(self, decision: Decision) -> EndpointError:
+        """Asking on is pointless."""
+        away = decision.kind in ("unreachable", "certificate")
+        kind = EndpointUnreachableError if away else EndpointRejectedError
+        return kind(f"endpoint {self._endpoint}: {decision.message}")
 
     def _drop(self, model: str, fallback: Dialect) -> None:
         self._reply_cache.drop(model, fallback.dropped)
@@ -209,7 +211,7 @@ class RequestRunner:
             rejected_first = decision.kind == "bad_request" and not self._anything_taken()
             rejected_first &= request.logprobs is None
             if decision.action == "stop" or decision.kind == "unreachable" or rejected_first:
-                raise RunStopped(f"endpoint {self._endpoint}: {decision.message}") from None
+                raise self._stopped(decision) from None
             self._totals.failures += 1
             return self._given_up(key, decision.kind, decision.message)
 
@@ -255,7 +257,7 @@ class RequestRunner:
     def _given_up(self, key: str, kind: str, message: str) -> CallFailure:
         self._rejections += kind == "bad_request"
         if self._rejections >= _MAX_REJECTIONS:
-            raise RunStopped(f"endpoint {self._endpoint}: {message}")
+            raise EndpointRejectedError(f"endpoint {self._endpoint}: {message}")
         usage, cost = self._journal.unreadable_usage(key)
         self._totals.add(usage, cost)
         return CallFailure(kind, message, usage, cost)
@@ -270,7 +272,7 @@ class RequestRunner:
         down_s = self._exchange.down_s()
         if down_s > self._settings.longest_s:
             message = decision_of(state).message
-            raise RunStopped(
+            raise EndpointUnreachableError(
                 f"endpoint {self._endpoint} has been down for {down_s / 60:.0f} minutes: {message}"
             )
         self._totals.retries += 1

@@ -1,6 +1,6 @@
 """Replies in which nothing can be read, one after another: when to stop, and what may be wrong."""
 
-from autointerp.errors import AutointerpError
+from autointerp.errors import UnreadableRepliesError
 from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.structured import THINK, THINK_END
 from autointerp.plain_text import line_for_person
@@ -10,10 +10,6 @@ MAX_UNREAD = 20  # replies in a row
 # that no model can label take up many replies as well, and do so again in the next run.
 _MIN_FRESH = 5
 _SHOWN = 200  # characters of a reply
-
-
-class NothingReadable(AutointerpError):
-    """The endpoint answers, but nothing can be made of its replies: asking on is pointless."""
 
 
 class UnreadStreak:
@@ -46,7 +42,7 @@ class UnreadStreak:
         """The keys of their requests, as a journal forgets them."""
         return [(reply.key,) for reply in self._replies]
 
-    def error(self) -> NothingReadable:
+    def error(self) -> UnreadableRepliesError:
         first = self._replies[0]
         text = first.text.strip()
         if not text:
@@ -55,7 +51,7 @@ class UnreadStreak:
             shown = f"“{text[:_SHOWN]}…”"
         else:
             shown = f"“{text}”"
-        return NothingReadable(
+        return UnreadableRepliesError(
             f"paused: nothing could be read in the last {len(self._replies)} replies. "
             f"The first of them is {line_for_person(shown)}. {likely_cause(first)} "
             "The same command goes on, and asks for these again"

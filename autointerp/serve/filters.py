@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autointerp.errors import AutointerpError
+from autointerp.errors import InputError
 from autointerp.plain_text import line_for_person
 from autointerp.report.column_list import Column
 
@@ -25,7 +25,7 @@ _OF_TYPE = {
 _MAX_INT64 = 2**63
 
 
-class BadQuery(AutointerpError):
+class BadQuery(InputError):
     """What is asked for cannot be meant: one line."""
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from autointerp.errors import AutointerpError
+from autointerp.errors import AutointerpError, MissingPackageError
 from autointerp.plain_text import one_line
 from autointerp.progress import say
 from autointerp.run.directory import Run
@@ -32,7 +32,7 @@ _LAST_S = 5.0  # for the present batch, and for writing, when the server stops
 _KEY_BYTES = 16
 
 
-class NotInstalled(AutointerpError):
+class NotInstalled(MissingPackageError):
     """There is no sentence encoder."""
 
 

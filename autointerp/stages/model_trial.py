@@ -13,7 +13,7 @@ from typing import Any
 
 from autointerp.config.loading import validated
 from autointerp.config.settings import RunConfig
-from autointerp.errors import ConfigurationError, EndpointError
+from autointerp.errors import ConfigurationError, DamagedFileError, EndpointError
 from autointerp.identity import fingerprint, settings_values
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
@@ -24,7 +24,6 @@ from autointerp.run.session import Job
 from autointerp.scoring.judge import JudgeSettings
 from autointerp.stages.label import label_stage
 from autointerp.stages.score import judging, score_stage
-from autointerp.storage.damage import DamagedFile
 from autointerp.trial import concepts, verdict
 from autointerp.trial.course import Try, find_out, load_prompts
 from autointerp.trial.tally import judge_ways, label_ways, simulation_ways, ways_not_given
@@ -122,7 +121,7 @@ def _record(
     try:
         before = known(job)
         speed = before.tokens_per_s if before else None
-    except DamagedFile as error:
+    except DamagedFileError as error:
         say(f"{job.run.trial} is written anew: {error.reason}")
     if fresh and seconds > 0:
         speed = (

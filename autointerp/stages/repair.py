@@ -7,11 +7,11 @@ What needs the activations is left to `collect`, what needs the labeling model t
 from collections.abc import Iterator
 from pathlib import Path
 
-from autointerp.errors import InputError
+from autointerp.errors import DamagedFileError, InputError
 from autointerp.evidence.store import read_statistics
 from autointerp.llm.journal.journal_salvage import is_damaged, salvage
 from autointerp.run.directory import Run
-from autointerp.storage.damage import DamagedFile, made_again
+from autointerp.storage.damage import made_again
 from autointerp.storage.files import aside
 from autointerp.storage.parquet_files import open_parquet
 from autointerp.tables.write import read_drafts, read_scores, write_labels
@@ -46,7 +46,7 @@ def repair(run: Run) -> Iterator[str]:
             lost.append(run.journal)
         try:
             read_record(run.trial)
-        except DamagedFile:
+        except DamagedFileError:
             lost.append(run.trial)
             yield _said(run.trial, aside(run.trial))
         if not run.labels.is_file() and run.drafts.is_file():
@@ -69,7 +69,7 @@ def _record_set_aside(run: Run) -> Path | None:
     moved = None
     try:
         run.record()
-    except DamagedFile:
+    except DamagedFileError:
         moved = aside(run.manifest)
     if not run.manifest.is_file():
         run.update()
@@ -83,7 +83,7 @@ def _damage(path: Path) -> str | None:
     try:
         for _ in open_parquet(path).iter_batches():
             pass
-    except DamagedFile as error:
+    except DamagedFileError as error:
         return error.reason
     return None
 

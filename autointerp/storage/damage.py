@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autointerp.errors import AutointerpError, InputError
+from autointerp.errors import DamagedFileError, InputError
 
 _EVIDENCE = "`autointerp collect` makes it again from the activations"
 _REPLIES = "again from the evidence and the replies in the journal, which are not paid for twice"
@@ -24,21 +24,15 @@ MADE_AGAIN = {
 }
 
 
-class DamagedFile(AutointerpError):
-    """A file that is there and cannot be read. `reason` is what reading it came upon."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} cannot be read: it is damaged ({reason}){_hint(path)}")
-        self.reason = reason
-
-
-def damaged(path: Path, error: Exception | str) -> AutointerpError:
+def damaged(path: Path, error: Exception | str) -> InputError:
     """What to say of a file that cannot be read, be it of a run or not."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} is missing{_hint(path)}")
     if isinstance(error, PermissionError):
         return InputError(f"{path} cannot be read: {error.strerror}")
-    return DamagedFile(path, _reason(error))
+    reason = _reason(error)
+    line = f"{path} cannot be read: it is damaged ({reason}){_hint(path)}"
+    return DamagedFileError(line, reason)
 
 
 def _reason(error: Exception | str) -> str:

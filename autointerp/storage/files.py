@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from autointerp.errors import AutointerpError, OutputError
+from autointerp.errors import OutputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -34,7 +34,7 @@ def is_full(error: BaseException, folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < _NO_ROOM
 
 
-def unwritable(path: Path, error: BaseException) -> AutointerpError:
+def unwritable(path: Path, error: BaseException) -> OutputError:
     """What to say of a file or folder that could not be written."""
     if is_full(error, path.parent):
         return OutputError(
@@ -46,7 +46,7 @@ def unwritable(path: Path, error: BaseException) -> AutointerpError:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A block that writes `path`: raises AutointerpError where the disk is full or read-only.
+    """A block that writes `path`: raises OutputError where the disk is full or read-only.
 
     Other failures pass: the block may do more than write.
     """

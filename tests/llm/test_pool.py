@@ -4,12 +4,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from autointerp.errors import AutointerpError
+from autointerp.errors import (
+    AutointerpError,
+    EndpointError,
+    EndpointRejectedError,
+    EndpointUnreachableError,
+)
 from autointerp.llm.journal.journal_file import info
 from autointerp.llm.limits.prices import price_of
 from autointerp.llm.pool import Drained, Step
 from autointerp.llm.preflight import _probe, preflight
-from autointerp.llm.request_runner import RunStopped
 from autointerp.llm.wire.client import ChatClient
 from tests.support.echo import DIALECT, TRANSPORTS, Echo, run, say_back
 from tests.support.fake_server import FakeServer, Fault, status
@@ -180,7 +184,9 @@ def test_a_connection_that_ends_after_the_request_was_sent_uses_up_an_attempt(jo
     assert ran.results == [("a", "connection")]
     assert len(server.requests) == 3 == info(journal).unconfirmed
     # One that is refused was never sent.
-    ran = run(server, [Echo("b")], journal, **how, error=(RunStopped, "no connection"))
+    ran = run(
+        server, [Echo("b")], journal, **how, error=(EndpointUnreachableError, "no connection")
+    )
     assert ran.totals.unconfirmed == 0
 
 
@@ -228,7 +234,12 @@ def test_permanent_errors_stop_the_run_with_the_servers_words(journal, fault):
     with FakeServer(say_back) as server:
         server.faults = lambda _request, _seen, index: fault if index >= 10 else None
         words = fault.body["error"]["message"]
-        ran = run(server, (Echo(f"w{i}") for i in range(500)), journal, error=(RunStopped, words))
+        ran = run(
+            server,
+            (Echo(f"w{i}") for i in range(500)),
+            journal,
+            error=(EndpointRejectedError, words),
+        )
         assert len(server.requests) < 10 + 2 * 16
         # What was received is kept: the next run does not ask for it again.
         kept, asked = len(ran.results), len(server.requests)
@@ -255,7 +266,7 @@ def test_one_bad_request_is_given_up_but_twenty_in_a_row_stop_the_run(journal, w
         assert sum(answer == "bad_request" for _, answer in ran.results) == 2
         server.faults = only(*range(200))
         more = [Echo(f"w{i}") for i in range(200)]
-        stopped = run(server, more, journal, concurrency=4, error=(RunStopped, words))
+        stopped = run(server, more, journal, concurrency=4, error=(EndpointRejectedError, words))
     assert sum(answer == "bad_request" for _, answer in stopped.results) < 20
 
 
@@ -269,7 +280,7 @@ def test_a_stop_does_not_wait_for_backoffs(journal):
             [Echo("a"), Echo("b")],
             journal,
             sleep=lambda _: asyncio.Event().wait(),
-            error=(RunStopped, "bad key"),
+            error=(EndpointRejectedError, "bad key"),
         )
 
 
@@ -370,7 +381,13 @@ def test_an_unreadable_reply_is_journaled_and_bought_again(journal):
 def test_a_server_that_stays_away_stops_the_run_and_fails_no_job(journal):
     with FakeServer(say_back) as server:
         pass
-    ran = run(server, [Echo("a")], journal, longest_s=0.0, error=(RunStopped, "no connection"))
+    ran = run(
+        server,
+        [Echo("a")],
+        journal,
+        longest_s=0.0,
+        error=(EndpointUnreachableError, "no connection"),
+    )
     assert ran.results == []
 
 
@@ -386,7 +403,7 @@ def test_preflight_knows_a_page_from_a_chat_completion():
     page = lambda *_: Fault("raw", body=b"<html>welcome</html>")  # noqa: E731
     with FakeServer(say_back, faults=page) as server:
         client = ChatClient(server.url, "k", timeout_s=5, max_connections=1)
-        with pytest.raises(AutointerpError, match="check the base URL"):
+        with pytest.raises(EndpointError, match="check the base URL"):
             asyncio.run(_probe(client, "test-model", []))
 
 
@@ -394,16 +411,18 @@ def test_preflight_says_what_is_wrong():
     with FakeServer(say_back, api_key="k") as server:
         check(server.url)
         assert not server.requests
-        with pytest.raises(AutointerpError, match="rejects the key: Incorrect API key provided"):
+        with pytest.raises(
+            EndpointRejectedError, match="rejects the key: Incorrect API key provided"
+        ):
             check(server.url, key="other")
         with pytest.raises(
             AutointerpError, match=r"The model `nope` does not exist.*offers test-model"
         ):
             check(server.url, model="nope")
         url = server.url
-    with pytest.raises(AutointerpError, match=f"endpoint {url} cannot be reached"):
+    with pytest.raises(EndpointUnreachableError, match=f"endpoint {url} cannot be reached"):
         check(url)
-    with pytest.raises(AutointerpError, match="cannot be reached"):
+    with pytest.raises(EndpointUnreachableError, match="cannot be reached"):
         check("not a url")
 
 
@@ -419,6 +438,12 @@ def test_a_bad_request_stops_the_run_unless_others_were_taken(journal):
         return bad if request["messages"][0]["content"] == "b" else None
 
     with FakeServer(say_back, faults=only_b) as server:
-        run(server, [Echo("b"), Echo("a")], journal, concurrency=1, error=(RunStopped, "parse"))
+        run(
+            server,
+            [Echo("b"), Echo("a")],
+            journal,
+            concurrency=1,
+            error=(EndpointRejectedError, "parse"),
+        )
         ran = run(server, [Echo("a"), Echo("b")], journal, concurrency=1)
     assert sorted(ran.results) == [("a", "re: a"), ("b", "bad_request")]

@@ -21,10 +21,9 @@ from tokenizers import Tokenizer
 
 import autointerp
 from autointerp import demo
-from autointerp.errors import AutointerpError
+from autointerp.errors import AutointerpError, EndpointRejectedError
 from autointerp.llm.journal.journal_file import export, info
 from autointerp.llm.preflight import preflight
-from autointerp.llm.request_runner import RunStopped
 from autointerp.llm.wire.dialect import dialect_for
 from autointerp.llm.wire.reply import CallFailure, ChatReply
 from autointerp.llm.wire.request import ChatRequest
@@ -178,7 +177,7 @@ def test_preflight_says_the_servers_words_in_one_line(server):
 def test_a_model_the_server_does_not_have_stops_the_run(server, journal):
     jobs = asks(20, model="other")
     _, words = refusal(server.url, "other")
-    run(server.url, jobs, journal, concurrency=4, error=(RunStopped, re.escape(words)))
+    run(server.url, jobs, journal, concurrency=4, error=(EndpointRejectedError, re.escape(words)))
     assert info(journal).replies == 0
 
 
@@ -248,7 +247,7 @@ def test_a_parameter_that_is_refused_is_given_up_and_not_sent_again(relay, journ
 def test_a_parameter_that_the_user_insists_on_stops_the_run(server, journal):
     dialect = dialect_for(server.url, extra={"top_k": 3})
     words = r"Unexpected fields in the request: .*'top_k'"
-    run(server.url, asks(8), journal, dialect=dialect, error=(RunStopped, words))
+    run(server.url, asks(8), journal, dialect=dialect, error=(EndpointRejectedError, words))
 
 
 def test_replies_end_at_their_bound_or_by_themselves(server, journal):

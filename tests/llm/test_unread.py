@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from autointerp.errors import UnreadableRepliesError
 from autointerp.llm.pool import Step
-from autointerp.llm.unread import MAX_UNREAD, NothingReadable, likely_cause
+from autointerp.llm.unread import MAX_UNREAD, likely_cause
 from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
 from tests.support.echo import Echo, run, say_back
 from tests.support.fake_server import FakeServer, Fault
@@ -53,7 +54,9 @@ def broken_for(*words):
 
 def test_a_run_in_which_nothing_can_be_read_stops_and_is_asked_anew(journal):
     with FakeServer(lambda _: "As an AI I cannot") as server:
-        stopped = run(server, readers(500), journal, concurrency=4, error=(NothingReadable, "AI"))
+        stopped = run(
+            server, readers(500), journal, concurrency=4, error=(UnreadableRepliesError, "AI")
+        )
         sent = len(server.requests)
         assert MAX_UNREAD <= sent < 2 * MAX_UNREAD
         assert not any(answer.startswith("re:") for _, answer in stopped.results)
@@ -67,7 +70,7 @@ def test_a_run_in_which_nothing_can_be_read_stops_and_is_asked_anew(journal):
 def test_an_endpoint_that_breaks_midway_stops_the_run_and_what_was_read_is_kept(journal):
     with FakeServer(say_back) as server:
         server.on_served = lambda n: n >= 60 and setattr(server, "respond", lambda _: "")
-        run(server, readers(500), journal, concurrency=4, error=(NothingReadable, "empty"))
+        run(server, readers(500), journal, concurrency=4, error=(UnreadableRepliesError, "empty"))
         assert len(server.requests) < 60 + 3 * MAX_UNREAD
         server.on_served, server.respond = None, say_back
         again = run(server, readers(500), journal, concurrency=4)

@@ -14,10 +14,11 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import autointerp
+from autointerp.errors import DamagedFileError
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.journal_file import info
 from autointerp.run.directory import Run
-from autointerp.storage.damage import MADE_AGAIN, DamagedFile
+from autointerp.storage.damage import MADE_AGAIN
 from autointerp.storage.parquet_files import open_parquet
 from tests.llm.journal.test_journal import put, received
 from tests.support import scripted
@@ -225,7 +226,7 @@ def test_a_changed_byte_of_a_table_is_noticed_or_changes_nothing(finished, name,
         path.write_bytes(raw)
         try:
             read = open_parquet(path).read()
-        except DamagedFile as error:
+        except DamagedFileError as error:
             event(f"noticed: {error.reason[:20]}")
         else:
             assert read.equals(open_parquet(finished.path / name).read())

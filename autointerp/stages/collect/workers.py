@@ -82,7 +82,7 @@ class _Ended:
 @dataclass(frozen=True)
 class _Failed:
     said: str
-    is_users: bool  # a mistake that the user can mend
+    error: type[AutointerpError] | None  # None for a bug
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ def _heard(pipe: connection.Connection, child: _Child, parts: int) -> int | _End
             f"collect: {who} {how}; the same command goes on from the last checkpoints"
         ) from None
     if isinstance(said, _Failed):
-        if said.is_users:
-            raise AutointerpError(said.said)
+        if said.error is not None:
+            raise said.error(said.said)
         raise RuntimeError(f"collect: {who} failed:\n{said.said}")
     return said
 
@@ -215,11 +215,11 @@ def _done(
         source = open_place(place, device)
         read_part(handed.to(device), source, part, pipe.send, keep=True)
     except AutointerpError as error:
-        return _Failed(str(error), is_users=True)
+        return _Failed(str(error), type(error))
     except BrokenPipeError:
         raise
     except Exception:
-        return _Failed(traceback.format_exc(), is_users=False)
+        return _Failed(traceback.format_exc(), None)
     if isinstance(source, SubjectStream):
         return _Ended(Counter(), source.remarks())
     return _Ended(source.repaired, [])
