@@ -14,8 +14,8 @@ PACKAGE = Path(autointerp.__file__).parent
 FLOORS = [
     "cli", "serve", "report", "pipeline", "stages", "trial", "tables", "resources", "labeling",
     "scoring", "prompting", "rules", "evidence", "run", "config", "activations", "coders", "llm",
-    "metrics", "demo", "tensors", "vocabulary", "storage", "identity", "progress", "errors",
-    "plain_text", "secrets", "version",
+    "metrics", "demo", "tensors", "vocabulary", "storage", "identity", "loops", "progress",
+    "errors", "plain_text", "secrets", "version",
 ]  # fmt: skip
 
 

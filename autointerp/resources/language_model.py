@@ -2,10 +2,7 @@
 
 import asyncio
 import os
-import signal
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +24,8 @@ from autointerp.llm.request_runner import RetrySettings
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient, Client, connections_allowed
 from autointerp.llm.wire.dialect import Dialect, dialect_for
-from autointerp.progress import Tracker, let_go_of_closed_output, say
+from autointerp.loops import run_coroutine, stop_event, stoppable
+from autointerp.progress import Tracker, say
 from autointerp.resources import local_model
 from autointerp.run.session import Job
 from autointerp.secrets import hide
@@ -102,7 +100,7 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
     for url, key in endpoints(config):
         timeout_s = min(config.timeout, _PREFLIGHT_S)
         try:
-            asyncio.run(
+            run_coroutine(
                 preflight(
                     url,
                     key,
@@ -192,7 +190,7 @@ def diagnose(job: Job) -> list[tuple[str, Probe]]:
         return found
 
     with job.run.locked():
-        found = asyncio.run(probe_all())
+        found = run_coroutine(probe_all())
         journal = Journal.open(job.run.journal)
         # One dialect for all: what any of them does not take is not sent.
         dropped = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.dropped))
@@ -264,7 +262,7 @@ def ask(
 
     Where asking ends early, by Ctrl-C or because the endpoint refuses, what came is kept and the
     reason is in the result. `beside_a_batch`: a pending batch does not have these requests. May be
-    called in any thread that has no event loop running.
+    called in any thread.
     """
     config = job.config
     totals = PoolTotals()
@@ -291,40 +289,47 @@ def ask(
                 )
             for url, key in answering:
                 clients.append(_client(job, url, key, settings.max_concurrency))
-            stop = _stop_at_signals(settings.drain_s)
-            if config.batch:
-                batches = BatchSettings(price(config), config.budget)
-                (endpoint,) = clients
-                assert isinstance(endpoint, ChatClient), "a local model takes no batches"
-                filling = BatchRun(
-                    endpoint, dialect(config), journal, batches, say, stop, stoppable(stop)
+            with stop_event(_stopping_line(settings.drain_s)) as stop:
+                if config.batch:
+                    batches = BatchSettings(price(config), config.budget)
+                    (endpoint,) = clients
+                    assert isinstance(endpoint, ChatClient), "a local model takes no batches"
+                    filling = BatchRun(
+                        endpoint, dialect(config), journal, batches, say, stop, stoppable(stop)
+                    )
+                    await filling.fill(make_jobs)
+                await run_jobs(
+                    make_jobs(),
+                    clients=clients,
+                    dialect=dialect(config),
+                    journal=journal,
+                    price=price(config),
+                    settings=settings,
+                    on_result=received,
+                    on_event=say,
+                    on_retry=note,
+                    totals=totals,
+                    stop=stop,
                 )
-                await filling.fill(make_jobs)
-            await run_jobs(
-                make_jobs(),
-                clients=clients,
-                dialect=dialect(config),
-                journal=journal,
-                price=price(config),
-                settings=settings,
-                on_result=received,
-                on_event=say,
-                on_retry=note,
-                totals=totals,
-                stop=stop,
-            )
         finally:
             for client in clients:
                 await client.close()
             journal.close()
 
     try:
-        asyncio.run(send_all())
+        run_coroutine(send_all())
     except (Drained, asyncio.CancelledError, KeyboardInterrupt):
         return Answered(totals, KeyboardInterrupt())
     except AutointerpError as error:
         return Answered(totals, error)
     return Answered(totals)
+
+
+def _stopping_line(drain_s: float) -> str:
+    return (
+        f"stopping: what is on its way is waited for, up to {drain_s:.0f} s; a second Ctrl-C "
+        "leaves it"
+    )
 
 
 def _unconfirmed_line(unconfirmed: Sequence[Send], priced: bool) -> str:
@@ -339,44 +344,3 @@ def _unconfirmed_line(unconfirmed: Sequence[Send], priced: bool) -> str:
         f"{len(unconfirmed)} requests sent earlier were never answered: no reply came whose id an "
         f"endpoint's records could be searched for. They may have cost {cost}, and are sent again"
     )
-
-
-def stoppable(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
-    """A sleep that ends early when the run is asked to stop."""
-
-    async def sleep(seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await stop.wait()
-
-    return sleep
-
-
-def _stop_at_signals(drain_s: float) -> asyncio.Event:
-    """Set at the first Ctrl-C, SIGTERM or hangup; the second cancels the task that called this.
-
-    Signals reach the main thread alone: in another one it is never set. A hangup that is ignored,
-    as `nohup` has it, stays ignored.
-    """
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    main = asyncio.current_task()
-    assert main is not None
-
-    def hear() -> None:
-        if stop.is_set():
-            main.cancel()
-            return
-        stop.set()
-        let_go_of_closed_output()
-        say(
-            f"stopping: what is on its way is waited for, up to {drain_s:.0f} s; a second Ctrl-C "
-            "leaves it"
-        )
-
-    if threading.current_thread() is not threading.main_thread():
-        return stop
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, hear)
-    return stop

@@ -7,10 +7,9 @@ import re
 
 import pytest
 
-from autointerp.errors import AutointerpError
+from autointerp.errors import AutointerpError, EndpointError
 from autointerp.llm.journal.journal_file import info
 from autointerp.llm.preflight import preflight
-from autointerp.llm.request_runner import RunStopped
 from autointerp.llm.wire import client as client_module
 from autointerp.llm.wire.call_errors import CALL_ERRORS, classify
 from autointerp.llm.wire.client import ChatClient
@@ -124,7 +123,7 @@ def redirecting(location, code=307, times=99):
 def test_prompts_do_not_go_to_another_host(journal, code, transport):
     with FakeServer(say_back) as other:
         with redirecting(f"{other.url}/chat/completions", code) as server:
-            expected = (RunStopped, f"redirects to http://127.0.0.1:{other.port}, another host")
+            expected = (EndpointError, f"redirects to http://127.0.0.1:{other.port}, another host")
             run(server, [Echo("a")], journal, error=expected, transport=transport)
             assert len(server.requests) == 1
         assert not other.requests

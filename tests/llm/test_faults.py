@@ -24,7 +24,6 @@ from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.journal_file import info
 from autointerp.llm.limits.rate_limiter import RateLimiter
 from autointerp.llm.limits.retry import backoff_s
-from autointerp.llm.request_runner import RunStopped
 from autointerp.llm.wire.call_errors import Decision, parse_retry_after
 from autointerp.llm.wire.client import ChatClient
 from autointerp.llm.wire.dialect import Dialect
@@ -238,7 +237,7 @@ def test_10_what_the_user_sets_goes_before_the_headers():
 def test_14_a_key_revoked_after_many_successes(journal):
     with FakeServer(say_back) as server:
         server.faults = lambda _r, _s, i: status(401, "revoked") if i >= 500 else None
-        ran = run(server, echoes(1000), journal, error=(RunStopped, "revoked"))
+        ran = run(server, echoes(1000), journal, error=(EndpointError, "revoked"))
         assert len(server.requests) <= 500 + 16
         assert len(ran.results) == 500 == info(journal).replies
         assert info(journal).unconfirmed == 0
@@ -283,7 +282,7 @@ def test_24_an_endpoint_that_stays_down_stops_the_run_and_all_is_kept(journal):
     with FakeServer(say_back, faults=lambda _r, _s, i: status(503) if i >= 50 else None) as server:
         stopped = run(
             server, jobs, journal, first_pause_s=0.01, longest_s=0.5,
-            error=(RunStopped, r"has been down for .* minutes: status 503"),
+            error=(EndpointError, r"has been down for .* minutes: status 503"),
         )  # fmt: skip
         assert sorted(stopped.results) == sorted(set(stopped.results))
         assert info(journal).replies == 50 == len(stopped.results)
@@ -297,7 +296,7 @@ def test_24_an_endpoint_that_stays_down_stops_the_run_and_all_is_kept(journal):
 def test_31_a_refused_connection_is_never_sent_and_never_counted(journal, transport):
     ran = run(
         nobody(), echoes(3), journal, transport=transport, first_pause_s=0.01, longest_s=0.3,
-        max_attempts=2, error=(RunStopped, "no connection"),
+        max_attempts=2, error=(EndpointError, "no connection"),
     )  # fmt: skip
     assert ran.results == []
     assert (ran.totals.unconfirmed, ran.totals.spent_usd, info(journal).unconfirmed) == (0, 0, 0)
@@ -584,7 +583,7 @@ def test_19_replies_are_found_whatever_was_refused_after_them(journal):
 
 def test_19_a_refusal_that_names_nothing_known_stops_the_run(journal):
     with FakeServer(say_back, faults=lambda *_: status(400, "Unsupported parameter: foo")) as srv:
-        run(srv, echoes(1), journal, error=(RunStopped, "parameter: foo"))
+        run(srv, echoes(1), journal, error=(EndpointError, "parameter: foo"))
         assert len(srv.requests) == 1
 
 
@@ -644,7 +643,7 @@ def test_59_one_refuses_for_rate_and_neither_takes_more_than_one(journal, bad_fi
 def test_59_both_refuse_the_key(journal):
     bad = lambda _r, _s, index: status(401, "bad key") if index >= 20 else None  # noqa: E731
     with FakeServer(say_back, faults=bad) as one, FakeServer(say_back, faults=bad) as two:
-        ran = run([one, two], echoes(200), journal, error=(RunStopped, "bad key"))
+        ran = run([one, two], echoes(200), journal, error=(EndpointError, "bad key"))
         assert info(journal).replies == 40 == len(ran.results)
         assert len(ran.events) == 1
 

@@ -52,7 +52,7 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
 
     Model, endpoint, key, templates and budget are those of `own`, the settings of whoever asks: the
     run's record is not trusted to name them, and says only how windows are chosen and shown. May be
-    called in any thread that has no event loop running. `cost_usd` is 0 where the model has no
+    called in any thread. `cost_usd` is 0 where the model has no
     known price. Raises AutointerpError where `own` names no model, the feature has no evidence or
     all of it was shown already, somebody else works on the run, the endpoint fails, or the budget
     does not allow it.

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.errors import AutointerpError
+from autointerp.errors import AutointerpError, EndpointError
 from autointerp.llm.preflight import preflight
-from autointerp.llm.request_runner import RunStopped
 from autointerp.llm.wire.client import certificates
 from tests.support.echo import TRANSPORTS, Echo, run, say_back
 from tests.support.fake_server import FakeServer
@@ -54,7 +53,7 @@ def test_a_run_stops_at_once_and_nothing_was_sent(trusting, tmp_path, name, tran
     with serving(name) as server:
         ran = run(
             server, [Echo("a")], tmp_path / "journal.sqlite", transport=transport,
-            error=(RunStopped, REMEDY[name]),
+            error=(EndpointError, REMEDY[name]),
         )  # fmt: skip
         assert not server.requests
     assert ran.slept == []
