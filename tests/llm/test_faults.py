@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autointerp.errors import EndpointError
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.journal_file import info
 from autointerp.llm.limits.rate_limiter import RateLimiter

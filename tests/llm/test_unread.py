@@ -38,7 +38,7 @@ class Reader(Echo):
 def paid(journal):
     """Prompt tokens of all replies in the journal."""
     of = "(SELECT TOTAL(prompt_tokens) FROM {})"
-    statement = f"SELECT {of.format('replies')} + {of.format('unreadable')}"
+    statement = f"SELECT {of.format('replies')} + {of.format('spoiled')}"
     return sqlite3.connect(journal).execute(statement).fetchone()[0]
 
 
