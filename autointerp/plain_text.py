@@ -27,7 +27,7 @@ _BRACKETED = re.compile(
 )
 _NAMED_ALONE = re.compile(rf"(?:/?(?:{_NAMES}))|(\||｜)[^|｜<>\s]{{1,40}}\1")
 
-# Escape sequences of terminals: CSI (colours, cursor), strings such as OSC (links, titles), others.
+# Escape sequences of terminals: CSI (colors, cursor), strings such as OSC (links, titles), others.
 _ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"

@@ -107,7 +107,7 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
         TextColumn("{task.fields[unit]}  {task.fields[rate]}/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        # What a server says is no markup.
+        # What a server says is not markup.
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:

@@ -30,7 +30,7 @@ _forms: dict[str, list[_Form]] = {}
 
 
 def hide(value: str) -> None:
-    """From now on the value is masked. Values of fewer than seven characters are no secrets."""
+    """From now on the value is masked. Values of fewer than seven characters are not secrets."""
     if len(value) >= _MIN_LENGTH and value not in _forms:
         _forms[value] = [_form(_spelled(value), value)] + [
             _form(_spelled(core, _URL_SAFE) + _BASE64_END, core) for core in _base64_cores(value)

@@ -1,4 +1,4 @@
-"""Batches of whole contexts: tokens, which of them may be a window's centre, and their values."""
+"""Batches of whole contexts: tokens, which of them may be a window's center, and their values."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class TokenBatch:
         return counts & ~self.first_tokens() if "first_position" in masks else counts
 
     def first_tokens(self) -> Tensor:
-        """The first token of every context that is no padding: bool [contexts, length]."""
+        """The first token of every context that is not padding: bool [contexts, length]."""
         valid = (self.mask & VALID) != 0
         return valid & (valid.cumsum(1) == 1)
 

@@ -81,8 +81,9 @@ class Cache:
         """The token ids. Raises AutointerpError where the cache has none."""
         if self.token_ids is None:
             raise InputError(
-                f"the cache {self.path} has no token ids: give them with --token-ids FILE, a "
-                f".npy or .safetensors file of {self.contexts} × {self.context_length} ids"
+                f"the cache {self.path} has no token ids: pass --token-ids FILE, a "
+                f".npy or .safetensors file of {self.contexts} × "
+                f"{self.context_length} ids"
             )
         return self.token_ids
 
@@ -90,8 +91,8 @@ class Cache:
         """What the token ids mean. Raises AutointerpError where it is not known."""
         if self.vocabulary is None:
             raise InputError(
-                f"the cache {self.path} does not say which tokenizer made it: name the model with "
-                "--subject"
+                f"the cache {self.path} does not record which tokenizer made it: pass "
+                "the model with --subject"
             )
         return self.vocabulary
 

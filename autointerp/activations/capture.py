@@ -58,7 +58,7 @@ def capture(
         for writer, sample in zip(writers, norms, strict=True):
             writer.begin(sample)
         if done > 0:
-            say(f"capture: goes on after {done:,} contexts that were captured before")
+            say(f"capture: resuming after {done:,} contexts")
         progress.skip(done * stream.context_length)
         for captured in stream.captured(skip=done):
             _store(captured, writers, norms, encodings, progress)

@@ -5,9 +5,9 @@ from autointerp.errors import InputError
 
 _WARN_ABOVE, _STOP_ABOVE = 0.01, 0.5  # share of tokens
 _CAUSES = (
-    "likely causes: an overflow in half precision (float16 ends at 65,504; load the model in "
-    "bfloat16 or float32), a data type that the device computes wrongly (try --device cpu), or "
-    "damaged weights"
+    "likely causes: an overflow in half precision (float16 ends at 65,504; load the "
+    "model in bfloat16 or float32), a data type that the device computes incorrectly "
+    "(try --device cpu), or damaged weights"
 )
 
 
@@ -25,7 +25,7 @@ def check_finite(not_finite: int, tokens: int, source: str) -> list[str]:
     )
     if share > _STOP_ABOVE:
         raise InputError(f"{said}; {_CAUSES}")
-    return [f"{said} and are left out; {_CAUSES}"]
+    return [f"{said} and are dropped; {_CAUSES}"]
 
 
 def check_finite_batch(batch: TokenBatch, source: str) -> list[str]:

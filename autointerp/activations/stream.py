@@ -94,8 +94,8 @@ class SubjectStream:
         longest = self.subject.longest_context
         if longest is not None and settings.text.length > longest:
             raise InputError(
-                f"context_length {settings.text.length}: {settings.subject} takes contexts of at "
-                f"most {longest} tokens"
+                f"context_length {settings.text.length}: {settings.subject} supports "
+                f"contexts of at most {longest} tokens"
             )
         self.hooks: list[Hook] = [resolve_hook(self.subject.model, h) for h in settings.hooks]
         self.reader = ContextReader(settings.text, self.subject.tokenizer)
@@ -201,8 +201,8 @@ class SubjectStream:
             self.subject.model, self.hooks, token_ids.to(device), valid.to(device)
         ):
             found.append(
-                f"hook {name} could not be checked: the model has no other sites that add up to "
-                "the residual stream with it"
+                f"hook {name} could not be verified: the model has no other sites "
+                "that add up to the residual stream with it"
             )
         return found
 
@@ -222,10 +222,10 @@ class SubjectStream:
         largest = int(contexts.token_ids.max(initial=0))
         if largest >= self.subject.embeddings:
             raise InputError(
-                f"token {self.get_vocabulary().token_text(largest)!r} has id {largest:,}, but "
-                f"{self.settings.subject} has embeddings for ids below "
-                f"{self.subject.embeddings:,}: its tokenizer is another model's, or has tokens "
-                "that were added without resizing the embeddings"
+                f"token {self.get_vocabulary().token_text(largest)!r} has id "
+                f"{largest:,}, but {self.settings.subject} has embeddings for ids "
+                f"below {self.subject.embeddings:,}: the tokenizer belongs to another "
+                "model, or tokens were added without resizing the embeddings"
             )
 
     def first_batch(self) -> ActivationBatch:

@@ -94,7 +94,7 @@ class CacheWriter:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """What the disk refuses, in one line; finished shards stay for the next capture."""
+        """A write error in one line; finished shards stay for the next capture."""
         try:
             yield
         except (OSError, SafetensorError) as error:
@@ -144,7 +144,9 @@ class CacheWriter:
             kept = token >= 0
             counts = np.bincount(token[kept], minlength=(contexts - skip) * length)
             if counts.max(initial=0) > np.iinfo(np.uint16).max:
-                raise InputError("more than 65,535 features fire on one token: store it dense")
+                raise InputError(
+                    "more than 65,535 features fire on one token: store the cache dense"
+                )
             row["counts"] = counts.astype(np.uint16).reshape(-1, length)
             row["features"] = firings.feature.cpu().numpy()[kept].astype(np.int32)
             row["values"] = firings.value.cpu().numpy()[kept].astype(np.float32)

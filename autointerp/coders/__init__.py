@@ -26,20 +26,21 @@ _STUMBLES = (
 
 def _format_of(path: Path, named: str | None) -> ModuleType:
     if not path.exists():
-        raise InputError(f"coder {path}: there is no such file or folder")
+        raise InputError(f"SAE {path}: no such file or folder")
     known = ", ".join(FORMATS)
     if named is not None:
         if named not in FORMATS:
-            raise InputError(f"--coder-format {named}: known formats are {known}")
+            raise InputError(f"--coder-format {named}: the formats are {known}")
         return FORMATS[named]
     kind = unsupported.kind_of(path)
     if kind is not None:
-        raise InputError(f"coder {path} is {kind}: not supported")
+        raise InputError(f"SAE {path} is {kind}, which is not supported")
     for module in FORMATS.values():
         if module.matches(path):
             return module
     raise InputError(
-        f"coder {path}: not in a format that is known ({known}); --coder-format names one"
+        f"SAE {path}: the format was not recognized (supported: {known}); set it with "
+        "--coder-format"
     )
 
 
@@ -56,8 +57,8 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
     # Thresholds may be infinite: such a feature never fires.
     if not bool(torch.isfinite(coder.encoder).all() and torch.isfinite(coder.bias).all()):
         raise InputError(
-            f"coder {located.path}: its weights are no longer finite once scaled by the norms that "
-            "its files state: check those"
+            f"SAE {located.path}: its weights are no longer finite after scaling by "
+            "the norms in its files: check those"
         )
     return coder
 
@@ -70,8 +71,7 @@ def _as_user_errors(path: Path) -> Iterator[None]:
     except _STUMBLES as error:
         said = next(iter(str(error).splitlines()), "")
         raise InputError(
-            f"coder {path}: its files are not as this format has them "
-            f"({type(error).__name__}: {said})"
+            f"SAE {path}: its files do not follow this format ({type(error).__name__}: {said})"
         ) from error
 
 

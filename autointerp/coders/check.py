@@ -68,19 +68,20 @@ def check_coder(coder: SparseCoder, x: Tensor) -> CoderCheck:
     """
     x = x[:CHECK_TOKENS]
     if len(x) == 0:
-        said = "no token of the first contexts counts, so that nothing could be checked"
+        said = "every token of the first contexts is masked, so nothing could be checked"
         return CoderCheck(0, 0.0, coder.expected_l0, None, (said,))
     l0, fvu = reconstruction(coder, x)
     symptoms, warnings = [], []
     expected = coder.expected_l0
     if expected and not expected / _L0_FACTOR <= l0 <= expected * _L0_FACTOR:
-        symptoms.append(f"{l0:.3g} features fire a token, the coder declares {expected:.3g}")
+        symptoms.append(f"{l0:.3g} features fire per token, but the SAE declares {expected:.3g}")
     if fvu is not None and not fvu < 1:
-        symptoms.append(f"the reconstruction is worse than the mean (FVU {fvu:.3g})")
+        symptoms.append(f"the reconstruction is worse than predicting the mean (FVU {fvu:.3g})")
     if symptoms:
         named = f" (its files name {coder.hook})" if coder.hook else ""
         warnings.append(
-            f"{', and '.join(symptoms)}: likely another hook or layer than the coder was trained "
-            f"on{named}, an input normalisation or scale left out, or a bias (b_dec) left out"
+            f"{', and '.join(symptoms)}: likely causes are another hook point or "
+            f"layer than the SAE was trained on{named}, or a missing input "
+            "normalization, scale or bias (b_dec)"
         )
     return CoderCheck(len(x), l0, expected, fvu, tuple(warnings))

@@ -171,7 +171,7 @@ class SparseCoder:
         return replace(self, encoder=self.encoder - self.encoder.mean(1, keepdim=True))
 
     def prepared(self, x: Tensor) -> Tensor:
-        """x: [tokens, d_in] of any float type → float32, normalised as the coder wants it."""
+        """x: [tokens, d_in] of any float type → float32, normalized as the coder wants it."""
         x = x.float()
         if self.input_norm == "layer_norm":
             centered = x - x.mean(-1, keepdim=True)
@@ -180,7 +180,7 @@ class SparseCoder:
         if self.input_norm == "unit_rms":
             norm: Tensor = x.norm(dim=-1, keepdim=True)
             return x * (sqrt(self.d_in) / norm.clamp(min=_TINY))
-        assert self.input_norm == "none", "a coder is calibrated before it encodes"
+        assert self.input_norm == "none", "the SAE must be calibrated before it encodes"
         return x
 
     @torch.no_grad()

@@ -68,5 +68,5 @@ def _opened(path: Path, inputs: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["about"])
         if about["inputs"] != inputs:
-            raise ValueError(f"{path} is of other inputs")
+            raise ValueError(f"{path} was made from other inputs")
         yield file, about

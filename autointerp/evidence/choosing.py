@@ -1,8 +1,8 @@
-"""Which of the windows that a pass has kept are evidence: the best that are unlike each other.
+"""Chooses the evidence among the windows that a pass kept: the best, without near-duplicates.
 
-Nearly the same text is no equivalence: what is the best of several that resemble each other in turn
-depends on all of them. So a pass keeps some more than are asked for, and they are compared once it
-is over. What repeats a better one is left out, and what comes next takes its place.
+Near-duplication is not an equivalence relation: the best of several that resemble each other in
+turn depends on all of them. So a pass keeps more than requested, and they are compared once it is
+over. A window that repeats a better one is dropped, and the next best takes its place.
 """
 
 from collections.abc import Sequence

@@ -193,7 +193,7 @@ class Corpus:
         """Raises AutointerpError where there is none."""
         if not path.is_file():
             raise NotDoneError(
-                f"no sample of the corpus: {path} is missing; run `autointerp collect`"
+                f"no sample of the corpus: {path} is missing; run `autointerp collect` first"
             )
         return Corpus(open_parquet(path).read())
 

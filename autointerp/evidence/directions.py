@@ -29,7 +29,7 @@ class Directions:
 def decoder_neighbors(decoder: Tensor, rows: Tensor, n: int) -> Ranked:
     """The features whose decoder directions have the largest cosine with those of `rows`.
 
-    decoder: [features, d]; rows: int64 [rows]. A feature is not its own neighbour.
+    decoder: [features, d]; rows: int64 [rows]. A feature is not its own neighbor.
     """
     unit = torch.nn.functional.normalize(decoder.float(), dim=1)
     n = min(n, len(unit) - 1)

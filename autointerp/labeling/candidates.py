@@ -89,7 +89,7 @@ def first_choice(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
     candidates = distinct(drafts)
     own = candidates[0] if candidates else drafts.get(0, missing)
     lacking = [d.error for d in drafts.values() if d.label is None]
-    note = f"a candidate label could not be had: {lacking[0]}" if lacking else None
+    note = f"a candidate label is missing: {lacking[0]}" if lacking else None
     listed = [Candidate(d.label) for d in candidates if d.label is not None]
     return replace(
         own,

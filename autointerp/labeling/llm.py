@@ -113,7 +113,7 @@ class LabelJob:
             drafts = [job._draft(e, status, outcome.message) for e in self.group]
             return Step(results=drafts, unreadable=self._unreadable())
         if outcome.declined:
-            return self._without(list(self.group), job, "refused", "the model refused to answer")
+            return self._without(list(self.group), job, "refused", "the model declined to answer")
         every = range(1, len(self.group) + 1)
         try:
             found, doubts = self.read(outcome.text)
@@ -154,7 +154,7 @@ class LabelJob:
         return template if self.example else template.without_examples()
 
     def read(self, text: str) -> tuple[dict[int, LabelItem], dict[int, str]]:
-        """What a reply says by place, and the kinds of what is no label. Raises Miscounted."""
+        """What a reply says by place, and the kinds of what is not a label. Raises Miscounted."""
         found = read_labels(text, len(self.group), self.scattered)
         if not found and no_label.declines(text):
             return found, dict.fromkeys(range(1, len(self.group) + 1), no_label.DECLINED)
@@ -198,7 +198,7 @@ class LabelJob:
                 fresh = replace(job, group=(evidence,), example=example, settings=settings)
                 again.append(replace(fresh, attempt=0, tries=1))
             elif self._is_last_try():
-                why = f"no label came, only text {no_label.KINDS[kind]}"
+                why = f"not a label, but text {no_label.KINDS[kind]}"
                 results.append(job._draft(evidence, "failed", why))
             else:
                 again.append(replace(job, attempt=self.attempt + 1, tries=self.tries + 1))

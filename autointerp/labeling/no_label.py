@@ -26,10 +26,10 @@ KINDS = {
     INSTRUCTIONS: "quoting the template's instructions",
     DECLINED: "in which the model declines to answer",
     EMPTY: "without a word",
-    HALF: "with half a character (�)",
+    HALF: "with an incomplete character (�)",
     ALIKE: "the same for most features of a request",
-    MISCOUNTED: "in replies with more or other features than were asked for",
-    LEFT_OUT: "missing from replies with fewer features than were asked for",
+    MISCOUNTED: "from replies with more or other features than requested",
+    LEFT_OUT: "missing from replies with fewer features than requested",
 }
 # These come of the example: what is asked again is asked without it.
 FROM_EXAMPLE = (COPIED, BORROWED, INSTRUCTIONS)
@@ -172,7 +172,7 @@ def _bare(part: str) -> str:
 
 
 def doubt(label: str, template: Template, shown: Callable[[], str]) -> str | None:
-    """Why a text is no label, as one of KINDS; None where it is one.
+    """Why a text is not a label, as one of KINDS; None where it is one.
 
     shown: the text of the feature's excerpts, wanted only where there is a suspicion.
     """
@@ -255,14 +255,14 @@ def _counted(labels: int) -> str:
 
 
 def summary(drafts: Collection[Draft]) -> Iterator[str]:
-    """What a run's user is told of replies that were no labels, and of labels that are doubtful."""
+    """Lines for the user on replies that were not labels, and on labels that are doubtful."""
     for kind, outcomes in counts(drafts).items():
         ranked = sorted(outcomes, key=lambda status: (status != "labeled", status))
         words = {status: status for status in outcomes} | {"labeled": "then labeled"}
         became = [f"{outcomes[status]:,} {words[status]}" for status in ranked]
         how = "in smaller groups" if kind in (MISCOUNTED, LEFT_OUT) else "alone"
         total = _counted(sum(outcomes.values()))
-        yield f"{total} {KINDS[kind]}, asked again {how}: {', '.join(became)}"
+        yield f"{total} {KINDS[kind]}, retried {how}: {', '.join(became)}"
     flags = Counter(flag for draft in drafts for flag in draft.flags or ())
     for flag, n in flags.items():
         yield f"{_counted(n)} kept with the flag {flag}"

@@ -30,10 +30,10 @@ def find_twins(
 ) -> dict[int, int]:
     """feature → the feature whose label it takes; features that keep their own are left out.
 
-    neighbours: from `alike`. contexts: of the largest labeling windows, for every feature that may
-    be linked. The most frequent feature of those alike lends its label to its neighbours with
+    neighbors: from `alike`. contexts: of the largest labeling windows, for every feature that may
+    be linked. The most frequent feature of those alike lends its label to its neighbors with
     enough contexts in common. Each is compared with the very feature whose label it takes: there
-    are no chains, at whose ends features would have little in common.
+    do not form chains, whose ends would have little in common.
     """
     twins: dict[int, int] = {}
     lenders: set[int] = set()

@@ -33,11 +33,11 @@ class NoReply(Exception):
 def read_result(line: bytes) -> tuple[str, bytes]:
     """The key of a request and the body of its reply. Raises NoReply and UnreadableReply."""
     if len(line) > MAX_REPLY_BYTES:
-        raise UnreadableReply("a line of the results is longer than any reply")
+        raise UnreadableReply("a line of the batch results is longer than any reply")
     result = read_object(line)
     key, response = result.get("custom_id"), result.get("response")
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise UnreadableReply("a line of the results is about no request")
+        raise UnreadableReply("a line of the batch results has no valid request id")
     if not isinstance(response, dict):
         raise NoReply(Decision("retry", "no_reply", server_message(result)[0] or _NO_REASON))
     status, body = response.get("status_code"), response.get("body")
@@ -49,7 +49,7 @@ def read_result(line: bytes) -> tuple[str, bytes]:
     try:
         return key, as_json(body)
     except RecursionError:
-        raise UnreadableReply("a line of the results is nested too deeply") from None
+        raise UnreadableReply("a line of the batch results is nested too deeply") from None
 
 
 def is_readable(raw: bytes) -> bool:

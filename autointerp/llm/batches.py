@@ -192,7 +192,7 @@ class BatchRun:
         self._journal.execute(
             "UPDATE batches SET id = ?, state = 'pending' WHERE name = ?", id, file.name
         )
-        self._on_event(f"batch {id}: {file.requests:,} requests handed in")
+        self._on_event(f"batch {id}: submitted {file.requests:,} requests")
 
     async def _adopt_lost(self) -> None:
         """Find batches that were made just before the process died, by the name they were given."""
@@ -230,7 +230,7 @@ class BatchRun:
                 reasons = masked(errors_of(batch))
                 raise EndpointError(f"batch {id} failed: {reasons}")
             if batch["status"] != "completed":
-                self._on_event(f"batch {id} {batch['status']}: what it had done is kept")
+                self._on_event(f"batch {id} {batch['status']}: keeping the replies it has")
 
     async def _ended(self, id: str) -> dict[str, Any]:
         """The batch, once it has ended in some way. Raises Drained when asked to stop."""
@@ -245,7 +245,9 @@ class BatchRun:
                 self._on_event(f"batch {id}: {news}")
                 said = news
             if self._stop.is_set():
-                self._on_event(f"batch {id} is pending: the same command goes on waiting for it")
+                self._on_event(
+                    f"batch {id} is still pending: rerun the same command to resume waiting for it"
+                )
                 raise Drained
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, _MAX_POLL_S)
@@ -282,7 +284,7 @@ class BatchRun:
         await asyncio.gather(*map(self._journal.put, kept))
         if failed:
             words = masked(failed.most_common(1)[0][0])
-            self._on_event(f"{failed.total():,} requests of a batch have no reply: {words}")
+            self._on_event(f"{failed.total():,} requests of the batch have no reply: {words}")
 
     def _on_rejection(self, reason: NoReply, model: str, sent_with: Dialect) -> None:
         """Where it is a parameter that is rejected, the next round goes without it."""
@@ -292,7 +294,7 @@ class BatchRun:
         fallback = sent_with.without(reason.decision.message)
         if fallback is not None:
             self._reply_cache.drop(model, fallback.dropped)
-            self._on_event(f"{self._client.base_url} does not take {fallback.dropped[-1]}")
+            self._on_event(f"{self._client.base_url} does not support {fallback.dropped[-1]}")
 
 
 class _File:

@@ -1,4 +1,4 @@
-"""One request over the wire, once: afforded, paced, noted, sent, journaled, read."""
+"""Sends one request once: budget, rate limit, in-flight log, call, journal, parsing."""
 
 import asyncio
 import time
@@ -20,15 +20,18 @@ _BYTES_A_TOKEN = 3.5  # for pacing by tokens, where a guess will do
 
 
 class Stopping(Exception):
-    """The run is being stopped: this request is left undone."""
+    """The run is being stopped, so the request was not sent."""
 
 
 class OverBudget(Exception):
-    """What the request may cost is more than what is left."""
+    """The request may cost more than is left of the budget."""
 
 
 class Exchange:
-    """`sending` are the tasks with a request on its way; once `stopping`, none is begun."""
+    """Sends requests to the endpoints; once `stopping` is set, no new one.
+
+    `sending` has the tasks with a request in flight.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Exchange:
     async def send_once(
         self, request: ChatRequest, body: bytes, key: str, slot: EndpointSlot
     ) -> ChatReply:
-        """The reply to one sending. Raises Failed, OverBudget, Stopping, or AutointerpError."""
+        """Send the request once. Raises Failed, OverBudget, Stopping, or AutointerpError."""
         if self.stopping:
             raise Stopping
         endpoint = await slot.acquire()
@@ -103,11 +106,11 @@ class Exchange:
             self._budget.settle(worst, spent)
             self._totals.spent_usd = self._budget.spent_usd
             self._settled.set()
-            # A backoff is waited out without holding a turn.
+            # A backoff does not hold a slot.
             slot.release()
 
     async def _afford(self, worst: float) -> None:
-        """Reserve the most that the request can cost, once what is on its way leaves room."""
+        """Reserve the most the request can cost, waiting for requests in flight to leave room."""
         while not self._budget.reserve(worst):
             if not self._budget.reservations:
                 raise OverBudget
@@ -186,20 +189,20 @@ class Exchange:
     def _on_failure(self, endpoint: Endpoint, decision: Decision) -> None:
         endpoint.troubled |= decision.action == "retry"
         if decision.action != "retry" or decision.kind == "rate_limit":
-            # Refusing is an answer: the endpoint is there.
+            # A rejection is an answer: the endpoint is up.
             self._endpoints.succeeded(endpoint)
         elif self._endpoints.failed(endpoint):
             self._on_event(
-                f"{endpoint.name} has failed {endpoint.breaker.failures} times in a row "
-                f"({decision.message}): paused, and tried now and then"
+                f"{endpoint.name} has failed {endpoint.breaker.failures} times in a "
+                f"row ({decision.message}): paused, and probed now and then"
             )
 
     def _elsewhere(self, endpoint: Endpoint, decision: Decision) -> Decision:
-        """With other endpoints left, one that refuses for good is left out, and does not stop."""
+        """Drop an endpoint that rejects everything, if there are others, and retry elsewhere."""
         was_out = endpoint.out
         if decision.action == "stop" and self._endpoints.leave_out(endpoint):
             if not was_out:
-                self._on_event(f"{endpoint.name} is left out: {decision.message}")
+                self._on_event(f"no longer using {endpoint.name}: {decision.message}")
             return replace(decision, action="retry", counted=False)
         if endpoint.breaker.is_open:
             # While an endpoint is down its failures say nothing of a request.

@@ -49,7 +49,7 @@ def offset_of(given: Iterable[int], n: int, scattered: bool = False) -> int:
     """What to add to the given numbers: 0, or 1 or -1 where all of them are off by just that.
 
     Raises Miscounted where one was not asked for, unless the others show how it came about. What is
-    far from any number asked for is no slip in counting, and does no harm where none is missing.
+    far from any number asked for is not a slip in counting, and does no harm where none is missing.
     """
     found, asked = set(given), set(numbers(n, scattered))
     strays = found - asked

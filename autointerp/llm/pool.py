@@ -41,11 +41,10 @@ _MAX_MADE_AT_ONCE = 16  # jobs pulled in one visit to the thread that makes them
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[R_co]):
-    """What came of a reply: finished results, and jobs for what is still missing.
+    """The outcome of a reply: finished results, and jobs for what is still missing.
 
-    `unread` says that nothing in the reply could be read. `unreadable` are chains of requests, by
-    their keys, that asked for the same thing time after time and got nothing: a later run asks
-    anew.
+    `unread` says that nothing in the reply could be parsed. `unreadable` has chains of request
+    keys that asked for the same thing repeatedly without success; a later run sends them again.
     """
 
     results: "Sequence[R_co]" = ()
@@ -55,16 +54,20 @@ class Step(Generic[R_co]):
 
 
 class PoolJob(Protocol[R_co]):
-    def request(self) -> ChatRequest: ...
+    """One request and the parsing of its reply, both pure: a rerun renders the same request."""
 
-    def reduce(self, outcome: Outcome) -> Step[R_co]: ...
+    def request(self) -> ChatRequest:
+        """The request to send."""
+
+    def reduce(self, outcome: Outcome) -> Step[R_co]:
+        """What the reply, or the failure, leads to."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`concurrency` is where the number of requests on their way starts, at each endpoint.
+    """`concurrency` is the initial limit of requests in flight, at each endpoint.
 
-    `drain_s` is how long those on their way may take once the pool is asked to stop.
+    `drain_s` bounds the wait for those in flight once the pool is asked to stop.
     """
 
     concurrency: int = 16
@@ -79,7 +82,7 @@ class PoolSettings:
 
 
 class Drained(Exception):
-    """The pool was asked to stop: what was on its way is done, the rest is not."""
+    """The pool was asked to stop: requests in flight are finished, the rest are not sent."""
 
 
 class _Pool(Generic[R]):
@@ -135,7 +138,7 @@ class _Pool(Generic[R]):
             task.cancel()
 
     def _stop(self, error: BaseException) -> None:
-        """Begin nothing new; what is on its way is waited for."""
+        """Begin nothing new, and wait for requests in flight."""
         if self._error is not None:
             return
         self._error = error
@@ -166,9 +169,9 @@ class _Pool(Generic[R]):
             thread.shutdown(wait=True)
 
     async def _next(self, slot: EndpointSlot) -> tuple[PoolJob[R], bool, str | None] | None:
-        """The next job, with a turn to send it, whether it is a fresh one, and what it follows.
+        """The next job with a slot to send it, whether it is a fresh one, and what it follows.
 
-        None when none is left or on its way.
+        None when none is left or in flight.
         """
         while True:
             if self._follow_ups or self._made:
@@ -232,7 +235,7 @@ class _Pool(Generic[R]):
             slot.release()
 
     def _heed(self, outcome: Outcome, step: Step[R], is_fresh: bool) -> None:
-        """Forget what a later run is to ask anew, and stop where asking on is pointless."""
+        """Mark what a later run is to request again, and stop if going on is pointless."""
         self._totals.unread += step.unread
         if step.unreadable:
             self._journal.mark_unreadable(step.unreadable)
@@ -265,8 +268,8 @@ async def run_jobs(
 
     `on_result` is called in the order replies come, `on_retry` before each wait, `on_event` with a
     line for the user when something about an endpoint changes. Once `stop` is set nothing is begun,
-    what is on its way is finished, and Drained is raised. Raises EndpointError when the endpoints
-    refuse for good, and whatever a job or the journal raises; what was received is journaled first.
+    what is in flight is finished, and Drained is raised. Raises EndpointError when the endpoints
+    reject for good, and whatever a job or the journal raises; what was received is journaled first.
     """
     endpoints = Endpoints(
         [

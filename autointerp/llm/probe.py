@@ -61,7 +61,7 @@ class Probe:
 
 
 async def probe(client: Client, dialect: Dialect, model: str) -> Probe:
-    """Ask as a run would, giving up what is refused.
+    """Send a request as a run would, dropping the parameters that are rejected.
 
     Raises EndpointError with the server's words.
     """

@@ -1,4 +1,4 @@
-"""One request, from its rendering to a reply or to giving it up."""
+"""One request, from its rendering to a reply or a failure: cache, retries, fallbacks."""
 
 import asyncio
 import random
@@ -29,16 +29,16 @@ _MAX_REJECTIONS = 20  # bad requests in a row: it is not the requests
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """`longest_s` bounds the time in which nothing succeeds, refusals for rate included."""
+    """`longest_s` bounds the time in which nothing succeeds, throttling included."""
 
     max_attempts: int = 6
     longest_s: float = 900.0
 
 
 class RequestRunner:
-    """Answers requests from the journal, from an equal request on its way, or by asking.
+    """Answers a request from the journal, from an equal one in flight, or by sending it.
 
-    `endpoint` names all endpoints together: a request is the same whichever of them takes it.
+    `endpoint` stands for all endpoints: a request is the same whichever of them gets it.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class RequestRunner:
         self._totals, self._on_event, self._on_retry = totals, on_event, on_retry
         self._sleep = sleep
         self._reply_cache = reply_cache
-        self._on_their_way: dict[str, asyncio.Future[Outcome]] = {}
+        self._in_flight: dict[str, asyncio.Future[Outcome]] = {}
         self._rejections = 0  # bad requests since the last reply
-        # The first request for log probabilities finds out whether they are to be had.
+        # The first request for log probabilities finds out whether they are supported.
         self._finding_out: dict[Logprobs, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._given: set[Logprobs] = set()
         self._random = random.Random()
@@ -72,7 +72,7 @@ class RequestRunner:
     ) -> Outcome:
         """Raises EndpointError, Stopping, or AutointerpError where the journal cannot be used.
 
-        `after` is the key of the reply for which this is asked.
+        `after` is the key of the reply that this request follows up on.
         """
         while True:
             dialect = self._reply_cache.dialect(request.model)
@@ -84,8 +84,8 @@ class RequestRunner:
                     return self._given_up(key, "bad_request", failed.decision.message)
 
     def _adapt(self, rejected: Dialect, request: ChatRequest, decision: Decision) -> bool:
-        """Give up what was refused; False where it is this request alone that is refused."""
-        # Others may have met the same refusal meanwhile.
+        """Drop the rejected parameter; False if only this request is rejected."""
+        # Another request may have found out the same in the meantime.
         if self._reply_cache.dialect(request.model) is not rejected:
             return True
         fallback = rejected.without(decision.message, request.logprobs)
@@ -104,7 +104,9 @@ class RequestRunner:
 
     def _drop(self, model: str, fallback: Dialect) -> None:
         self._reply_cache.drop(model, fallback.dropped)
-        self._on_event(f"{self._endpoint} does not take {fallback.dropped[-1]}: it is left out")
+        self._on_event(
+            f"{self._endpoint} does not support {fallback.dropped[-1]}: no longer sending it"
+        )
 
     def _anything_taken(self) -> bool:
         """Whether the endpoints have answered any request at all."""
@@ -130,9 +132,9 @@ class RequestRunner:
     async def _take_with(
         self, logprobs: Logprobs, request: ChatRequest, slot: EndpointSlot
     ) -> Outcome:
-        """The reply with log probabilities; the first request finds out if they are to be had."""
+        """The reply with log probabilities; the first request finds out if they are supported."""
         if logprobs not in self._given:
-            # Those who wait for what it finds out do so without holding a turn.
+            # Those who wait for what it finds out do not hold a slot.
             slot.release()
             async with self._finding_out[logprobs]:
                 if logprobs not in self._given:
@@ -144,12 +146,14 @@ class RequestRunner:
     ) -> Outcome:
         dialect = self._reply_cache.dialect(request.model)
         if not dialect.takes(logprobs):
-            return CallFailure(NO_LOGPROBS, f"endpoint {self._endpoint} gives no {logprobs}")
+            return CallFailure(
+                NO_LOGPROBS, f"endpoint {self._endpoint} does not support {logprobs}"
+            )
         outcome = await self._take(request, dialect, slot)
         if isinstance(outcome, ChatReply) and not outcome.ignores(logprobs):
             self._given.add(logprobs)
         elif isinstance(outcome, ChatReply) or (
-            # Refused without saying why, and nothing that asks for them was taken so far.
+            # Rejected without a reason, and no request for them was accepted so far.
             outcome.kind == "bad_request" and logprobs not in self._given
         ):
             fallback = self._reply_cache.dialect(request.model).without(logprobs, logprobs)
@@ -162,14 +166,14 @@ class RequestRunner:
     async def _take(self, request: ChatRequest, dialect: Dialect, slot: EndpointSlot) -> Outcome:
         """The reply to a request that the journal does not answer. Raises as `_ask` does."""
         key, body = self._reply_cache.put(request)
-        if key in self._on_their_way:
+        if key in self._in_flight:
             slot.release()
-            outcome = await asyncio.shield(self._on_their_way[key])
+            outcome = await asyncio.shield(self._in_flight[key])
             if isinstance(outcome, ChatReply):
                 await self._journal.note(key, request)
             return replace(outcome, usage=Usage(), cost_usd=0.0)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._on_their_way[key] = future
+        self._in_flight[key] = future
         try:
             bounded = replace(request, max_tokens=dialect.most_tokens(request))
             outcome = await self._ask(bounded, body, key, slot)
@@ -180,7 +184,7 @@ class RequestRunner:
             future.exception()  # nobody else may be waiting for it
             raise
         finally:
-            del self._on_their_way[key]
+            del self._in_flight[key]
 
     def _priced(self, known: CachedReply) -> ChatReply:
         """The reply with its cost, by today's price where none was known when it came."""
@@ -192,7 +196,7 @@ class RequestRunner:
     async def _ask(
         self, request: ChatRequest, body: bytes, key: str, slot: EndpointSlot
     ) -> Outcome:
-        """The reply, or why there is none. Raises Failed where the body has to be put otherwise."""
+        """The reply, or why there is none. Raises Failed if the body must be changed."""
         try:
             try:
                 reply = await self._exchange.send_once(request, body, key, slot)
@@ -218,9 +222,9 @@ class RequestRunner:
     async def _again(
         self, failed: Failed, request: ChatRequest, body: bytes, key: str, slot: EndpointSlot
     ) -> ChatReply:
-        """What comes of it after a first failure. Raises Failed, OverBudget, Stopping.
+        """Retry after a first failure. Raises Failed, OverBudget, Stopping.
 
-        Most requests never get here, which spares them tenacity's share of the work.
+        Most requests never get here, which saves them tenacity's overhead.
         """
         failures = [failed]
         attempts, longest_s = self._settings.max_attempts, self._settings.longest_s
@@ -242,7 +246,7 @@ class RequestRunner:
         return reply
 
     def _booked(self, key: str, reply: ChatReply) -> ChatReply:
-        """The reply with what unreadable ones to the same request used up."""
+        """The reply, with the usage of unreadable replies to the same request added."""
         usage, cost = self._journal.unreadable_usage(key)
         whole = replace(
             reply,

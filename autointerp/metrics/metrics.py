@@ -7,7 +7,7 @@ result has shape [...]: without weights, or with one weight a row, it is a singl
 
 A metric is NaN where it is not defined, never 0: each docstring says when. All of them are NaN
 where the weights sum to 0. What could not be read must be left out before: bool arrays are asked
-for where a class is meant, and a value that is not finite is refused.
+for where a class is meant, and a value that is not finite is an error.
 """
 
 from operator import attrgetter
@@ -68,7 +68,7 @@ def spearman(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | No
 
 
 def cosine(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> Array:
-    """Cosine similarity (not centred); missing where truth or prediction is 0 everywhere."""
+    """Cosine similarity (not centered); missing where truth or prediction is 0 everywhere."""
     truth, prediction, weights = checked_rows(truth, prediction, weights)
     truth, prediction = _scaled(truth), _scaled(prediction)
     norms = np.sqrt(total(weights, truth**2) * total(weights, prediction**2))
@@ -187,7 +187,7 @@ def _centered(values: Array, weights: Array) -> Array:
 
 
 def _comoment(a: Array, b: Array, weights: Array) -> Array:
-    """Weighted Σ(a − mean a)(b − mean b), [...]; a, b: [n], centred before: little cancels."""
+    """Weighted Σ(a − mean a)(b − mean b), [...]; a, b: [n], centered before: little cancels."""
     shift = ratio(total(weights, a) * total(weights, b), weights.sum(-1))
     return np.asarray(total(weights, a * b) - shift)
 

@@ -31,15 +31,15 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
                 "thinks": "yes, which costs tokens (--thinking, --extra-body)"
                 if found.thinks
                 else "no",
-                "usage": "reported" if found.reports_usage else "not reported: costs are guesses",
+                "usage": "reported" if found.reports_usage else "not reported: costs are estimates",
                 "logprobs": ", ".join(found.logprobs) or "none",
                 "simulation": f"by {found.logprobs[0]}" if found.logprobs else "as JSON",
-                "rate limits": limits or "not told",
+                "rate limits": limits or "unknown",
             },
         )
         if found.items_read < found.items_asked:
             wrong = True
-            said = f"warning: the model at {url} did not copy a list of three into JSON"
+            said = f"warning: the model at {url} could not copy a list of three items into JSON"
             console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
     return wrong
 

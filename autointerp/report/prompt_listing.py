@@ -46,7 +46,7 @@ def differences(folder: Path, templates: Iterable[str]) -> Iterator[str]:
     """Lines: how the user's templates differ from the package's."""
     mine = {t: p for t in templates if not _is_bundled(p := template_path(t, folder))}
     if not mine:
-        yield f"{folder} has no template of your own: the package's are used"
+        yield f"{folder} has no templates of yours: the package's are used"
     for task, path in mine.items():
         theirs = BUNDLED / f"{task}{SUFFIX}"
         yield from _difference(task, (str(theirs), _read(theirs)), (str(path), _read(path)))
@@ -56,7 +56,7 @@ def differences_of_runs(first: Run, second: Run) -> Iterator[str]:
     """Lines: how the templates that two runs used differ, by what the runs kept of them."""
     one, other = kept(first), kept(second)
     if not one and not other:
-        yield "neither run has used a template"
+        yield "neither run used a template"
     for task in dict.fromkeys([*one, *other]):
         if task in one and task in other:
             yield from _difference(

@@ -100,7 +100,7 @@ def check(prompt: Prompt, form: str) -> None:
     """Raises AutointerpError where the template cannot ask in this form."""
     if form != LISTS and "form" not in prompt.variables:
         raise ConfigurationError(
-            f"template {prompt.path} only asks for lists, since it does not use the variable "
-            f"`form`: copy that part from the package's {prompt.path.name}, or leave out "
-            f"--judge-form {form}"
+            f"template {prompt.path} only supports lists, since it does not use the "
+            f"variable `form`: copy that part from the package's {prompt.path.name}, "
+            f"or remove --judge-form {form}"
         )

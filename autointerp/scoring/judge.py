@@ -152,7 +152,7 @@ class JudgeJob:
                 return Step(results=[judged], unreadable=job._unreadable())
             return job._less(now, outcome.message)
         if outcome.declined:
-            return job._less(now, "the model refused to answer")
+            return job._less(now, "the model declined to answer")
         copied = self._is_copied(outcome)
         try:
             read, chances = ({}, {}) if copied else self._read(outcome, self._items())

@@ -42,9 +42,9 @@ def quoted(name: str) -> str:
 
 
 def column(name: str, columns: Mapping[str, Column]) -> Column:
-    """Raises BadQuery for a name that is no column's."""
+    """Raises BadQuery for a name that is not a column's."""
     if name not in columns:
-        raise BadQuery(f"there is no column {_shown(name)}: /api/run lists them")
+        raise BadQuery(f"there is no column {_shown(name)}; /api/run lists the columns")
     return columns[name]
 
 
@@ -54,16 +54,19 @@ def filtered(text: str, columns: Mapping[str, Column]) -> Condition:
     operator, colon, value = rest.partition(":")
     kind = column(name, columns).type
     if operator not in OPERATORS:
-        raise BadQuery(f"filter {_shown(text)}: {_shown(operator)} is none of {_all(OPERATORS)}")
+        raise BadQuery(
+            f"filter {_shown(text)}: {_shown(operator)} is not an "
+            f"operator; the operators are {_all(OPERATORS)}"
+        )
     if operator not in _OF_TYPE[kind]:
-        raise BadQuery(f"filter {_shown(text)}: of a {kind} one can ask {_all(_OF_TYPE[kind])}")
+        raise BadQuery(f"filter {_shown(text)}: a {kind} supports {_all(_OF_TYPE[kind])}")
     place = quoted(name)
     if operator in _MISSING:
         if value:
             raise BadQuery(f"filter {_shown(text)}: {operator} takes no value")
         return Condition(f"{place} {_MISSING[operator]}")
     if not colon:
-        raise BadQuery(f"filter {_shown(text)} has no value: COLUMN:OP:VALUE")
+        raise BadQuery(f"filter {_shown(text)} has no value: the form is COLUMN:OP:VALUE")
     if operator == "contains":
         if kind == "list":
             place = f"array_to_string({place}, chr(10))"
@@ -92,7 +95,7 @@ def _value(text: str, kind: str, whole: str) -> Any:
     except ValueError:
         number = exact = math.nan
     if not math.isfinite(number):
-        raise BadQuery(f"filter {_shown(whole)}: {_shown(text)} is no number")
+        raise BadQuery(f"filter {_shown(whole)}: {_shown(text)} is not a number")
     return exact if -_MAX_INT64 <= exact < _MAX_INT64 else number
 
 

@@ -29,11 +29,11 @@ _MAX_SEARCH = 1000  # characters of a search
 Number = Annotated[int, Path(ge=0, le=MAX_NUMBER)]
 _Text = Annotated[str, Query(max_length=_MAX_SEARCH)]
 _Limit = Annotated[int, Query(ge=0, le=1000)]
-_RETRY_AFTER = {"description": "Seconds to wait before asking again", "schema": {"type": "integer"}}
+_RETRY_AFTER = {"description": "Seconds to wait before retrying", "schema": {"type": "integer"}}
 _MEANING: dict[int | str, dict[str, Any]] = {
     202: {
         "model": Preparing,
-        "description": "Search by meaning is being prepared: ask again",
+        "description": "Search by meaning is being prepared: retry later",
         "headers": {"Retry-After": _RETRY_AFTER},
     },
     501: {"model": Problem, "description": "Search by meaning is not installed"},

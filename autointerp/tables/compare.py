@@ -102,7 +102,7 @@ def check_coders(a: Run, b: Run) -> None:
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
     if not same:
         raise InputError(
-            f"the runs are of different coders, whose features have nothing in common: "
+            "the runs are of different SAEs, whose features have nothing in common: "
             f"{names[0]} in {a.path}, {names[1]} in {b.path}"
         )
 
@@ -113,8 +113,8 @@ def warnings_about(a: Run, b: Run) -> list[str]:
     found = []
     if a.stage("collect").get("inputs") != b.stage("collect").get("inputs"):
         found.append(
-            "the runs have other windows: features are paired, the windows they are judged on are "
-            "not"
+            "the runs have different windows: features are paired, but the windows "
+            "they are judged on are not"
         )
     return found + judging_warnings(a, b)
 
@@ -135,15 +135,15 @@ def judging_warnings(a: Run, b: Run) -> list[str]:
     few = [n < MIN_FEATURES for n in features]
     if all(features) and few[0] != few[1]:
         found.append(
-            f"{(a, b)[few.index(True)].path} has scores of fewer than {MIN_FEATURES} features: its "
-            "population scores are weighed by another prior"
+            f"{(a, b)[few.index(True)].path} has scores of fewer than {MIN_FEATURES} "
+            "features: its population scores use another prior"
         )
     for scorer in sorted(judged[0].keys() & judged[1].keys()):
-        for part, what in enumerate(("judge", "prompt", "way of asking")):
+        for part, what in enumerate(("judge", "prompt", "mode")):
             if judged[0][scorer][part] != judged[1][scorer][part]:
                 found.append(
-                    f"the {what} of {scorer} is not the same: differences may be of the {what}, "
-                    "not of the labels"
+                    f"the {what} of {scorer} differs: differences may come from the "
+                    f"{what}, not from the labels"
                 )
     return found
 
@@ -154,7 +154,7 @@ def paired_scores(a: Run, b: Run) -> pd.DataFrame:
     first, second = (scored(run) for run in (a, b))
     pairs = first.merge(second, on=_KEY, suffixes=("_a", "_b")).sort_values(_KEY)
     if pairs.empty:
-        raise InputError(f"no feature is scored by the same metric in both {a.path} and {b.path}")
+        raise InputError(f"{a.path} and {b.path} have no feature scored by the same metric")
     pairs["difference"] = pairs["value_b"] - pairs["value_a"]
     pairs["outcome"] = _outcomes(pairs)
     for run, suffix in ((a, "_a"), (b, "_b")):

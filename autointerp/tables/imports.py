@@ -34,7 +34,7 @@ class Foreign:
 
 @dataclass
 class ImportedLabels:
-    """What the files hold; `unreadable` counts entries that are no label, by why."""
+    """What the files hold; `unreadable` counts entries that are not labels, by reason."""
 
     labels: list[Foreign] = field(default_factory=list)
     unreadable: Counter[str] = field(default_factory=Counter)
@@ -48,7 +48,7 @@ def _read_neuronpedia(path: Path) -> ImportedLabels:
         for line in _lines(file):
             row = _json(line)
             if not isinstance(row, dict) or not isinstance(row.get("description"), str):
-                found.unreadable["rows are no explanations"] += 1
+                found.unreadable["rows are not explanations"] += 1
                 continue
             feature = _feature(row.get("index"))
             if feature is None:
@@ -57,7 +57,10 @@ def _read_neuronpedia(path: Path) -> ImportedLabels:
             sources.add((str(row.get("modelId")), str(row.get("layer"))))
             if len(sources) > 1:
                 here = ", ".join(f"{m}/{s}" for m, s in sorted(sources))
-                raise InputError(f"{path} has explanations of several sources ({here}): name one's")
+                raise InputError(
+                    f"{path} has explanations of several sources ({here}): pass "
+                    "the folder of one of them"
+                )
             made_by = f"{row.get('explanationModelName')}/{row.get('typeName')}"
             order = (str(row.get("createdAt")), str(row.get("id")))
             found.labels.append(Foreign(feature, row["description"], _name(made_by), order))
@@ -73,7 +76,7 @@ def _explanation_files(path: Path) -> list[Path]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Raises AutointerpError where the file cannot be read, or has a line that is no row."""
+    """Raises AutointerpError where the file cannot be read, or has a line that is not a row."""
     try:
         with _opened(file) as rows:
             while line := rows.readline(_MAX_LINE):
@@ -94,7 +97,7 @@ def _opened(file: Path) -> IO[str]:
 def _read_delphi(path: Path) -> ImportedLabels:
     """Files `<hookpoint>_latent<N>.txt`, each a string of JSON; `labeler` is the hookpoint's."""
     if not path.is_dir():
-        raise InputError(f"{path} is no folder of Delphi's: name its results or its explanations")
+        raise InputError(f"{path} is not a Delphi folder: pass its results or its explanations")
     folder = path / "explanations" if (path / "explanations").is_dir() else path
     found = ImportedLabels()
     explainer = _delphi_model(folder)
@@ -103,10 +106,12 @@ def _read_delphi(path: Path) -> ImportedLabels:
         if named is None or not file.is_file():
             continue
         if file.stat().st_size > _MAX_LINE:
-            raise InputError(f"{file} is no explanation: it has {file.stat().st_size:,} bytes")
+            raise InputError(
+                f"{file} is not a Delphi explanation file: it has {file.stat().st_size:,} bytes"
+            )
         text = _json(file.read_text(encoding="utf-8", errors="replace"))
         if not isinstance(text, str) or text.strip().lower() in ("", _UNREADABLE):
-            found.unreadable["files hold no explanation"] += 1
+            found.unreadable["files are not explanations"] += 1
             continue
         found.labels.append(Foreign(int(named[2]), text, _name(f"{explainer}/{named[1]}")))
     found.labels.sort(key=lambda one: one.feature)
@@ -138,20 +143,20 @@ def of_one_labeler(
     labelers = sorted({one.labeler for one in found.labels})
     listed = ", ".join(labelers)
     if not labelers:
-        raise InputError(f"{path} holds no labels of this format")
+        raise InputError(f"{path} holds no labels in this format")
     if only is None and len(labelers) > 1:
-        raise InputError(f"{path} has labels by {listed}: name one with --only")
+        raise InputError(f"{path} has labels by {listed}: choose one with --only")
     labeler = labelers[0] if only is None else only
     chosen = [one for one in found.labels if one.labeler == labeler]
     if not chosen:
-        raise InputError(f"{path} has no labels by {only}, but by {listed}")
+        raise InputError(f"{path} has no labels by {only}, only by {listed}")
     newest: dict[int, str] = {}
     for one in sorted(chosen, key=lambda one: one.order):
         text = tidy(one.text)
         if not text:
             found.unreadable["labels are empty"] += 1
             continue
-        found.unreadable["labels were cut short"] += len(text) > MAX_LABEL
+        found.unreadable["labels were truncated"] += len(text) > MAX_LABEL
         found.unreadable["older labels of the same feature"] += one.feature in newest
         newest[one.feature] = text[:MAX_LABEL]
     return labeler, newest

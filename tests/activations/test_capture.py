@@ -75,7 +75,10 @@ def test_files_that_were_not_read_are_counted(subject, text):
         everything(stream.batches())
         return [r for r in stream.remarks() if "not read" in r]
 
-    assert remarks(4) == ["the tokens asked for end in file 1 of 3: those after it were not read"]
+    assert remarks(4) == [
+        "the requested number of tokens was reached in file 1 of 3: "
+        "the files after it were not read"
+    ]
     assert remarks(12) == []
 
 

@@ -11,7 +11,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 DECODER = torch.randn(600, 16, generator=GENERATOR)
 
 
-def test_neighbours_are_those_of_largest_cosine():
+def test_neighbors_are_those_of_largest_cosine():
     rows = torch.tensor([0, 7, 599])
     found = decoder_neighbors(DECODER, rows, 5)
     unit = DECODER.double().numpy()
@@ -24,7 +24,7 @@ def test_neighbours_are_those_of_largest_cosine():
         np.testing.assert_allclose(found.score[number], cosine[expected], atol=1e-6)
 
 
-def test_a_coder_of_few_features_has_few_neighbours():
+def test_a_coder_of_few_features_has_few_neighbors():
     assert decoder_neighbors(DECODER[:3], torch.arange(3), 10).item.shape == (3, 2)
 
 

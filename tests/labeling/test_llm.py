@@ -33,7 +33,7 @@ def reply(labels, **changes):
     text = json.dumps({"labels": labels})
     return ChatReply(
         **(
-            {"text": text, "finish_reason": "stop", "refused": False, "usage": Usage(10, 7)}
+            {"text": text, "finish_reason": "stop", "declined": False, "usage": Usage(10, 7)}
             | changes
         )
     )
@@ -190,7 +190,7 @@ def test_what_is_no_label_is_asked_again_and_failed_in_the_end(tmp_path, said):
     (draft,) = step.results
     assert asked in (2, 3)
     assert (draft.status, draft.label) == ("failed", None)
-    assert draft.error.startswith("no label came, only text ")
+    assert draft.error.startswith("not a label, but text ")
     assert len(draft.asked_again) == asked
     assert step.unreadable
 

@@ -193,7 +193,7 @@ def check_spending(out: Path, labels: pd.DataFrame, said: str) -> None:
 
 def is_hopeless(code: int, errors: str) -> bool:
     """Whether the run ended because reply after reply was unreadable, and said so."""
-    return code == 2 and "paused: nothing could be read in the last" in errors
+    return code == 2 and "paused: replies could be read in the last" in errors
 
 
 def check_summary(labels: pd.DataFrame, code: int, said: str, errors: str) -> None:

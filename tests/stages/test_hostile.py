@@ -300,7 +300,7 @@ def test_tables_keep_windows_as_they_are(cli, hostile_corpus, tmp_path):
     for ids, text in zip(table["token_ids"], table["text"], strict=True):
         assert text == "".join(vocabulary.token_text(i) for i in ids)
     corpus = "".join(table["text"])
-    for name in ("colour", "overrides", "tags", "NUL", "chatml"):
+    for name in ("color", "overrides", "tags", "NUL", "chatml"):
         assert HOSTILE[name] in corpus
     # Rules quote tokens in their labels.
     code, printed, _ = cli("labels", "--run", str(out))

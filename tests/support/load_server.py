@@ -160,7 +160,7 @@ class _Bucket:
 
 
 class ServerState:
-    """What the connections share: the behaviour, its random numbers, and the counts."""
+    """What the connections share: the behavior, its random numbers, and the counts."""
 
     def __init__(self, behavior: Behavior) -> None:
         self.behavior = behavior

@@ -75,7 +75,7 @@ class JournalInfo:
 class JournaledExchange:
     """A request and a reply to it.
 
-    `reply` is the body as it came, with replacement characters where it is no UTF-8, and `text`
+    `reply` is the body as it came, with replacement characters where it is not UTF-8, and `text`
     what the model said in it, None where that cannot be read. Tokens and dollars are those of the
     whole request, whatever else it is about. A damaged journal has empty messages or replies.
     """
@@ -100,15 +100,16 @@ def unusable(path: Path, error: Exception) -> AutointerpError:
         return InputError(f"journal {path} is in use by another program: {said}")
     if "malformed" in said or "not a database" in said:
         return InputError(
-            f"journal {path} is damaged ({said}): `autointerp repair {path.parent}` copies the "
-            "replies that can still be read to a new one; the others are asked for again"
+            f"journal {path} is damaged ({said}): `autointerp repair {path.parent}` "
+            "copies the readable replies to a new one; a run then requests the "
+            "others again"
         )
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or is_full(
         error, path.parent
     ):
         return InputError(
-            f"journal {path} cannot be written: the disk is full; what it holds is kept. "
-            "Make room and run the same command again"
+            f"journal {path} cannot be written: the disk is full. What it holds is "
+            "safe; free some space and rerun the same command"
         )
     return InputError(f"journal {path} cannot be used: {said}")
 
@@ -135,8 +136,9 @@ def set_up(path: Path, connection: sqlite3.Connection) -> None:
     begun = version == 0 and columns in ([], _COLUMN_NAMES)
     if version != VERSION and not begun:
         raise InputError(
-            f"journal {path} was written by another version of autointerp (its tables are version "
-            f"{version or 1}, this one's {VERSION}): finish with that version, or move it away"
+            f"journal {path} was written by another version of autointerp (table "
+            f"version {version or 1}, this one uses {VERSION}): finish the run with "
+            "that version, or move the journal away"
         )
     # All of it or nothing: a file with some of the tables would be of no version.
     connection.execute("BEGIN IMMEDIATE")
@@ -153,7 +155,7 @@ def set_up(path: Path, connection: sqlite3.Connection) -> None:
 
 def _read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
-        raise InputError(f"journal {path}: there is no such file")
+        raise InputError(f"journal {path}: no such file")
     try:
         # Reading needs a file beside it, but for a file that nobody can be writing to.
         is_open = os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists()
@@ -170,7 +172,9 @@ def _read_only(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise unusable(path, error) from None
     if version != VERSION:
-        raise InputError(f"journal {path} is of version {version}, this program reads {VERSION}")
+        raise InputError(
+            f"journal {path} has version {version}, but this autointerp reads version {VERSION}"
+        )
     return connection
 
 

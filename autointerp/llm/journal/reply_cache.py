@@ -1,7 +1,7 @@
-"""What the journal knows of a request, in whatever dialect it was put when it was answered.
+"""Looks up replies in the journal, in every dialect in which a request may have been sent.
 
-An endpoint's dialect loses the parameters that it refuses. All that was ever lost is remembered, so
-that a reply is found again under the content that was sent for it.
+A dialect drops the parameters that the endpoint rejects. All that was ever dropped is remembered,
+so that a reply is found under the content that was sent for it.
 """
 
 import json
@@ -28,9 +28,9 @@ class CachedReply:
 
 
 class ReplyCache:
-    """One journal's knowledge of an endpoint, which names all endpoints of a run together.
+    """One journal's replies of an endpoint, which stands for all endpoints of a run.
 
-    `dialect` is the one to begin with, before anything was refused.
+    `dialect` is the initial one, before anything was rejected.
     """
 
     def __init__(self, journal: Journal, endpoint: str, dialect: Dialect) -> None:
@@ -38,11 +38,11 @@ class ReplyCache:
         self._dialects: dict[str, list[Dialect]] = {}  # by model, the present one first
 
     def dialect(self, model: str) -> Dialect:
-        """The present dialect: less what the doctor, or any run, found that is refused."""
+        """The current dialect, without what the doctor, or any run, found to be rejected."""
         return self._all(model)[0]
 
     def drop(self, model: str, dropped: tuple[str, ...]) -> None:
-        """From now on these parameters are left out; what was lost before is not forgotten."""
+        """Stop sending these parameters; what was dropped before stays on record."""
         kept = [*(one for one in self._dropped(model) if one != dropped), dropped]
         self._journal.set_fact(self._fact(model), json.dumps(kept))
         self._dialects.pop(model, None)

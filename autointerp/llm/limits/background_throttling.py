@@ -1,36 +1,36 @@
-"""Refusals that have nothing to do with how much is asked.
+"""Throttling that does not depend on how many requests are in flight.
 
-Another user of the account, or a router's upstream, has some requests refused at any limit. Cutting
-the limit for those only costs time, and cut again and again it ends at one request at a time. They
-are told by their share: where it stays the same though the limit has been halved, it is noise.
+Another user of the account, or a router's upstream, may get some requests throttled at any limit.
+Cutting the limit for those only costs time, and repeated cuts end at one request at a time. They
+are recognized by their share: if it stays the same after the limit has been halved, it is noise.
 """
 
 import math
 
-# What is judged is the share of refusals at half the limit or less: from so many outcomes and so
-# many refusals on. With hardly any refusals in a long time it is no noise.
+# The share of throttled requests at half the limit or less is judged, given at least so many
+# outcomes and so many throttled. If hardly any are throttled in a long time, there is no noise.
 JUDGED_OUTCOMES = 64
 MIN_THROTTLED = 4
 OUTCOMES_PER_THROTTLED = 50
-# Cut again before the limit is so many times that at which noise was found, it was none.
+# If the limit is cut again before it is so many times that at which noise was found, it was not.
 TRIED = 4
-# Of the share at the higher limit that must be left at half of it: what is refused for being too
-# much is, at half, not refused at all.
+# Of the share at the higher limit that must remain at half of it: requests throttled for being
+# too many are not throttled at all at half the limit.
 LEFT_SHARE = 0.5
 # A larger share is an outage, to which the answer is to ask less.
 MAX_SHARE = 0.3
-# Scatter of a count beyond what is expected of it, which is looked at after every refusal.
+# Scatter of a count beyond what is expected of it, which is tested after every throttled request.
 SIGMAS = 3
 REMEMBERED = 512  # outcomes of an epoch, of which the older half counts ever less
 
 
 class BackgroundThrottling:
-    """The share of requests that is refused whatever the limit, `share`; 0 until it shows."""
+    """Estimates `share`, the share of requests throttled at any limit; 0 until it shows."""
 
     def __init__(self) -> None:
         self.share = 0.0
         self._top = 0  # the highest limit since the last judgment
-        self._high, self._low = [0, 0], [0, 0]  # outcomes and refusals above half of it, and below
+        self._high, self._low = [0, 0], [0, 0]  # outcomes and throttled above half of it, and below
         self._epoch = [0, 0]
         self._needed = MIN_THROTTLED
         self._learned_at = 0
@@ -46,7 +46,7 @@ class BackgroundThrottling:
     def count(self, limit: int, *, throttled: bool, stale: bool) -> bool:
         """Count an outcome at this limit, or a `stale` one of an epoch before, of a higher limit.
 
-        True when the refusals turn out to be noise.
+        True when the throttling turns out to be noise.
         """
         self._top = max(self._top, limit)
         level = self._high if stale or 2 * limit > self._top else self._low
@@ -70,7 +70,7 @@ class BackgroundThrottling:
         return enough and outcomes >= JUDGED_OUTCOMES and self._judge(limit)
 
     def explains(self) -> bool:
-        """Whether no more was refused in this epoch than noise accounts for."""
+        """Whether no more was throttled in this epoch than noise accounts for."""
         outcomes, count = self._epoch
         expected = self.share * outcomes
         return self.share > 0 and count <= expected + SIGMAS * math.sqrt(expected) + 1

@@ -9,7 +9,7 @@ from autointerp.llm.wire.call_errors import Decision
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
-_MAX_DOUBLINGS = 10  # there is no end to the refusals of one request
+_MAX_DOUBLINGS = 10  # one request may be throttled without end
 
 
 class Failed(Exception):
@@ -42,8 +42,8 @@ def backoff_s(decision: Decision, failures: int, draw: float) -> float:
 class StopAfterCounted(stop_base):
     """Stop after so many failures that count, or after so long.
 
-    Refusals for the sake of a rate limit do not count: they say nothing against the request. They
-    are bounded by the time since anything has succeeded, as `stuck_s` tells it for a request that
+    Throttling does not count, since it says nothing about the request. It
+    is bounded by the time since anything has succeeded, as `stuck_s` tells it for a request that
     has been tried for so many seconds; it does not count time in which nothing was sent at all.
     """
 

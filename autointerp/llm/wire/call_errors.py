@@ -55,7 +55,7 @@ class Redirected(Exception):
 class Decision:
     """What to do about a failed call.
 
-    `counted` says whether it uses up one of the request's attempts: being refused for the sake of
+    `counted` says whether it uses up one of the request's attempts: being throttled for the sake of
     a rate limit says nothing against the request.
     """
 
@@ -228,7 +228,7 @@ def classify(error: BaseException) -> Decision:
         # A server that is away says nothing against the request.
         return Decision("retry", "unreachable", f"no connection: {words}", counted=False)
     if isinstance(error, openai.APITimeoutError | TimeoutError):
-        return Decision("retry", "timeout", "no reply in time")
+        return Decision("retry", "timeout", "timed out waiting for a reply")
     return Decision("retry", "connection", f"connection failed: {words}")
 
 

@@ -32,7 +32,7 @@ _make_certificates: Any = importlib.import_module(_FAMILY).create_ssl_context
 _CONNECT_S = 10.0
 _IDLE_CONNECTION_S = 30.0  # servers close idle connections after about a minute
 _CONNECTIONS_A_SHARD = 32
-# Endpoints under load send blank lines to keep a connection open: that is no failure, up to this.
+# Endpoints under load send blank lines to keep a connection open: not a failure, up to this.
 _MAX_WAITS = 5
 _SPARE_CONNECTIONS = 8
 _OTHER_FILES = 64  # that a process has open beside its connections
@@ -50,7 +50,7 @@ def certificates() -> ssl.SSLContext:
         # ssl.SSLError is one, too.
         reason = error.strerror or str(error)
         raise ConfigurationError(
-            f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {reason}"
+            f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {reason}"
         ) from None
     return context
 
@@ -127,8 +127,7 @@ class ChatClient:
             )
         except RuntimeError:
             raise MissingPackageError(
-                "transport aiohttp needs a package that is not installed: "
-                "pip install 'autointerp[aiohttp]'"
+                "--transport aiohttp needs an extra package: pip install 'autointerp[aiohttp]'"
             ) from None
         return openai.AsyncOpenAI(
             base_url=self.base_url, api_key=self._key, max_retries=0, http_client=http_client

@@ -1,8 +1,8 @@
-"""How one endpoint wants a request put: the names and parameters that differ between servers.
+"""How one endpoint expects requests: the names and parameters that differ between servers.
 
-An endpoint's dialect begins with what is known of its host (hosts.toml) and loses, one by one, the
-parameters that the endpoint refuses. What was lost is remembered by the journal, so that a run that
-goes on asks for the same in the same way.
+An endpoint's dialect begins with what is known of its host (hosts.toml) and drops, one by one, the
+parameters that the endpoint rejects. The journal remembers what was dropped, so that a resumed run
+sends the same requests in the same form.
 """
 
 import tomllib
@@ -88,7 +88,7 @@ class Dialect:
     def body(self, request: ChatRequest) -> bytes:
         """The request as it is sent, with everything in the order in which it was declared.
 
-        Some gateways stream unless told not to. How a reply is delivered is no part of what is
+        Some gateways stream unless told not to. How a reply is delivered is not part of what is
         asked, so the identity leaves it out.
         """
         content = self.content(request)
@@ -105,13 +105,13 @@ class Dialect:
         return max(own, default=request.max_tokens)
 
     def takes(self, logprobs: Logprobs | None) -> bool:
-        """Whether they may be asked for: nobody has refused them, or answered without them."""
+        """Whether they may be requested: the endpoint has neither rejected nor ignored them."""
         return logprobs is None or logprobs not in self.dropped
 
     def without(self, complaint: str, logprobs: Logprobs | None = None) -> "Dialect | None":
-        """The dialect less what an endpoint's refusal names; None where it names nothing known.
+        """The dialect without what an endpoint rejects; None if its message names nothing known.
 
-        `logprobs` are those that the refused request asked for.
+        `logprobs` are those that the rejected request asked for.
         """
         said = complaint.lower()
         if logprobs is not None and any(word in said for word in _LOGPROBS_WORDS):
@@ -123,7 +123,7 @@ class Dialect:
             return self._less(_COUNTS) or self._less(self.structured)
         if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _FALLBACKS:
             return self._less(self.structured)
-        # The other name first: a refusal of one often recommends the other.
+        # The other name first: a message that rejects one often recommends the other.
         if self.limit_name in said and self.limit_name not in self.dropped:
             return self._less(self.limit_name)
         if "temperature" in said and self.temperature:
@@ -153,14 +153,14 @@ class Dialect:
         return None
 
     def after(self, dropped: tuple[str, ...]) -> "Dialect":
-        """The dialect less what was lost before; what it does not have anyhow is passed over."""
+        """The dialect without what was dropped before; parameters it never had are ignored."""
         dialect = self
         for name in dropped:
             dialect = dialect._less(name) or dialect
         return dialect
 
     def describe(self) -> str:
-        """What is sent in which way, in a few words."""
+        """What is sent, in a few words."""
         parts = [{"none": "plain text"}.get(self.structured, self.structured), self.limit_name]
         parts.append("temperature" if self.temperature else "no temperature")
         parts += [*self.optional, *self.extra]

@@ -35,7 +35,7 @@ def join_chunks(text: str) -> dict[str, Any]:
     if whole.get("error") or not choice.parts:
         return whole
     if not (done or choice.finish_reason or choice.error):
-        raise UnreadableReply("the streamed reply breaks off")
+        raise UnreadableReply("the streamed reply ends early")
     return whole | {"choices": [choice.whole()]}
 
 

@@ -59,18 +59,18 @@ class _Guarded:
         sent, following = response.request, response.next_request
         url = following.url if following is not None else None
         if url is None or not _is_usable(url):
-            raise Redirected("it redirects to an address that cannot be used: check the base URL")
+            raise Redirected("it redirects to an invalid address: check the base URL")
         place = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
         if not self._to_other_hosts and not _is_same_host(sent.url, url):
             raise Redirected(
-                f"it redirects to {place}, another host: make that the base URL, or allow it with "
-                "--follow-redirects"
+                f"it redirects to {place}, another host: use that as the base URL, or "
+                "allow it with --follow-redirects"
             )
         if following.method != sent.method:
             # As browsers do it, which leaves the question behind.
             raise Redirected(
-                f"it redirects to {place} with status {response.status_code}, which loses the "
-                "request: check the base URL"
+                f"it redirects to {place} with status {response.status_code}, which "
+                "drops the request: check the base URL"
             )
         return following
 

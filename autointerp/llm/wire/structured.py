@@ -19,7 +19,7 @@ from autointerp.llm.numbering import number_of, numbers, offset_of
 MAX_FALSE_STARTS = 2000
 THINK, THINK_END = "<think>", "</think>"
 
-# NaN and infinity are no JSON, but models write them: null. Line breaks inside strings are kept.
+# NaN and infinity are not JSON, but models write them: null. Line breaks inside strings are kept.
 _decoder = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 _start = re.compile(r"[{\[]")
 # A share without quotes: json_repair takes in the bracket that follows it.

@@ -84,7 +84,7 @@ class TextJob:
             written = job._written(outcome.message, unanswered=not final)
             return Step(results=[written], unreadable=self._unreadable())
         if outcome.declined:
-            return Step(results=[job._written("the model refused to write texts")])
+            return Step(results=[job._written("the model declined to write texts")])
         read = read_texts(outcome.text)
         if not read:
             job = replace(job, vain=(*self.vain, outcome.key))

@@ -54,7 +54,7 @@ class Live:
     def peaks(self, texts: Sequence[np.ndarray]) -> Iterator[FoundPeaks]:
         """The largest activation of every feature on texts, each run alone, batch by batch.
 
-        texts: int32 [tokens] each. What counts as a centre in the corpus counts here.
+        texts: int32 [tokens] each. What counts as a center in the corpus counts here.
         """
         stream, config = self.stream, self.job.config
         for begin in range(0, len(texts), config.batch_contexts):
@@ -194,7 +194,7 @@ def _write(
 
 
 def _scale(live: Live) -> float:
-    """What the decoder's units are worth at the hook, for coders that normalise each token.
+    """What the decoder's units are worth at the hook, for coders that normalize each token.
 
     The mean over tokens: of each single one the norm is another.
     """

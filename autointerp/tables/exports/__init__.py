@@ -54,12 +54,12 @@ def export(
     """
     if format_name not in FORMATS:
         known = ", ".join(FORMATS)
-        raise InputError(f"there is no export format {format_name!r}; there are {known}")
+        raise InputError(f"unknown export format {format_name!r}; the formats are {known}")
     chosen = FORMATS[format_name]
     if out is None:
         out = run.path / "exports" / (chosen.file or format_name)
     if out.exists():
-        raise InputError(f"{out} is there already: remove it, or name another --out")
+        raise InputError(f"{out} already exists: remove it, or choose another --out")
     source = Source(run, features, model, source_id, creator)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,5 +69,5 @@ def export(
         raise unwritable(out, error) from None
     for reason, count in source.left_out.items():
         if count:
-            say(f"export: left out {count:,} {reason}")
+            say(f"export: dropped {count:,} {reason}")
     return out

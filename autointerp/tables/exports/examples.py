@@ -81,7 +81,7 @@ def tokens_of(window: Window, vocabulary: Vocabulary) -> list[str]:
 
 
 def histogram(source: Source, record: ExportedFeature) -> tuple[list[float], list[int]]:
-    """The centres of the bins in which the feature fires at all, and how often it does."""
+    """The centers of the bins in which the feature fires at all, and how often it does."""
     edges, counts = source.histogram_edges, record.statistics["histogram"]
     filled = [i for i, count in enumerate(counts) if count > 0]
     places = range(filled[0], filled[-1] + 1) if filled else range(0)

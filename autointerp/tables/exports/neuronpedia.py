@@ -1,7 +1,7 @@
 """Neuronpedia's directory of a source, version 1: what its importer reads.
 
 The layout is that of its public exports (docs.neuronpedia.org, "Exports") and of its database's
-tables. Scores are no part of these exports: they lie beside them, in rows as its table of scores
+tables. Scores are not part of these exports: they lie beside them, in rows as its table of scores
 has them. The importer takes the columns from a file's first line, so all rows have the same keys.
 """
 
