@@ -74,7 +74,7 @@ class Cache:
 
     @property
     def tokens(self) -> int:
-        """Valid ones."""
+        """The number of valid tokens."""
         return int(((self.mask & VALID) != 0).sum())
 
     def text(self) -> Tensor:
@@ -97,7 +97,7 @@ class Cache:
         return self.vocabulary
 
     def remarks(self) -> list[str]:
-        """What had to be mended, once it is read."""
+        """Remarks on values that had to be repaired, once the cache is read."""
         return [f"{n:,} values in the cache were {what}" for what, n in self.repaired.items() if n]
 
     def _tokens(self, begin: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class DenseCache(Cache):
         return next(self.batches(end, torch.device("cpu")))
 
     def check(self) -> list[str]:
-        """What the first contexts warn of. Raises AutointerpError where most are not finite."""
+        """Warnings from the first contexts. Raises AutointerpError where most are not finite."""
         return check_finite_batch(self.first_batch(), f"the cache {self.path}")
 
     def sample(self, masks: Collection[Mask]) -> Tensor:

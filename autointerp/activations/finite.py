@@ -1,4 +1,4 @@
-"""How many activations are not finite: a few are left out, many mean that something is broken."""
+"""Checks for NaN and infinite activations: a few are masked, many stop the run."""
 
 from autointerp.activations.activation_batch import NOT_FINITE, VALID, TokenBatch
 from autointerp.errors import InputError
@@ -12,7 +12,7 @@ _CAUSES = (
 
 
 def check_finite(not_finite: int, tokens: int, source: str) -> list[str]:
-    """What to warn of where a share of tokens has NaN or infinite activations.
+    """A warning if some tokens have NaN or infinite activations.
 
     tokens: all of them, padding left out. Raises AutointerpError where hardly anything is left.
     """

@@ -1,4 +1,4 @@
-"""Hook names to hook points of a transformers model, and running a model up to them.
+"""Resolves hook names to hook points of a transformers model, and runs a model up to them.
 
 A hook point is the input or the output of a module. It is named as SAELens and TransformerLens do
 (`blocks.20.hook_resid_post`), in short (`residual:20`), or by its module (`model.layers.20.mlp`,
@@ -111,9 +111,9 @@ def lens_name(name: str) -> str:
 
 
 def resolve_hook(model: nn.Module, name: str) -> Hook:
-    """The place that a hook's name means in this model.
+    """The hook point that a name refers to in this model.
 
-    Raises AutointerpError for a name, a layer or a place in a layer that the model does not have.
+    Raises AutointerpError for a name, a layer or a site that the model does not have.
     """
     place = site_of(name)
     if place is None:

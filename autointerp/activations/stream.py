@@ -1,4 +1,4 @@
-"""Activations straight from the subject model: computed as they are asked for, stored nowhere."""
+"""Activations computed by the subject model on the fly, without storing them."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -105,12 +105,12 @@ class SubjectStream:
 
     @property
     def contexts(self) -> int:
-        """At most so many: the text may have fewer."""
+        """The largest possible number of contexts: the text may have fewer."""
         return self.settings.contexts
 
     @property
     def contexts_read(self) -> int:
-        """How many the text has, once it is read to its end here; else at most so many."""
+        """The number of contexts, once the text is read to its end; until then an upper bound."""
         return self.reader.contexts if self._read_whole else self.contexts
 
     @property
@@ -173,7 +173,7 @@ class SubjectStream:
         return self.widths[0]
 
     def remarks(self) -> list[str]:
-        """What happened to the text, once it is read; nothing where it was not read to its end."""
+        """Remarks on the text; empty until it has been read to its end."""
         if not self._read_whole:
             return []
         found = self.reader.remarks()

@@ -1,4 +1,4 @@
-"""What a file of text holds: told by content as well as by name.
+"""Detects the kind of a text file, by content as well as by name.
 
 Names mislead: JSON lines are called .json, a download has no extension, rows are compressed. A file
 whose kind is not known is never read as prose.

@@ -1,4 +1,4 @@
-"""Coders: SAEs and transcoders of every supported family, loaded into one form."""
+"""SAEs and transcoders of every supported family, loaded as a `SparseCoder`."""
 
 import hashlib
 from collections.abc import Iterator
@@ -45,10 +45,10 @@ def _format_of(path: Path, named: str | None) -> ModuleType:
 
 
 def load_coder(spec: str | Path, format: str | None = None, k: int | None = None) -> SparseCoder:
-    """The coder of a path, `hf:owner/repo/file` or `saelens:release/id`.
+    """Load the SAE at a path, `hf:owner/repo/file` or `saelens:release/id`.
 
-    Its format is found by its files unless it is named; `k` overrides that of TopK coders. Raises
-    AutointerpError.
+    Its format is detected from its files unless it is given; `k` overrides that of TopK SAEs.
+    Raises AutointerpError.
     """
     located = locate(str(spec))
     with _as_user_errors(located.path):

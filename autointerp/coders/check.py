@@ -1,4 +1,4 @@
-"""Is this coder reading what it was trained on? Its L0 and reconstruction on the first batch tell.
+"""Checks by L0 and reconstruction whether an SAE reads the activations it was trained on.
 
 A wrong layer, a bias left out or an unscaled input give activations that look like any others; they
 show in how many features fire, and in how badly the input is reconstructed.
@@ -29,7 +29,7 @@ class CoderCheck:
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a coder fits the same place in another layer."""
+    """How well an SAE fits the same site in another layer."""
 
     layer: int
     l0: float
@@ -38,7 +38,7 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A coder, where it reads, and how it fits; `check` is None where nothing is encoded."""
+    """An SAE, its hook point and its fit; `check` is None where nothing is encoded."""
 
     coder: SparseCoder | None
     hook: str | None
@@ -61,7 +61,7 @@ def reconstruction(coder: SparseCoder, x: Tensor) -> tuple[float, float | None]:
 
 
 def check_coder(coder: SparseCoder, x: Tensor) -> CoderCheck:
-    """Compare what the coder does on x: [tokens, d_in] with what it should.
+    """Compare L0 and reconstruction on x: [tokens, d_in] with what is expected.
 
     x are activations of tokens that count. Warns where L0 is off by over 2×, or FVU is 1 or more
     (worse than the mean).

@@ -1,4 +1,4 @@
-"""A coder: what turns activations into feature activations, every family reduced to one form."""
+"""`SparseCoder`, the one form of every SAE and transcoder: activations → feature activations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ class SparseCoder:
         )
 
     def alone(self) -> "SparseCoder":
-        """Without its decoder, and without what its tensors are parts of: to be written to disk."""
+        """A copy without the decoder and with tensors of its own, to be written to disk."""
 
         def copied(tensor: Tensor) -> Tensor:
             whole = tensor.untyped_storage().nbytes() == tensor.nbytes

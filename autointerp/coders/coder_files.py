@@ -1,4 +1,4 @@
-"""Where a coder comes from: a path, a file on the Hugging Face hub, or SAELens's registry."""
+"""Locates an SAE: a path, a file on the Hugging Face Hub, or an entry of SAELens's registry."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ _WEIGHT_SUFFIXES = (".pt", ".pth", ".npz", ".safetensors")
 
 @dataclass(frozen=True)
 class Corrections:
-    """What SAELens's registry knows of a coder that its own files leave out or have wrong."""
+    """What SAELens's registry adds to an SAE's own files, or corrects in them."""
 
     input_scale: float | None = None
     expected_l0: float | None = None

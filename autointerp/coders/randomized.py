@@ -1,4 +1,4 @@
-"""A random coder in a real one's place: what labels of features that nothing learned score.
+"""A random SAE in place of a real one: a control for scores of meaningless features.
 
 Heap et al. 2025 (arXiv 2501.17727) find that labels of SAEs of models that were never trained score
 as well as those of trained ones, so that a score says little without such a control.

@@ -18,14 +18,14 @@ _PAIRS_AT_ONCE = 1 << 22
 
 
 class DroppedWindows(NamedTuple):
-    """Windows: repeats of a better one, and of one of an earlier split."""
+    """Dropped windows: near-duplicates, and those that recur in an earlier split."""
 
     repeats: int
     shared: int
 
 
 def choose(selections: Sequence[Selection], repeats: Repeats) -> DroppedWindows:
-    """Leave each selection the windows that were asked for; sorted selections stay sorted.
+    """Reduce each selection to the requested windows; sorted selections stay sorted.
 
     A window is left out where a better one of its selection resembles it, or one that a selection
     of an earlier split was left: a text that recurs is not both shown to the labeler and scored.

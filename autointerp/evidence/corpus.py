@@ -233,7 +233,7 @@ class Corpus:
         return values[offsets[number] : offsets[number + 1]]
 
     def silent_window(self, number: int) -> Window:
-        """A window of the sample, for a feature that is silent in it."""
+        """A window of the sample, for a feature that is inactive in it."""
         ids = self.token_ids(number)
         return Window(
             kind="corpus",

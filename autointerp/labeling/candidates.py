@@ -1,4 +1,4 @@
-"""Several candidate labels for a feature, each made from other windows of it.
+"""Several candidate labels for a feature, each made from different windows.
 
 Labels from windows over the whole range of activations say more of weak firings, labels from the
 largest alone are more exact of strong ones, and neither is the better for every feature (Paulo et
@@ -33,7 +33,7 @@ def views(shown: Shown, candidates: int, quantiles: int) -> list[Shown]:
 
 
 def adds_windows(evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
-    """Whether the last view shows a feature otherwise than those before it do."""
+    """Whether the last view shows windows that earlier views do not."""
     *before, last = (
         {(w.context, w.start) for w in shown_windows(evidence, shown)} for shown in views
     )
@@ -102,5 +102,5 @@ def first_choice(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
 
 
 def unfinished(drafts: Mapping[int, Draft]) -> bool:
-    """Whether a candidate is missing that another run may have."""
+    """Whether a candidate is missing that a later run may still get."""
     return any(draft.status in (*_TO_COME, "failed") for draft in drafts.values())

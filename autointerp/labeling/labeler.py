@@ -1,4 +1,4 @@
-"""What every labeler shares: who can be labeled, and what comes out for each feature."""
+"""What all labelers share: which features can be labeled, and the result for each."""
 
 from dataclasses import dataclass
 from typing import Literal

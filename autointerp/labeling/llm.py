@@ -1,4 +1,4 @@
-"""Labels by a language model: several features a request, what is missing asked again."""
+"""Labels by a language model: several features per request, missing ones retried."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,7 +103,7 @@ class LabelJob:
         )
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Draft]:
-        """Good labels are kept, the rest asked again in smaller groups, down to one."""
+        """Keep valid labels; retry the rest in smaller groups, down to one feature."""
         job = replace(self, spent=self._book(outcome))
         if isinstance(outcome, CallFailure):
             if outcome.kind in ("too_long", "content_filter", "bad_request"):
@@ -154,7 +154,7 @@ class LabelJob:
         return template if self.example else template.without_examples()
 
     def read(self, text: str) -> tuple[dict[int, LabelItem], dict[int, str]]:
-        """What a reply says by place, and the kinds of what is not a label. Raises Miscounted."""
+        """Labels by position, and the kinds of those that are not labels. Raises Miscounted."""
         found = read_labels(text, len(self.group), self.scattered)
         if not found and no_label.declines(text):
             return found, dict.fromkeys(range(1, len(self.group) + 1), no_label.DECLINED)

@@ -1,4 +1,4 @@
-"""Telling a label from text that only stands in a label's place.
+"""Detects text in a label's place that is not a label.
 
 Models give back the template's example or its instructions, decline in words, or write nothing.
 Each kind is told by what the model was shown: words of the feature's own excerpts are never held

@@ -1,4 +1,4 @@
-"""Ever other choices of a feature's labeling windows, for asking about it once more."""
+"""Distinct selections of a feature's labeling windows, for relabeling it."""
 
 from collections.abc import Iterator
 from dataclasses import replace

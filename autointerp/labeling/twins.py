@@ -1,4 +1,4 @@
-"""Twins: features so alike that one label does for both."""
+"""Twins: features so similar that they can share a label."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

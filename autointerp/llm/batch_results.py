@@ -1,4 +1,4 @@
-"""What a batch endpoint says of its batches and of the requests in them, read with care."""
+"""Parses a batch endpoint's status and results, tolerating malformed ones."""
 
 import re
 from http import HTTPStatus

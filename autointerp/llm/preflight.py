@@ -1,4 +1,4 @@
-"""Finding out whether an endpoint will answer, before anything is spent."""
+"""Checks that an endpoint answers before anything is spent."""
 
 import asyncio
 

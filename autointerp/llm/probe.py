@@ -1,4 +1,4 @@
-"""What an endpoint can do, found out with a few short requests."""
+"""Finds out what an endpoint supports with a few short requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

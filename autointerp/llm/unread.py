@@ -1,4 +1,4 @@
-"""Replies in which nothing can be read, one after another: when to stop, and what may be wrong."""
+"""Stops a run after a streak of unreadable replies, and says what may be wrong."""
 
 from autointerp.errors import UnreadableRepliesError
 from autointerp.llm.wire.reply import ChatReply

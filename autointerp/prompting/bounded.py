@@ -1,4 +1,4 @@
-"""Templates that end: every loop and call is counted, and no text grows without a limit.
+"""Renders templates within limits on loops, calls and the length of texts.
 
 A template is data, and rendering it is running it: two nested loops are enough to run for ever.
 Steps are counted rather than seconds, so that a template ends or fails alike on every machine.

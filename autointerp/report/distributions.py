@@ -1,4 +1,4 @@
-"""How a run's scores are spread: beside their null, against density, by strength of activation."""
+"""How a run's scores are spread: beside their null, against density, by activation."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run came to, in numbers to draw: one source for pages and plots.
+"""A run's results in numbers, the common source of pages and plots.
 
 All of it is of the run as it was made: what persons edited later changes nothing here.
 """

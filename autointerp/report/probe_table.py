@@ -1,4 +1,4 @@
-"""What the doctor and the journal have to say of endpoints, for a terminal."""
+"""Tables on endpoints, from the doctor and the journal, for a terminal."""
 
 from datetime import datetime
 from pathlib import Path

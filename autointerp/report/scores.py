@@ -1,4 +1,4 @@
-"""A run's scores in the terminal: each beside its null, and by strength of activation."""
+"""A run's scores in the terminal: each beside its null, and by activation."""
 
 from collections.abc import Iterable
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""What the trial of a model came to: tables on a terminal, plain lines elsewhere."""
+"""The results of a model's trial: tables on a terminal, plain lines elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from autointerp.trial.trial_record import JudgeWay, LabelWay, SimulationWay, Tri
 
 
 def print_trial(record: TrialRecord, config: RunConfig, path: Path, console: Console) -> bool:
-    """True where the model is of no use in any way that was tried."""
+    """Print the results; True if the model is not usable with any setting that was tried."""
     _facts(console, _said_of_all(record))
     _section(console, "labels", _LABEL_COLUMNS, [_label_row(way) for way in record.labels])
     _section(console, "judging", _JUDGE_COLUMNS, [_judge_row(way) for way in record.judging])

@@ -1,4 +1,4 @@
-"""Labels without a language model: the simplest rule that says on which tokens a feature fires."""
+"""Labels without a language model: the simplest rule for the tokens a feature fires on."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a literal can say about a token: its classes, its folded word, and what came before it."""
+"""The predicates that rules are built from: a token's class, its word, and its context."""
 
 import re
 from collections.abc import Sequence

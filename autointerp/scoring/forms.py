@@ -1,4 +1,4 @@
-"""Forms in which a judge is asked for yes or no about each excerpt of a request.
+"""The forms of yes-or-no questions to a judge: lists, booleans, quotes, probabilities.
 
 Which one a model can answer is a property of the model. Lists of numbers are the shortest reply,
 but weak models count 1, 2, 3 … to the end. An object with a boolean for each number leaves nothing
@@ -83,7 +83,7 @@ def _by_index(places: Mapping[int, bool]) -> dict[int, np.ndarray]:
 
 
 def ways(scorer: Scorer, form: str, prompt: Prompt) -> list[tuple[Task, Prompt]]:
-    """How a judge is asked in this form: the best way first, then what takes its place.
+    """How a judge is asked in this form: the preferred task first, then its fallbacks.
 
     As `JudgeJob` takes them: `way, prompt` and `weaker`. Raises AutointerpError where the template
     cannot ask in this form.

@@ -1,4 +1,4 @@
-"""What kinds of replies a judge gave: answers that are none, and the same answer to everything."""
+"""Counts a judge's unusable replies, and those with one answer to everything."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class Replies:
     uniform: tuple[tuple[int, ...], ...] = ()
 
     def more(self, *kinds: str, uniform: tuple[int, ...] | None = None) -> "Replies":
-        """With one more reply that is of these kinds."""
+        """The counts with one more reply, of these kinds."""
         added = (*self.uniform, uniform) if uniform else self.uniform
         return Replies(Counter(self.counts) + Counter(kinds), added)
 
@@ -48,5 +48,5 @@ def is_telling(truths: Sequence[bool]) -> bool:
 
 
 def same_answer(answers: Sequence[bool]) -> bool | None:
-    """The one answer that all of these are; None where they differ, or there is none."""
+    """The answer that all items got; None if they differ, or there are none."""
     return answers[0] if answers and len(set(answers)) == 1 else None

@@ -1,4 +1,4 @@
-"""Silent windows by how easily a label is wrong there, each kind with its share of the corpus.
+"""Inactive windows in strata of difficulty, each with its share of the corpus.
 
 A judge's false alarms are rare where nothing speaks for the feature. Most come from the few windows
 where something does: those in which a similar feature fires, and those with a token on which the
@@ -25,7 +25,7 @@ _QUOTA = {SIMILAR: 0.2, SAME_TOKEN: 0.2}  # of the windows to judge; the rest ar
 
 @dataclass(frozen=True)
 class Stratum:
-    """`windows`: numbers in the corpus sample; `share`: of all windows with the feature silent."""
+    """`windows`: indices in the corpus sample; `share`: of all windows where it is inactive."""
 
     name: str
     windows: np.ndarray
@@ -33,7 +33,7 @@ class Stratum:
 
 
 def strata_of(corpus: Corpus, evidence: FeatureEvidence) -> list[Stratum]:
-    """The silent windows of the sample in strata: each window in one, empty ones left out."""
+    """The inactive windows of the sample, each in one stratum; empty strata are dropped."""
     silent = np.ones(len(corpus), dtype=bool)
     silent[corpus.firing(evidence.feature)] = False
     free = silent.copy()

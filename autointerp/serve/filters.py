@@ -1,4 +1,4 @@
-"""What a list of features is asked for, as SQL. Values are parameters, names come from the table.
+"""Translates filters on features to SQL. Values are parameters, names come from the table.
 
 Missing values match no comparison, `ne` included; `null` and `notnull` ask for them.
 """
@@ -26,7 +26,7 @@ _MAX_INT64 = 2**63
 
 
 class BadQuery(InputError):
-    """What is asked for cannot be meant: one line."""
+    """An invalid query, in one line."""
 
 
 @dataclass(frozen=True, slots=True)

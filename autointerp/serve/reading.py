@@ -1,4 +1,4 @@
-"""GET: the run, its features and all there is to see of each."""
+"""GET: the run, its features, and everything about each of them."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""What keeps other sites' pages, other accounts and other machines from talking to the server.
+"""Keeps other sites' pages, other accounts and other machines away from the server.
 
 It listens on the loopback alone. A page from elsewhere could still reach it by having its own name
 resolve to 127.0.0.1 (DNS rebinding), so the Host header must name this machine; and it could send

@@ -1,4 +1,4 @@
-"""POST: what a person corrects, and a new label from the run's model."""
+"""POST: a person's corrections, and new labels from the labeling model."""
 
 import threading
 from datetime import UTC, datetime

@@ -29,8 +29,8 @@ def test_one_answer_for_everything_counts_of_own_labels_slips_of_all():
     assert replies_line({OWN: own, NULL: null}) == (
         "90 replies, 1 repeated the template's example, 5 answered for excerpts that do not "
         "exist, of 40 requests about a feature's own label, 75% got yes for every excerpt and 5% "
-        "got no for every excerpt, for 4 of these the answers changed when fewer excerpts were sent "
-        "per request"
+        "got no for every excerpt, for 4 of these the answers changed when fewer excerpts were "
+        "sent per request"
     )
     assert replies_line({NULL: {RECEIVED: 3}}) == "3 replies"
 

@@ -1,4 +1,4 @@
-"""Which requests are on their way, in a file that survives the process.
+"""A log of the requests in flight, in a file that survives the process.
 
 A line is written before a request leaves and another when its outcome is known. Nothing is synced:
 the operating system keeps what was written when the process dies, however it does.
@@ -16,14 +16,14 @@ _MAX_BYTES = 16 << 20  # bytes; beyond it the settled sends are left out of a ne
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One request that left: `worst_usd` is the most that it can cost."""
+    """One sent request; `worst_usd` is the most that it can cost."""
 
     key: str
     worst_usd: float
 
 
 class InFlightLog:
-    """Raises OSError where the file cannot be written."""
+    """Records sends and their outcomes. Raises OSError if the file cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

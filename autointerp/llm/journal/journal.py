@@ -1,9 +1,9 @@
-"""Every paid reply, on disk before anything is made of it.
+"""Stores every paid reply on disk before it is used.
 
 Replies are kept in SQLite by the key of their request, with what was asked (journal_prompts.py);
-what is on its way is in a file beside it (sends.py). One thread writes, and commits together all
-that came in while it was committing: a reply survives a power cut once `put` has returned, at the
-price of one sync for many.
+requests in flight are in a file beside it (in_flight.py). One thread writes, and commits together
+all that came in while it was committing: a reply survives a power cut once `put` has returned, at
+the price of one sync for many.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ class Journal:
             return None
 
     def has_unreadable(self, key: str) -> bool:
-        """Whether there were replies to this request of which nothing came."""
+        """Whether there were unreadable replies to this request."""
         return key in self._unreadable
 
     def unreadable_usage(self, key: str) -> tuple[Usage, float]:
@@ -139,7 +139,7 @@ class Journal:
         return Usage(row[0] or 0, row[1] or 0, row[2] or 0), row[3] or 0.0
 
     def spent_usd(self) -> float:
-        """All that is known, and all that is feared, to have been spent so far."""
+        """Dollars spent so far: known costs, and unconfirmed sends at their worst."""
         row = self._one(
             "SELECT (SELECT TOTAL(cost_usd) FROM replies) + (SELECT TOTAL(cost_usd) FROM spoiled) "
             "+ (SELECT TOTAL(worst_usd) FROM doubts) "
@@ -149,7 +149,7 @@ class Journal:
         return float(row[0])
 
     def fact(self, name: str) -> str | None:
-        """What was found out about an endpoint, under this name."""
+        """A stored fact about an endpoint, by name."""
         row = self._one("SELECT value FROM facts WHERE name = ?", name)
         return None if row is None else str(row[0])
 
@@ -157,7 +157,7 @@ class Journal:
         self.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
 
     def pending_batches(self) -> int:
-        """How many batches were handed in and not collected."""
+        """How many batches were submitted and not collected."""
         row = self._one("SELECT COUNT(*) FROM batches WHERE state IN ('begun', 'pending')")
         assert row is not None
         return int(row[0])
@@ -183,7 +183,7 @@ class Journal:
         await self._written(received)
 
     async def note(self, key: str, asked: ChatRequest) -> None:
-        """Have the reply to this request, which is here, found by what it is about."""
+        """Index the stored reply to this request by what the request is about."""
         try:
             if not asked.about or is_kept(self._reader, key, asked.about):
                 return
@@ -192,7 +192,7 @@ class Journal:
         await self._written((key, asked))
 
     def mark_unreadable(self, chains: Iterable[Sequence[str]]) -> None:
-        """Count the replies to these requests as unreadable: whoever asks again asks anew.
+        """Mark the replies to these requests as unreadable, so that a later run sends them again.
 
         Each chain asked for the same thing time after time. What it took is counted with its first
         request, which is the one that a later run sends.
@@ -215,7 +215,7 @@ class Journal:
         self._unreadable.update(first for first, _ in moved)
 
     def note_all(self, asked: Iterable[tuple[str, ChatRequest]]) -> None:
-        """Store what is asked before there is a reply, each with its key; on disk after this."""
+        """Store requests, each with its key, before there is a reply; on disk when this returns."""
         rows = PromptRows()
         for key, request in asked:
             rows.add(key, request)
@@ -235,7 +235,7 @@ class Journal:
         await done
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """One statement on the rare tables, committed when this returns."""
+        """Run one statement on a rarely used table; committed when this returns."""
         try:
             return self._reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:

@@ -94,7 +94,7 @@ class JournaledExchange:
 
 
 def unusable(path: Path, error: Exception) -> AutointerpError:
-    """The error in words that say what to do."""
+    """The error for a journal that cannot be used, with what to do about it."""
     said = str(error)
     if "locked" in said or "busy" in said:
         return InputError(f"journal {path} is in use by another program: {said}")

@@ -1,4 +1,4 @@
-"""What can still be read of a damaged journal, copied to a new one."""
+"""Copies what is readable of a damaged journal to a new one."""
 
 import sqlite3
 from collections import deque
@@ -21,7 +21,7 @@ _FILES = ("", "-wal", "-shm")
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether anything in the file contradicts itself. Raises InputError where it is in use."""
+    """Whether SQLite finds the file damaged. Raises InputError where it is in use."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             return bool(connection.execute("PRAGMA quick_check").fetchall() != [("ok",)])

@@ -1,4 +1,4 @@
-"""When a failed call is tried again and after how long: the policy the pool gives tenacity."""
+"""The retry policy that the pool gives tenacity: which failures, and after how long."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a model on this machine is asked, and its reply, in the shapes that endpoints use."""
+"""Requests to a local model, and its replies, in the format of endpoints."""
 
 import hashlib
 import time

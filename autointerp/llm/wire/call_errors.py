@@ -1,4 +1,4 @@
-"""What went wrong with a call, decided in one place: a pure function of the exception."""
+"""Classifies failed calls, as a pure function of the exception."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""One endpoint over HTTP: bodies are sent as they are, replies come back as they came."""
+"""The HTTP client of one endpoint: raw request bodies in, raw reply bodies out."""
 
 import asyncio
 import functools
@@ -43,7 +43,7 @@ _MAX_FILE_S = 3600.0
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """Whom to trust. All connections share it: each time it takes 30 ms to read the system's."""
+    """The trusted certificates, shared by all connections: reading them takes 30 ms."""
     try:
         context: ssl.SSLContext = _make_certificates()
     except OSError as error:
@@ -63,7 +63,7 @@ class RawReply(NamedTuple):
 
 
 class Client(Protocol):
-    """What takes chat completions: an endpoint, or a model of this process in its place."""
+    """Sends chat completions: to an endpoint, or to a model in this process."""
 
     base_url: str
 

@@ -1,4 +1,4 @@
-"""A reply that was streamed although nobody asked for it, put together into an ordinary one."""
+"""Joins an unrequested streamed reply into an ordinary one."""
 
 import re
 from collections.abc import Iterator

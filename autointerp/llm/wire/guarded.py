@@ -1,4 +1,4 @@
-"""HTTP clients that read no more than they were told to and send prompts nowhere else.
+"""HTTP clients with a limit on response sizes, and without redirects to other hosts.
 
 They are the SDK's own, of the library that its version stands on, with another `send`.
 """

@@ -1,4 +1,4 @@
-"""A chat request: what is asked, apart from how an endpoint wants it put."""
+"""A chat request, independent of the dialect of an endpoint."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""JSON in what a language model wrote, read with tolerance.
+"""Parses JSON in a language model's reply, tolerantly.
 
 Nothing here raises, whatever the text: what cannot be read is left out. JSON that is only sloppy
 (commas too many, single quotes, comments) is repaired by json_repair; what it had to guess, where

@@ -1,4 +1,4 @@
-"""Connections that came to nothing because of TLS: why, and what a user can do about it."""
+"""Explains failed TLS connections, and what a user can do about them."""
 
 import ssl
 
