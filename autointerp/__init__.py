@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from autointerp.version import __version__
 
 if TYPE_CHECKING:
+    from autointerp.api import arun, capture, collect, label, open_run, run, score
+    from autointerp.coders.given_coder import GivenCoder as SparseCoder
     from autointerp.errors import (
         AutointerpError,
         ConfigurationError,
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
         RunInUseError,
         UnreadableRepliesError,
     )
+    from autointerp.results import FeatureResult
+    from autointerp.results import RunResults as Run
     from autointerp.tables.compare import compare_runs
     from autointerp.tables.differences import label_differences
     from autointerp.tables.read import load_labels, load_scores, load_windows
@@ -37,34 +41,53 @@ __all__ = [
     "EndpointError",
     "EndpointRejectedError",
     "EndpointUnreachableError",
+    "FeatureResult",
     "InputError",
     "MissingPackageError",
     "NotDoneError",
     "OutOfBudgetError",
     "OutputError",
+    "Run",
     "RunInUseError",
+    "SparseCoder",
     "UnreadableRepliesError",
     "__version__",
+    "arun",
+    "capture",
+    "collect",
     "compare_runs",
+    "label",
     "label_differences",
     "load_labels",
     "load_scores",
     "load_strata",
     "load_windows",
+    "open_run",
+    "run",
+    "score",
 ]
 
+# Where each is defined, and under which name where it is another one there.
 _MODULES = {
+    "FeatureResult": "autointerp.results",
+    "Run": "autointerp.results:RunResults",
+    "SparseCoder": "autointerp.coders.given_coder:GivenCoder",
     "compare_runs": "autointerp.tables.compare",
     "label_differences": "autointerp.tables.differences",
     "load_labels": "autointerp.tables.read",
     "load_scores": "autointerp.tables.read",
     "load_strata": "autointerp.tables.strata_table",
     "load_windows": "autointerp.tables.read",
-} | {name: "autointerp.errors" for name in __all__ if name.endswith("Error")}
+}
+_MODULES |= {name: "autointerp.errors" for name in __all__ if name.endswith("Error")}
+_MODULES |= dict.fromkeys(
+    ("arun", "capture", "collect", "label", "open_run", "run", "score"), "autointerp.api"
+)
 
 
 def __getattr__(name: str) -> Any:
     # pandas and pyarrow take half a second to import, which `autointerp --help` need not wait for.
     if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        module, _, defined = _MODULES[name].partition(":")
+        return getattr(importlib.import_module(module), defined or name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from autointerp.progress import say
 from autointerp.prompting.prompt_check import stray_files
 from autointerp.prompting.prompts import load_prompt
 from autointerp.resources import activation_source, language_model
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring.scorers import detection
 from autointerp.stages import capture_stage, model_trial
 from autointerp.stages.collect import collect_stage

@@ -1,8 +1,10 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
+import importlib.util
 import os
 import select
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from autointerp.plain_text import line_for_person
 
 _PLAIN_EVERY_S = 15.0
 console = Console(stderr=True, highlight=False)
+_DRAWING = threading.Lock()
 
 
 class Tracker(Protocol):
@@ -92,10 +95,17 @@ class _Lines:
         print(", ".join(p for p in parts if p), file=sys.stderr, flush=True)
 
 
+def _draws_bars() -> bool:
+    """On a terminal and, with its widgets, in a notebook."""
+    widgets = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal or widgets
+
+
 @contextmanager
 def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
     """Shows how far `description` is: `unit`s done of `total`, per second, time left."""
-    if not console.is_terminal:
+    # Where several runs are under way, bars would be drawn over one another.
+    if not (_draws_bars() and _DRAWING.acquire(blocking=False)):
         lines = _Lines(description, total, unit)
         yield lines
         lines.line(ended=True)
@@ -110,8 +120,11 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
         # What a server says is not markup.
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console) as progress:
-        yield _Bar(progress, description, total, unit)
+    try:
+        with Progress(*columns, console=console) as progress:
+            yield _Bar(progress, description, total, unit)
+    finally:
+        _DRAWING.release()
 
 
 def let_go_of_closed_output() -> None:

@@ -21,8 +21,8 @@ from autointerp.config.settings import RunConfig
 from autointerp.metrics.estimates import Estimate, mean_interval
 from autointerp.progress import track
 from autointerp.resources import language_model
-from autointerp.run.directory import Run
-from autointerp.run.session import Job
+from autointerp.runs.directory import Run
+from autointerp.runs.session import Job
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Judged

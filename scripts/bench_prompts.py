@@ -47,8 +47,8 @@ from autointerp.progress import say, track
 from autointerp.prompting.prompts import BUNDLED, SUFFIX, Prompt, read_prompt, template_path
 from autointerp.resources import language_model
 from autointerp.rules import lexical
-from autointerp.run.directory import Run
-from autointerp.run.session import Job, open_job
+from autointerp.runs.directory import Run
+from autointerp.runs.session import Job, open_job
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.null import null_partners
 from autointerp.scoring.scorer import Judged

@@ -29,7 +29,7 @@ from autointerp.metrics.estimates import Counts, Estimate, balanced_accuracy
 from autointerp.metrics.population import population
 from autointerp.metrics.sequential import anytime_balanced_accuracy
 from autointerp.prompting.prompts import BUNDLED, load_prompt
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorer import FIRES, Judged, Material, activating
 from autointerp.scoring.scorers import detection

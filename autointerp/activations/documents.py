@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from autointerp.activations.given_text import GivenText
 from autointerp.activations.row_files import rows_of
 from autointerp.activations.rows import BadRow, Conversation, RowCount, content_of
 from autointerp.activations.text_files import TextFiles, text_files, text_identity
 from autointerp.activations.text_kinds import TextFile, opened
 from autointerp.demo.demo_text import standard_library_documents
 from autointerp.errors import AutointerpError, InputError, MissingPackageError
+from autointerp.held import held, is_held
 
 DEMO_TEXT = "demo"
 HUB = "hf:"
@@ -45,15 +47,18 @@ def documents(
 ) -> Iterator[Document]:
     """The documents of `source`, in a fixed order, long texts in pieces; empty ones are left out.
 
-    `source` is a file, a folder (see `text_files`), `hf:owner/dataset[/configuration][:split]`, or
-    `demo`: the standard library of the running Python. `field` is where rows have their text or
-    conversation. Files of a folder that are not read are added to `left_out`, rows that hold no
-    text are counted in `rows`. Raises AutointerpError, for too many of those too.
+    `source` is a file, a folder (see `text_files`), `hf:owner/dataset[/configuration][:split]`, a
+    text in memory, or `demo`: the standard library of the running Python. `field` is where rows
+    have their text or conversation. Files of a folder that are not read are added to `left_out`,
+    rows that hold no text are counted in `rows`. Raises AutointerpError, for too many of those too.
     """
     rows = RowCount() if rows is None else rows
     if source == DEMO_TEXT:
         for _, text in standard_library_documents():
             yield from _in_pieces([text])
+    elif is_held(source):
+        for row, where in held(source, GivenText).as_rows():
+            yield from _documents_of_row(row, field, where, rows)
     elif source.startswith(HUB):
         yield from _documents_of_dataset(source.removeprefix(HUB), field, rows)
     else:
@@ -67,7 +72,7 @@ def documents(
 
 def files_of(source: str, field: str | None = None) -> TextFiles | None:
     """The files that a text is read from; None where it is not in files."""
-    if source == DEMO_TEXT or source.startswith(HUB):
+    if source == DEMO_TEXT or source.startswith(HUB) or is_held(source):
         return None
     return text_files(_existing(source), field)
 
@@ -174,6 +179,6 @@ def source_identity(source: str, field: str | None = None) -> str:
     """Changes when the text does: names, sizes and times of files, the name of a data set."""
     if source == DEMO_TEXT:
         return f"demo: standard library of Python {sys.version.split()[0]}"
-    if source.startswith(HUB):
+    if source.startswith(HUB) or is_held(source):
         return source
     return text_identity(_existing(source), field)

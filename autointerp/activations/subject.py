@@ -6,6 +6,7 @@ cache do without.
 
 import hashlib
 import importlib.util
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,23 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from autointerp.errors import InputError, MissingPackageError
+from autointerp.held import held, is_held
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# transformers keeps in globals how it loads a model, so that two threads get in each other's way.
+LOADING = threading.Lock()
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm")
 _TROUBLES = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class SubjectTokenizer:
+    """A subject model's tokenizer, where the model is not needed."""
+
+    name: str
+    tokenizer: "PreTrainedTokenizerBase"
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,14 @@ class Subject:
 
 
 def load_tokenizer(subject: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder, a .gguf file or a hub id. Raises AutointerpError."""
+    """The tokenizer of a local folder, a .gguf file or a hub id, or in memory.
+
+    Raises InputError.
+    """
+    if is_held(subject):
+        found = held(subject, object)
+        assert isinstance(found, Subject | SubjectTokenizer)
+        return found.tokenizer
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -86,8 +105,10 @@ def load_subject(subject: str, device: torch.device) -> Subject:
     `device`; of a .gguf file the weights are dequantized.
 
     `cuda` without a number means all of the machine's GPUs, where accelerate is installed to
-    spread the model. Raises AutointerpError.
+    spread the model. One that is in memory stays as it is. Raises AutointerpError.
     """
+    if is_held(subject):
+        return held(subject, Subject)
     import transformers
 
     tokenizer = load_tokenizer(subject)
@@ -100,7 +121,8 @@ def load_subject(subject: str, device: torch.device) -> Subject:
         name, file = _located(subject)
         # What is dequantized has no precision of its own, and cannot be changed afterwards.
         dtype = torch.float32 if file and device.type == "cpu" else "auto"
-        model = auto.from_pretrained(name, dtype=dtype, **file, **placement)
+        with LOADING:
+            model = auto.from_pretrained(name, dtype=dtype, **file, **placement)
     except _TROUBLES as error:
         raise InputError(f"subject model {subject} cannot be loaded: {_first(error)}") from None
     if device.type == "cpu" and not file:

@@ -22,7 +22,7 @@ from autointerp.storage.files import unwritable
 from autointerp.version import __version__
 
 if TYPE_CHECKING:
-    from autointerp.run.session import Job
+    from autointerp.runs.session import Job
 
 app = typer.Typer(
     help="Label the features of sparse autoencoders, and know how far each label can be trusted.",
@@ -65,7 +65,7 @@ def _run_stages(
 ) -> None:
     from autointerp.pipeline import run_stages
     from autointerp.report.terminal import summary
-    from autointerp.run.session import open_job
+    from autointerp.runs.session import open_job
 
     job = open_job(config, coder_needed=stages != ("capture",))
     with _stoppable():
@@ -143,7 +143,7 @@ def prompt_show(
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
 ) -> None:
     """Print exactly what would be sent for the selected features."""
-    from autointerp.run.session import open_job
+    from autointerp.runs.session import open_job
     from autointerp.stages.show_prompts import show
 
     if config.model is None:
@@ -198,7 +198,7 @@ def prompt_diff(
 ) -> None:
     """Print how your templates differ from the package's, or those of one run from another's."""
     from autointerp.report.prompt_listing import differences, differences_of_runs
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
     from autointerp.stages.show_prompts import TEMPLATES
 
     if not runs:
@@ -239,7 +239,7 @@ def doctor(config: RunConfig) -> None:
     from autointerp.report.sources import print_check
     from autointerp.report.trial_findings import print_trial
     from autointerp.resources import language_model
-    from autointerp.run.session import model_job, open_job
+    from autointerp.runs.session import model_job, open_job
     from autointerp.stages import model_trial
     from autointerp.stages.doctor import diagnose
 

@@ -26,7 +26,7 @@ RunOption = Annotated[
 def journal_info(run: RunOption = None) -> None:
     """Print how many replies the journal holds, what they cost, and what is in doubt."""
     from autointerp.report.probe_table import print_journal
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     print_journal(find_run(run).journal, Console())
 
@@ -35,7 +35,7 @@ def journal_info(run: RunOption = None) -> None:
 def journal_export(run: RunOption = None) -> None:
     """Print every reply, with what was asked, as a line of JSON, oldest first."""
     from autointerp.llm.journal.journal_file import export
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     for reply in export(find_run(run).journal):
         print(json_line(reply))
@@ -51,7 +51,7 @@ def journal_prune(
     A run that needs them pays again.
     """
     from autointerp.llm.journal.journal_file import prune
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     found = find_run(run)
     with found.locked():
@@ -63,7 +63,7 @@ def journal_prune(
 def show(feature: Annotated[int, typer.Argument(min=0)], run: RunOption = None) -> None:
     """Print one feature: label, scores, statistics and highlighted windows."""
     from autointerp.report.terminal import show_feature
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     show_feature(find_run(run), feature, Console())
 
@@ -84,7 +84,7 @@ def labels(
 ) -> None:
     """Print the label table."""
     from autointerp.report.terminal import print_columns, print_labels
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     if columns:
         print_columns(Console())
@@ -96,7 +96,7 @@ def labels(
 def scores(run: RunOption = None) -> None:
     """Print how the scores are spread, beside their null, and by strength of activation."""
     from autointerp.report.scores import print_scores
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     print_scores(find_run(run), Console())
 
@@ -119,7 +119,7 @@ def compare(
     `autointerp.compare_runs` gives the paired scores as a pandas table.
     """
     from autointerp.report.comparison import print_comparison
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     print_comparison(find_run(a), find_run(b), metric, top, Console())
 
@@ -133,7 +133,7 @@ def repair(
     Labels come back from the drafts and scores, replies from what is left of the journal. Evidence
     needs the activations, so `collect` makes it again.
     """
-    from autointerp.run.directory import Run
+    from autointerp.runs.directory import Run
     from autointerp.stages.repair import repair as repair_run
 
     for line in repair_run(Run(Path(run))):
@@ -158,7 +158,7 @@ def report(
 ) -> None:
     """Write one HTML file, which opens from disk: the run's overview and pages of features."""
     from autointerp.report.html_report import write_report
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     found = find_run(run)
     path = out or found.path / "report.html"
@@ -184,7 +184,7 @@ def serve(
     New labels are asked of the model that is named here, with the key and the templates named
     here: a run's record, which may come from somebody else, is shown and not trusted.
     """
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     found = find_run(run)
     try:
@@ -228,7 +228,7 @@ def export(
     ] = "autointerp",
 ) -> None:
     """Write labels, scores and evidence in another tool's format."""
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
     from autointerp.tables.exports import export as write
 
     written = write(
@@ -255,7 +255,7 @@ def plot(
 ) -> None:
     """Write the run's figures for a paper, a file each: scores, deciles, density, cost, time."""
     from autointerp.report.plots import write_plots
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
 
     written, left_out = write_plots(find_run(run), out, format_name)
     for path in written:
@@ -274,7 +274,7 @@ def import_(
     ] = None,
 ) -> None:
     """Take another tool's labels into a run with evidence and no labels, for `score` to score."""
-    from autointerp.run.directory import find_run
+    from autointerp.runs.directory import find_run
     from autointerp.stages.label.import_labels import import_labels
 
     import_labels(find_run(run), format_name, path, only)

@@ -13,6 +13,7 @@ from autointerp.coders.coder import SparseCoder
 from autointerp.coders.coder_files import Corrections, locate
 from autointerp.coders.formats import FORMATS, unsupported
 from autointerp.errors import InputError
+from autointerp.held import digest_held, held, is_held
 from autointerp.tensors.firings import Firings
 from autointerp.tensors.hashing import file_sha256
 
@@ -45,11 +46,13 @@ def _format_of(path: Path, named: str | None) -> ModuleType:
 
 
 def load_coder(spec: str | Path, format: str | None = None, k: int | None = None) -> SparseCoder:
-    """Load the SAE at a path, `hf:owner/repo/file` or `saelens:release/id`.
+    """Load an SAE: a path, `hf:owner/repo/file`, `saelens:release/id`, or one in memory.
 
     Its format is detected from its files unless it is given; `k` overrides that of TopK SAEs.
     Raises AutointerpError.
     """
+    if is_held(spec):
+        return held(spec, SparseCoder)
     located = locate(str(spec))
     with _as_user_errors(located.path):
         coder: SparseCoder = _format_of(located.path, format).load(located.path, k)
@@ -89,6 +92,8 @@ def _corrected(coder: SparseCoder, known: Corrections) -> SparseCoder:
 
 def coder_identity(spec: str | Path, format: str | None = None, k: int | None = None) -> str:
     """Changes when the coder's files, or how they are read, do."""
+    if is_held(spec):
+        return digest_held(str(spec))
     located = locate(str(spec))
     with _as_user_errors(located.path):
         files = _format_of(located.path, format).files(located.path)

@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,17 +86,21 @@ def _from_environment() -> dict[str, _Setting]:
     return found
 
 
-def load_config(file: Path | None, flags: dict[str, Any]) -> RunConfig:
-    """The resolved configuration.
+def _flag(name: str) -> str:
+    return f"flag --{name.replace('_', '-')}"
+
+
+def load_config(
+    file: Path | None, flags: Mapping[str, Any], place: Callable[[str], str] = _flag
+) -> RunConfig:
+    """The resolved configuration. `place` says where those in `flags` were given.
 
     Raises AutointerpError that says of every wrong setting where it was given and what is wrong.
     """
     settings = _from_file(file) if file is not None else {}
     settings |= _from_environment()
     settings |= {
-        name: _Setting(value, f"flag --{name.replace('_', '-')}")
-        for name, value in flags.items()
-        if value is not None
+        name: _Setting(value, place(name)) for name, value in flags.items() if value is not None
     }
     places = {name: setting.place for name, setting in settings.items()}
     return validated({name: setting.value for name, setting in settings.items()}, places)

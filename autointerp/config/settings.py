@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from autointerp.activations.masks import MASKS, Mask
+from autointerp.held import is_held, label_held
 
 DEMO = "demo"
 SPARSE = "sparse"
@@ -750,10 +751,13 @@ class RunConfig(BaseModel):
         """What the real coder is called; without one, the cache or model."""
         if self.is_demo():
             return DEMO
+        named = self.coder or self.cache or self.subject or ""
+        if is_held(named):
+            return label_held(named)
         for prefix in ("hf:", "saelens:"):
             if self.coder is not None and self.coder.startswith(prefix):
                 return self.coder.removeprefix(prefix).strip("/").replace("/", "--")
-        path = Path(self.coder or self.cache or self.subject or "")
+        path = Path(named)
         return path.name if path.name not in ("", "..") else path.resolve().name
 
     def coder_name(self) -> str:

@@ -13,7 +13,7 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 from autointerp.errors import InputError
 from autointerp.plain_text import one_line
 from autointerp.prompting.bounded import BoundedEnvironment, bounded, joined, limited
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.secrets import masked
 from autointerp.storage.files import atomic_path
 

@@ -12,7 +12,7 @@ from autointerp.metrics.paired import MIN_FEATURES
 from autointerp.report.control_table import print_control
 from autointerp.report.sources import print_facts
 from autointerp.report.terminal import collision_line
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.compare import (
     LabelComparison,
     MetricComparison,

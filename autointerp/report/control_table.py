@@ -9,7 +9,7 @@ from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
 from autointerp.metrics.paired import MIN_FEATURES
 from autointerp.metrics.unpaired import Unpaired
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.compare import judging_warnings
 from autointerp.tables.control import against_control
 from autointerp.tables.read import load_labels

@@ -1,7 +1,7 @@
 """What a model was asked about a feature, and what it said."""
 
 from autointerp.llm.journal.journal_file import JournaledExchange, exchanges
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorers.concept_texts import TASK as TEXTS
 from autointerp.stages.label.candidate_choice import PURPOSE as CANDIDATE

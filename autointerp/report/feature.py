@@ -27,7 +27,7 @@ from autointerp.report.page_model import (
     ShownToken,
     ShownWindow,
 )
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS, chance_of
 from autointerp.scoring.scorer import FIRES
 from autointerp.storage.parquet_files import read_parquet

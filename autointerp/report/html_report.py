@@ -13,7 +13,7 @@ from autointerp.report.exchanges import feature_exchanges
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import overview
 from autointerp.report.page import page_html
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.secrets import masked
 from autointerp.storage.files import atomic_path, unwritable
 from autointerp.storage.json_values import plain

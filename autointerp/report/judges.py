@@ -9,7 +9,7 @@ import pandas as pd
 from autointerp.metrics.estimates import Estimate, mean_interval
 from autointerp.report.control_table import metric_name
 from autointerp.rules.lexical import NAME as LEXICAL
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.scorers.ranking import AUROC
 from autointerp.tables.read import load_scores

@@ -24,8 +24,8 @@ from autointerp.report.distributions import (
     distributions,
     scatters,
 )
-from autointerp.run.directory import Run
-from autointerp.run.record import RecordedSettings
+from autointerp.runs.directory import Run
+from autointerp.runs.record import RecordedSettings
 from autointerp.scoring import SCORERS
 from autointerp.storage.files import files_identity
 from autointerp.tables.collisions import Collisions, collisions

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from autointerp.errors import MissingPackageError
 from autointerp.report.overview import overview
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.storage.files import atomic_path, unwritable
 
 Format = Literal["png", "svg", "pdf"]

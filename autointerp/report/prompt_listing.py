@@ -8,7 +8,7 @@ from autointerp.errors import AutointerpError, InputError
 from autointerp.plain_text import line_for_person
 from autointerp.prompting.prompt_check import stray_files, warnings_about
 from autointerp.prompting.prompts import BUNDLED, SUFFIX, kept, load_prompt, template_path
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 
 _HASH = 12  # digits, as in the names of the files that a run keeps
 

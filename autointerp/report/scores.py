@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autointerp.report.distributions import ALPHA, Curve, Distribution, curves, distributions
 from autointerp.report.overview import flag_counts
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.read import load_labels, load_scores
 from autointerp.tables.strata_table import load_strata
 

@@ -23,7 +23,7 @@ from autointerp.report.control_table import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
 from autointerp.report.judges import judge_lines
 from autointerp.report.overview import failures, scores_of, status_counts
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.storage.columns import description
 from autointerp.tables.collisions import Collisions, collisions

@@ -20,8 +20,9 @@ from autointerp.activations.writer import partial_path, unfinished
 from autointerp.coders import SparseCoder
 from autointerp.config.settings import DEMO, SPARSE
 from autointerp.errors import AutointerpError, ConfigurationError, NotDoneError
+from autointerp.held import is_held
 from autointerp.identity import fingerprint, settings_text
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.storage.files import files_identity, files_in
 
 Source = DenseCache | SparseCache | SubjectStream
@@ -121,7 +122,8 @@ def check(job: Job) -> None:
     """Raise AutointerpError for what can be known to fail before the run begins."""
     settings = stream_settings(job)
     if settings is None:
-        if not job.config.cache_path().exists() and job.config.text is None:
+        path = job.config.cache_path()
+        if not (path.exists() or is_held(path)) and job.config.text is None:
             raise ConfigurationError(
                 f"no activation cache at {job.config.cache_path()}: make one with --subject and "
                 "--text, or name another --cache"

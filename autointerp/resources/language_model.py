@@ -3,13 +3,14 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError, ConfigurationError
+from autointerp.held import is_held
 from autointerp.identity import fingerprint
 from autointerp.llm.batches import BatchRun, BatchSettings
 from autointerp.llm.journal.in_flight import Send
@@ -24,10 +25,11 @@ from autointerp.llm.request_runner import RetrySettings
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient, Client, connections_allowed
 from autointerp.llm.wire.dialect import Dialect, dialect_for
+from autointerp.llm.wire.logprobs import PARAMETERS
 from autointerp.loops import run_coroutine, stop_event, stoppable
 from autointerp.progress import Tracker, say
 from autointerp.resources import local_model
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.secrets import hide
 
 R = TypeVar("R")
@@ -120,12 +122,15 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
 
 
 def dialect(config: RunConfig) -> Dialect:
-    return dialect_for(
+    found = dialect_for(
         address(config),
         structured=config.response_format,
         think=config.thinking == "default",
         extra=config.extra_parameters(),
     )
+    # A function of this process returns text alone.
+    is_function = config.is_local() and is_held(config.local_model)
+    return replace(found, dropped=(*found.dropped, *PARAMETERS)) if is_function else found
 
 
 def price(config: RunConfig) -> Price | None:

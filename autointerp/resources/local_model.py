@@ -9,10 +9,12 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError
 
-from autointerp.activations.subject import load_tokenizer
+from autointerp.activations.subject import LOADING, load_tokenizer
 from autointerp.config.settings import RunConfig
 from autointerp.errors import InputError, MissingPackageError
+from autointerp.held import PREFIX, held, is_held
 from autointerp.llm.local import constrained, llamacpp
+from autointerp.llm.local.function_client import FunctionClient, NamedFunction
 from autointerp.llm.local.generation import ChatModel
 from autointerp.llm.local.llamacpp import LlamaClient, open_server
 from autointerp.llm.local.local_client import LocalClient
@@ -31,7 +33,8 @@ _TROUBLES = (
 
 def model_name(config: RunConfig) -> str:
     """The model with what it is, as the journal and the tables name it."""
-    return identity(config.local_model_name())
+    name = config.local_model_name()
+    return name.removeprefix(PREFIX) if is_held(name) else identity(name)
 
 
 def check(config: RunConfig) -> None:
@@ -40,6 +43,9 @@ def check(config: RunConfig) -> None:
     A model of the hub is downloaded here, before anything else is done.
     """
     name = config.local_model_name()
+    if is_held(name):
+        held(name, NamedFunction)
+        return
     needed = [constrained.PACKAGE]
     if name.endswith(_GGUF) and not _is_for_llamacpp(name):
         needed.append("gguf")
@@ -95,6 +101,8 @@ def rows(config: RunConfig, device: torch.device) -> int:
     """
     if "concurrency" in config.model_fields_set and config.model is None:
         return config.concurrency
+    if is_held(config.local_model_name()):
+        return config.concurrency
     if _is_for_llamacpp(config.local_model_name()):
         return 4
     return 8 if device.type == "cpu" else 64
@@ -103,6 +111,8 @@ def rows(config: RunConfig, device: torch.device) -> int:
 def open_client(config: RunConfig, device: torch.device) -> Client:
     """The model in an endpoint's place. Raises AutointerpError where it cannot be loaded."""
     name, most = config.local_model_name(), rows(config, device)
+    if is_held(name):
+        return FunctionClient(held(name, NamedFunction), most)
     path = str(_found(name))
     if _is_for_llamacpp(name):
         return LlamaClient(_server(path, device, most), most)
@@ -126,9 +136,10 @@ def _chat_model(path: str, device: torch.device) -> ChatModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, **({"gguf_file": file} if file else {})
         )
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=_dtype(device), **named
-        )
+        with LOADING:
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=_dtype(device), **named
+            )
         if tokenizer.chat_template is None:
             raise InputError(
                 f"--local-model {path} has no chat template: name an instruction-tuned model"

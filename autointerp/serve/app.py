@@ -14,7 +14,7 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError
 from autointerp.plain_text import line_for_person
 from autointerp.report.page import page_html
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.serve.api_page import api_page
 from autointerp.serve.filters import BadQuery
 from autointerp.serve.meaning import NotInstalled, NotReady, ServerStopping

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from autointerp.errors import InputError
 from autointerp.report.column_list import Column, columns_of
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.serve.filters import BadQuery, Condition, column, filtered, quoted, searched
 from autointerp.serve.shapes import FeatureList, FoundFeatures

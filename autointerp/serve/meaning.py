@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from autointerp.errors import AutointerpError, MissingPackageError
 from autointerp.plain_text import one_line
 from autointerp.progress import say
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring.scorers.on_device import identity
 from autointerp.serve.labels import LabelView
 from autointerp.storage.files import atomic_path

@@ -10,7 +10,7 @@ from autointerp.llm.journal.journal_file import JournaledExchange
 from autointerp.report.exchanges import feature_exchanges
 from autointerp.report.overview import Overview
 from autointerp.report.page_model import FeaturePage, ShownWindow
-from autointerp.run.record import RecordedSettings
+from autointerp.runs.record import RecordedSettings
 from autointerp.serve.meaning import is_installed
 from autointerp.serve.served import Served
 from autointerp.serve.shapes import (

@@ -11,7 +11,7 @@ from autointerp.errors import AutointerpError, InputError
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import Overview, overview
 from autointerp.resources import language_model
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.serve.labels import LabelView, read_labels
 from autointerp.serve.meaning import Meanings
 from autointerp.serve.served_contexts import ServedContexts

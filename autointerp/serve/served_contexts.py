@@ -9,7 +9,7 @@ from autointerp.activations.cache import Cache
 from autointerp.activations.formats import find_cache, with_token_ids
 from autointerp.config.settings import RunConfig
 from autointerp.errors import InputError
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.serve.shapes import ContextText
 from autointerp.vocabulary import Vocabulary
 

@@ -8,7 +8,7 @@ import uvicorn
 from autointerp.config.settings import RunConfig
 from autointerp.errors import InputError
 from autointerp.plain_text import line_for_person
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.serve.app import create_app
 
 _LOOPBACK = "127.0.0.1"

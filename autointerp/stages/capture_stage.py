@@ -16,7 +16,7 @@ from autointerp.resources.activation_source import (
     made_from,
     stream_settings,
 )
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.tensors.firings import Firings
 
 NAME = "capture"

@@ -14,13 +14,14 @@ from typing import Any
 from autointerp.config.loading import validated
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, DamagedFileError, EndpointError
+from autointerp.held import is_held
 from autointerp.identity import fingerprint, settings_values
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring.judge import JudgeSettings
 from autointerp.stages.label import label_stage
 from autointerp.stages.score import judging, score_stage
@@ -180,6 +181,8 @@ def asking(job: Job, stages: Sequence[str]) -> Job | None:
     found = [job] if label_stage.NAME in stages and labels.uses_model() else []
     if score_stage.NAME in stages and judging.chat_scorers(judge) and judge.uses_model():
         found.append(job.judging())
+    if not labels.auto:  # a trial is no use to whoever wrote the function
+        found = [o for o in found if not (o.config.is_local() and is_held(o.config.local_model))]
     if len({language_model.identity(one.config) for one in found}) <= 1:
         return found[0] if found else None
     if labels.auto:

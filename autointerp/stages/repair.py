@@ -10,7 +10,7 @@ from pathlib import Path
 from autointerp.errors import DamagedFileError, InputError
 from autointerp.evidence.store import read_statistics
 from autointerp.llm.journal.journal_salvage import is_damaged, salvage
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.storage.damage import made_again
 from autointerp.storage.files import aside
 from autointerp.storage.parquet_files import open_parquet

@@ -8,7 +8,7 @@ from autointerp.labeling.label_reply import reply_schema
 from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import line_for_person, one_line
 from autointerp.prompting.prompts import Prompt, load_prompt
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import SCORERS, has_template
 from autointerp.scoring.scorer import Task
 from autointerp.scoring.scorers import concept_texts

@@ -13,7 +13,7 @@ import pandas as pd
 from autointerp.errors import InputError, NotDoneError
 from autointerp.metrics.paired import MeanDifference, mean_difference, sign_test
 from autointerp.metrics.population import MIN_FEATURES
-from autointerp.run.directory import Run, find_run
+from autointerp.runs.directory import Run, find_run
 from autointerp.tables.collisions import Collisions, collisions, folded
 from autointerp.tables.read import load_labels, load_scores
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from autointerp.config.settings import RANDOM_LABEL
 from autointerp.metrics.unpaired import Unpaired, compare_unpaired
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import chance_of
 from autointerp.tables.compare import check_scored, scored
 from autointerp.tables.read import load_scores

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from autointerp.errors import AutointerpError, InputError, NotDoneError
 from autointerp.plain_text import tidy
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.secrets import masked
 from autointerp.storage.columns import checked, column, conform, schema_of

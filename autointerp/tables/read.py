@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from autointerp.errors import InputError
 from autointerp.evidence.store import EvidenceStore
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.storage.columns import conform
 from autointerp.tables.edits import apply_edits
 from autointerp.tables.frame import TableFrame, frame_of

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from autointerp import load_labels
 from autointerp.report.feature import FeaturePages
 from autointerp.report.html_report import write_report
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from tests.browser.conftest import FEW, watched
 from tests.conftest import run_command
 from tests.support.hostile import HOSTILE

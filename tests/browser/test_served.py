@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from autointerp import load_labels
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.edits import read_edits
 from tests.browser.conftest import FEW, watched
 from tests.conftest import run_command

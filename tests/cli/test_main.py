@@ -13,7 +13,7 @@ from typer.main import get_command
 import autointerp
 from autointerp.cli.main import app
 from autointerp.plain_text import listed
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from tests.coders.test_coder import write_saelens
 from tests.support import scripted
 from tests.support.fake_server import FakeServer, status
@@ -128,7 +128,7 @@ def test_two_runs_on_one_directory(refused, planted, tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from autointerp.run.directory import Run\n"
+            "import sys; from pathlib import Path; from autointerp.runs.directory import Run\n"
             "with Run(Path(sys.argv[1])).locked():\n"
             "    print('held', flush=True); sys.stdin.read()",
             str(tmp_path / "out"),

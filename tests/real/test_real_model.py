@@ -20,7 +20,7 @@ import pytest
 import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.llm.journal.journal_file import info
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from tests.conftest import run_command
 from tests.support.llama import MODEL, served

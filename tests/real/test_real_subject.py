@@ -11,7 +11,7 @@ from pydoc_data.topics import topics  # Python's own documentation, English pros
 import pytest
 
 import autointerp
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from tests.conftest import run_command
 from tests.scripts.test_train_sae import load_script, run_script
 from tests.serve.conftest import serving

@@ -13,7 +13,7 @@ from autointerp import load_labels, load_scores, load_strata, load_windows
 from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.report.feature import FeaturePages, _without_halves, is_right
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.edits import Edit, add_edit
 from autointerp.tables.write import read_drafts, write_labels
 from autointerp.vocabulary import Vocabulary

@@ -20,7 +20,7 @@ from autointerp.llm.wire.request import ChatRequest
 from autointerp.report.feature import FeaturePages
 from autointerp.report.html_report import write_report
 from autointerp.report.page import page_html
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from tests.support.hostile import HOSTILE
 
 

@@ -13,7 +13,7 @@ import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.report.distributions import MAX_POINTS
 from autointerp.report.overview import Cost, Count, Failure, StageTime, overview
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS, chance_of
 from autointerp.tables.schema import labels_schema
 from tests.support import scripted

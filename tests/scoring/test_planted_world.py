@@ -18,7 +18,7 @@ from autointerp.metrics.confusion import Confusion
 from autointerp.metrics.estimates import Estimate
 from autointerp.metrics.metrics import auroc
 from autointerp.metrics.population import METRICS, population
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.null import Labeled, null_partners
 from autointerp.scoring.scorebook import Scorebook

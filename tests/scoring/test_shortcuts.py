@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FIRES, Item, Material, Plan
 from autointerp.scoring.scorers.intruder import windows_shown

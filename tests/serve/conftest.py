@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from autointerp.config.settings import RunConfig
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.serve.server import listening, server_of
 
 TOKEN = "the-token-of-the-tests"

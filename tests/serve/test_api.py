@@ -10,7 +10,7 @@ import pytest
 
 import autointerp
 from autointerp.labeling.labeler import Draft
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.serve import writing
 from autointerp.tables.edits import read_edits
 from tests.serve.conftest import HEADERS, TOKEN, serving

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.serve.filters import BadQuery
 from autointerp.serve.labels import read_labels
 from autointerp.serve.shapes import answer

@@ -17,7 +17,7 @@ from autointerp.labeling.shown import Shown
 from autointerp.llm.wire.structured import items
 from autointerp.progress import track
 from autointerp.prompting.prompts import load_prompt
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled

@@ -7,7 +7,7 @@ import pytest
 
 import autointerp
 from autointerp.llm.journal.journal_file import export
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring.scorers.on_device import identity
 from tests.support.local_model import write_local_model
 

@@ -17,7 +17,7 @@ import autointerp
 from autointerp.errors import DamagedFileError
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.journal_file import info
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.storage.damage import MADE_AGAIN
 from autointerp.storage.parquet_files import open_parquet
 from tests.llm.journal.test_journal import put, received

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autointerp.evidence.store import FEATURES_SCHEMA
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.tables.schema import PREDICTIONS, SCORES, labels_schema
 

@@ -7,7 +7,7 @@ import pytest
 
 import autointerp
 from autointerp.errors import AutointerpError
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.compare import (
     compare_labels,
     metric_comparisons,

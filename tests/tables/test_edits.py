@@ -13,7 +13,7 @@ import pytest
 import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.plain_text import tidy
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.edits import Edit, add_edit, read_edits
 from tests.support.hostile import EVERYTHING
 from tests.tables.test_compare import score

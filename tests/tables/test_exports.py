@@ -24,7 +24,7 @@ import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import Window
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.exports import FORMATS, export
 from autointerp.tables.exports.examples import examples
 from autointerp.tables.exports.exported import (

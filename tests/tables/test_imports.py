@@ -11,7 +11,7 @@ import pytest
 
 import autointerp
 from autointerp.errors import AutointerpError
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.stages.label.import_labels import import_labels
 from autointerp.tables.imports import MAX_LABEL, Foreign, ImportedLabels, of_one_labeler
 from tests.conftest import run_command

@@ -11,7 +11,7 @@ import pytest
 import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.evidence.evidence_schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.storage.columns import description
 from autointerp.tables import edits

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autointerp.activations.cache import DenseCache, SparseCache, with_vocabulary
+from autointerp.activations.cache import Cache, DenseCache, SparseCache, with_vocabulary
 from autointerp.activations.formats import (
     delphi_latents,
     native,
@@ -18,6 +18,7 @@ from autointerp.activations.formats import (
 )
 from autointerp.activations.subject import load_tokenizer
 from autointerp.errors import InputError
+from autointerp.held import held, is_held
 from autointerp.storage.files import files_identity
 from autointerp.storage.tensor_files import read_safetensors, safetensors_names
 from autointerp.vocabulary import vocabulary_of
@@ -33,6 +34,10 @@ FORMATS: dict[str, ModuleType] = {
 
 def find_cache(path: Path) -> DenseCache | SparseCache:
     """The cache at `path` as it is, or the only one in the folder. Raises AutointerpError."""
+    if is_held(path):
+        cache = held(path, Cache)
+        assert isinstance(cache, DenseCache | SparseCache)
+        return cache
     if not path.exists():
         raise InputError(
             f"no activation cache at {path}: no such file or folder; pass one with "

@@ -28,8 +28,8 @@ from autointerp.evidence.store import (
 from autointerp.identity import fingerprint
 from autointerp.progress import say
 from autointerp.resources.activation_source import Source, identity_of, open_source, place_of
-from autointerp.run.directory import Run
-from autointerp.run.session import Job
+from autointerp.runs.directory import Run
+from autointerp.runs.session import Job
 from autointerp.stages.collect.one_pass import Pass, checkpoints
 from autointerp.stages.collect.planning import Share, shared_out
 from autointerp.stages.collect.workers import read_pass

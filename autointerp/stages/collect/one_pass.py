@@ -15,7 +15,7 @@ from autointerp.coders import SparseCoder
 from autointerp.evidence.checkpoint import checkpointed, load_checkpoint, save_checkpoint
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.resources.activation_source import Source
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tensors.firings import Firings
 
 _CHECKPOINT = re.compile(r"collect-\d+-of-(\d+)-from-\d+\.checkpoint")

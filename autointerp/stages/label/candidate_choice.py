@@ -19,7 +19,7 @@ from autointerp.progress import track
 from autointerp.prompting.prompts import Prompt, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import PLACEHOLDER_LABEL, CostEstimate
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import forms
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorers import detection

@@ -14,7 +14,7 @@ from autointerp.evidence.store import EvidenceStore
 from autointerp.identity import fingerprint
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.progress import say, track
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.stages.collect.collect_stage import evidence_identity
 from autointerp.stages.label import label_stage
 from autointerp.tables.imports import READERS, of_one_labeler

@@ -22,7 +22,7 @@ from autointerp.prompting.prompts import Prompt, keep, load_prompt
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import forms
 from autointerp.stages.collect.collect_stage import evidence_identity
 from autointerp.stages.label.candidate_choice import (

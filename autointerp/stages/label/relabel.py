@@ -21,8 +21,8 @@ from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.prompting.prompts import load_prompt
 from autointerp.resources import language_model
-from autointerp.run.directory import Run
-from autointerp.run.session import Job
+from autointerp.runs.directory import Run
+from autointerp.runs.session import Job
 from autointerp.stages.label import label_stage
 from autointerp.stages.label.candidate_choice import is_worth_another
 from autointerp.tables.edits import read_edits

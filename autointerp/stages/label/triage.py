@@ -14,7 +14,7 @@ from autointerp.metrics.estimates import Counts, balanced_accuracy
 from autointerp.progress import say, track
 from autointerp.resources import language_model
 from autointerp.rules import lexical
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring.scorer import FIRES
 from autointerp.stages.collect import collect_stage
 from autointerp.vocabulary import Vocabulary

@@ -24,7 +24,7 @@ from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
 from autointerp.resources.activation_source import made_from, stream_settings
 from autointerp.resources.estimate import CostEstimate
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import SCORERS
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorebook import beside_nulls

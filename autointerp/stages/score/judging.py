@@ -16,7 +16,7 @@ from autointerp.resources import language_model
 from autointerp.resources.estimate import PLACEHOLDER_LABEL
 from autointerp.rules import lexical
 from autointerp.rules.rules import Rule
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import SCORERS, forms, has_template
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.null import Labeled, null_partners, null_sample

@@ -7,7 +7,7 @@ from itertools import islice
 from autointerp.config.settings import RunConfig
 from autointerp.errors import MissingPackageError
 from autointerp.prompting.prompts import Prompt
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import Judged, Judgment, LocalJudge, Plan, Scorer
 from autointerp.scoring.scorers.on_device import identity

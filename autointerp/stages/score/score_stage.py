@@ -13,7 +13,7 @@ from autointerp.prompting.prompts import Prompt, keep
 from autointerp.resources import language_model
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
 from autointerp.rules import lexical
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.again import CarefulJob
 from autointerp.scoring.replies import NULL, OWN

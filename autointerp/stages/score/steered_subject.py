@@ -17,7 +17,7 @@ from autointerp.evidence.peaks import FoundPeaks, peaks_of
 from autointerp.identity import fingerprint
 from autointerp.progress import say, track
 from autointerp.resources.activation_source import check_width, made_from, stream_settings
-from autointerp.run.session import Job
+from autointerp.runs.session import Job
 from autointerp.storage.files import atomic_path
 from autointerp.storage.parquet_files import read_parquet, write_parquet
 from autointerp.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autointerp.errors import InputError
 from autointerp.progress import say
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.storage.files import atomic_path, new_folder, unwritable
 from autointerp.tables.exports import (
     delphi,

@@ -22,8 +22,8 @@ from autointerp.evidence.store import EvidenceStore, collected_features, histogr
 from autointerp.evidence.window import Window
 from autointerp.plain_text import listed
 from autointerp.progress import say, track
-from autointerp.run.directory import Run
-from autointerp.run.feature_selection import select_among
+from autointerp.runs.directory import Run
+from autointerp.runs.feature_selection import select_among
 from autointerp.storage.columns import leaf_of, metadata_of
 from autointerp.storage.parquet_files import open_parquet
 from autointerp.tables.migrate import open_table

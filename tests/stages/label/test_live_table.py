@@ -8,7 +8,7 @@ import pytest
 
 import autointerp
 from autointerp.labeling.labeler import Draft
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.stages.label import label_stage, live_table
 from tests.support import scripted
 from tests.support.fake_server import FakeServer

@@ -19,7 +19,7 @@ from autointerp.errors import AutointerpError
 from autointerp.labeling.selections import selections
 from autointerp.labeling.shown import Shown, shown_windows
 from autointerp.report.exchanges import feature_exchanges
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.stages.label import relabel as stages_relabel
 from autointerp.tables.edits import Edit, add_edit
 from tests.conftest import run_command

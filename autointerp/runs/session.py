@@ -18,8 +18,8 @@ from autointerp.coders import SparseCoder, coder_identity, load_coder, randomize
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError
 from autointerp.identity import fingerprint
-from autointerp.run.directory import Run
-from autointerp.run.feature_selection import select_features
+from autointerp.runs.directory import Run
+from autointerp.runs.feature_selection import select_features
 from autointerp.version import __version__
 
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")

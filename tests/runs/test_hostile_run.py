@@ -24,7 +24,7 @@ from autointerp.report.comparison import print_comparison
 from autointerp.report.html_report import write_report
 from autointerp.report.scores import print_scores
 from autointerp.report.terminal import print_labels, show_feature, summary
-from autointerp.run.directory import Run
+from autointerp.runs.directory import Run
 from autointerp.tables.edits import Edit, add_edit, read_edits
 
 FEATURE = 4

@@ -10,8 +10,8 @@ import pytest
 from autointerp.cli.options import settings_of_section
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError
-from autointerp.run.directory import Run
-from autointerp.run.record import TAKEN_OVER, RecordedSettings
+from autointerp.runs.directory import Run
+from autointerp.runs.record import TAKEN_OVER, RecordedSettings
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from autointerp.errors import AutointerpError
 from autointerp.plain_text import listed
-from autointerp.run.feature_selection import select_among, select_features
+from autointerp.runs.feature_selection import select_among, select_features
 
 
 def test_all_ranges_files_and_samples(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 
 from autointerp.errors import AutointerpError, InputError, NotDoneError, RunInUseError
 from autointerp.plain_text import line_for_person
-from autointerp.run.record import RecordedSettings, read_record
+from autointerp.runs.record import RecordedSettings, read_record
 from autointerp.secrets import masked
 from autointerp.storage.damage import FADE
 from autointerp.storage.files import atomic_path, unwritable, writing

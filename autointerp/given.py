@@ -1,0 +1,208 @@
+"""What is given to autointerp in Python, as settings: those of the command line, and names of
+things in memory."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from numbers import Number
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from autointerp.activations.given_activations import given_activations
+from autointerp.activations.given_evidence import given_evidence
+from autointerp.activations.given_subject import given_subject, given_tokenizer, not_training
+from autointerp.activations.given_text import given_text
+from autointerp.coders import SparseCoder
+from autointerp.coders.given_coder import EncoderObject, coder_digest, given_coder
+from autointerp.config.loading import load_config
+from autointerp.config.settings import RunConfig
+from autointerp.errors import ConfigurationError
+from autointerp.held import holding, name_held
+from autointerp.llm.local.function_client import named_function
+
+# Arguments that are no settings, or may be more than one.
+THINGS = (
+    *("subject", "tokenizer", "sae", "text"),
+    *("activations", "token_ids", "mask", "evidence"),
+)
+_SETTING = {"sae": "coder"}  # arguments that settings call otherwise
+_UNNAMED_CHARACTERS = 8
+
+
+def setting_names() -> list[str]:
+    return list(RunConfig.model_fields)
+
+
+@dataclass
+class Given:
+    """`settings` by the names of the command line, and `judging` in their place for scoring.
+
+    `things` are what some of them name.
+    """
+
+    settings: dict[str, Any]
+    judging: dict[str, Any] = field(default_factory=dict)
+    things: dict[str, Any] = field(default_factory=dict)
+    subject: Any = None  # a model that is in memory
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        with ExitStack() as used:
+            used.enter_context(holding(self.things))
+            if self.subject is not None:
+                used.enter_context(not_training(self.subject))
+            yield
+
+    def hold(self, name: str, thing: Any) -> str:
+        self.things[name] = thing
+        return name
+
+    def config(self, file: Path | None, *, judging: bool = False) -> RunConfig:
+        """The configuration. Raises ConfigurationError."""
+        chosen = self.settings | (self.judging if judging else {})
+        config = load_config(file, chosen, lambda name: f"argument {name}")
+        objects = [t for t in self.things.values() if isinstance(t, EncoderObject)]
+        if objects and config.is_random():
+            raise ConfigurationError(
+                "control random-coder needs the weights of the SAE, and an object with encode "
+                "gives none: give a SparseCoder made from tensors"
+            )
+        if config.processes > 1 and set(self.things) & {
+            config.subject,
+            config.text,
+            config.cache,
+            config.coder if objects else None,
+        }:
+            raise ConfigurationError(
+                "processes: what is in memory is not there for other processes: give paths, or "
+                "leave processes out"
+            )
+        return config
+
+
+def taken(arguments: Mapping[str, Any], known: Iterable[str]) -> Given:
+    """What the arguments of a call come to, those that are None left out.
+
+    `known` are arguments that are no settings. Raises ConfigurationError for one that is neither,
+    InputError for a thing that cannot be used.
+    """
+    names = [*known, *setting_names()]
+    for name in arguments:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=2)
+            meant = f"did you mean {' or '.join(near)}?" if near else "`autointerp config` has all"
+            raise ConfigurationError(f"there is no argument or setting {name!r}: {meant}")
+    given = {name: value for name, value in arguments.items() if value is not None}
+    for name, setting in _SETTING.items():
+        if setting in given:
+            given.setdefault(name, given.pop(setting))
+    things = {name: given.pop(name) for name in THINGS if name in given}
+    asked = {name: given.pop(name) for name in ("labeler", "judge") if name in given}
+    found = Given({name: _plain(value) for name, value in given.items()})
+    _take_models(found, **asked)
+    _take_things(found, **things)
+    return found
+
+
+def _take_things(
+    found: Given,
+    *,
+    subject: Any = None,
+    tokenizer: Any = None,
+    sae: Any = None,
+    text: Any = None,
+    activations: Any = None,
+    token_ids: Any = None,
+    mask: Any = None,
+    evidence: Any = None,
+) -> None:
+    settings = found.settings
+    if evidence is not None:
+        if any(given is not None for given in (subject, sae, text, activations)):
+            raise ConfigurationError(
+                "evidence stands in for subject, sae, text and activations: drop those"
+            )
+        excerpts, features = given_evidence(evidence)
+        settings["cache"] = found.hold(str(excerpts.path), excerpts)
+        settings.setdefault("features", _plain(features))
+        # An excerpt begins in the midst of a text.
+        settings.setdefault("masks", "none")
+    if sae is not None and not _is_name(sae):
+        coder = given_coder(sae)
+        settings["coder"] = found.hold(_coder_name(coder), coder)
+    elif sae is not None:
+        settings["coder"] = fspath(sae)
+    if text is not None and not _is_name(text):
+        rows = given_text(text, settings.get("text_field"))
+        settings["text"] = found.hold(rows.name, rows)
+    elif text is not None:
+        settings["text"] = fspath(text)
+    if subject is not None and not _is_name(subject):
+        model = given_subject(subject, tokenizer)
+        settings["subject"] = found.hold(model.name, model)
+        found.subject = subject
+    elif subject is not None:
+        settings["subject"] = fspath(subject)
+    if activations is not None:
+        if text is not None or "cache" in settings:
+            raise ConfigurationError("activations stand in for text and cache: drop one of them")
+        cache = given_activations(activations, token_ids, mask, settings.get("hook"))
+        settings["cache"] = found.hold(str(cache.path), cache)
+        if tokenizer is not None and subject is None:
+            words = given_tokenizer(tokenizer)
+            settings["subject"] = found.hold(words.name, words)
+    elif mask is not None or (token_ids is not None and not _is_name(token_ids)):
+        raise ConfigurationError("token_ids and mask go with activations: give those, too")
+    elif token_ids is not None:
+        settings["token_ids"] = fspath(token_ids)
+    if tokenizer is not None and found.subject is None and activations is None:
+        # The labeling model's, by which an estimate counts.
+        if not _is_name(tokenizer):
+            raise ConfigurationError("tokenizer goes with a subject or activations in memory")
+        settings["tokenizer"] = fspath(tokenizer)
+
+
+def _take_models(found: Given, labeler: Any = None, judge: Any = None) -> None:
+    settings = found.settings
+    if callable(labeler):
+        function = named_function(labeler)
+        if judge == "local":  # another one
+            found.judging |= {"judge": judge, "local_model": settings.get("local_model")}
+            judge = None
+        name = found.hold(function.name, function)
+        settings |= {"labeler": "local", "local_model": name}
+    elif labeler is not None:
+        settings["labeler"] = labeler
+    if callable(judge):
+        function = named_function(judge)
+        name = found.hold(function.name, function)
+        found.judging |= {"judge": "local", "local_model": name}
+        if labeler is None and not {"model", "local_model"} & settings.keys():
+            settings["labeler"] = "lexical"
+    elif judge is not None:
+        settings["judge"] = judge
+
+
+def _coder_name(coder: SparseCoder) -> str:
+    digest = coder_digest(coder)
+    return name_held(coder.name or f"sae-{digest[:_UNNAMED_CHARACTERS]}", digest)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | PathLike)
+
+
+def _plain(value: Any) -> Any:
+    """A value as a flag or a file would have it."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    if isinstance(value, str | Number):
+        return value.item() if hasattr(value, "item") else value
+    if isinstance(value, Iterable):
+        return ",".join(str(_plain(one)) for one in value)
+    return value
