@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.excerpts import Shown, shown_windows
 from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.labeling.llm import LabelJob
-from autointerp.labeling.shown import Shown, shown_windows
 from autointerp.llm.pool import Step
 from autointerp.llm.wire.reply import CallFailure, ChatReply
 from autointerp.llm.wire.request import ChatRequest

@@ -6,16 +6,16 @@ from functools import partial
 
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling import no_label
-from autointerp.labeling.label_reply import LabelItem, read_labels, reply_schema
-from autointerp.labeling.labeler import Draft
-from autointerp.labeling.meanings import distinct_meanings, joint_label
-from autointerp.labeling.shown import (
+from autointerp.labeling.excerpts import (
     Shown,
     shown_text,
     shown_tokens,
     shown_variables,
     shown_windows,
 )
+from autointerp.labeling.label_reply import LabelItem, read_labels, reply_schema
+from autointerp.labeling.labeler import Draft
+from autointerp.labeling.meanings import distinct_meanings, joint_label
 from autointerp.llm.numbering import Miscounted, numbers, offset_of
 from autointerp.llm.pool import Step
 from autointerp.llm.wire.reply import CallFailure, ChatReply

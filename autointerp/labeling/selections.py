@@ -8,7 +8,7 @@ import numpy as np
 
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.candidates import views
-from autointerp.labeling.shown import Shown, shown_windows
+from autointerp.labeling.excerpts import Shown, shown_windows
 
 _VIEWS = 3  # the usual one, firings of all strengths, the largest
 _DRAWN = 200  # random parts, many of them alike where there are few windows

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels
-from autointerp.labeling.shown import Shown
 from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
 from autointerp.prompting.prompts import load_prompt
 from autointerp.vocabulary import Vocabulary

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling import no_label
+from autointerp.labeling.excerpts import Shown, shown_text
 from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.no_label import alike, doubt, same, template_of
-from autointerp.labeling.shown import Shown, shown_text
 from autointerp.prompting.prompts import BUNDLED, template_path
 from autointerp.tables.read import load_labels
 from autointerp.tables.write import read_drafts

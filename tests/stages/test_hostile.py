@@ -12,8 +12,8 @@ import pytest
 import autointerp
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window_text import marked, marks_for
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings, label_jobs, read_labels
-from autointerp.labeling.shown import Shown
 from autointerp.llm.wire.structured import items
 from autointerp.progress import track
 from autointerp.prompting.prompts import load_prompt

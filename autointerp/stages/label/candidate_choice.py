@@ -13,8 +13,8 @@ from autointerp.labeling.candidates import (
     first_choice,
     unfinished,
 )
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Draft
-from autointerp.labeling.shown import Shown
 from autointerp.progress import track
 from autointerp.prompting.prompts import Prompt, load_prompt
 from autointerp.resources import language_model

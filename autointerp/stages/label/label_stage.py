@@ -13,10 +13,10 @@ from autointerp.evidence.window import FeatureEvidence
 from autointerp.identity import fingerprint, settings_values
 from autointerp.labeling import no_label
 from autointerp.labeling.candidates import Proposal, Proposed, views
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelSettings, label_jobs
 from autointerp.labeling.rule_drafts import rule_draft
-from autointerp.labeling.shown import Shown
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import Prompt, keep, load_prompt
 from autointerp.resources import language_model

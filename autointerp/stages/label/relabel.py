@@ -13,10 +13,10 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, EndpointError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import LabelJob
 from autointerp.labeling.selections import selections
-from autointerp.labeling.shown import Shown
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.prompting.prompts import load_prompt
