@@ -47,8 +47,8 @@ def run(
     - subject: a path or name, or a model of transformers with its `tokenizer`.
     - sae: a path or name, a `SparseCoder`, an SAE of SAELens, or an object with `encode`.
     - text: a path or name, strings, conversations, or a data set of `datasets`.
-    - activations, [contexts, length, d], with token_ids, [contexts, length], in the place of
-      subject and text; mask is false where there is padding, tokenizer says what the ids mean.
+    - activations, [contexts, length, d], with token_ids, [contexts, length], instead of subject
+      and text; mask is false where there is padding, tokenizer says what the ids mean.
     - evidence, in the place of all these: a mapping from each feature to its excerpts, each the
       texts of its tokens and the feature's activations on them; or a frame with columns feature,
       tokens and activations.
@@ -124,7 +124,7 @@ def _as_run_takes(_: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[
 
 @_as_run_takes(run)
 async def arun(**given: Any) -> RunResults:
-    """`run` for `await`: the caller's loop goes on meanwhile. Cancelling it stops the run, which
+    """`run` for `await`: the caller's loop goes on meanwhile. Canceling it stops the run, which
     writes what it has first."""
     return await Beside(lambda: run(**given)).outcome()
 

@@ -161,7 +161,7 @@ class Beside(Generic[T]):
         raise self._error
 
     async def outcome(self) -> T:
-        """The same without holding up the caller's loop; cancelling it stops the function, and
+        """The same without holding up the caller's loop; canceling it stops the function, and
         waits until it has written what it has."""
         loop = asyncio.get_running_loop()
         cancelled: asyncio.CancelledError | None = None

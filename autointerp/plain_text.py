@@ -11,7 +11,7 @@ from typing import Any
 
 from autointerp.secrets import masked
 
-LONGEST_LINE = 2000  # characters of a line for a person
+MAX_LINE = 2000  # characters of a line for a person
 
 # What chat models take for the end of a turn, were it in a prompt as it stands.
 _BARRED = re.compile(r"<(\||｜)([^|｜<>\s]{1,40})\1>")
@@ -27,7 +27,7 @@ _BRACKETED = re.compile(
 )
 _NAMED_ALONE = re.compile(rf"(?:/?(?:{_NAMES}))|(\||｜)[^|｜<>\s]{{1,40}}\1")
 
-# Escape sequences of terminals: CSI (colours, cursor), strings such as OSC (links, titles), others.
+# Escape sequences of terminals: CSI (colors, cursor), strings such as OSC (links, titles), others.
 _ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
@@ -115,7 +115,7 @@ _INSIDE = frozenset("\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u206
 def line_for_person(text: object) -> str:
     """Anything as one line for a terminal or a log, of bounded length, secrets masked."""
     shown = masked(one_line(str(text)))
-    return shown if len(shown) <= LONGEST_LINE else shown[: LONGEST_LINE - 1] + "…"
+    return shown if len(shown) <= MAX_LINE else shown[: MAX_LINE - 1] + "…"
 
 
 def json_line(value: Any) -> str:

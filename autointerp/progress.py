@@ -117,7 +117,7 @@ def track(description: str, total: int, unit: str) -> Iterator[Tracker]:
         TextColumn("{task.fields[unit]}  {task.fields[rate]}/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        # What a server says is no markup.
+        # What a server says is not markup.
         TextColumn("{task.fields[note]}", markup=False),
     )
     try:

@@ -16,7 +16,7 @@ from typing import Any, TextIO, cast
 from urllib.parse import unquote, urlsplit
 
 SHOWN = "[key]"
-_SHORTEST = 7  # "none", "EMPTY" and "ollama" are words that a message may hold
+_MIN_LENGTH = 7  # "none", "EMPTY" and "ollama" are words that a message may hold
 # Variables that hold a key by their name. Those that settings name are hidden when they are read.
 _KEY_VARIABLE = re.compile(r"(API_?KEY|^HF_TOKEN|^HUGGING_FACE_HUB_TOKEN)$", re.IGNORECASE)
 _PROXY_VARIABLE = re.compile(r"_PROXY$", re.IGNORECASE)
@@ -30,8 +30,8 @@ _forms: dict[str, list[_Form]] = {}
 
 
 def hide(value: str) -> None:
-    """From now on the value is masked. Values of fewer than seven characters are no secrets."""
-    if len(value) >= _SHORTEST and value not in _forms:
+    """From now on the value is masked. Values of fewer than seven characters are not secrets."""
+    if len(value) >= _MIN_LENGTH and value not in _forms:
         _forms[value] = [_form(_spelled(value), value)] + [
             _form(_spelled(core, _URL_SAFE) + _BASE64_END, core) for core in _base64_cores(value)
         ]

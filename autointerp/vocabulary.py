@@ -38,14 +38,14 @@ class Vocabulary:
 
     @cached_property
     def token_texts(self) -> tuple[str, ...]:
-        """Each token alone as text; bytes that are no character by themselves show as `�`."""
+        """Each token alone as text; bytes of an incomplete character show as `�`."""
         return tuple(b.decode("utf-8", errors="replace") for b in self.token_bytes)
 
     def token_text(self, token_id: int) -> str:
         return self.bytes_of(int(token_id)).decode("utf-8", errors="replace")
 
     def token_name(self, token_id: int) -> str:
-        """The token alone, for tables: bytes that are no character by themselves as `\\xe2\\x94`.
+        """The token alone, for tables: bytes of an incomplete character as `\\xe2\\x94`.
 
         Unlike with `token_text`, no two parts of characters look the same.
         """
@@ -127,10 +127,10 @@ class Vocabulary:
     @staticmethod
     def load(path: Path) -> "Vocabulary":
         if not path.is_file():
-            raise NotDoneError(f"no vocabulary at {path}: collect the run again")
+            raise NotDoneError(f"no vocabulary at {path}: run `autointerp collect` again")
         table = open_parquet(path).read(columns=["bytes", "special"])
         if table.column_names != ["bytes", "special"]:
-            raise InputError(f"{path} holds no vocabulary: it has no columns bytes and special")
+            raise InputError(f"{path} is not a vocabulary: it has no columns bytes and special")
         special = np.flatnonzero(table["special"].to_numpy())
         return Vocabulary(tuple(table["bytes"].to_pylist()), frozenset(int(i) for i in special))
 

@@ -22,7 +22,7 @@ from autointerp.activations.activation_batch import VALID, ActivationBatch
 from autointerp.coders import SparseCoder
 from autointerp.config.settings import RunConfig
 from autointerp.evidence.collector import Collector
-from autointerp.evidence.directions import decoder_neighbours
+from autointerp.evidence.directions import decoder_neighbors
 from autointerp.stages.collect.collect_stage import collect_settings
 from autointerp.tensors.firings import Firings
 
@@ -97,7 +97,7 @@ def measure(case: Case, tokens: int, device: torch.device) -> dict[str, float]:
     """Seconds of encoding alone and of encoding and collecting, over the same batches."""
     encode = coder(case, device)
     every = torch.arange(case.features, device=device)
-    similar = decoder_neighbours(encode.encoder, every, 10)
+    similar = decoder_neighbors(encode.encoder, every, 10)
     settings = collect_settings(RunConfig())
     collector = Collector(every, every, LENGTH, settings, device, similar.item)
 

@@ -57,7 +57,7 @@ def ours(folder: Path) -> None:
     from autointerp.coders import load_coder
     from autointerp.config.settings import RunConfig
     from autointerp.evidence.collector import Collector
-    from autointerp.evidence.directions import decoder_neighbours
+    from autointerp.evidence.directions import decoder_neighbors
     from autointerp.evidence.store import features_table, windows_file, write_features
     from autointerp.stages.collect.collect_stage import collect_settings
 
@@ -69,7 +69,7 @@ def ours(folder: Path) -> None:
     coder = load_coder(demo.CODER)
     every = torch.arange(coder.features)
     assert coder.read_decoder is not None
-    similar = decoder_neighbours(coder.read_decoder().weight, every, 10)
+    similar = decoder_neighbors(coder.read_decoder().weight, every, 10)
     collector = Collector(every, every, LENGTH, collect_settings(RunConfig()), cpu, similar.item)
     for batch in cache.batches(BATCH, cpu):
         flat = batch.activations.flatten(0, 1)
@@ -79,9 +79,9 @@ def ours(folder: Path) -> None:
         collector.add(batch, firings)
     collector.settle()
     collector.choose()
-    with windows_file("demo", cache.words(), folder / "windows.parquet") as write:
+    with windows_file("demo", cache.get_vocabulary(), folder / "windows.parquet") as write:
         write(collector)
-    table = features_table(collector, "demo", cache.words())
+    table = features_table(collector, "demo", cache.get_vocabulary())
     counters, sketches = collector.statistics.counters(), collector.statistics.sketches()
     write_features([table], [counters], [sketches], folder / "features.parquet")
     say("ours", encode, time.perf_counter() - began, coder.features)

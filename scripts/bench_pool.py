@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import Literal
 
 from autointerp import load_labels
-from autointerp.llm.asking import Outcome
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.limits.prices import Price
 from autointerp.llm.pool import PoolSettings, Step, run_jobs
+from autointerp.llm.request_runner import Outcome
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient, Transport
 from autointerp.llm.wire.dialect import Dialect
 from autointerp.llm.wire.request import ChatRequest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.support.load_server import Behaviour, LoadServer, load_server
+from tests.support.load_server import Behavior, LoadServer, load_server
 
 _PROMPT = "A window of text around a token on which the feature is active. " * 32  # 2 kB
 _MAX_LATENCY_S = 10.0
@@ -131,8 +131,8 @@ def steady_rate(times: list[float], concurrency: int) -> float:
 def throughput(transports: Iterable[Transport]) -> None:
     latencies: tuple[Literal["fixed", "lognormal"], ...] = ("fixed", "lognormal")
     for latency, transport, concurrency in itertools.product(latencies, transports, (16, 64, 256)):
-        behaviour = Behaviour(latency=latency, mean_s=0.3, longest_s=_MAX_LATENCY_S)
-        with load_server(behaviour) as server:
+        behavior = Behavior(latency=latency, mean_s=0.3, longest_s=_MAX_LATENCY_S)
+        with load_server(behavior) as server:
             requests = max(40 * concurrency, 2000)
             times, _ = run_pool(
                 server, map(Ask, range(requests)), concurrency=concurrency, transport=transport
@@ -153,7 +153,7 @@ def cpu_s() -> float:
 def overhead(transports: Iterable[Transport], requests: int = 4000, rounds: int = 3) -> None:
     for transport in transports:
         for round_ in range(rounds):
-            with load_server(Behaviour()) as server:
+            with load_server(Behavior()) as server:
                 began, cpu = time.monotonic(), cpu_s()
                 bare(server, requests, 16, transport)
                 bare_ms = 1e3 * (cpu_s() - cpu) / requests
@@ -182,7 +182,7 @@ def peak(requests: int) -> None:
         def append(self, _: float) -> None:
             """The pool's own memory is what is measured."""
 
-    with load_server(Behaviour()) as server:
+    with load_server(Behavior()) as server:
         _, totals = run_pool(
             server,
             map(Ask, range(requests)),
@@ -196,7 +196,7 @@ def peak(requests: int) -> None:
 
 def features(count: int, concurrency: int) -> None:
     """Label and judge by detection, through the command line, with and without faults."""
-    good = Behaviour(latency="fixed", mean_s=0.3, respond="labels")
+    good = Behavior(latency="fixed", mean_s=0.3, respond="labels")
     faulty = replace(good, rate_limited=0.10, server_error=0.05, malformed=0.05)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
@@ -204,14 +204,14 @@ def features(count: int, concurrency: int) -> None:
         flags += ["--scorers", "detection"]
         command = [sys.executable, "-m", "autointerp"]
         subprocess.run([*command, "collect", *flags], check=True, capture_output=True)
-        for name, behaviour, bounds in (
+        for name, behavior, bounds in (
             (f"concurrency {concurrency}", good, [concurrency] * 2),
             ("defaults", good, None),
             ("defaults, 10 % 429, 5 % 500, 5 % malformed", faulty, None),
         ):
             for stale in ("labels.parquet", "drafts.parquet", "journal.sqlite"):
                 (out / stale).unlink(missing_ok=True)
-            with load_server(behaviour) as server:
+            with load_server(behavior) as server:
                 asked = ["--model", "test-model", "--base-url", server.url]
                 if bounds:
                     asked += ["--concurrency", str(bounds[0]), "--max-concurrency", str(bounds[1])]
@@ -235,14 +235,14 @@ def features(count: int, concurrency: int) -> None:
 def rate(per_minute: float, seconds: float) -> None:
     """Where the pool settles against a server that allows so many requests a minute."""
     for latency_s, headers in ((0.3, True), (0.3, False), (2.0, True), (2.0, False)):
-        behaviour = Behaviour(
+        behavior = Behavior(
             latency="lognormal",
             mean_s=latency_s,
             sigma=0.5,
             requests_per_minute=per_minute,
             headers=headers,
         )
-        with load_server(behaviour) as server:
+        with load_server(behavior) as server:
             jobs = map(Ask, range(round(per_minute * seconds / 60)))
             times, _ = run_pool(server, jobs, concurrency=16, fixed=False)
             stats = server.stats()

@@ -38,9 +38,9 @@ from autointerp.labeling import no_label
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelJob, label_jobs
 from autointerp.labeling.rule_drafts import rule_draft
-from autointerp.llm.asking import Outcome
 from autointerp.llm.numbering import Miscounted
 from autointerp.llm.pool import PoolJob, Step
+from autointerp.llm.request_runner import Outcome
 from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.request import ChatRequest
 from autointerp.progress import say, track
@@ -68,7 +68,7 @@ from autointerp.vocabulary import Vocabulary
 VARIANTS = Path(__file__).parent / "prompt_variants"
 _EVIDENCE = ("windows", "features", "corpus", "vocabulary")
 _RIGHT = 0.8  # balanced accuracy of a rule on unseen windows, from which on its label is right
-_LONGEST = 80  # characters of such a label: long ones are lists that no model reads well
+_MAX_LABEL = 80  # characters of such a label: long ones are lists that no model reads well
 _DRAWS = 2000
 
 
@@ -223,7 +223,7 @@ class Bench:
             if unlabelable(evidence, 5, lexical.NAME) is None:
                 rule = labeler.learn(evidence)
                 draft = None if rule is None else rule_draft(evidence.feature, rule)
-                if draft is not None and len(draft.label or "") <= _LONGEST:
+                if draft is not None and len(draft.label or "") <= _MAX_LABEL:
                     drafts[evidence.feature] = draft
         judged: list[Judged] = []
         session = Session(RunConfig(), self.run, None, sorted(drafts))

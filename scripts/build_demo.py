@@ -181,8 +181,8 @@ def train_coder(train: torch.Tensor, held_out: torch.Tensor, out: Path) -> None:
     decoder = F.normalize(torch.randn(FEATURES, width), dim=1)
     encoder = decoder.clone()
     bias = torch.zeros(FEATURES)
-    centre = (train[:100_000].float() * scale).mean(0)
-    parameters = [p.requires_grad_() for p in (encoder, bias, decoder, centre)]
+    center = (train[:100_000].float() * scale).mean(0)
+    parameters = [p.requires_grad_() for p in (encoder, bias, decoder, center)]
     optimizer = torch.optim.Adam(parameters, lr=CODER_RATE, betas=(0.9, 0.999))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 200, 5 * (1 - step / CODER_STEPS))
@@ -194,14 +194,14 @@ def train_coder(train: torch.Tensor, held_out: torch.Tensor, out: Path) -> None:
         picked = torch.randint(len(train), (CODER_BATCH,), generator=order)
         x = train[picked].float() * scale
         with torch.autocast("cpu", torch.bfloat16):
-            before = (x - centre) @ encoder.T
+            before = (x - center) @ encoder.T
         before = before.float() + bias
         values, indices = before.topk(K, dim=1)
         values = values.relu()
         codes = torch.zeros_like(before).scatter(1, indices, values)
         with torch.autocast("cpu", torch.bfloat16):
             rebuilt = codes @ decoder
-        error = x - (rebuilt.float() + centre)
+        error = x - (rebuilt.float() + center)
         loss = error.pow(2).sum(1).mean() / width
         silent_for += 1
         silent_for[indices[values > 0].unique()] = 0
@@ -234,7 +234,7 @@ def train_coder(train: torch.Tensor, held_out: torch.Tensor, out: Path) -> None:
             "W_enc": (encoder.T * scale).to(torch.bfloat16).contiguous(),
             "b_enc": bias.detach().clone(),
             "W_dec": (decoder / scale).to(torch.bfloat16).contiguous(),
-            "b_dec": (centre / scale).detach().clone(),
+            "b_dec": (center / scale).detach().clone(),
         }
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "sae_weights.safetensors")

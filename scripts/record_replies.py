@@ -29,12 +29,12 @@ from typing import Any
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError
 from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.excerpts import shown_windows
 from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.llm import LabelJob, label_jobs
-from autointerp.labeling.shown import shown_windows
-from autointerp.llm.asking import Outcome
 from autointerp.llm.numbering import numbers
 from autointerp.llm.pool import Step
+from autointerp.llm.request_runner import Outcome
 from autointerp.llm.wire.logprobs import PARAMETERS, PROMPT_LOGPROBS, Position
 from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.request import ChatRequest

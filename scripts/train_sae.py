@@ -105,11 +105,11 @@ def train(
     """
     generator = torch.Generator().manual_seed(seed)
     sample = x[torch.randperm(len(x), generator=generator)[:50_000]].float()
-    centre = sample.mean(0)
+    center = sample.mean(0)
     # Learning rates and the like suit inputs of about unit variance, whatever the model's scale.
-    scale = math.sqrt(x.shape[1]) / float((sample - centre).norm(dim=1).mean())
+    scale = math.sqrt(x.shape[1]) / float((sample - center).norm(dim=1).mean())
     decoder = F.normalize(torch.randn(features, x.shape[1], generator=generator), dim=1)
-    sae = TopK(decoder.clone(), torch.zeros(features), decoder, centre * scale, k)
+    sae = TopK(decoder.clone(), torch.zeros(features), decoder, center * scale, k)
     parameters = [sae.encoder, sae.encoder_bias, sae.decoder, sae.bias]
     optimizer = torch.optim.Adam([p.requires_grad_() for p in parameters], lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(

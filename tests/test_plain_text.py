@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.plain_text import (
-    LONGEST_LINE,
+    MAX_LINE,
     harmless,
     json_line,
     line_for_person,
@@ -52,7 +52,7 @@ def test_what_is_shown_is_one_line_that_acts_on_nothing(name):
     shown = one_line(EVERYTHING[name])
     assert not [c for c in CONTROLS if c in shown]
     assert one_line(shown) == shown
-    assert len(line_for_person(EVERYTHING[name])) <= LONGEST_LINE
+    assert len(line_for_person(EVERYTHING[name])) <= MAX_LINE
 
 
 @pytest.mark.parametrize("control", CONTROLS)

@@ -1,4 +1,4 @@
-"""Batches of whole contexts: tokens, which of them may be a window's centre, and their values."""
+"""Batches of whole contexts: tokens, their masks, and activations or firings."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class TokenBatch:
         return counts & ~self.first_tokens() if "first_position" in masks else counts
 
     def first_tokens(self) -> Tensor:
-        """The first token of every context that is no padding: bool [contexts, length]."""
+        """The first token of every context that is not padding: bool [contexts, length]."""
         valid = (self.mask & VALID) != 0
         return valid & (valid.cumsum(1) == 1)
 
@@ -54,14 +54,14 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class ActivationBatch(TokenBatch):
-    """Contexts with what the subject model computed at one place."""
+    """Contexts with the subject model's activations at one hook point."""
 
     activations: Tensor  # [contexts, length, d_in]
 
 
 @dataclass(frozen=True)
 class FiringBatch(TokenBatch):
-    """Contexts with what a coder made of that; `firings.token` counts the tokens row by row."""
+    """Contexts with an SAE's feature activations; `firings.token` counts the tokens row by row."""
 
     firings: Firings
 

@@ -74,29 +74,30 @@ class Cache:
 
     @property
     def tokens(self) -> int:
-        """Valid ones."""
+        """The number of valid tokens."""
         return int(((self.mask & VALID) != 0).sum())
 
     def text(self) -> Tensor:
         """The token ids. Raises AutointerpError where the cache has none."""
         if self.token_ids is None:
             raise InputError(
-                f"the cache {self.path} has no token ids: give them with --token-ids FILE, a "
-                f".npy or .safetensors file of {self.contexts} × {self.context_length} ids"
+                f"the cache {self.path} has no token ids: pass --token-ids FILE, a "
+                f".npy or .safetensors file of {self.contexts} × "
+                f"{self.context_length} ids"
             )
         return self.token_ids
 
-    def words(self) -> Vocabulary:
+    def get_vocabulary(self) -> Vocabulary:
         """What the token ids mean. Raises AutointerpError where it is not known."""
         if self.vocabulary is None:
             raise InputError(
-                f"the cache {self.path} does not say which tokenizer made it: name the model with "
-                "--subject"
+                f"the cache {self.path} does not record which tokenizer made it: pass "
+                "the model with --subject"
             )
         return self.vocabulary
 
     def remarks(self) -> list[str]:
-        """What had to be mended, once it is read."""
+        """Remarks on values that had to be repaired, once the cache is read."""
         return [f"{n:,} values in the cache were {what}" for what, n in self.repaired.items() if n]
 
     def _tokens(self, begin: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -126,7 +127,7 @@ class DenseCache(Cache):
         return next(self.batches(end, torch.device("cpu")))
 
     def check(self) -> list[str]:
-        """What the first contexts warn of. Raises AutointerpError where most are not finite."""
+        """Warnings from the first contexts. Raises AutointerpError where most are not finite."""
         return check_finite_batch(self.first_batch(), f"the cache {self.path}")
 
     def sample(self, masks: Collection[Mask]) -> Tensor:

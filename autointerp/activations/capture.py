@@ -58,7 +58,7 @@ def capture(
         for writer, sample in zip(writers, norms, strict=True):
             writer.begin(sample)
         if done > 0:
-            say(f"capture: goes on after {done:,} contexts that were captured before")
+            say(f"capture: resuming after {done:,} contexts")
         progress.skip(done * stream.context_length)
         for captured in stream.captured(skip=done):
             _store(captured, writers, norms, encodings, progress)
@@ -66,7 +66,7 @@ def capture(
         say(f"capture: {remark}")
     manifests = []
     for number, (writer, encoding) in enumerate(zip(writers, encodings, strict=True)):
-        stream.words().save(writer.partial / "vocabulary.parquet")
+        stream.get_vocabulary().save(writer.partial / "vocabulary.parquet")
         about = _about(stream, number, made_from[number], encoding.content if encoding else None)
         manifest = writer.finish(about)
         for warning in check_finite(manifest.not_finite, manifest.tokens, str(writer.path)):
@@ -116,7 +116,7 @@ def _about(
         packing=settings.text.packing,
         bos=stream.reader.bos,
         turns=settings.text.turns,
-        special_token_ids=sorted(stream.words().special_ids),
+        special_token_ids=sorted(stream.get_vocabulary().special_ids),
         pad_id=stream.reader.pad_id,
         norms=Norms(sample_median=0, sample_mean=0, median=0, mean=0, p999=0),
         shards=[],

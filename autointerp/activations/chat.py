@@ -26,7 +26,7 @@ def conversation_tokens(
     """
     if not tokenizer.chat_template:
         raise InputError(
-            "the text holds conversations, but the subject's tokenizer has no template"
+            "the text holds conversations, but the subject model's tokenizer has no chat template"
         )
     text = _rendered(tokenizer, turns)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -45,7 +45,7 @@ def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[ConversationTurn
     try:
         text: str = tokenizer.apply_chat_template(list(turns), tokenize=False)
     except Exception as error:  # a template is a program of its author's
-        raise BadRow(f"the subject's chat template declines it: {_line(error)}") from None
+        raise BadRow(f"the subject model's chat template rejects it: {_line(error)}") from None
     return text
 
 
@@ -81,8 +81,9 @@ def _places(
         words = next((w for w in trimmed if text.startswith(w + after, position)), None)
         if words is None:
             raise BadRow(
-                f"the subject's chat template changes what the {turn['role']} says "
-                f"({said[:40]!r}…), so that whose words are whose cannot be told: use --turns all"
+                f"the subject model's chat template changes what the {turn['role']} "
+                f"says ({said[:40]!r}…), so it is unclear whose words are whose: use "
+                "--turns all"
             )
         places.append((position, position + len(words)))
         position += len(words) + len(after)

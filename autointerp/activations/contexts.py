@@ -103,7 +103,9 @@ class ContextReader:
         found = self.files.remarks() if self.files is not None else []
         found += self.rows.remarks()
         if self.truncated:
-            found.append(f"{self.truncated:,} documents were longer than a context and were cut")
+            found.append(
+                f"{self.truncated:,} documents were longer than a context and were truncated"
+            )
         return found
 
     def unread(self) -> list[str]:
@@ -112,8 +114,8 @@ class ContextReader:
         if self.documents >= len(taken) or any(f.kind != "text" for f in taken):
             return []
         return [
-            f"the tokens asked for end in file {self.documents:,} of {len(taken):,}: those after "
-            "it were not read"
+            f"the requested number of tokens was reached in file {self.documents:,} "
+            f"of {len(taken):,}: the files after it were not read"
         ]
 
     def _stacked(self, rows: list[_Row]) -> Contexts:
@@ -128,7 +130,7 @@ class ContextReader:
         return Contexts(token_ids, valid, counted, document)
 
     def alone(self, texts: Sequence[np.ndarray]) -> Contexts:
-        """Texts that are no part of what is read: each a context, begun as contexts here begin.
+        """Texts that are not part of what is read: each a context, begun as contexts here begin.
 
         texts: int32 [tokens] each, cut where they are longer than a context → as many columns as
         the longest of them takes.

@@ -106,7 +106,7 @@ def _existing(source: str) -> Path:
     except OSError:  # a text in place of its file's name is too long for one
         found = False
     if not found:
-        raise InputError(f"text {source[:80]}: there is no such file or folder")
+        raise InputError(f"text {source[:80]}: no such file or folder")
     return path
 
 
@@ -134,12 +134,15 @@ def _documents_of_dataset(spec: str, field: str | None, rows: RowCount) -> Itera
         import datasets
     except ImportError:
         raise MissingPackageError(
-            f"text {HUB}{spec} is a data set of the hub: pip install 'autointerp[data]'"
+            f"text {HUB}{spec} is a data set on the Hugging Face Hub: pip install "
+            "'autointerp[data]'"
         ) from None
     name, _, split = spec.partition(":")
     parts = name.split("/")
     if len(parts) not in (2, 3) or not all(parts):
-        raise InputError(f"text {HUB}{spec}: give {HUB}owner/dataset[/configuration][:split]")
+        raise InputError(
+            f"text {HUB}{spec}: the form is {HUB}owner/dataset[/configuration][:split]"
+        )
     configuration = parts[2] if len(parts) == 3 else None
     try:
         found = datasets.load_dataset(

@@ -1,18 +1,18 @@
-"""How many activations are not finite: a few are left out, many mean that something is broken."""
+"""Checks for NaN and infinite activations: a few are masked, many stop the run."""
 
 from autointerp.activations.activation_batch import NOT_FINITE, VALID, TokenBatch
 from autointerp.errors import InputError
 
 _WARN_ABOVE, _STOP_ABOVE = 0.01, 0.5  # share of tokens
 _CAUSES = (
-    "likely causes: an overflow in half precision (float16 ends at 65,504; load the model in "
-    "bfloat16 or float32), a data type that the device computes wrongly (try --device cpu), or "
-    "damaged weights"
+    "likely causes: an overflow in half precision (float16 ends at 65,504; load the "
+    "model in bfloat16 or float32), a data type that the device computes incorrectly "
+    "(try --device cpu), or damaged weights"
 )
 
 
 def check_finite(not_finite: int, tokens: int, source: str) -> list[str]:
-    """What to warn of where a share of tokens has NaN or infinite activations.
+    """A warning if some tokens have NaN or infinite activations.
 
     tokens: all of them, padding left out. Raises AutointerpError where hardly anything is left.
     """
@@ -25,7 +25,7 @@ def check_finite(not_finite: int, tokens: int, source: str) -> list[str]:
     )
     if share > _STOP_ABOVE:
         raise InputError(f"{said}; {_CAUSES}")
-    return [f"{said} and are left out; {_CAUSES}"]
+    return [f"{said} and are dropped; {_CAUSES}"]
 
 
 def check_finite_batch(batch: TokenBatch, source: str) -> list[str]:

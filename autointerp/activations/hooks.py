@@ -1,4 +1,4 @@
-"""Hook names to hook points of a transformers model, and running a model up to them.
+"""Resolves hook names to hook points of a transformers model, and runs a model up to them.
 
 A hook point is the input or the output of a module. It is named as SAELens and TransformerLens do
 (`blocks.20.hook_resid_post`), in short (`residual:20`), or by its module (`model.layers.20.mlp`,
@@ -86,7 +86,7 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
                 if isinstance(found, nn.ModuleList):
                     return prefix + path, found
     raise ConfigurationError(
-        f"{type(model).__name__}: no decoder layers found; name the hook by its module path"
+        f"{type(model).__name__}: no decoder layers found; give the hook point by its module path"
     )
 
 
@@ -111,9 +111,9 @@ def lens_name(name: str) -> str:
 
 
 def resolve_hook(model: nn.Module, name: str) -> Hook:
-    """The place that a hook's name means in this model.
+    """The hook point that a name refers to in this model.
 
-    Raises AutointerpError for a name, a layer or a place in a layer that the model does not have.
+    Raises AutointerpError for a name, a layer or a site that the model does not have.
     """
     place = site_of(name)
     if place is None:
@@ -122,7 +122,7 @@ def resolve_hook(model: nn.Module, name: str) -> Hook:
     path, layers = decoder_layers(model)
     if number >= len(layers):
         raise ConfigurationError(
-            f"hook {name}: the model has layers 0 to {len(layers) - 1}, there is no {number}"
+            f"hook {name}: the model has layers 0 to {len(layers) - 1}, not {number}"
         )
     layer = layers[number]
     parallel = bool(getattr(getattr(model, "config", None), "use_parallel_residual", False))
@@ -130,8 +130,8 @@ def resolve_hook(model: nn.Module, name: str) -> Hook:
     if found is None:
         parts = ", ".join(child for child, _ in layer.named_children())
         raise ConfigurationError(
-            f"hook {name}: layer {number} of {type(model).__name__} has no {site} (it has "
-            f"{parts}); name a module path instead"
+            f"hook {name}: layer {number} of {type(model).__name__} has no {site} (it "
+            f"has {parts}); give a module path instead"
         )
     module = layer.get_submodule(found.inside)
     where = f"{path}.{number}.{found.inside}".rstrip(".")
@@ -150,9 +150,9 @@ def _module_hook(model: nn.Module, name: str) -> Hook:
             module = model.get_submodule(candidate)
             return Hook(name, candidate, module, "input" if side == "input" else "output")
     raise ConfigurationError(
-        f"hook {name}: no place in a layer ({', '.join(f'{s}:N' for s in SITES)}), no "
-        f"TransformerLens name (blocks.N.hook_resid_post, …) and no module of "
-        f"{type(model).__name__}"
+        f"hook {name} is not a hook point of {type(model).__name__}: it is neither a "
+        f"site of a layer ({', '.join(f'{s}:N' for s in SITES)}) nor a "
+        "TransformerLens name (blocks.N.hook_resid_post, …) nor a module path"
     )
 
 
@@ -175,7 +175,9 @@ def _tokens_tensor(value: object, hook: Hook, contexts: int, length: int) -> Ten
     if isinstance(found, Tensor) and found.ndim == 4:
         found = found.flatten(2)  # heads × head width
     if not isinstance(found, Tensor) or found.shape[:2] != (contexts, length) or found.ndim != 3:
-        raise ConfigurationError(f"hook {hook.name}: {hook.path} gives no activations of tokens")
+        raise ConfigurationError(
+            f"hook {hook.name}: the output of {hook.path} is not activations of tokens"
+        )
     found = found.detach()
     if hook.normalized:
         return _without_gain(found, hook.module)

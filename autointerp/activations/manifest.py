@@ -76,7 +76,7 @@ class Manifest(BaseModel):
     shards: list[Shard]
 
 
-def spoilt_file(folder: Path, manifest: Manifest) -> Path | None:
+def damaged_file(folder: Path, manifest: Manifest) -> Path | None:
     """A shard that is missing or of another size than was written, or the missing tokens."""
     for shard in manifest.shards:
         file = folder / shard.file
@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Raises AutointerpError where it is missing or not of this version."""
     file = folder / FILE
     if not file.is_file():
-        raise InputError(f"no activation cache at {folder}: there is no {FILE} in it")
+        raise InputError(f"no activation cache at {folder}: {FILE} is missing")
     try:
         return Manifest.model_validate_json(file.read_text())
     except (ValidationError, ValueError, OSError) as error:
@@ -99,5 +99,6 @@ def read_manifest(folder: Path) -> Manifest:
             where = ".".join(str(p) for p in first["loc"]) or "the file"
             said = f"{where}: {first['msg']}"
         raise InputError(
-            f"{file} is no manifest of version {FORMAT_VERSION} ({said}): capture the cache again"
+            f"{file} is not a manifest of version {FORMAT_VERSION} ({said}): capture "
+            "the cache again"
         ) from None

@@ -1,4 +1,4 @@
-"""Reasons for which a token may be left out, beside being padding."""
+"""Reasons to mask a token, besides padding."""
 
 from typing import Literal, get_args
 

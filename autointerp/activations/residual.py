@@ -45,9 +45,10 @@ def check_residual_sums(
         elif not any(holds.values()):
             failed = next(iter(holds))
             raise ConfigurationError(
-                f"hook {hook.name}: in layer {layer} of {type(model).__name__}, {failed} does not "
-                f"hold for {hook.path}, so that it is not the {site} meant; to read this module "
-                f"as it is, name it: --hook {hook.path}.{hook.side}"
+                f"hook {hook.name}: in layer {layer} of {type(model).__name__}, "
+                f"{failed} does not hold for {hook.path}, so it is not the intended "
+                f"{site}; to read this module anyway, pass --hook "
+                f"{hook.path}.{hook.side}"
             )
     return unchecked
 
@@ -58,7 +59,7 @@ def _sums_with(
     """Every sum that has the site in it and can be computed, and whether it holds."""
     at: dict[str, Tensor] = {}
     for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "residual"):
-        # One pass for each: what a layer lacks or does not reach is no fault of the others.
+        # One pass for each: what a layer lacks or does not reach is not a fault of the others.
         with suppress(AutointerpError):
             hook = resolve_hook(model, f"{name}:{layer}")
             (values,) = activations_at(model, [hook], token_ids, valid)

@@ -17,7 +17,7 @@ from autointerp.storage.parquet_files import open_parquet
 
 _CHUNK = 1 << 20  # characters of a JSON array at once
 _SPACE = re.compile(r"[ \t\r\n]*")
-_LONGEST_CELL = 1 << 30  # characters; the limit of Python's csv is 131,072
+_MAX_CELL = 1 << 30  # characters; the limit of Python's csv is 131,072
 _DELIMITERS = (",", "\t", ";", "|")
 
 
@@ -104,7 +104,9 @@ def _elements(text: IO[str], path: Path) -> Iterator[Any]:
             continue
         more = text.read(max(_CHUNK, len(held) - place))
         if not more:
-            raise InputError(f"text {path}, row {number:,}: the JSON is broken or cut short here")
+            raise InputError(
+                f"text {path}, row {number:,}: the JSON is malformed or truncated here"
+            )
         held, place = held[place:] + more, 0
 
 
@@ -143,7 +145,7 @@ def _is_conversation(values: list[Any]) -> bool:
 
 
 def _csv_rows(file: TextFile, field: str | None) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(_MAX_CELL)
     with opened(file, newline="") as text:
         head = text.readline()
         cells = {d: next(csv.reader([head], delimiter=d), []) for d in _DELIMITERS}
@@ -151,8 +153,8 @@ def _csv_rows(file: TextFile, field: str | None) -> Iterator[Row]:
         delimiter = next((d for d in _DELIMITERS if found[d]), None)
         if delimiter is None:
             raise NoColumnError(
-                f"{file.path}: its first line names no column {wanted(field)}; --text-field names "
-                "another"
+                f"{file.path}: its first line has no column {wanted(field)}; choose "
+                "another with --text-field"
             )
         names, column = cells[delimiter], found[delimiter]
         assert column is not None
@@ -177,7 +179,7 @@ def _cells(
         if not cells:
             continue
         if len(cells) != len(names):
-            why = f"{len(cells):,} cells, not the {len(names):,} of the first row"
+            why = f"{len(cells):,} cells, but the first row has {len(names):,}"
             yield Row(BadRow(why), where)
         else:
             yield Row({names[place]: cells[place]}, where)
@@ -210,7 +212,9 @@ def _arrow_rows(path: Path, field: str | None) -> Iterator[Row]:
 def _column_of(names: list[str], field: str | None, path: Path) -> str:
     column = field_of(names, field)
     if column is None:
-        raise NoColumnError(f"{path} has no column {wanted(field)}; --text-field names another")
+        raise NoColumnError(
+            f"{path} has no column {wanted(field)}; choose another with --text-field"
+        )
     return column
 
 

@@ -1,6 +1,6 @@
 """Rows of a data set as documents: a text or a conversation; rows that hold neither are counted.
 
-A few odd rows are no reason to lose a run, many are: then a wrong field or a wrong file was named.
+A few malformed rows do not stop a run, but many do: they mean a wrong field or a wrong file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ TEXT_FIELDS = ("text",)
 CONVERSATION_FIELDS = ("messages", "conversations")
 FIELDS = (*TEXT_FIELDS, *CONVERSATION_FIELDS)
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT has them
-_MOST_BAD = 0.01  # of the rows
+_MAX_BAD = 0.01  # of the rows
 _JUDGED_FROM = 1000  # rows: of the first few none can be said to be many
 _SHOWN = 5
 
@@ -51,19 +51,20 @@ class RowCount:
         self.bad += 1
         if len(self.shown) < _SHOWN:
             self.shown.append(f"{where}: {why}")
-        if self.bad > _MOST_BAD * max(self.read, _JUDGED_FROM):
+        if self.bad > _MAX_BAD * max(self.read, _JUDGED_FROM):
             self._stop()
 
     def check(self) -> None:
         """Raise InputError where over 1 % of the rows were bad; one alone is never too many."""
-        if self.bad == self.read > 0 or self.bad > max(1, _MOST_BAD * self.read):
+        if self.bad == self.read > 0 or self.bad > max(1, _MAX_BAD * self.read):
             self._stop()
 
     def _stop(self) -> None:
         if not self.skip_bad:
             raise InputError(
-                f"{self.bad:,} of the first {self.read:,} rows of the text cannot be used, over "
-                f"1 %: {self._listed()}. Mend them, or skip them with --skip-bad-rows"
+                f"{self.bad:,} of the first {self.read:,} rows of the text cannot be "
+                f"used, over 1 %: {self._listed()}. Fix them, or skip them with "
+                "--skip-bad-rows"
             )
 
     def remarks(self) -> list[str]:
@@ -71,7 +72,7 @@ class RowCount:
         if self.bad:
             said.append(f"skipped {self.bad:,} of {self.read:,} rows of the text: {self._listed()}")
         if self.replaced:
-            said.append(f"{self.replaced:,} bytes of the text are not UTF-8 and were replaced")
+            said.append(f"replaced {self.replaced:,} bytes of the text that are not UTF-8")
         return said
 
     def _listed(self) -> str:
@@ -97,7 +98,7 @@ def content_of(row: Any, named: str | None) -> str | list[ConversationTurn]:
         filled = [name for name, value in row.items() if value is not None]
         found = field_of(filled, named) or field_of(row, named)
     if found is None:
-        raise BadRow(f"not an object with {wanted(named)}; --text-field names another")
+        raise BadRow(f"not an object with {wanted(named)}; choose another field with --text-field")
     value = row[found]
     if isinstance(value, str) and found not in CONVERSATION_FIELDS:
         _check_characters(value)
@@ -115,11 +116,11 @@ def _turn(turn: Any, number: int) -> ConversationTurn:
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
     if not isinstance(role, str) or not isinstance(content, str):
         raise BadRow(
-            f"turn {number}: a turn is an object with a 'role' and a 'content', both texts, here "
-            f"{_kind(role)} and {_kind(content)}"
+            f"turn {number}: a turn must be an object with a 'role' and a 'content', "
+            f"both strings, not {_kind(role)} and {_kind(content)}"
         )
     if turn.get("tool_calls"):
-        raise BadRow(f"turn {number} calls tools")
+        raise BadRow(f"turn {number} calls tools, which is not supported")
     _check_characters(content)
     return {"role": _ROLES.get(role, role), "content": content}
 

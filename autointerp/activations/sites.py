@@ -1,4 +1,4 @@
-"""Where in a decoder layer each site is, told by the names that architectures give its parts.
+"""Where each site is in a decoder layer, inferred from the architecture's module names.
 
 `attn_out` and `mlp_out` are what the layer adds to its residual stream, which is not always what
 its attention or MLP returns: a norm may follow, or a multiplier, or the module adds the residual

@@ -24,7 +24,7 @@ def steered(hook: Hook, shift: Tensor) -> Iterator[None]:
         found = value[0] if isinstance(value, tuple) else value
         if not isinstance(found, Tensor) or found.numel() % shift.numel():
             raise ConfigurationError(
-                f"hook {hook.name}: {hook.path} gives nothing that can be steered"
+                f"hook {hook.name}: the output of {hook.path} cannot be steered"
             )
         # Whatever its shape, it is contexts × tokens × d: mixtures of experts flatten the tokens,
         # attention splits d into heads.

@@ -1,4 +1,4 @@
-"""Activations straight from the subject model: computed as they are asked for, stored nowhere."""
+"""Activations computed by the subject model on the fly, without storing them."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -94,8 +94,8 @@ class SubjectStream:
         longest = self.subject.longest_context
         if longest is not None and settings.text.length > longest:
             raise InputError(
-                f"context_length {settings.text.length}: {settings.subject} takes contexts of at "
-                f"most {longest} tokens"
+                f"context_length {settings.text.length}: {settings.subject} supports "
+                f"contexts of at most {longest} tokens"
             )
         self.hooks: list[Hook] = [resolve_hook(self.subject.model, h) for h in settings.hooks]
         self.reader = ContextReader(settings.text, self.subject.tokenizer)
@@ -105,12 +105,12 @@ class SubjectStream:
 
     @property
     def contexts(self) -> int:
-        """At most so many: the text may have fewer."""
+        """The largest possible number of contexts: the text may have fewer."""
         return self.settings.contexts
 
     @property
     def contexts_read(self) -> int:
-        """How many the text has, once it is read to its end here; else at most so many."""
+        """The number of contexts, once the text is read to its end; until then an upper bound."""
         return self.reader.contexts if self._read_whole else self.contexts
 
     @property
@@ -121,7 +121,7 @@ class SubjectStream:
     def _vocabulary(self) -> Vocabulary:
         return vocabulary_of(self.subject.tokenizer)
 
-    def words(self) -> Vocabulary:
+    def get_vocabulary(self) -> Vocabulary:
         """What the token ids mean."""
         return self._vocabulary
 
@@ -173,7 +173,7 @@ class SubjectStream:
         return self.widths[0]
 
     def remarks(self) -> list[str]:
-        """What happened to the text, once it is read; nothing where it was not read to its end."""
+        """Remarks on the text; empty until it has been read to its end."""
         if not self._read_whole:
             return []
         found = self.reader.remarks()
@@ -201,8 +201,8 @@ class SubjectStream:
             self.subject.model, self.hooks, token_ids.to(device), valid.to(device)
         ):
             found.append(
-                f"hook {name} could not be checked: the model has no other sites that add up to "
-                "the residual stream with it"
+                f"hook {name} could not be verified: the model has no other sites "
+                "that add up to the residual stream with it"
             )
         return found
 
@@ -211,7 +211,7 @@ class SubjectStream:
 
         The whole text is looked through only where the tokenizer has such ids at all.
         """
-        if len(self.words()) <= self.subject.embeddings:
+        if len(self.get_vocabulary()) <= self.subject.embeddings:
             return
         reader = ContextReader(self.settings.text, self.subject.tokenizer)
         for contexts in reader.batches(self.settings.batch_contexts, self.contexts):
@@ -222,10 +222,10 @@ class SubjectStream:
         largest = int(contexts.token_ids.max(initial=0))
         if largest >= self.subject.embeddings:
             raise InputError(
-                f"token {self.words().token_text(largest)!r} has id {largest:,}, but "
-                f"{self.settings.subject} has embeddings for ids below "
-                f"{self.subject.embeddings:,}: its tokenizer is another model's, or has tokens "
-                "that were added without resizing the embeddings"
+                f"token {self.get_vocabulary().token_text(largest)!r} has id "
+                f"{largest:,}, but {self.settings.subject} has embeddings for ids "
+                f"below {self.subject.embeddings:,}: the tokenizer belongs to another "
+                "model, or tokens were added without resizing the embeddings"
             )
 
     def first_batch(self) -> ActivationBatch:
@@ -266,7 +266,7 @@ class SubjectStream:
 
     @cached_property
     def _special(self) -> Tensor:
-        ids = sorted(self.words().special_ids)
+        ids = sorted(self.get_vocabulary().special_ids)
         return torch.tensor(ids, dtype=torch.int32, device=self.subject.device)
 
     def run(self, contexts: Contexts, first: int) -> Captured:

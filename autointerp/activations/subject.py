@@ -137,9 +137,11 @@ def _located(subject: str) -> tuple[str, dict[str, str]]:
     if path.suffix != ".gguf":
         return subject, {}
     if importlib.util.find_spec("gguf") is None:
-        raise MissingPackageError(f"subject model {subject} is read by a package: pip install gguf")
+        raise MissingPackageError(
+            f"subject model {subject} is a GGUF file: reading it needs pip install gguf"
+        )
     if not path.is_file():
-        raise InputError(f"subject model {subject}: there is no such file")
+        raise InputError(f"subject model {subject}: no such file")
     return str(path.parent), {"gguf_file": path.name}
 
 

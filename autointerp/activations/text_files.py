@@ -17,7 +17,7 @@ from autointerp.storage.files import files_identity, files_in
 
 _SHOWN = 20  # files that a remark names
 _LOOKED_AT = 100  # rows, for one that has the field
-# Files of a data set that are about it: they are no part of its text.
+# Files of a data set that are about it: they are not part of its text.
 _ABOUT = re.compile(
     r"(readme|license|licence|copying|notice|citation|changelog)\b.*", re.IGNORECASE
 )
@@ -44,7 +44,7 @@ class TextFiles(NamedTuple):
         said = [f"the text is {len(names):,} files, {counts}: {_listed(names)}"]
         if self.left_out:
             names = [f"{path.name} ({why})" for path, why in self.left_out]
-            said.append(f"{len(names):,} files of the folder were left out: {_listed(names)}")
+            said.append(f"skipped {len(names):,} files of the folder: {_listed(names)}")
         return said
 
 
@@ -76,7 +76,7 @@ def text_files(path: Path, field: str | None = None) -> TextFiles:
     left_out = sorted([*left_out, *others])
     if not chosen:
         reasons = f": {_listed([f'{p.name} ({why})' for p, why in left_out])}" if left_out else ""
-        raise InputError(f"text {path}: the folder holds no file that can be read{reasons}")
+        raise InputError(f"text {path}: the folder holds no readable text file{reasons}")
     return TextFiles(chosen, left_out)
 
 

@@ -1,4 +1,4 @@
-"""What a file of text holds: told by content as well as by name.
+"""Detects the kind of a text file, by content as well as by name.
 
 Names mislead: JSON lines are called .json, a download has no extension, rows are compressed. A file
 whose kind is not known is never read as prose.
@@ -134,7 +134,7 @@ def _kind_at(path: Path, size: int, time: int) -> TextFile | str:
     decoded = _decoded(head)
     named = _ROW_NAMES.get(suffix)
     if decoded is None:
-        return "bytes, not text in UTF-8 or UTF-16: unpack or convert it"
+        return "bytes that are not text in UTF-8 or UTF-16: unpack or convert it"
     encoding, text = decoded
     if named in ("JSON", "CSV"):
         return TextFile(path, named, packing, encoding)
@@ -144,7 +144,10 @@ def _kind_at(path: Path, size: int, time: int) -> TextFile | str:
         return TextFile(path, "JSON", packing, encoding)
     if suffix in _TEXT_NAMES:
         return TextFile(path, "text", packing, encoding)
-    return f"unknown kind {suffix!r}: name it .txt if it is one text, or convert it to .jsonl"
+    return (
+        f"unknown file type {suffix!r}: rename it to .txt if it is one text, or "
+        "convert it to .jsonl"
+    )
 
 
 def _suffix(path: Path, *, packed: bool) -> str:

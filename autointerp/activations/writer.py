@@ -1,4 +1,4 @@
-"""Writing the native cache: in shards, whole or not there, going on where it was stopped.
+"""Writes the native cache: in shards, atomically, resuming a stopped capture.
 
 manifest.json          what was captured and how; shards with sizes and checksums
 tokens.safetensors     token_ids and documents int32, mask uint8, norms float32 [contexts, length]
@@ -53,12 +53,12 @@ class _State(BaseModel):
 
 
 def partial_path(path: Path) -> Path:
-    """Where the cache of a path is written until it is whole."""
+    """The folder in which a cache is written until it is complete."""
     return path.with_name(path.name + ".partial")
 
 
 def unfinished(path: Path) -> str | None:
-    """What the stopped capture of a path was made from, None where there is none."""
+    """The fingerprint of a stopped capture at `path`; None if there is none."""
     state = _state_of(partial_path(path))
     return None if state is None else state.made_from
 
@@ -94,7 +94,7 @@ class CacheWriter:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """What the disk refuses, in one line; finished shards stay for the next capture."""
+        """A write error in one line; finished shards stay for the next capture."""
         try:
             yield
         except (OSError, SafetensorError) as error:
@@ -144,7 +144,9 @@ class CacheWriter:
             kept = token >= 0
             counts = np.bincount(token[kept], minlength=(contexts - skip) * length)
             if counts.max(initial=0) > np.iinfo(np.uint16).max:
-                raise InputError("more than 65,535 features fire on one token: store it dense")
+                raise InputError(
+                    "more than 65,535 features fire on one token: store the cache dense"
+                )
             row["counts"] = counts.astype(np.uint16).reshape(-1, length)
             row["features"] = firings.feature.cpu().numpy()[kept].astype(np.int32)
             row["values"] = firings.value.cpu().numpy()[kept].astype(np.float32)

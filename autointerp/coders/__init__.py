@@ -1,4 +1,4 @@
-"""Coders: SAEs and transcoders of every supported family, loaded into one form."""
+"""SAEs and transcoders of every supported family, loaded as a `SparseCoder`."""
 
 import hashlib
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _STUMBLES = (
 
 def _format_of(path: Path, named: str | None) -> CoderFormat:
     if not path.exists():
-        raise InputError(f"coder {path}: there is no such file or folder")
+        raise InputError(f"SAE {path}: no such file or folder")
     if named is not None:
         try:
             return CODER_FORMATS.find(named)
@@ -35,21 +35,21 @@ def _format_of(path: Path, named: str | None) -> CoderFormat:
             raise InputError(f"--coder-format {named}: {error}") from None
     kind = unsupported.kind_of(path)
     if kind is not None:
-        raise InputError(f"coder {path} is {kind}: not supported")
+        raise InputError(f"SAE {path} is {kind}, which is not supported")
     for known in CODER_FORMATS.values():
         if known.matches(path):
             return known
     raise InputError(
-        f"coder {path}: not in a format that is known ({', '.join(CODER_FORMATS)}); --coder-format "
-        "names one"
+        f"SAE {path}: the format was not recognized (supported: {', '.join(CODER_FORMATS)}); set "
+        "it with --coder-format"
     )
 
 
 def load_coder(spec: str | Path, format: str | None = None, k: int | None = None) -> SparseCoder:
-    """The coder of a path, `hf:owner/repo/file` or `saelens:release/id`, or one in memory.
+    """Load an SAE: a path, `hf:owner/repo/file`, `saelens:release/id`, or one in memory.
 
-    Its format is found by its files unless it is named; `k` overrides that of TopK coders. Raises
-    AutointerpError.
+    Its format is detected from its files unless it is given; `k` overrides that of TopK SAEs.
+    Raises AutointerpError.
     """
     if is_held(spec):
         return held(spec, SparseCoder)
@@ -60,8 +60,8 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
     # Thresholds may be infinite: such a feature never fires.
     if not bool(torch.isfinite(coder.encoder).all() and torch.isfinite(coder.bias).all()):
         raise InputError(
-            f"coder {located.path}: its weights are no longer finite once scaled by the norms that "
-            "its files state: check those"
+            f"SAE {located.path}: its weights are no longer finite after scaling by "
+            "the norms in its files: check those"
         )
     return coder
 
@@ -74,16 +74,15 @@ def _as_user_errors(path: Path) -> Iterator[None]:
     except _STUMBLES as error:
         said = next(iter(str(error).splitlines()), "")
         raise InputError(
-            f"coder {path}: its files are not as this format has them "
-            f"({type(error).__name__}: {said})"
+            f"SAE {path}: its files do not follow this format ({type(error).__name__}: {said})"
         ) from error
 
 
 def _corrected(coder: SparseCoder, known: Corrections) -> SparseCoder:
     if known.unit_rms:
         coder = replace(coder, input_norm="unit_rms")
-    if known.centred:
-        coder = coder.centred()
+    if known.centered:
+        coder = coder.centered()
     if known.input_scale is not None and coder.input_norm == "mean_norm":
         coder = coder.scaled_input(known.input_scale)
     if coder.expected_l0 is None:

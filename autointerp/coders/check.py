@@ -1,4 +1,4 @@
-"""Is this coder reading what it was trained on? Its L0 and reconstruction on the first batch tell.
+"""Checks by L0 and reconstruction whether an SAE reads the activations it was trained on.
 
 A wrong layer, a bias left out or an unscaled input give activations that look like any others; they
 show in how many features fire, and in how badly the input is reconstructed.
@@ -29,7 +29,7 @@ class CoderCheck:
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a coder fits the same place in another layer."""
+    """How well an SAE fits the same site in another layer."""
 
     layer: int
     l0: float
@@ -38,7 +38,7 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A coder, where it reads, and how it fits; `check` is None where nothing is encoded."""
+    """An SAE, its hook point and its fit; `check` is None where nothing is encoded."""
 
     coder: SparseCoder | None
     hook: str | None
@@ -61,26 +61,27 @@ def reconstruction(coder: SparseCoder, x: Tensor) -> tuple[float, float | None]:
 
 
 def check_coder(coder: SparseCoder, x: Tensor) -> CoderCheck:
-    """Compare what the coder does on x: [tokens, d_in] with what it should.
+    """Compare L0 and reconstruction on x: [tokens, d_in] with what is expected.
 
     x are activations of tokens that count. Warns where L0 is off by over 2×, or FVU is 1 or more
     (worse than the mean).
     """
     x = x[:CHECK_TOKENS]
     if len(x) == 0:
-        said = "no token of the first contexts counts, so that nothing could be checked"
+        said = "every token of the first contexts is masked, so nothing could be checked"
         return CoderCheck(0, 0.0, coder.expected_l0, None, (said,))
     l0, fvu = reconstruction(coder, x)
     symptoms, warnings = [], []
     expected = coder.expected_l0
     if expected and not expected / _L0_FACTOR <= l0 <= expected * _L0_FACTOR:
-        symptoms.append(f"{l0:.3g} features fire a token, the coder declares {expected:.3g}")
+        symptoms.append(f"{l0:.3g} features fire per token, but the SAE declares {expected:.3g}")
     if fvu is not None and not fvu < 1:
-        symptoms.append(f"the reconstruction is worse than the mean (FVU {fvu:.3g})")
+        symptoms.append(f"the reconstruction is worse than predicting the mean (FVU {fvu:.3g})")
     if symptoms:
         named = f" (its files name {coder.hook})" if coder.hook else ""
         warnings.append(
-            f"{', and '.join(symptoms)}: likely another hook or layer than the coder was trained "
-            f"on{named}, an input normalisation or scale left out, or a bias (b_dec) left out"
+            f"{', and '.join(symptoms)}: likely causes are another hook point or "
+            f"layer than the SAE was trained on{named}, or a missing input "
+            "normalization, scale or bias (b_dec)"
         )
     return CoderCheck(len(x), l0, expected, fvu, tuple(warnings))

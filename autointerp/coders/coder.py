@@ -1,4 +1,4 @@
-"""A coder: what turns activations into feature activations, every family reduced to one form."""
+"""`SparseCoder`, the one form of every SAE and transcoder: activations → feature activations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ class SparseCoder:
         )
 
     def alone(self) -> "SparseCoder":
-        """Without its decoder, and without what its tensors are parts of: to be written to disk."""
+        """A copy without the decoder and with tensors of its own, to be written to disk."""
 
         def copied(tensor: Tensor) -> Tensor:
             whole = tensor.untyped_storage().nbytes() == tensor.nbytes
@@ -166,21 +166,21 @@ class SparseCoder:
             return self
         return self.scaled_input(sqrt(self.d_in) / mean_norm)
 
-    def centred(self) -> "SparseCoder":
+    def centered(self) -> "SparseCoder":
         """The coder of inputs whose mean over d_in has to be subtracted first."""
         return replace(self, encoder=self.encoder - self.encoder.mean(1, keepdim=True))
 
     def prepared(self, x: Tensor) -> Tensor:
-        """x: [tokens, d_in] of any float type → float32, normalised as the coder wants it."""
+        """x: [tokens, d_in] of any float type → float32, normalized as the coder wants it."""
         x = x.float()
         if self.input_norm == "layer_norm":
-            centred = x - x.mean(-1, keepdim=True)
-            deviation: Tensor = centred.std(-1, keepdim=True)
-            return centred / (deviation + _LAYER_NORM_EPS)
+            centered = x - x.mean(-1, keepdim=True)
+            deviation: Tensor = centered.std(-1, keepdim=True)
+            return centered / (deviation + _LAYER_NORM_EPS)
         if self.input_norm == "unit_rms":
             norm: Tensor = x.norm(dim=-1, keepdim=True)
             return x * (sqrt(self.d_in) / norm.clamp(min=_TINY))
-        assert self.input_norm == "none", "a coder is calibrated before it encodes"
+        assert self.input_norm == "none", "the SAE must be calibrated before it encodes"
         return x
 
     @torch.no_grad()

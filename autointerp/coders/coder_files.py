@@ -1,4 +1,4 @@
-"""Where a coder comes from: a path, a file on the Hugging Face hub, or SAELens's registry."""
+"""Locates an SAE: a path, a file on the Hugging Face Hub, or an entry of SAELens's registry."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ _WEIGHT_SUFFIXES = (".pt", ".pth", ".npz", ".safetensors")
 
 @dataclass(frozen=True)
 class Corrections:
-    """What SAELens's registry knows of a coder that its own files leave out or have wrong."""
+    """What SAELens's registry adds to an SAE's own files, or corrects in them."""
 
     input_scale: float | None = None
     expected_l0: float | None = None
     unit_rms: bool = False
-    centred: bool = False
+    centered: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def locate(spec: str) -> Located:
 def _from_hub(where: str) -> Path:
     parts = where.strip("/").split("/")
     if len(parts) < 2 or not all(parts):
-        raise InputError(f"coder {HUB}{where}: give {HUB}owner/repository/file or folder")
+        raise InputError(f"SAE {HUB}{where}: the form is {HUB}owner/repository/file or folder")
     repository, _, revision = "/".join(parts[:2]).partition("@")
     inside = "/".join(parts[2:])
     folder = "/".join(parts[2:-1]) if inside.endswith(_WEIGHT_SUFFIXES) else inside
@@ -72,12 +72,12 @@ def _from_hub(where: str) -> Path:
         ValueError,
     ) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise InputError(f"coder {HUB}{where} cannot be fetched: {first_line}") from None
+        raise InputError(f"SAE {HUB}{where} cannot be downloaded: {first_line}") from None
     path = Path(snapshot) / inside
     if not path.exists():
         raise InputError(
-            f"coder {HUB}{where}: {repository} has no coder at {inside or 'its top'} (or, without "
-            "a network, it is not in the hub's cache)"
+            f"SAE {HUB}{where}: {repository} has no SAE at {inside or 'its top'} (or, "
+            "if there is no network, it is not in the Hugging Face cache)"
         )
     return path
 
@@ -92,19 +92,19 @@ def _from_registry(where: str) -> Located:
     release, _, wanted = where.partition("/")
     registry = _registry()
     if release not in registry:
-        raise InputError(f"coder {SAELENS}{where}: SAELens knows no release {release!r}")
+        raise InputError(f"SAE {SAELENS}{where}: SAELens has no release {release!r}")
     known = registry[release]
     entry = next((e for e in known["saes"] if str(e["id"]) == wanted), None)
     if entry is None:
         some = ", ".join(str(e["id"]) for e in known["saes"][:3])
-        raise InputError(f"coder {SAELENS}{where}: {release} has no {wanted!r} but {some}, …")
+        raise InputError(f"SAE {SAELENS}{where}: {release} has no {wanted!r}; it has {some}, …")
     overrides: dict[str, Any] = known.get("config_overrides") or {}
     kwargs = overrides.get("model_from_pretrained_kwargs") or {}
     corrections = Corrections(
         input_scale=entry.get("norm_scaling_factor"),
         expected_l0=entry.get("l0") or None,
         unit_rms=overrides.get("normalize_activations") == "constant_norm_rescale",
-        centred=bool(kwargs.get("center_writing_weights")),
+        centered=bool(kwargs.get("center_writing_weights")),
     )
     return Located(_from_hub(f"{known['repo_id']}/{entry['path']}"), corrections)
 
@@ -114,7 +114,8 @@ def _registry() -> dict[str, Any]:
     package = importlib.util.find_spec("sae_lens")
     if package is None or package.origin is None:
         raise MissingPackageError(
-            f"coders named {SAELENS}release/id need: pip install 'autointerp[saelens]'"
+            f"SAEs named {SAELENS}release/id need an extra package: pip install "
+            "'autointerp[saelens]'"
         )
     file = Path(package.origin).with_name("pretrained_saes.yaml")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,1 +1,1 @@
-"""What each feature fired on: collected in one pass, kept, read again."""
+"""Evidence: what each feature fired on, collected in one pass, stored and read."""

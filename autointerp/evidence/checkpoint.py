@@ -1,4 +1,4 @@
-"""The state of a collection on disk, so that a killed one goes on and others can be merged in."""
+"""A collector's state on disk, to resume a killed collection and to merge several."""
 
 import json
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def checkpointed(path: Path, inputs: str) -> range | None:
 def load_checkpoint(path: Path, collector: Collector, inputs: str) -> range | None:
     """Restore a collector of the same inputs; returns the contexts it had seen.
 
-    A checkpoint of something else, or a damaged one, is passed over: None.
+    A checkpoint of something else, or a damaged one, is ignored: None.
     """
     try:
         with _opened(path, inputs) as (file, about):
@@ -68,5 +68,5 @@ def _opened(path: Path, inputs: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["about"])
         if about["inputs"] != inputs:
-            raise ValueError(f"{path} is of other inputs")
+            raise ValueError(f"{path} was made from other inputs")
         yield file, about

@@ -1,8 +1,8 @@
-"""Which of the windows that a pass has kept are evidence: the best that are unlike each other.
+"""Chooses the evidence among the windows that a pass kept: the best, without near-duplicates.
 
-Nearly the same text is no equivalence: what is the best of several that resemble each other in turn
-depends on all of them. So a pass keeps some more than are asked for, and they are compared once it
-is over. What repeats a better one is left out, and what comes next takes its place.
+Near-duplication is not an equivalence relation: the best of several that resemble each other in
+turn depends on all of them. So a pass keeps more than requested, and they are compared once it is
+over. A window that repeats a better one is dropped, and the next best takes its place.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ _PAIRS_AT_ONCE = 1 << 22
 
 
 class DroppedWindows(NamedTuple):
-    """Windows: repeats of a better one, and of one of an earlier split."""
+    """Dropped windows: near-duplicates, and those that recur in an earlier split."""
 
     repeats: int
     shared: int
 
 
 def choose(selections: Sequence[Selection], repeats: Repeats) -> DroppedWindows:
-    """Leave each selection the windows that were asked for; sorted selections stay sorted.
+    """Reduce each selection to the requested windows; sorted selections stay sorted.
 
     A window is left out where a better one of its selection resembles it, or one that a selection
     of an earlier split was left: a text that recurs is not both shown to the labeler and scored.

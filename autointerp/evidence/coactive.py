@@ -19,7 +19,7 @@ _HASHES = float(1 << 63)
 _IN_QUESTION = 4  # times as many are looked at as are wanted
 _PAIRS_AT_ONCE = 1 << 20
 _CELLS_AT_ONCE = 1 << 23  # of a table of rows by features
-_MOST_PAIRS = 1 << 31  # beyond that smaller sketches are compared
+_MAX_PAIRS = 1 << 31  # beyond that smaller sketches are compared
 
 
 def coactive_features(sketches: Tensor, n_active: Tensor, n: int) -> Iterator[Ranked]:
@@ -89,7 +89,7 @@ def _affordable(sketches: Tensor) -> Tensor:
     while sketches.shape[1] > 1:
         known = sketches[sketches != NONE]
         _, counts = known.unique(return_counts=True)
-        if int(counts.square().sum()) <= _MOST_PAIRS:
+        if int(counts.square().sum()) <= _MAX_PAIRS:
             break
         sketches = sketches[:, : sketches.shape[1] // 2].contiguous()
     return sketches

@@ -75,7 +75,7 @@ class CollectSettings:
     corpus: int = 0
 
     def places(self, spec: SelectionSpec) -> int:
-        """Windows that a pass keeps: some more than are asked for, in place of repeats."""
+        """How many windows a pass keeps: more than requested, to replace near-duplicates."""
         return spec.k if self.repeats == "none" else spec.k + math.ceil(spec.k / _SPARE)
 
     def identity(self) -> str:
@@ -85,13 +85,13 @@ class CollectSettings:
 
 
 def state_bytes(features: int, length: int, settings: CollectSettings) -> int:
-    """What a collector keeps, however many tokens it sees."""
+    """Memory a collector keeps, whatever the number of tokens."""
     windows = sum(settings.places(spec) for spec in settings.selections)
     return features * (windows * window_bytes(length) + statistics_bytes())
 
 
 def working_bytes(features: int, length: int, settings: CollectSettings) -> int:
-    """What a collector takes while it works: it holds back as many windows as it keeps."""
+    """Peak memory of a collector: it buffers as many windows as it keeps."""
     windows = sum(settings.places(spec) for spec in settings.selections)
     held_back = features * windows * window_bytes(length)
     corpus = sample_bytes(settings.corpus, length, features)
@@ -199,7 +199,7 @@ class Collector:
             self._offer(kind, places, seen, found)
 
     def settle(self) -> None:
-        """Merge what is held back and sort it; after the last batch, and before a checkpoint."""
+        """Merge buffered windows and sort; call it after the last batch and before a checkpoint."""
         for selection in self.selections:
             selection.sort()
             self._raise_floor(selection)
@@ -363,7 +363,7 @@ class Collector:
                     self._raise_floor(selection)
 
     def choose(self) -> DroppedWindows:
-        """Leave every selection the windows that were asked for; once all is settled."""
+        """Reduce every selection to the requested windows; call it after `settle`."""
         found = choose(self.selections, self.settings.repeats)
         met = sum(selection.repeats for selection in self.selections)
         return DroppedWindows(met + found.repeats, found.shared)

@@ -193,7 +193,7 @@ class Corpus:
         """Raises AutointerpError where there is none."""
         if not path.is_file():
             raise NotDoneError(
-                f"no sample of the corpus: {path} is missing; run `autointerp collect`"
+                f"no sample of the corpus: {path} is missing; run `autointerp collect` first"
             )
         return Corpus(open_parquet(path).read())
 
@@ -233,7 +233,7 @@ class Corpus:
         return values[offsets[number] : offsets[number + 1]]
 
     def silent_window(self, number: int) -> Window:
-        """A window of the sample, for a feature that is silent in it."""
+        """A window of the sample, for a feature that is inactive in it."""
         ids = self.token_ids(number)
         return Window(
             kind="corpus",

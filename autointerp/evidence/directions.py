@@ -26,10 +26,10 @@ class Directions:
 
 
 @torch.no_grad()
-def decoder_neighbours(decoder: Tensor, rows: Tensor, n: int) -> Ranked:
+def decoder_neighbors(decoder: Tensor, rows: Tensor, n: int) -> Ranked:
     """The features whose decoder directions have the largest cosine with those of `rows`.
 
-    decoder: [features, d]; rows: int64 [rows]. A feature is not its own neighbour.
+    decoder: [features, d]; rows: int64 [rows]. A feature is not its own neighbor.
     """
     unit = torch.nn.functional.normalize(decoder.float(), dim=1)
     n = min(n, len(unit) - 1)

@@ -6,13 +6,14 @@ from autointerp.storage.columns import column, schema_of
 
 WINDOWS_SCHEMA = schema_of(
     [
-        column("coder", pa.string(), "the coder's name"),
-        column("feature", pa.int32(), "the feature's index in the coder"),
+        column("coder", pa.string(), "the SAE's name"),
+        column("feature", pa.int32(), "the feature's index in the SAE"),
         column(
             "kind",
             pa.string(),
-            "how it was selected: top (by activation), sample (uniformly among firings), negative "
-            "(anywhere, silent) or near_miss (a similar feature fires, this one is silent)",
+            "how it was selected: top (by activation), sample (uniformly among "
+            "firings), negative (anywhere, inactive) or near_miss (a similar feature "
+            "fires, this one does not)",
         ),
         column(
             "split",
@@ -20,22 +21,22 @@ WINDOWS_SCHEMA = schema_of(
             "what it is for: label (shown to the labeler), validate (choosing between candidates) "
             "or score",
         ),
-        column("rank", pa.int32(), "its place among the windows of its kind and split, from 0"),
+        column("rank", pa.int32(), "its rank among the windows of its kind and split, from 0"),
         column("context", pa.int64(), "the number of its context in the corpus"),
-        column("start", pa.int32(), "the place in the context of its first token"),
-        column("peak", pa.int16(), "the place in the window of its largest activation"),
+        column("start", pa.int32(), "the position of its first token in the context"),
+        column("peak", pa.int16(), "the position of its largest activation in the window"),
         column("token_ids", pa.list_(pa.int32()), "its tokens"),
         column(
             "activations",
             pa.list_(pa.float32()),
-            "the feature's activation on each token, 0 where it is silent",
+            "the feature's activation on each token, 0 where it is inactive",
         ),
-        column("text", pa.string(), "its text, as it stands in the corpus"),
+        column("text", pa.string(), "its text, as it is in the corpus"),
         column(
             "quantile",
             pa.float32(),
-            "the share of the feature's firings that are weaker than its peak, by a sample of "
-            "them; null where it is silent",
+            "the share of the feature's firings that are weaker than its peak, "
+            "estimated from a sample; null where it is inactive",
         ),
     ]
 )
@@ -49,8 +50,8 @@ _JACCARD = pa.struct([("feature", pa.int32()), ("jaccard", pa.float32())])
 
 FEATURES_SCHEMA = schema_of(
     [
-        column("coder", pa.string(), "the coder's name"),
-        column("feature", pa.int32(), "the feature's index in the coder"),
+        column("coder", pa.string(), "the SAE's name"),
+        column("feature", pa.int32(), "the feature's index in the SAE"),
         column("n_active", pa.int64(), "tokens of the corpus on which it fires"),
         column("density", pa.float32(), "the share of tokens on which it fires"),
         column("window_density", pa.float32(), "the share of windows in which it fires"),
@@ -69,7 +70,7 @@ FEATURES_SCHEMA = schema_of(
         column(
             "similar",
             pa.list_(_COSINE),
-            "features of similar decoder direction; null where no decoder was at hand",
+            "features with similar decoder directions; null without a decoder",
         ),
         column(
             "raised_tokens",
@@ -84,8 +85,8 @@ FEATURES_SCHEMA = schema_of(
         column(
             "coactive",
             pa.list_(_JACCARD),
-            "features that fire on the same tokens, among those collected; by sketches where both "
-            "fire on many",
+            "features that fire on the same tokens, among those collected; estimated "
+            "from sketches where both fire often",
         ),
     ]
 )

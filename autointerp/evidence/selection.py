@@ -16,7 +16,7 @@ from autointerp.evidence.window import Kind, Split
 from autointerp.tensors.hashing import mix
 
 NONE = -1  # the priority of an empty place; every real priority is >= 0
-_LEAST_MERGED = 4096
+_MIN_MERGED = 4096
 _WINDOW_DTYPES = (torch.int32, torch.float32)  # token ids and activations
 
 
@@ -113,7 +113,7 @@ class Selection:
         self.token_ids = torch.full((*shape, length), -1, dtype=torch.int32, device=device)
         self.activations = torch.zeros((*shape, length), dtype=torch.float32, device=device)
         # A merge sorts all that is kept: it pays when as much again has been offered.
-        room = max(_LEAST_MERGED, features * places)
+        room = max(_MIN_MERGED, features * places)
         self._held = OfferedWindows.empty(room, length, device)
         self._held_windows = 0
 
@@ -142,7 +142,7 @@ class Selection:
     def merge(self, tables: Mapping[str, Tensor]) -> None:
         """Take in the tables of a selection of other contexts."""
         device = self.priority.device
-        rows_at_once = max(1, _LEAST_MERGED // self.places)
+        rows_at_once = max(1, _MIN_MERGED // self.places)
         for begin in range(0, len(self.priority), rows_at_once):
             part = {n: table[begin : begin + rows_at_once] for n, table in tables.items()}
             row, place = (part["priority"] != NONE).nonzero(as_tuple=True)

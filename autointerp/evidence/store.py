@@ -290,7 +290,9 @@ class EvidenceStore:
         """The first and the last feature of a row group."""
         found = self._windows.metadata.row_group(group).column(self._column).statistics
         if found is None or not found.has_min_max:
-            raise InputError(f"{self._path} does not say where which features are: collect again")
+            raise InputError(
+                f"{self._path} has no index of its features: run `autointerp collect` again"
+            )
         return found.min, found.max
 
     def read(self, features: Sequence[int]) -> Iterator[FeatureEvidence]:
@@ -341,8 +343,8 @@ class EvidenceStore:
         features = self.features
         run = self._features.parent
         return InputError(
-            f"feature {feature} was not collected in {run}, which has {len(features):,} features: "
-            f"{listed(features)}"
+            f"feature {feature} was not collected in {run}, which has "
+            f"{len(features):,} features: {listed(features)}"
         )
 
     def _evidence(self, row: dict[str, Any], windows: list[Window]) -> FeatureEvidence:
@@ -399,7 +401,7 @@ def read_statistics(path: Path, features: Sequence[int] | None = None) -> dict[i
     table = conform(read_parquet(path, columns=columns, filters=chosen), _STATISTICS)
     for name in KNOWN_OF_ALL:
         if table[name].null_count:
-            raise InputError(f"{path}: column {name} lacks values")
+            raise InputError(f"{path}: column {name} has missing values")
     return {row["feature"]: row for row in table.to_pylist()}
 
 

@@ -16,7 +16,7 @@ from autointerp.vocabulary import Vocabulary
 USUAL_MARKS = ("<<", ">>")
 _MARKS = (USUAL_MARKS, ("⟦", "⟧"), ("{{{", "}}}"), ("«", "»"), ("⟪", "⟫"), ("◀◀", "▶▶"))
 _ACTIVE_SHARE = 0.3  # of the window's largest activation, from which a token is marked
-HALF_CHARACTER = "\ufffd"  # what bytes that are no whole character are shown as
+HALF_CHARACTER = "\ufffd"  # stands for bytes of an incomplete character
 STRENGTH_BAR = "|"  # between a run of active tokens and its strength: the last one before the mark
 
 

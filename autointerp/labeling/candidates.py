@@ -1,4 +1,4 @@
-"""Several candidate labels for a feature, each made from other windows of it.
+"""Several candidate labels for a feature, each made from different windows.
 
 Labels from windows over the whole range of activations say more of weak firings, labels from the
 largest alone are more exact of strong ones, and neither is the better for every feature (Paulo et
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.excerpts import Shown, shown_windows
 from autointerp.labeling.labeler import Candidate, Draft
 from autointerp.labeling.llm import LabelJob
-from autointerp.labeling.shown import Shown, shown_windows
 from autointerp.llm.pool import Step
 from autointerp.llm.wire.reply import CallFailure, ChatReply
 from autointerp.llm.wire.request import ChatRequest
@@ -33,7 +33,7 @@ def views(shown: Shown, candidates: int, quantiles: int) -> list[Shown]:
 
 
 def adds_windows(evidence: FeatureEvidence, views: Sequence[Shown]) -> bool:
-    """Whether the last view shows a feature otherwise than those before it do."""
+    """Whether the last view shows windows that earlier views do not."""
     *before, last = (
         {(w.context, w.start) for w in shown_windows(evidence, shown)} for shown in views
     )
@@ -62,7 +62,7 @@ class Proposal:
         step: Step[Draft] = self.job.reduce(outcome)
         again = [Proposal(job, self.view) for job in step.follow_ups if isinstance(job, LabelJob)]
         proposed = [Proposed(self.view, draft) for draft in step.results]
-        return Step(proposed, again, step.unread, step.spoiled)
+        return Step(proposed, again, step.unread, step.unreadable)
 
 
 def distinct(drafts: Mapping[int, Draft]) -> list[Draft]:
@@ -80,7 +80,7 @@ def distinct(drafts: Mapping[int, Draft]) -> list[Draft]:
     return list(found.values())
 
 
-def settled(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
+def first_choice(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
     """The first candidate as the feature's draft, with all candidates and what all of them took.
 
     drafts: by view. `missing` stands for the first view's where that did not come. Where it came
@@ -89,7 +89,7 @@ def settled(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
     candidates = distinct(drafts)
     own = candidates[0] if candidates else drafts.get(0, missing)
     lacking = [d.error for d in drafts.values() if d.label is None]
-    note = f"a candidate label could not be had: {lacking[0]}" if lacking else None
+    note = f"a candidate label is missing: {lacking[0]}" if lacking else None
     listed = [Candidate(d.label) for d in candidates if d.label is not None]
     return replace(
         own,
@@ -102,5 +102,5 @@ def settled(drafts: Mapping[int, Draft], missing: Draft) -> Draft:
 
 
 def unfinished(drafts: Mapping[int, Draft]) -> bool:
-    """Whether a candidate is missing that another run may have."""
+    """Whether a candidate is missing that a later run may still get."""
     return any(draft.status in (*_TO_COME, "failed") for draft in drafts.values())

@@ -18,9 +18,9 @@ from autointerp.llm.wire.request import ReplySchema, array, list_of, objects, on
 from autointerp.llm.wire.structured import items
 from autointerp.plain_text import tidy
 
-_LONGEST_LABEL = 300
-_LONGEST_MEANING = 100
-_LONGEST_REASON = 1000
+_MAX_LABEL = 300
+_MAX_MEANING = 100
+_MAX_REASON = 1000
 _EMPHASIS = re.compile(r"(\*{1,3}|`{1,3})((?:(?!\1).)+)\1")
 _PERCENT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
 _SHORT, _LONG = ({"type": "string", "maxLength": most} for most in (150, 400))
@@ -73,7 +73,7 @@ class Meaning(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    label: str = Field(min_length=1, max_length=_LONGEST_MEANING)
+    label: str = Field(min_length=1, max_length=_MAX_MEANING)
     windows: list[int]
 
     _clean = field_validator("label", mode="before")(_clean)
@@ -94,7 +94,7 @@ class LabelItem(BaseModel):
     @field_validator("label")
     @classmethod
     def _brief(cls, value: str) -> str:
-        return _shortened(value, _LONGEST_LABEL)
+        return _shortened(value, _MAX_LABEL)
 
     @field_validator("reason", mode="before")
     @classmethod
@@ -127,7 +127,7 @@ class LabelItem(BaseModel):
     @field_validator("reason")
     @classmethod
     def _bounded(cls, value: str) -> str:
-        return value[:_LONGEST_REASON]
+        return value[:_MAX_REASON]
 
 
 def read_labels(text: str, features: int, scattered: bool = False) -> dict[int, LabelItem]:

@@ -1,4 +1,4 @@
-"""What every labeler shares: who can be labeled, and what comes out for each feature."""
+"""What all labelers share: which features can be labeled, and the result for each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -28,7 +28,7 @@ class Draft:
     are none, and None says that they are not known. `label_of` is the feature that the label was
     made for, where that is another one. `candidates` are the labels it was chosen from, in the
     order they were proposed; None where but one was. `asked_again` are the kinds of replies for it
-    that were no labels (see `no_label.KINDS`), `flags` what is doubtful of the label it has.
+    that were not labels (see `no_label.KINDS`), `flags` what is doubtful of the label it has.
     """
 
     feature: int
@@ -58,6 +58,6 @@ def unlabelable(evidence: FeatureEvidence, min_windows: int, labeler: str) -> Dr
     for split in ("label", "score"):
         contexts = {w.context for w in evidence.of(split, "top", "sample")}
         if len(contexts) < min_windows:
-            reason = f"{len(contexts)} activating windows to {split}, {min_windows} needed"
+            reason = f"{len(contexts)} activating windows to {split}, but {min_windows} are needed"
             return Draft(evidence.feature, "too_few", labeler, error=reason)
     return None

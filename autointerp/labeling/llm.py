@@ -1,4 +1,4 @@
-"""Labels by a language model: several features a request, what is missing asked again."""
+"""Labels by a language model: several features per request, missing ones retried."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,10 +6,7 @@ from functools import partial
 
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling import no_label
-from autointerp.labeling.label_reply import LabelItem, read_labels, reply_schema
-from autointerp.labeling.labeler import Draft
-from autointerp.labeling.meanings import distinct_meanings, joint_label
-from autointerp.labeling.shown import (
+from autointerp.labeling.excerpts import (
     Shown,
     density_percent,
     shown_text,
@@ -17,6 +14,9 @@ from autointerp.labeling.shown import (
     shown_variables,
     shown_windows,
 )
+from autointerp.labeling.label_reply import LabelItem, read_labels, reply_schema
+from autointerp.labeling.labeler import Draft
+from autointerp.labeling.meanings import distinct_meanings, joint_label
 from autointerp.llm.numbering import Miscounted, numbers, offset_of
 from autointerp.llm.pool import Step
 from autointerp.llm.wire.reply import CallFailure, ChatReply
@@ -112,7 +112,7 @@ class LabelJob:
         )
 
     def reduce(self, outcome: ChatReply | CallFailure) -> Step[Draft]:
-        """Good labels are kept, the rest asked again in smaller groups, down to one."""
+        """Keep valid labels; retry the rest in smaller groups, down to one feature."""
         job = replace(self, spent=self._book(outcome))
         if isinstance(outcome, CallFailure):
             if outcome.kind in ("too_long", "content_filter", "bad_request"):
@@ -120,9 +120,9 @@ class LabelJob:
                 return self._without(list(self.group), job, status, outcome.message)
             status = "over_budget" if outcome.kind == "over_budget" else "failed"
             drafts = [job._draft(e, status, outcome.message) for e in self.group]
-            return Step(results=drafts, spoiled=self._spoiled())
-        if outcome.refused:
-            return self._without(list(self.group), job, "refused", "the model refused to answer")
+            return Step(results=drafts, unreadable=self._unreadable())
+        if outcome.declined:
+            return self._without(list(self.group), job, "refused", "the model declined to answer")
         every = range(1, len(self.group) + 1)
         try:
             found, doubts = self.read(outcome.text)
@@ -154,7 +154,7 @@ class LabelJob:
             follow_ups=[*rest.follow_ups, *doubtful.follow_ups],
             # Labels that are all the same could be read.
             unread=not drafts and set(doubts.values()) != {no_label.ALIKE},
-            spoiled=[*rest.spoiled, *doubtful.spoiled],
+            unreadable=[*rest.unreadable, *doubtful.unreadable],
         )
 
     def _template(self) -> no_label.Template:
@@ -163,7 +163,7 @@ class LabelJob:
         return template if self.example else template.without_examples()
 
     def read(self, text: str) -> tuple[dict[int, LabelItem], dict[int, str]]:
-        """What a reply says by place, and the kinds of what is no label. Raises Miscounted."""
+        """Labels by position, and the kinds of those that are not labels. Raises Miscounted."""
         found = read_labels(text, len(self.group), self.scattered)
         if not found and no_label.declines(text):
             return found, dict.fromkeys(range(1, len(self.group) + 1), no_label.DECLINED)
@@ -211,13 +211,13 @@ class LabelJob:
                 fresh = replace(job, group=(evidence,), settings=settings, attempt=0, tries=1)
                 again.append(replace(fresh, example=example, heading=heading))
             elif self._is_last_try():
-                why = f"no label came, only text {no_label.KINDS[kind]}"
+                why = f"not a label, but text {no_label.KINDS[kind]}"
                 results.append(job._draft(evidence, "failed", why))
             else:
                 again.append(replace(job, attempt=self.attempt + 1, tries=self.tries + 1))
-        return Step(results, again, spoiled=job._spoiled() if results else ())
+        return Step(results, again, unreadable=job._unreadable() if results else ())
 
-    def _spoiled(self) -> list[tuple[str, ...]]:
+    def _unreadable(self) -> list[tuple[str, ...]]:
         return [self.vain] if self.vain else []
 
     def _without(
@@ -233,7 +233,7 @@ class LabelJob:
         if status == "failed" and self.tries < _ALONE_TRIES:
             again = replace(job, attempt=self.attempt + 1, tries=self.tries + 1)
             return Step(follow_ups=[again])
-        return Step(results=[job._draft(missing[0], status, why)], spoiled=job._spoiled())
+        return Step(results=[job._draft(missing[0], status, why)], unreadable=job._unreadable())
 
     def _book(self, reply: ChatReply | CallFailure) -> dict[int, _Spent]:
         """Each feature's share of what has been spent, this reply's tokens split evenly."""

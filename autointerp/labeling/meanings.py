@@ -1,4 +1,4 @@
-"""Whether a feature has several meanings, by which of the shown windows each of them covers."""
+"""Decides whether a feature has several meanings, by the windows that each covers."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Telling a label from text that only stands in a label's place.
+"""Detects text in a label's place that is not a label.
 
 Models give back the template's example or its instructions, decline in words, or write nothing.
 Each kind is told by what the model was shown: words of the feature's own excerpts are never held
@@ -27,19 +27,19 @@ KINDS = {
     HEADING: "giving back the numbers above the excerpts",
     DECLINED: "in which the model declines to answer",
     EMPTY: "without a word",
-    HALF: "with half a character (�)",
+    HALF: "with an incomplete character (�)",
     ALIKE: "the same for most features of a request",
-    MISCOUNTED: "in replies with more or other features than were asked for",
-    LEFT_OUT: "missing from replies with fewer features than were asked for",
+    MISCOUNTED: "from replies with more or other features than requested",
+    LEFT_OUT: "missing from replies with fewer features than requested",
 }
 # These come of the example: what is asked again is asked without it.
 FROM_EXAMPLE = (COPIED, BORROWED, INSTRUCTIONS)
 BLANK = "…"  # in the place of an example's texts
 
 _ALIKE = 3  # features from which on one label for most of a request is not believed
-_FEWEST_QUOTED = 3  # words of a label that is all quotation
+_MIN_QUOTED = 3  # words of a label that is all quotation
 _LONG_RUN = 5  # words in sequence that nobody writes by chance
-_FEWEST_RECITED = 3
+_MIN_RECITED = 3
 _MANY, _MANY_SHARE = 5, 0.1  # features with the same label, from which on a run says so
 _EXAMPLE = re.compile(r'("(?:label|reason)"\s*:\s*")((?:[^"\\]|\\.)+)(")')
 _QUOTED = re.compile(r'"(\w[^"\n]{0,40})"')
@@ -98,7 +98,7 @@ class Passages:
     def are_quoted(self, words: Sequence[str]) -> bool:
         """Whether the words are part of one of the texts, or most of them a long part."""
         quoted = f" {' '.join(words)} "
-        if len(words) >= _FEWEST_QUOTED and any(quoted in text for text in self.texts):
+        if len(words) >= _MIN_QUOTED and any(quoted in text for text in self.texts):
             return True
         inside = [run in self.runs for run in _runs(words)]
         begun = sum(now and not before for before, now in pairwise([False, *inside]))
@@ -176,7 +176,7 @@ def _bare(part: str) -> str:
 
 
 def doubt(label: str, template: Template, shown: Callable[[], str]) -> str | None:
-    """Why a text is no label, as one of KINDS; None where it is one.
+    """Why a text is not a label, as one of KINDS; None where it is one.
 
     shown: the text of the feature's excerpts, wanted only where there is a suspicion.
     """
@@ -224,11 +224,11 @@ def recites(label: str, tokens: Callable[[], Iterable[str]], template: Template)
     known = {"", "space", "tab", "newline"}.union(t.strip().casefold() for t in tokens())
     listed = [part.strip() for part in _IN_QUOTES.findall(label)]
     own = [w for w in _words(_IN_QUOTES.sub(" ", label)) if w not in template.usual | known]
-    if len(listed) >= _FEWEST_RECITED and known.issuperset(listed) and not own:
+    if len(listed) >= _MIN_RECITED and known.issuperset(listed) and not own:
         return True
     parts = [part.strip(" '\"`“”‘’.") for part in re.split(r",|;|\bor\b|\band\b", label)]
     parts = [part for part in parts if part]
-    if len(parts) < _FEWEST_RECITED:
+    if len(parts) < _MIN_RECITED:
         return False
     return known.issuperset(parts)
 
@@ -271,14 +271,14 @@ def _counted(labels: int) -> str:
 
 
 def summary(drafts: Collection[Draft]) -> Iterator[str]:
-    """What a run's user is told of replies that were no labels, and of labels that are doubtful."""
+    """Lines for the user on replies that were not labels, and on labels that are doubtful."""
     for kind, outcomes in counts(drafts).items():
         ranked = sorted(outcomes, key=lambda status: (status != "labeled", status))
         words = {status: status for status in outcomes} | {"labeled": "then labeled"}
         became = [f"{outcomes[status]:,} {words[status]}" for status in ranked]
         how = "in smaller groups" if kind in (MISCOUNTED, LEFT_OUT) else "alone"
         total = _counted(sum(outcomes.values()))
-        yield f"{total} {KINDS[kind]}, asked again {how}: {', '.join(became)}"
+        yield f"{total} {KINDS[kind]}, retried {how}: {', '.join(became)}"
     flags = Counter(flag for draft in drafts for flag in draft.flags or ())
     for flag, n in flags.items():
         yield f"{_counted(n)} kept with the flag {flag}"

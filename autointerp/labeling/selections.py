@@ -1,4 +1,4 @@
-"""Ever other choices of a feature's labeling windows, for asking about it once more."""
+"""Distinct selections of a feature's labeling windows, for relabeling it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.candidates import views
-from autointerp.labeling.shown import Shown, shown_windows
+from autointerp.labeling.excerpts import Shown, shown_windows
 
 _VIEWS = 3  # the usual one, firings of all strengths, the largest
 _DRAWN = 200  # random parts, many of them alike where there are few windows

@@ -1,4 +1,4 @@
-"""Twins: features so alike that one label does for both."""
+"""Twins: features so similar that they can share a label."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,23 +24,23 @@ def alike(similar: Iterable[tuple[int, int, float]], cosine: float) -> dict[int,
 
 
 def find_twins(
-    neighbours: Mapping[int, Sequence[int]],
+    neighbors: Mapping[int, Sequence[int]],
     contexts: Mapping[int, set[int]],
     n_active: Mapping[int, int],
 ) -> dict[int, int]:
     """feature → the feature whose label it takes; features that keep their own are left out.
 
-    neighbours: from `alike`. contexts: of the largest labeling windows, for every feature that may
-    be linked. The most frequent feature of those alike lends its label to its neighbours with
+    neighbors: from `alike`. contexts: of the largest labeling windows, for every feature that may
+    be linked. The most frequent feature of those alike lends its label to its neighbors with
     enough contexts in common. Each is compared with the very feature whose label it takes: there
-    are no chains, at whose ends features would have little in common.
+    do not form chains, whose ends would have little in common.
     """
     twins: dict[int, int] = {}
     lenders: set[int] = set()
     for feature in sorted(contexts, key=lambda f: (-n_active[f], f)):
         if feature in twins:
             continue
-        for other in neighbours.get(feature, ()):
+        for other in neighbors.get(feature, ()):
             if other not in contexts or other in twins or other in lenders:
                 continue
             if _overlap(contexts[feature], contexts[other]) >= OVERLAP:

@@ -1,4 +1,4 @@
-"""What a batch endpoint says of its batches and of the requests in them, read with care."""
+"""Parses a batch endpoint's status and results, tolerating malformed ones."""
 
 import re
 from http import HTTPStatus
@@ -11,13 +11,13 @@ from autointerp.llm.wire.call_errors import (
     read_object,
     server_message,
 )
-from autointerp.llm.wire.client import MOST_BYTES
+from autointerp.llm.wire.client import MAX_REPLY_BYTES
 from autointerp.llm.wire.reply import read_reply
 from autointerp.llm.wire.request import as_json
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _ERRORS = range(400, 600)
-_MOST_COUNTED = 10**9  # requests of a batch
+_MAX_COUNTED = 10**9  # requests of a batch
 _QUOTED = 3  # errors
 _NO_REASON = "no reason is given"
 
@@ -32,12 +32,12 @@ class NoReply(Exception):
 
 def read_result(line: bytes) -> tuple[str, bytes]:
     """The key of a request and the body of its reply. Raises NoReply and UnreadableReply."""
-    if len(line) > MOST_BYTES:
-        raise UnreadableReply("a line of the results is longer than any reply")
+    if len(line) > MAX_REPLY_BYTES:
+        raise UnreadableReply("a line of the batch results is longer than any reply")
     result = read_object(line)
     key, response = result.get("custom_id"), result.get("response")
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise UnreadableReply("a line of the results is about no request")
+        raise UnreadableReply("a line of the batch results has no valid request id")
     if not isinstance(response, dict):
         raise NoReply(Decision("retry", "no_reply", server_message(result)[0] or _NO_REASON))
     status, body = response.get("status_code"), response.get("body")
@@ -49,7 +49,7 @@ def read_result(line: bytes) -> tuple[str, bytes]:
     try:
         return key, as_json(body)
     except RecursionError:
-        raise UnreadableReply("a line of the results is nested too deeply") from None
+        raise UnreadableReply("a line of the batch results is nested too deeply") from None
 
 
 def is_readable(raw: bytes) -> bool:
@@ -66,7 +66,7 @@ def progress_of(batch: dict[str, Any]) -> str:
     if not isinstance(counts, dict):
         return ""
     done, total = counts.get("completed"), counts.get("total")
-    if not all(isinstance(n, int) and 0 <= n < _MOST_COUNTED for n in (done, total)):
+    if not all(isinstance(n, int) and 0 <= n < _MAX_COUNTED for n in (done, total)):
         return ""
     return f", {done} of {total} done"
 

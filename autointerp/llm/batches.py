@@ -30,7 +30,7 @@ from autointerp.llm.batch_results import (
     read_result,
 )
 from autointerp.llm.journal.journal import Journal, Received
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.llm.limits.budget import cost_usd, worst_usd
 from autointerp.llm.limits.prices import Price
 from autointerp.llm.pool import Drained, PoolJob
@@ -45,11 +45,11 @@ from autointerp.secrets import masked
 
 R = TypeVar("R")
 
-_MOST_REQUESTS = 50_000  # in one file, by the API's rules
-_MOST_BYTES = 190_000_000  # of 200 MB
+_MAX_REQUESTS = 50_000  # in one file, by the API's rules
+_MAX_BYTES = 190_000_000  # of 200 MB
 _ROUNDS = 8  # a feature's label is asked for in ever smaller groups, which ends before this
 _TRIES = 2  # batches that a request is put into before it is left to be asked online
-_FIRST_POLL_S, _LONGEST_POLL_S = 5.0, 60.0
+_FIRST_POLL_S, _MAX_POLL_S = 5.0, 60.0
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _NOT_DONE = ("rate_limit", "overloaded", "unreachable")  # failures of calls that did nothing
 _LOOKS = 10  # a minute apart, at a batch that cannot be looked at
@@ -63,7 +63,7 @@ class BatchSettings:
 
     price: Price | None
     budget_usd: float | None = None
-    most_requests: int = _MOST_REQUESTS
+    most_requests: int = _MAX_REQUESTS
 
 
 class BatchRun:
@@ -80,7 +80,7 @@ class BatchRun:
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._client, self._journal, self._settings = client, journal, settings
-        self._recall = Recall(journal, client.base_url, dialect)
+        self._reply_cache = ReplyCache(journal, client.base_url, dialect)
         self._on_event, self._stop, self._sleep = on_event, stop, sleep
         self._price = settings.price.in_batches() if settings.price else None
         self._tries: dict[str, int] = {}
@@ -119,11 +119,11 @@ class BatchRun:
                 return await call()
             except CALL_ERRORS as error:
                 decision = classify(error)
-                in_doubt = not can_be_repeated and decision.kind not in _NOT_DONE
+                unconfirmed = not can_be_repeated and decision.kind not in _NOT_DONE
                 too_large = decision.kind == "too_large"
-                if decision.action != "retry" or in_doubt or too_large or self._stop.is_set():
+                if decision.action != "retry" or unconfirmed or too_large or self._stop.is_set():
                     raise
-                await self._sleep(_LONGEST_POLL_S)
+                await self._sleep(_MAX_POLL_S)
         return await call()
 
     def _unanswered(self, jobs: Iterable[PoolJob[Any]]) -> Iterator[tuple[str, ChatRequest, bytes]]:
@@ -134,15 +134,15 @@ class BatchRun:
             while todo:
                 one = todo.pop()
                 request = one.request()
-                found = self._recall.find(request)
-                key, body = self._recall.put(request)
+                found = self._reply_cache.find(request)
+                key, body = self._reply_cache.put(request)
                 if found is not None:
                     todo.extend(one.reduce(found.reply).follow_ups)
-                elif not self._recall.dialect(request.model).takes(request.logprobs):
+                elif not self._reply_cache.dialect(request.model).takes(request.logprobs):
                     todo.extend(one.reduce(CallFailure(NO_LOGPROBS, "not given")).follow_ups)
                 elif key not in seen and self._tries.get(key, 0) < _TRIES:
                     seen.add(key)
-                    most = self._recall.dialect(request.model).most_tokens(request)
+                    most = self._reply_cache.dialect(request.model).most_tokens(request)
                     yield key, replace(request, max_tokens=most), body
 
     def _write(
@@ -164,7 +164,7 @@ class BatchRun:
             line = head[:-1].encode() + b', "body": ' + body + b"}\n"
             full = files and (
                 files[-1].requests == self._settings.most_requests
-                or files[-1].bytes + len(line) > _MOST_BYTES
+                or files[-1].bytes + len(line) > _MAX_BYTES
             )
             if full or not files:
                 files.append(_File(folder / f"{len(files)}.jsonl", request.model))
@@ -192,7 +192,7 @@ class BatchRun:
         self._journal.execute(
             "UPDATE batches SET id = ?, state = 'pending' WHERE name = ?", id, file.name
         )
-        self._on_event(f"batch {id}: {file.requests:,} requests handed in")
+        self._on_event(f"batch {id}: submitted {file.requests:,} requests")
 
     async def _adopt_lost(self) -> None:
         """Find batches that were made just before the process died, by the name they were given."""
@@ -214,7 +214,7 @@ class BatchRun:
             "SELECT id, model, worst_usd / requests FROM batches WHERE state = 'pending'"
         )
         # What one of them turns out not to take, the others were sent with as well.
-        sent_with = {model: self._recall.dialect(model) for _, model, _ in rows}
+        sent_with = {model: self._reply_cache.dialect(model) for _, model, _ in rows}
         for id, model, worst in rows:
             batch = await self._ended(id)
             wanted = [batch.get("output_file_id"), batch.get("error_file_id")]
@@ -230,7 +230,7 @@ class BatchRun:
                 reasons = masked(errors_of(batch))
                 raise EndpointError(f"batch {id} failed: {reasons}")
             if batch["status"] != "completed":
-                self._on_event(f"batch {id} {batch['status']}: what it had done is kept")
+                self._on_event(f"batch {id} {batch['status']}: keeping the replies it has")
 
     async def _ended(self, id: str) -> dict[str, Any]:
         """The batch, once it has ended in some way. Raises Drained when asked to stop."""
@@ -245,10 +245,12 @@ class BatchRun:
                 self._on_event(f"batch {id}: {news}")
                 said = news
             if self._stop.is_set():
-                self._on_event(f"batch {id} is pending: the same command goes on waiting for it")
+                self._on_event(
+                    f"batch {id} is still pending: rerun the same command to resume waiting for it"
+                )
                 raise Drained
             await self._sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_POLL_S)
+            pause_s = min(2 * pause_s, _MAX_POLL_S)
 
     async def _look(self, id: str) -> dict[str, Any]:
         batch = await self._client.batch(id)
@@ -271,7 +273,7 @@ class BatchRun:
             except (NoReply, UnreadableReply) as reason:
                 failed[str(reason)] += 1
                 if isinstance(reason, NoReply):
-                    self._hear_refusal(reason, model, sent_with)
+                    self._on_rejection(reason, model, sent_with)
                 continue
             readable = is_readable(raw)
             cost = cost_usd(self._price, raw, worst, readable=readable)
@@ -282,17 +284,17 @@ class BatchRun:
         await asyncio.gather(*map(self._journal.put, kept))
         if failed:
             words = masked(failed.most_common(1)[0][0])
-            self._on_event(f"{failed.total():,} requests of a batch have no reply: {words}")
+            self._on_event(f"{failed.total():,} requests of the batch have no reply: {words}")
 
-    def _hear_refusal(self, reason: NoReply, model: str, sent_with: Dialect) -> None:
+    def _on_rejection(self, reason: NoReply, model: str, sent_with: Dialect) -> None:
         """Where it is a parameter that is rejected, the next round goes without it."""
         # All requests of a batch are rejected alike.
-        if self._recall.dialect(model) != sent_with or reason.decision.action != "adapt":
+        if self._reply_cache.dialect(model) != sent_with or reason.decision.action != "adapt":
             return
-        weaker = sent_with.without(reason.decision.message)
-        if weaker is not None:
-            self._recall.lose(model, weaker.lost)
-            self._on_event(f"{self._client.base_url} does not take {weaker.lost[-1]}")
+        fallback = sent_with.without(reason.decision.message)
+        if fallback is not None:
+            self._reply_cache.drop(model, fallback.dropped)
+            self._on_event(f"{self._client.base_url} does not support {fallback.dropped[-1]}")
 
 
 class _File:

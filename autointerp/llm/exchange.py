@@ -1,4 +1,4 @@
-"""One request over the wire, once: afforded, paced, noted, sent, journaled, read."""
+"""Sends one request once: budget, rate limit, in-flight log, call, journal, parsing."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from dataclasses import replace
 from autointerp.llm.journal.in_flight import Send
 from autointerp.llm.journal.journal import Journal, Received
 from autointerp.llm.limits.budget import Budget, cost_usd, worst_usd
-from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointTurn
+from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointSlot
 from autointerp.llm.limits.prices import Price
 from autointerp.llm.limits.retry import Failed
 from autointerp.llm.totals import PoolTotals
@@ -20,15 +20,18 @@ _BYTES_A_TOKEN = 3.5  # for pacing by tokens, where a guess will do
 
 
 class Stopping(Exception):
-    """The run is being stopped: this request is left undone."""
+    """The run is being stopped, so the request was not sent."""
 
 
 class OverBudget(Exception):
-    """What the request may cost is more than what is left."""
+    """The request may cost more than is left of the budget."""
 
 
 class Exchange:
-    """`sending` are the tasks with a request on its way; once `stopping`, none is begun."""
+    """Sends requests to the endpoints; once `stopping` is set, no new one.
+
+    `sending` has the tasks with a request in flight.
+    """
 
     def __init__(
         self,
@@ -62,18 +65,18 @@ class Exchange:
         """For how long there has been no endpoint that is up."""
         return self._endpoints.down_s()
 
-    async def once(
-        self, request: ChatRequest, body: bytes, key: str, turn: EndpointTurn
+    async def send_once(
+        self, request: ChatRequest, body: bytes, key: str, slot: EndpointSlot
     ) -> ChatReply:
-        """The reply to one sending. Raises Failed, OverBudget, Stopping, or AutointerpError."""
+        """Send the request once. Raises Failed, OverBudget, Stopping, or AutointerpError."""
         if self.stopping:
             raise Stopping
-        endpoint = await turn.take()
+        endpoint = await slot.acquire()
         worst = worst_usd(self._price, body, len(request.messages), request.max_tokens)
         await self._afford(worst)
         spent = 0.0
         try:
-            await endpoint.pace.wait(round(len(body) / _BYTES_A_TOKEN) + request.max_tokens)
+            await endpoint.rate_limiter.wait(round(len(body) / _BYTES_A_TOKEN) + request.max_tokens)
             if self.stopping:
                 raise Stopping
             send = Send(key, worst)
@@ -88,7 +91,7 @@ class Exchange:
                 reply = self._read(endpoint, raw, epoch, sent_at)
                 self._totals.limit = self._endpoints.limit()
                 # The next request may leave while this reply is written down.
-                turn.give()
+                slot.release()
                 reply, spent = await self._written(request, raw, reply, send)
             finally:
                 self.sending.discard(task)
@@ -103,11 +106,11 @@ class Exchange:
             self._budget.settle(worst, spent)
             self._totals.spent_usd = self._budget.spent_usd
             self._settled.set()
-            # A backoff is waited out without holding a turn.
-            turn.give()
+            # A backoff does not hold a slot.
+            slot.release()
 
     async def _afford(self, worst: float) -> None:
-        """Reserve the most that the request can cost, once what is on its way leaves room."""
+        """Reserve the most the request can cost, waiting for requests in flight to leave room."""
         while not self._budget.reserve(worst):
             if not self._budget.reservations:
                 raise OverBudget
@@ -123,20 +126,20 @@ class Exchange:
         except CALL_ERRORS as error:
             decision = classify(error)
             if decision.too_much:
-                endpoint.limit.refused(epoch)
+                endpoint.limit.throttled(epoch)
             else:
                 endpoint.limit.ended(epoch)
             if decision.maybe_billed:
-                self._totals.in_doubt += 1
+                self._totals.unconfirmed += 1
             else:
                 self._journal.settle(send, answered=False)
-            self._hear_failure(endpoint, decision)
+            self._on_failure(endpoint, decision)
             raise Failed(
                 self._elsewhere(endpoint, decision), nothing_billed=not decision.maybe_billed
             ) from error
         finally:
             self._totals.in_flight -= 1
-        endpoint.pace.hear(headers)
+        endpoint.rate_limiter.heed_headers(headers)
         return raw
 
     def _read(
@@ -148,15 +151,15 @@ class Exchange:
         except UnreadableReply as error:
             decision = classify(error)
             if decision.too_much:
-                endpoint.limit.refused(epoch)
+                endpoint.limit.throttled(epoch)
             else:
                 endpoint.limit.ended(epoch)
-            self._hear_failure(endpoint, decision)
+            self._on_failure(endpoint, decision)
             return decision
         now = time.monotonic()
         endpoint.limit.succeeded(epoch, now - sent_at, now)
         self.any_read = True
-        self._hear_success(endpoint)
+        self._on_success(endpoint)
         return reply
 
     async def _written(
@@ -176,30 +179,30 @@ class Exchange:
             self._totals.unreadable += 1
         return reply, cost or 0.0
 
-    def _hear_success(self, endpoint: Endpoint) -> None:
+    def _on_success(self, endpoint: Endpoint) -> None:
         self._last_success = time.monotonic()
         endpoint.troubled = False
         self._totals.trouble = ""
         if self._endpoints.succeeded(endpoint):
             self._on_event(f"{endpoint.name} answers again")
 
-    def _hear_failure(self, endpoint: Endpoint, decision: Decision) -> None:
+    def _on_failure(self, endpoint: Endpoint, decision: Decision) -> None:
         endpoint.troubled |= decision.action == "retry"
         if decision.action != "retry" or decision.kind == "rate_limit":
-            # Refusing is an answer: the endpoint is there.
+            # A rejection is an answer: the endpoint is up.
             self._endpoints.succeeded(endpoint)
         elif self._endpoints.failed(endpoint):
             self._on_event(
-                f"{endpoint.name} has failed {endpoint.breaker.failures} times in a row "
-                f"({decision.message}): paused, and tried now and then"
+                f"{endpoint.name} has failed {endpoint.breaker.failures} times in a "
+                f"row ({decision.message}): paused, and probed now and then"
             )
 
     def _elsewhere(self, endpoint: Endpoint, decision: Decision) -> Decision:
-        """With other endpoints left, one that refuses for good is left out, and does not stop."""
+        """Drop an endpoint that rejects everything, if there are others, and retry elsewhere."""
         was_out = endpoint.out
         if decision.action == "stop" and self._endpoints.leave_out(endpoint):
             if not was_out:
-                self._on_event(f"{endpoint.name} is left out: {decision.message}")
+                self._on_event(f"no longer using {endpoint.name}: {decision.message}")
             return replace(decision, action="retry", counted=False)
         if endpoint.breaker.is_open:
             # While an endpoint is down its failures say nothing of a request.

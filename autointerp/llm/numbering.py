@@ -11,11 +11,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_LEAST = 10  # of the scattered numbers
+_MIN_SCATTERED = 10  # of the scattered numbers
 _GAP = 3  # between any two of them, so that one more or one less is never another item's number
-_FEWEST = 31  # numbers to scatter over
+_MIN_RANGE = 31  # numbers to scatter over
 _STRIDE = 11
-_LONGEST_NAME = 40  # characters around a number, as in "Feature 3"
+_MAX_NAME = 40  # characters around a number, as in "Feature 3"
 
 
 class Miscounted(ValueError):
@@ -26,9 +26,9 @@ def numbers(n: int, scattered: bool = False) -> list[int]:
     """What `n` items are called, in order: 1 to n, or numbers without any order."""
     if not scattered:
         return list(range(1, n + 1))
-    size = max(_FEWEST, n + 1)
+    size = max(_MIN_RANGE, n + 1)
     size += size % _STRIDE == 0  # without a common divisor no two places get the same number
-    return [_LEAST + _GAP * (_STRIDE * place % size) for place in range(1, n + 1)]
+    return [_MIN_SCATTERED + _GAP * (_STRIDE * place % size) for place in range(1, n + 1)]
 
 
 def number_of(value: object) -> int | None:
@@ -39,7 +39,7 @@ def number_of(value: object) -> int | None:
         return int(value) if value.is_integer() else None
     if isinstance(value, int):
         return value
-    if isinstance(value, str) and len(value) <= _LONGEST_NAME:
+    if isinstance(value, str) and len(value) <= _MAX_NAME:
         digits = "".join(c if c in "0123456789" else " " for c in value).split()
         return int(digits[0]) if len(digits) == 1 and "-" not in value else None
     return None
@@ -49,7 +49,7 @@ def offset_of(given: Iterable[int], n: int, scattered: bool = False) -> int:
     """What to add to the given numbers: 0, or 1 or -1 where all of them are off by just that.
 
     Raises Miscounted where one was not asked for, unless the others show how it came about. What is
-    far from any number asked for is no slip in counting, and does no harm where none is missing.
+    far from any number asked for is not a slip in counting, and does no harm where none is missing.
     """
     found, asked = set(given), set(numbers(n, scattered))
     strays = found - asked

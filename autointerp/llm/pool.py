@@ -14,16 +14,16 @@ from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from autointerp.errors import UnreadableRepliesError
-from autointerp.llm.asking import Asker, Outcome, RetrySettings
 from autointerp.llm.exchange import Exchange, Stopping
 from autointerp.llm.journal.journal import Journal
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.llm.limits.breaker import FIRST_PAUSE_S
 from autointerp.llm.limits.budget import Budget
 from autointerp.llm.limits.concurrency import ConcurrencyLimit
-from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointTurn
+from autointerp.llm.limits.endpoints import Endpoint, Endpoints, EndpointSlot
 from autointerp.llm.limits.prices import Price
-from autointerp.llm.limits.rate import Pace
+from autointerp.llm.limits.rate_limiter import RateLimiter
+from autointerp.llm.request_runner import Outcome, RequestRunner, RetrySettings
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.unread import UnreadStreak
 from autointerp.llm.wire.client import Client
@@ -35,36 +35,39 @@ R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
 # Beside those that may send, for those that wait out a backoff or for the journal.
-_SPARE_SHARE, _FEWEST_SPARE = 0.25, 16
-_MOST_MADE_AT_ONCE = 16  # jobs pulled in one visit to the thread that makes them
+_SPARE_SHARE, _MIN_SPARE = 0.25, 16
+_MAX_MADE_AT_ONCE = 16  # jobs pulled in one visit to the thread that makes them
 
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[R_co]):
-    """What came of a reply: finished results, and jobs for what is still missing.
+    """The outcome of a reply: finished results, and jobs for what is still missing.
 
-    `unread` says that nothing in the reply could be read. `spoiled` are chains of requests, by
-    their keys, that asked for the same thing time after time and got nothing: a later run asks
-    anew.
+    `unread` says that nothing in the reply could be parsed. `unreadable` has chains of request
+    keys that asked for the same thing repeatedly without success; a later run sends them again.
     """
 
     results: "Sequence[R_co]" = ()
     follow_ups: "Sequence[PoolJob[R_co]]" = ()
     unread: bool = False
-    spoiled: Sequence[Sequence[str]] = ()
+    unreadable: Sequence[Sequence[str]] = ()
 
 
 class PoolJob(Protocol[R_co]):
-    def request(self) -> ChatRequest: ...
+    """One request and the parsing of its reply, both pure: a rerun renders the same request."""
 
-    def reduce(self, outcome: Outcome) -> Step[R_co]: ...
+    def request(self) -> ChatRequest:
+        """The request to send."""
+
+    def reduce(self, outcome: Outcome) -> Step[R_co]:
+        """What the reply, or the failure, leads to."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """`concurrency` is where the number of requests on their way starts, at each endpoint.
+    """`concurrency` is the initial limit of requests in flight, at each endpoint.
 
-    `drain_s` is how long those on their way may take once the pool is asked to stop.
+    `drain_s` bounds the wait for those in flight once the pool is asked to stop.
     """
 
     concurrency: int = 16
@@ -79,7 +82,7 @@ class PoolSettings:
 
 
 class Drained(Exception):
-    """The pool was asked to stop: what was on its way is done, the rest is not."""
+    """The pool was asked to stop: requests in flight are finished, the rest are not sent."""
 
 
 class _Pool(Generic[R]):
@@ -88,7 +91,7 @@ class _Pool(Generic[R]):
         jobs: Iterable[PoolJob[R]],
         workers: int,
         endpoints: Endpoints,
-        asker: Asker,
+        runner: RequestRunner,
         exchange: Exchange,
         on_result: Callable[[R], None],
         journal: Journal,
@@ -102,7 +105,7 @@ class _Pool(Generic[R]):
         # Follow-ups finish what is begun, so they go before fresh jobs; each with the key of the
         # reply that it follows.
         self._follow_ups: deque[tuple[PoolJob[R], str | None]] = deque()
-        self._endpoints, self._asker, self._exchange = endpoints, asker, exchange
+        self._endpoints, self._runner, self._exchange = endpoints, runner, exchange
         self._on_result = on_result
         self._busy = 0
         self._idle: deque[asyncio.Future[None]] = deque()  # workers that wait for a job
@@ -123,7 +126,7 @@ class _Pool(Generic[R]):
             await asyncio.gather(making, *self._tasks, return_exceptions=True)
         if self._streak.is_all() or isinstance(self._error, UnreadableRepliesError):
             # None of it was made up for, and asked in ever smaller groups it would cost more.
-            self._journal.spoil(self._streak.chains())
+            self._journal.mark_unreadable(self._streak.chains())
         if self._error is not None:
             raise self._error
 
@@ -135,7 +138,7 @@ class _Pool(Generic[R]):
             task.cancel()
 
     def _stop(self, error: BaseException) -> None:
-        """Begin nothing new; what is on its way is waited for."""
+        """Begin nothing new, and wait for requests in flight."""
         if self._error is not None:
             return
         self._error = error
@@ -151,7 +154,7 @@ class _Pool(Generic[R]):
         thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         try:
             while not self._all_made:
-                at_once = max(1, min(_MOST_MADE_AT_ONCE, self._endpoints.limit()))
+                at_once = max(1, min(_MAX_MADE_AT_ONCE, self._endpoints.limit()))
                 if len(self._made) >= at_once:
                     self._wanted.clear()
                     await self._wanted.wait()
@@ -165,15 +168,15 @@ class _Pool(Generic[R]):
         finally:
             thread.shutdown(wait=True)
 
-    async def _next(self, turn: EndpointTurn) -> tuple[PoolJob[R], bool, str | None] | None:
-        """The next job, with a turn to send it, whether it is a fresh one, and what it follows.
+    async def _next(self, slot: EndpointSlot) -> tuple[PoolJob[R], bool, str | None] | None:
+        """The next job with a slot to send it, whether it is a fresh one, and what it follows.
 
-        None when none is left or on its way.
+        None when none is left or in flight.
         """
         while True:
             if self._follow_ups or self._made:
                 # A job is taken only when it may be sent, so that few wait in memory.
-                await turn.take()
+                await slot.acquire()
                 if self._follow_ups:
                     job, after = self._follow_ups.popleft()
                     return job, False, after
@@ -182,7 +185,7 @@ class _Pool(Generic[R]):
                     return self._made.popleft(), True, None
                 continue
             # Others may have retries to send meanwhile.
-            turn.give()
+            slot.release()
             if self._is_over():
                 self._rouse()
                 return None
@@ -203,16 +206,16 @@ class _Pool(Generic[R]):
                 wanted -= 1
 
     async def _work(self) -> None:
-        turn = EndpointTurn(self._endpoints)
+        slot = EndpointSlot(self._endpoints)
         try:
             while self._error is None:
-                found = await self._next(turn)
+                found = await self._next(slot)
                 if found is None:
                     return
                 job, is_fresh, after = found
                 self._busy += 1
                 try:
-                    outcome = await self._asker.outcome(job.request(), turn, after)
+                    outcome = await self._runner.outcome(job.request(), slot, after)
                     step = job.reduce(outcome)
                     self._heed(outcome, step, is_fresh)
                     key = outcome.key if isinstance(outcome, ChatReply) else None
@@ -229,14 +232,14 @@ class _Pool(Generic[R]):
         except Exception as error:
             self._stop(error)
         finally:
-            turn.give()
+            slot.release()
 
     def _heed(self, outcome: Outcome, step: Step[R], is_fresh: bool) -> None:
-        """Forget what a later run is to ask anew, and stop where asking on is pointless."""
+        """Mark what a later run is to request again, and stop if going on is pointless."""
         self._totals.unread += step.unread
-        if step.spoiled:
-            self._journal.spoil(step.spoiled)
-        if isinstance(outcome, ChatReply) and not outcome.refused:
+        if step.unreadable:
+            self._journal.mark_unreadable(step.unreadable)
+        if isinstance(outcome, ChatReply) and not outcome.declined:
             self._streak.add(outcome, unread=step.unread, is_fresh=is_fresh)
             if self._streak.is_hopeless():
                 self._stop(self._streak.error())
@@ -265,8 +268,8 @@ async def run_jobs(
 
     `on_result` is called in the order replies come, `on_retry` before each wait, `on_event` with a
     line for the user when something about an endpoint changes. Once `stop` is set nothing is begun,
-    what is on its way is finished, and Drained is raised. Raises EndpointError when the endpoints
-    refuse for good, and whatever a job or the journal raises; what was received is journaled first.
+    what is in flight is finished, and Drained is raised. Raises EndpointError when the endpoints
+    reject for good, and whatever a job or the journal raises; what was received is journaled first.
     """
     endpoints = Endpoints(
         [
@@ -275,7 +278,7 @@ async def run_jobs(
                 ConcurrencyLimit(
                     settings.concurrency, settings.min_concurrency, settings.max_concurrency
                 ),
-                Pace(settings.requests_per_minute, settings.tokens_per_minute),
+                RateLimiter(settings.requests_per_minute, settings.tokens_per_minute),
                 settings.first_pause_s,
             )
             for client in clients
@@ -284,9 +287,9 @@ async def run_jobs(
     totals.limit = endpoints.limit()
     budget = Budget(settings.budget_usd, journal.spent_usd())
     exchange = Exchange(endpoints, journal, price, budget, totals, on_event)
-    asker = Asker(
+    runner = RequestRunner(
         clients[0].base_url,
-        Recall(journal, clients[0].base_url, dialect),
+        ReplyCache(journal, clients[0].base_url, dialect),
         journal,
         price,
         budget,
@@ -298,6 +301,6 @@ async def run_jobs(
         sleep,
     )
     most = settings.max_concurrency * len(clients)
-    workers = most + max(_FEWEST_SPARE, round(_SPARE_SHARE * most))
-    pool = _Pool(jobs, workers, endpoints, asker, exchange, on_result, journal, totals)
+    workers = most + max(_MIN_SPARE, round(_SPARE_SHARE * most))
+    pool = _Pool(jobs, workers, endpoints, runner, exchange, on_result, journal, totals)
     await pool.run(stop, settings.drain_s)

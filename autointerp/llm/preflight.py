@@ -1,4 +1,4 @@
-"""Finding out whether an endpoint will answer, before anything is spent."""
+"""Checks that an endpoint answers before anything is spent."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ from autointerp.llm.wire.request import ChatRequest
 from autointerp.secrets import hide, masked
 
 _LISTED = 5  # model names quoted in an error
-_CHECK_URL = "check the base URL, most end in /v1"
+_CHECK_URL = "check the base URL; most end in /v1"
 _WRONG_KEY = (401, 403)
 
 
@@ -35,8 +35,8 @@ async def preflight(
     # The HTTP library's own error would print the key.
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
         raise EndpointRejectedError(
-            f"the key for {base_url} holds a space, a line break or a character that is not "
-            "ASCII: check the environment variable it comes from"
+            f"the key for {base_url} contains a space, a line break or a non-ASCII "
+            "character: check the environment variable it comes from"
         )
     client = ChatClient(
         base_url,
@@ -94,10 +94,10 @@ async def _probe(client: ChatClient, model: str, listed: list[str]) -> None:
         decision = classify(error)
         if isinstance(error, UnreadableReply) and decision.kind == "unreadable":
             raise EndpointError(
-                f"endpoint {client.base_url} does not answer with chat completions "
+                f"endpoint {client.base_url} does not return chat completions "
                 f"({decision.message}): {_CHECK_URL}"
             ) from None
-        # Too many requests for the moment is no reason not to begin, nor is a parameter.
+        # Too many requests for the moment is not a reason not to begin, nor is a parameter.
         if decision.kind != "rate_limit" and decision.action != "adapt":
             names = masked(", ".join(listed[:_LISTED]))
             offers = f" (it offers {names}{' …' if len(listed) > _LISTED else ''})" if names else ""

@@ -1,4 +1,4 @@
-"""What an endpoint can do, found out with a few short requests."""
+"""Finds out what an endpoint supports with a few short requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Probe:
 
 
 async def probe(client: Client, dialect: Dialect, model: str) -> Probe:
-    """Ask as a run would, giving up what is refused.
+    """Send a request as a run would, dropping the parameters that are rejected.
 
     Raises EndpointError with the server's words.
     """
@@ -72,10 +72,10 @@ async def probe(client: Client, dialect: Dialect, model: str) -> Probe:
         outcome = await _ask(client, dialect.body(request))
         if not isinstance(outcome, Decision):
             break
-        weaker = dialect.without(outcome.message) if outcome.action == "adapt" else None
-        if weaker is None:
+        fallback = dialect.without(outcome.message) if outcome.action == "adapt" else None
+        if fallback is None:
             raise EndpointError(f"endpoint {client.base_url}: {outcome.message}")
-        dialect = weaker
+        dialect = fallback
     reply, headers = outcome
     given: list[Logprobs] = []
     for logprobs in PARAMETERS:

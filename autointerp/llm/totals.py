@@ -15,7 +15,7 @@ class PoolTotals:
     unread: int = 0  # replies in which nothing was found of what was asked
     retries: int = 0
     rate_limited: int = 0
-    in_doubt: int = 0  # sends that may have been paid for without a reply
+    unconfirmed: int = 0  # sends that may have been paid for without a reply
     failures: int = 0  # requests that were given up
     limit: int = 0  # requests that may be on their way at once, at present
     in_flight: int = 0

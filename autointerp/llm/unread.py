@@ -1,14 +1,14 @@
-"""Replies in which nothing can be read, one after another: when to stop, and what may be wrong."""
+"""Stops a run after a streak of unreadable replies, and says what may be wrong."""
 
 from autointerp.errors import UnreadableRepliesError
 from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.structured import THINK, THINK_END
 from autointerp.plain_text import line_for_person
 
-MOST_UNREAD = 20  # replies in a row
+MAX_UNREAD = 20  # replies in a row
 # And requests among them that were never sent before, where other replies were read: a few features
 # that no model can label take up many replies as well, and do so again in the next run.
-_FEWEST_FRESH = 5
+_MIN_FRESH = 5
 _SHOWN = 200  # characters of a reply
 
 
@@ -35,8 +35,8 @@ class UnreadStreak:
         return bool(self._replies) and not self._any_read
 
     def is_hopeless(self) -> bool:
-        enough = not self._any_read or self._fresh >= _FEWEST_FRESH
-        return enough and len(self._replies) >= MOST_UNREAD
+        enough = not self._any_read or self._fresh >= _MIN_FRESH
+        return enough and len(self._replies) >= MAX_UNREAD
 
     def chains(self) -> list[tuple[str]]:
         """The keys of their requests, as a journal forgets them."""
@@ -52,9 +52,9 @@ class UnreadStreak:
         else:
             shown = f"“{text}”"
         return UnreadableRepliesError(
-            f"paused: nothing could be read in the last {len(self._replies)} replies. "
-            f"The first of them is {line_for_person(shown)}. {likely_cause(first)} "
-            "The same command goes on, and asks for these again"
+            f"paused: none of the last {len(self._replies)} replies could be read. "
+            f"The first one is {line_for_person(shown)}. {likely_cause(first)} Rerun "
+            "the same command to resume; it requests these again"
         )
 
 
@@ -63,22 +63,23 @@ def likely_cause(reply: ChatReply) -> str:
     text = reply.text.strip()
     if reply.finish_reason == "length":
         return (
-            "It was cut off before it said anything: the model may have spent it on thoughts "
-            "(turn them off at the server, or with --extra-body)."
+            "It was cut off before the answer began: the model may have spent its "
+            "tokens on reasoning (disable it at the server, or with --extra-body)."
         )
     if text.startswith(THINK) and THINK_END not in text:
-        return "Its thoughts have no end: turn them off at the server, or with --extra-body."
+        return "Its reasoning never ends: disable it at the server, or with --extra-body."
     if not text:
         return (
-            "The server may put the text elsewhere: look at its reasoning parser and its chat "
-            "template."
+            "The server may put the text in another field: check its reasoning "
+            "parser and its chat template."
         )
     if "{" not in text and "[" not in text:
         return (
-            "The model answers in prose: try --response-format json_schema (or json_object), a "
-            "larger model, or look at the template in --prompts."
+            "The model answers in prose: try --response-format json_schema (or "
+            "json_object) or a larger model, or adapt the template in --prompts."
         )
     return (
-        "It is not the JSON that the template asks for, or only repeats its example: try "
-        "--response-format json_schema, a larger model, or look at the template in --prompts."
+        "It is not the JSON that the template asks for, or it repeats the template's "
+        "example: try --response-format json_schema or a larger model, or adapt the "
+        "template in --prompts."
     )

@@ -82,9 +82,9 @@ def wilson(successes: float, n: int, comparisons: int = 1) -> tuple[float, float
         return 0.0, 1.0
     z = _Z if comparisons == 1 else float(-ndtri(_TAIL / comparisons))
     p = successes / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return max(0.0, float(center - half)), min(1.0, float(center + half))
 
 
 def jeffreys(successes: float, n: float) -> tuple[float, float]:

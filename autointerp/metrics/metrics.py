@@ -7,7 +7,7 @@ result has shape [...]: without weights, or with one weight a row, it is a singl
 
 A metric is NaN where it is not defined, never 0: each docstring says when. All of them are NaN
 where the weights sum to 0. What could not be read must be left out before: bool arrays are asked
-for where a class is meant, and a value that is not finite is refused.
+for where a class is meant, and a value that is not finite is an error.
 """
 
 from operator import attrgetter
@@ -68,7 +68,7 @@ def spearman(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | No
 
 
 def cosine(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray | None = None) -> Array:
-    """Cosine similarity (not centred); missing where truth or prediction is 0 everywhere."""
+    """Cosine similarity (not centered); missing where truth or prediction is 0 everywhere."""
     truth, prediction, weights = checked_rows(truth, prediction, weights)
     truth, prediction = _scaled(truth), _scaled(prediction)
     norms = np.sqrt(total(weights, truth**2) * total(weights, prediction**2))
@@ -180,23 +180,23 @@ def _scaled(values: Array) -> Array:
     return values / largest if largest > 0 else values
 
 
-def _centred(values: Array, weights: Array) -> Array:
+def _centered(values: Array, weights: Array) -> Array:
     """Values [n] less their mean (the plain one where there are several weights)."""
     mean = ratio(total(weights, values), weights.sum()) if weights.ndim == 1 else values.mean()
     return values - np.nan_to_num(mean)
 
 
 def _comoment(a: Array, b: Array, weights: Array) -> Array:
-    """Weighted Σ(a − mean a)(b − mean b), [...]; a, b: [n], centred before: little cancels."""
+    """Weighted Σ(a − mean a)(b − mean b), [...]; a, b: [n], centered before: little cancels."""
     shift = ratio(total(weights, a) * total(weights, b), weights.sum(-1))
     return np.asarray(total(weights, a * b) - shift)
 
 
 def _spread(values: Array, weights: Array) -> Array:
     """Weighted sum of squares of values [n] about their weighted mean, [...]; 0 where constant."""
-    centred = _centred(values, weights)
-    spread = _comoment(centred, centred, weights)
-    flat = spread <= _FLAT * (total(weights, values**2 + centred**2))
+    centered = _centered(values, weights)
+    spread = _comoment(centered, centered, weights)
+    flat = spread <= _FLAT * (total(weights, values**2 + centered**2))
     return np.where(flat, 0.0, spread)
 
 
@@ -204,7 +204,7 @@ def _correlation(a: Array, b: Array, weights: Array) -> Array:
     """Weighted Pearson correlation, [...]; a, b: [n]."""
     a, b = _scaled(a), _scaled(b)
     norms = np.sqrt(_spread(a, weights)) * np.sqrt(_spread(b, weights))
-    return ratio(_comoment(_centred(a, weights), _centred(b, weights), weights), norms)
+    return ratio(_comoment(_centered(a, weights), _centered(b, weights), weights), norms)
 
 
 def _ties(values: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

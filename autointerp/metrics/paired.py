@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEWEST = 20  # features, for an interval: below, it would hold the truth too seldom
+MIN_FEATURES = 20  # features, for an interval: below, it would hold the truth too seldom
 _DRAWS = 2000
 _BUNCHES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class MeanDifference:
-    """A mean over `n` features; the 95 % interval is NaN for fewer than `FEWEST` of them."""
+    """A mean over `n` features; the 95 % interval is NaN for fewer than `MIN_FEATURES` of them."""
 
     value: float
     ci_low: float
@@ -32,7 +32,7 @@ def mean_difference(differences: np.ndarray, seed: int = 0) -> MeanDifference:
     if n == 0:
         return MeanDifference(np.nan, np.nan, np.nan, 0)
     value = float(differences.mean())
-    if n < FEWEST:
+    if n < MIN_FEATURES:
         return MeanDifference(value, np.nan, np.nan, n)
     return widened(value, resampled_means(differences, np.random.default_rng(seed)), n)
 

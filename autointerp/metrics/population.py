@@ -17,7 +17,7 @@ METRICS = ("precision", "recall", "f1", "mcc")
 _DRAWS = 1000
 _FEATURES_AT_ONCE = 2000
 _JEFFREYS = np.array([[0.5, 0.5, 1.0]])
-FEWEST = 50  # features from which on their rates say how rates are spread
+MIN_FEATURES = 50  # features from which on their rates say how rates are spread
 _RARE = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4)
 _MEANS = np.array([*_RARE, 0.5, *(1 - rate for rate in _RARE)])
 _STRENGTHS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
@@ -103,7 +103,7 @@ def learned_prior(counts: np.ndarray) -> np.ndarray:
     would be taken to hold for all, and intervals be too narrow for the rest.
     """
     judged = counts[counts[:, 1] > 0]
-    if len(judged) < FEWEST:
+    if len(judged) < MIN_FEATURES:
         return _JEFFREYS
     pairs, times = np.unique(judged, axis=0, return_counts=True)
     mean, strength = (grid.ravel() for grid in np.meshgrid(_MEANS, _STRENGTHS))

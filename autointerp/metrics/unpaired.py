@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 
 from autointerp.metrics.metrics import auroc
-from autointerp.metrics.paired import FEWEST, MeanDifference, resampled_means, widened
+from autointerp.metrics.paired import MIN_FEATURES, MeanDifference, resampled_means, widened
 
 _Z = 1.959963984540054
 _HALVINGS = 60
@@ -20,7 +20,7 @@ class Unpaired:
     control's 95 % quantile, `above` the share of real features whose score is over it. `auroc` is
     the chance that a real feature scores higher than one of the control (equal scores count half).
     Everything but `n` is NaN where either has no score, intervals where either has fewer than
-    `FEWEST`.
+    `MIN_FEATURES`.
     """
 
     n: tuple[int, int]
@@ -53,13 +53,13 @@ def compare_unpaired(real: np.ndarray, control: np.ndarray, seed: int = 0) -> Un
         bound=bound,
         above=float((real > bound).mean()),
         auroc=chance,
-        auroc_ci=auroc_interval(chance, *n) if min(n) >= FEWEST else (np.nan, np.nan),
+        auroc_ci=auroc_interval(chance, *n) if min(n) >= MIN_FEATURES else (np.nan, np.nan),
     )
 
 
 def _difference(real: np.ndarray, control: np.ndarray, seed: int) -> MeanDifference:
     value, n = float(real.mean() - control.mean()), min(len(real), len(control))
-    if n < FEWEST:
+    if n < MIN_FEATURES:
         return MeanDifference(value, np.nan, np.nan, n)
     rng = np.random.default_rng(seed)
     return widened(value, resampled_means(real, rng) - resampled_means(control, rng), n)

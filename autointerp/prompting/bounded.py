@@ -1,4 +1,4 @@
-"""Templates that end: every loop and call is counted, and no text grows without a limit.
+"""Renders templates within limits on loops, calls and the length of texts.
 
 A template is data, and rendering it is running it: two nested loops are enough to run for ever.
 Steps are counted rather than seconds, so that a template ends or fails alike on every machine.
@@ -52,7 +52,7 @@ def _step() -> None:
         return
     steps[0] += 1
     if steps[0] > MAX_STEPS:
-        raise Unbounded(f"it does not end: it takes over {MAX_STEPS:,} turns of loops and calls")
+        raise Unbounded(f"it does not end: its loops and calls take over {MAX_STEPS:,} steps")
 
 
 def _check_size(size: int) -> None:
@@ -107,7 +107,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 if isinstance(text, str | list | tuple) and isinstance(times, int):
                     _check_size(len(text) * times)
         elif operator == "**" and isinstance(right, int) and abs(right) > _MAX_EXPONENT:
-            raise Unbounded(f"it raises a number to the power {right}: {_MAX_EXPONENT} is the most")
+            raise Unbounded(
+                f"it raises a number to the power {right}; the limit is {_MAX_EXPONENT}"
+            )
         return _sized(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **options: Any) -> Any:

@@ -33,12 +33,12 @@ def stray_files(folder: Path, tasks: Iterable[str]) -> list[str]:
             continue
         near = difflib.get_close_matches(path.name, known, n=1)
         if near or path.suffix in (SUFFIX, ".j2", ".jinja2"):
-            hint = f"did you mean {near[0]}?" if near else f"templates are {', '.join(known)}"
-            found.append(f"{path} is no task's template and is not read: {hint}")
+            hint = f"did you mean {near[0]}?" if near else f"the templates are {', '.join(known)}"
+            found.append(f"{path} is not the template of any task and is ignored: {hint}")
     return found
 
 
-def doubts(prompt: Prompt, reply_keys: Iterable[str]) -> list[str]:
+def warnings_about(prompt: Prompt, reply_keys: Iterable[str]) -> list[str]:
     """What is odd about a template that renders. A reply is read by `reply_keys`."""
     tree = ENVIRONMENT.parse(prompt.source)
     sample = next(samples(prompt.task))
@@ -53,14 +53,14 @@ def doubts(prompt: Prompt, reply_keys: Iterable[str]) -> list[str]:
     system = next(block for block in tree.find_all(nodes.Block) if block.name == "system")
     varying = meta.find_undeclared_variables(nodes.Template(system.body, environment=ENVIRONMENT))
     found += [
-        f"its system block uses {name!r}, so that no prompt cache can serve it"
+        f"its system block uses {name!r}, so the prompt cannot be cached"
         for name in sorted(varying - _SETTINGS)
     ]
     if any(_text(node).strip() for node in tree.body if isinstance(node, nodes.Output)):
         found.append("it has text outside its blocks, which is not sent")
     sent = "\n".join(message["content"] for message in prompt.messages(**sample))
     return found + [
-        f'it does not ask for "{key}", which the reply is read from'
+        f'it does not ask for "{key}", which the reply must contain'
         for key in reply_keys
         if f'"{key}"' not in sent
     ]

@@ -134,7 +134,7 @@ def load_prompt(task: str, folder: Path) -> Prompt:
 def read_prompt(task: str, path: Path) -> Prompt:
     """As `load_prompt` does, from this very file."""
     if not path.is_file():
-        raise InputError(f"template {path} is missing: reinstall autointerp or name --prompts")
+        raise InputError(f"template {path} is missing: reinstall autointerp or pass --prompts")
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -158,7 +158,7 @@ def _tried(task: str, path: Path, source: str) -> Prompt:
         found = tree.find(getattr(nodes, name))
         if found is not None:
             raise InputError(
-                f"template {path}, line {found.lineno}: a template cannot take in another file"
+                f"template {path}, line {found.lineno}: a template cannot include another file"
             )
     missing = [block for block in _BLOCKS if block not in template.blocks]
     if missing:

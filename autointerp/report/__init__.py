@@ -1,1 +1,1 @@
-"""What a run came to: in the terminal, in figures, on a page."""
+"""Reports on a run: in the terminal, in figures, on a page."""

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
-from autointerp.metrics.paired import FEWEST
+from autointerp.metrics.paired import MIN_FEATURES
 from autointerp.report.control_table import print_control
 from autointerp.report.sources import print_facts
 from autointerp.report.terminal import collision_line
@@ -18,10 +18,10 @@ from autointerp.tables.compare import (
     MetricComparison,
     Spent,
     compare_labels,
-    doubts,
     metric_comparisons,
     paired_scores,
     settings_apart,
+    warnings_about,
 )
 from autointerp.tables.control import control_pair
 
@@ -36,7 +36,7 @@ def print_comparison(a: Run, b: Run, metric: str | None, top: int, console: Cons
         print_control(*pair, metric, console)
         _print_settings(*pair, console)
         return
-    warnings = doubts(a, b)
+    warnings = warnings_about(a, b)
     pairs = paired_scores(a, b)
     if metric is not None:
         pairs = _only(pairs, metric)
@@ -68,7 +68,7 @@ def _only(pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
     chosen = pairs[(pairs["metric"] == metric) | (pairs["scorer"] == metric)]
     if chosen.empty:
         known = sorted({*pairs["metric"], *pairs["scorer"]})
-        raise InputError(f"--metric {metric}: both runs have {', '.join(known)}")
+        raise InputError(f"--metric {metric}: the metrics of both runs are {', '.join(known)}")
     return chosen
 
 
@@ -83,13 +83,13 @@ def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
 def _metric_table(metrics: list[MetricComparison]) -> Table:
     table = _table(
-        "B less A, over the features that both have scored",
+        "B − A, over the features that both have scored",
         ("score",),
         ("n", "A", "B", "B − A", "95 % interval", "won/tie/lost", "p"),
     )
     for found in metrics:
         difference = found.difference
-        small = difference.n < FEWEST
+        small = difference.n < MIN_FEATURES
         interval = f"{difference.ci_low:+.3f} to {difference.ci_high:+.3f}"
         table.add_row(
             Text(_name(found)),
@@ -109,16 +109,17 @@ def _name(found: MetricComparison) -> str:
 
 def _remarks(metrics: list[MetricComparison]) -> list[str]:
     remarks = [
-        "Intervals: paired bootstrap over features. B has won where its interval lies wholly above "
-        "A's, and lost where wholly below. p: sign test of higher against lower."
+        "Intervals: paired bootstrap over features. B wins where its interval is "
+        "wholly above A's, and loses where it is wholly below. p: sign test of "
+        "higher against lower."
     ]
-    if any(found.difference.n < FEWEST for found in metrics):
-        remarks.append(f"Too few: an interval needs {FEWEST} features that both have scored.")
+    if any(found.difference.n < MIN_FEATURES for found in metrics):
+        remarks.append(f"Too few: an interval needs {MIN_FEATURES} features that both have scored.")
     for found in metrics:
         if found.only_first or found.only_second:
             remarks.append(
-                f"{_name(found)}: {found.only_first:,} features are scored in A alone, "
-                f"{found.only_second:,} in B alone."
+                f"{_name(found)}: {found.only_first:,} features are scored only in A, "
+                f"{found.only_second:,} only in B."
             )
     return remarks
 
@@ -157,7 +158,8 @@ def _facts(labels: LabelComparison) -> dict[str, str | None]:
     both = labels.changed + labels.alike
     if both:
         facts["labels"] = (
-            f"{labels.changed:,} of {both:,} changed, {labels.alike / both:.1%} alike but for case"
+            f"{labels.changed:,} of {both:,} changed; {labels.alike / both:.1%} are "
+            "the same, ignoring case"
         )
     moved = ", ".join(f"{n:,} {x} → {y}" for (x, y), n in labels.statuses.items())
     facts["statuses, A → B"] = moved or "all the same"
@@ -170,14 +172,14 @@ def _facts(labels: LabelComparison) -> dict[str, str | None]:
 
 def _spending(spent: Spent) -> str:
     if not spent.prompt_tokens:
-        return "no tokens: no model was asked"
+        return "no tokens: no model was called"
     tokens = f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens"
     if spent.cost_usd is None:
         cost = "price unknown"
     else:
         cost = f"${spent.cost_usd:,.4f}"
         if spent.labeled:
-            cost += f", ${spent.cost_usd / spent.labeled:,.6f} a labeled feature"
+            cost += f", ${spent.cost_usd / spent.labeled:,.6f} per labeled feature"
     return f"{tokens}, {cost}"
 
 

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
-from autointerp.metrics.paired import FEWEST
+from autointerp.metrics.paired import MIN_FEATURES
 from autointerp.metrics.unpaired import Unpaired
 from autointerp.runs.directory import Run
-from autointerp.tables.compare import judging_doubts
+from autointerp.tables.compare import judging_warnings
 from autointerp.tables.control import against_control
 from autointerp.tables.read import load_labels
 
@@ -21,22 +21,26 @@ def print_control(real: Run, control: Run, metric: str | None, console: Console)
     """Print how the scores of a run lie against its control's. Raises AutointerpError."""
     compared = against_control(real, control)
     if not compared:
-        raise InputError(f"no metric is scored in both {real.path} and {control.path}")
+        raise InputError(f"{real.path} and {control.path} have no metric in common")
     chosen = {name: found for name, found in compared.items() if metric in (None, *name)}
     if not chosen:
         known = ", ".join(sorted({part for name in compared for part in name}))
-        raise InputError(f"--metric {metric}: both runs have {known}")
+        raise InputError(f"--metric {metric}: the metrics of both runs are {known}")
     console.print(Text(f"A: {real.path}\nB: {control.path}"), soft_wrap=True)
-    said = "B is a control, random directions in place of the features of A: they are not paired"
+    said = (
+        "B is a control, random directions in place of the features of A, so "
+        "features are not paired"
+    )
     console.print(Text(said), soft_wrap=True)
-    for line in judging_doubts(real, control):
+    for line in judging_warnings(real, control):
         console.print(Text(f"warning: {line}"), style="yellow", soft_wrap=True)
     console.print(_table(chosen))
     for line in (
-        "Medians of both; A − B: of the means, 95 % interval from a bootstrap over the features of "
-        "each. Above: share of A over B's 95 % quantile. AUROC: the chance that a feature of A "
-        "scores higher than one of B, 95 % interval.",
-        f"An interval needs {FEWEST} features of each.",
+        "Medians of both; A − B: difference of the means, 95 % interval from a "
+        "bootstrap over the features of each. Above: share of A over B's 95 % "
+        "quantile. AUROC: the probability that a feature of A scores higher than one "
+        "of B, 95 % interval.",
+        f"An interval needs {MIN_FEATURES} features of each.",
     ):
         console.print(Text(line), style="dim", soft_wrap=True)
     for letter, run in (("A", real), ("B", control)):

@@ -1,4 +1,4 @@
-"""How a run's scores are spread: beside their null, against density, by strength of activation."""
+"""How a run's scores are spread: beside their null, against density, by activation."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BINS = 40
 _BINS_PER_DECADE = 4
 _DIGITS = 6  # float32 resolves no more; a score of 0.7 goes into the bin that begins there
 _TAIL = 0.01
-MOST_POINTS = 4000
+MAX_POINTS = 4000
 _SEED = 0
 
 
@@ -213,10 +213,10 @@ def _short(values: np.ndarray) -> list[float]:
 
 
 def _sample(n: int) -> np.ndarray:
-    """Places of at most `MOST_POINTS` of n, ascending, each equally likely."""
-    if n <= MOST_POINTS:
+    """Places of at most `MAX_POINTS` of n, ascending, each equally likely."""
+    if n <= MAX_POINTS:
         return np.arange(n)
-    return np.sort(np.random.default_rng(_SEED).choice(n, MOST_POINTS, replace=False))
+    return np.sort(np.random.default_rng(_SEED).choice(n, MAX_POINTS, replace=False))
 
 
 def density_histogram(density: np.ndarray) -> Histogram:

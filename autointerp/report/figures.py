@@ -1,7 +1,7 @@
 """An overview's figures with matplotlib, for papers: one column wide, no titles.
 
-Colours are those of Okabe and Ito, which colour-blind people can tell apart; what is compared also
-differs in its lines, so that it survives a grey printer.
+Colors are those of Okabe and Ito, which color-blind people can tell apart; what is compared also
+differs in its lines, so that it survives a gray printer.
 """
 
 import math
@@ -47,7 +47,7 @@ _STYLE: dict[Any, Any] = {
     "savefig.dpi": 300,
 }
 _STEPS = [1, 2, 5, 10]  # between ticks
-_MOST_REASONS = 8
+_MAX_REASONS = 8
 _REASON = 32  # characters on each of two lines
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g} %")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -63,23 +63,23 @@ def style() -> Iterator[None]:
 def figures(found: Overview) -> Iterator[tuple[str, Figure | str]]:
     """Name and figure, or why there is none for want of data."""
     if not found.scores:
-        yield "scores", "nothing is scored"
+        yield "scores", "nothing is scored yet"
     for d in found.scores:
         yield f"score-{d.scorer}-{d.metric}", score_figure(d)
     for scatter in found.scatter:
         yield f"density-{scatter.scorer}-{scatter.metric}", scatter_figure(scatter)
     if found.scores and not found.strata:
-        yield "deciles", "no scorer asks about windows by strength"
+        yield "deciles", "no scorer judges windows by activation"
     for curve in found.strata:
         yield f"deciles-{curve.scorer}", curve_figure(curve)
     if found.density is None or not found.density.counts:
-        yield "density", "no feature fires" if found.density else "no evidence is collected"
+        yield "density", "no feature fires" if found.density else "no evidence is collected yet"
     else:
         yield "density", density_figure(found.density)
-    yield "status", counts_figure(found.counts) if found.counts else "nothing is labeled"
+    yield "status", counts_figure(found.counts) if found.counts else "nothing is labeled yet"
     yield "failures", failures_figure(found.failures) if found.failures else "nothing failed"
     asked = found.cost is not None and found.cost.prompt_tokens > 0
-    yield "cost", cost_figure(found.cost) if asked and found.cost else "no model was asked"
+    yield "cost", cost_figure(found.cost) if asked and found.cost else "no model was called"
     yield "time", time_figure(found.time) if found.time else "no stage is finished"
 
 
@@ -93,7 +93,7 @@ def score_figure(d: Distribution) -> Figure:
     figure, axes = _axes()
     _shares(axes, d.edges, d.counts, d.n, d.median, "own label", _OWN, filled=True)
     if d.null_n and d.null_median is not None:
-        name = "another's label"
+        name = "another feature's label"
         _shares(axes, d.edges, d.null_counts, d.null_n, d.null_median, name, _NULL, filled=False)
     elif d.null_median is not None:
         axes.axvline(
@@ -115,16 +115,16 @@ def _shares(
     n: int,
     median: float,
     name: str,
-    colour: str,
+    color: str,
     *,
     filled: bool,
 ) -> None:
     label = f"{name}: median {_number(median)}, n = {n:,}"
-    looks: dict[str, Any] = {"color": colour, "alpha": 0.55} if filled else {}
+    looks: dict[str, Any] = {"color": color, "alpha": 0.55} if filled else {}
     if not filled:
-        looks = {"facecolor": "none", "edgecolor": colour, "linewidth": 0.9, "hatch": "/////"}
+        looks = {"facecolor": "none", "edgecolor": color, "linewidth": 0.9, "hatch": "/////"}
     axes.stairs([count / n for count in counts], edges, fill=True, label=label, **looks)
-    axes.axvline(median, color=colour, linestyle="-" if filled else "--", linewidth=0.9)
+    axes.axvline(median, color=color, linestyle="-" if filled else "--", linewidth=0.9)
 
 
 def _number(value: float) -> str:
@@ -236,7 +236,7 @@ def _points(
             marker="s",
             markersize=2.5,
             markerfacecolor="white",
-            label="another's label",
+            label="another feature's label",
         )
 
 
@@ -261,7 +261,7 @@ def counts_figure(counts: Sequence[Count]) -> Figure:
 
 def failures_figure(failures: Sequence[Failure]) -> Figure:
     """Features by what became of them and why, the most frequent reasons."""
-    shown = failures[:_MOST_REASONS]
+    shown = failures[:_MAX_REASONS]
     names = [_two_lines(f"{f.status}: {f.reason}" if f.status else f.reason) for f in shown]
     return _bars(names, [f.n for f in shown], [f"{f.n:,}" for f in shown], "features")
 

@@ -1,4 +1,4 @@
-"""What a run's judge was like, in words: replies that are no answers, and no better than chance."""
+"""Warnings about a run's judge: unusable replies, and scores no better than chance."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ from autointerp.scoring.scorers.ranking import AUROC
 from autointerp.tables.read import load_scores
 
 _CHANCE = 0.5  # of balanced accuracy, and of AUROC
-_FEWEST = 5  # features, before it is said that the judge may be guessing
+_MIN_FEATURES = 5  # features, before it is said that the judge may be guessing
 _SLIPS = {
-    replies.COPIED: "gave the template's example back",
+    replies.COPIED: "repeated the template's example",
     replies.UNREADABLE: "could not be read",
-    replies.STRAYS: "answered for excerpts that were not there",
+    replies.STRAYS: "answered for excerpts that do not exist",
     replies.LEFT_OUT: "left excerpts out",
-    replies.DISPUTED: "gave an excerpt both answers",
+    replies.DISPUTED: "gave contradictory answers for an excerpt",
 }
 
 
@@ -41,13 +41,16 @@ def judge_lines(run: Run) -> Iterator[tuple[str, str]]:
             of_model = scores[(scores["scorer"] == name) & (scores["judge"] != LEXICAL)]
             fell_back = set(of_model["mode"].dropna()) == {forms.BOOLEANS}
             if fell_back and run.settings().text("judge_form") == forms.PROBABILITIES:
-                yield title, "the endpoint gives no probabilities: asked for booleans instead"
+                yield (
+                    title,
+                    "the endpoint does not support log probabilities: used booleans instead",
+                )
             if said := chance_line(of_model, scorer.metric):
                 yield title, said
 
 
 def replies_line(counted: Mapping[str, Mapping[str, int]]) -> str:
-    """The share of requests that got one answer for everything, and what was no answer at all.
+    """The share of requests that got one answer for everything, and what was not an answer at all.
 
     The shares are of requests about features' own labels: another's matches nothing, most likely.
     """
@@ -59,11 +62,14 @@ def replies_line(counted: Mapping[str, Mapping[str, int]]) -> str:
     if telling := own.get(replies.TELLING, 0):
         yes, no = (own.get(kind, 0) / telling for kind in (replies.ALL_YES, replies.ALL_NO))
         parts.append(
-            f"of {telling:,} requests about own labels {yes:.0%} got yes for everything, "
-            f"{no:.0%} got no for everything"
+            f"of {telling:,} requests about a feature's own label, {yes:.0%} got yes "
+            f"for every excerpt and {no:.0%} got no for every excerpt"
         )
         if changed := own.get(replies.CHANGED, 0):
-            parts.append(f"{changed:,} of these got other answers when fewer were asked at once")
+            parts.append(
+                f"for {changed:,} of these the answers changed when fewer "
+                "excerpts were sent per request"
+            )
     return ", ".join(parts)
 
 
@@ -73,14 +79,14 @@ def chance_line(scores: pd.DataFrame, metric: str) -> str | None:
     scores: rows of `scores.parquet` of one scorer, judged by a model.
     """
     main = _over_features(scores, metric)
-    if main.n < _FEWEST or not main.ci_low <= _CHANCE:
+    if main.n < _MIN_FEATURES or not main.ci_low <= _CHANCE:
         return None
     line = (
-        f"no better than chance: mean {metric_name(metric, '').strip()} {_interval(main)} over "
-        f"{main.n:,} features, so these scores mean nothing"
+        f"no better than chance: mean {metric_name(metric, '').strip()} "
+        f"{_interval(main)} over {main.n:,} features, so these scores mean nothing"
     )
     ranked = _over_features(scores, AUROC)
-    if ranked.n >= _FEWEST and ranked.ci_low > _CHANCE:
+    if ranked.n >= _MIN_FEATURES and ranked.ci_low > _CHANCE:
         line += f"; its probabilities do rank excerpts: mean AUROC {_interval(ranked)}"
     return line
 

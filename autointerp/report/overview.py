@@ -1,4 +1,4 @@
-"""What a run came to, in numbers to draw: one source for pages and plots.
+"""A run's results in numbers, the common source of pages and plots.
 
 All of it is of the run as it was made: what persons edited later changes nothing here.
 """
@@ -40,7 +40,7 @@ from autointerp.tables.compare import spent
 from autointerp.tables.migrate import current, open_table
 from autointerp.tables.strata_table import load_strata
 
-_MOST_FAILURES = 20
+_MAX_FAILURES = 20
 _LABEL_COLUMNS = [
     *("coder", "feature", "status", "label", "density", "flags", "error"),
     *("prompt_tokens", "completion_tokens", "cost_usd"),
@@ -189,7 +189,7 @@ def _counted(column: pd.Series) -> list[Count]:
     return [Count(str(name), int(n)) for name, n in column.value_counts().items() if n]
 
 
-def failures(labels: pd.DataFrame, most: int = _MOST_FAILURES) -> list[Failure]:
+def failures(labels: pd.DataFrame, most: int = _MAX_FAILURES) -> list[Failure]:
     """Why features have no label or were not judged: the `most` frequent reasons, then the rest."""
     known = labels.loc[labels["error"].notna(), ["status", "error"]].astype(str)
     counts = Counter(zip(known["status"], known["error"], strict=True)).most_common()

@@ -28,7 +28,9 @@ def write_plots(run: Run, out: Path | None, format: Format) -> tuple[list[Path],
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
-        raise MissingPackageError("plots need matplotlib: pip install 'autointerp[plot]'") from None
+        raise MissingPackageError(
+            "plots need an extra package: pip install 'autointerp[plot]'"
+        ) from None
     folder = run.path / "plots" if out is None else out
     found = overview(run)
     written, left_out = [], []

@@ -1,4 +1,4 @@
-"""What the doctor and the journal have to say of endpoints, for a terminal."""
+"""Tables on endpoints, from the doctor and the journal, for a terminal."""
 
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
     """What each endpoint can do; True where something is wrong."""
     wrong = False
     for url, found in probes:
-        lost = ", ".join(found.dialect.lost)
+        dropped = ", ".join(found.dialect.dropped)
         limits = ", ".join(
             f"{value} {name.rpartition('-')[2]} a minute" for name, value in found.limits.items()
         )
@@ -25,21 +25,21 @@ def print_probes(probes: list[tuple[str, Probe]], console: Console) -> bool:
             {
                 "endpoint": url,
                 "model": found.model,
-                "sent with": found.dialect.words(),
-                "not taken": lost or "nothing",
+                "sent with": found.dialect.describe(),
+                "not supported": dropped or "nothing",
                 "JSON": f"{found.items_read} of {found.items_asked} items could be read",
                 "thinks": "yes, which costs tokens (--thinking, --extra-body)"
                 if found.thinks
                 else "no",
-                "usage": "reported" if found.reports_usage else "not reported: costs are guesses",
+                "usage": "reported" if found.reports_usage else "not reported: costs are estimates",
                 "logprobs": ", ".join(found.logprobs) or "none",
                 "simulation": f"by {found.logprobs[0]}" if found.logprobs else "as JSON",
-                "rate limits": limits or "not told",
+                "rate limits": limits or "unknown",
             },
         )
         if found.items_read < found.items_asked:
             wrong = True
-            said = f"warning: the model at {url} did not copy a list of three into JSON"
+            said = f"warning: the model at {url} could not copy a list of three items into JSON"
             console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
     return wrong
 
@@ -53,18 +53,21 @@ def print_journal(path: Path, console: Console) -> None:
         for at in (found.first_at, found.last_at)
         if at is not None
     ]
-    doubts = None
-    if found.doubts:
-        doubts = f"{found.doubts:,} requests without an outcome (at most ${found.worst_usd:,.4f})"
+    unconfirmed = None
+    if found.unconfirmed:
+        unconfirmed = (
+            f"{found.unconfirmed:,} requests without a recorded outcome "
+            f"(at most ${found.worst_usd:,.4f})"
+        )
     facts = {
         "journal": f"{path}, {found.bytes / 1e6:,.1f} MB",
         "replies": f"{found.replies:,}",
         "models": ", ".join(f"{name} {n:,}" for name, n in found.models) or None,
-        "unreadable": f"{found.spoiled:,} replies" if found.spoiled else None,
+        "unreadable": f"{found.unreadable:,} replies" if found.unreadable else None,
         "tokens": f"{found.prompt_tokens:,} prompt ({cached:.0%} cached), "
         f"{found.completion_tokens:,} completion",
         "cost": f"${found.cost_usd:,.4f}",
-        "in doubt": doubts,
+        "unconfirmed": unconfirmed,
         "received": " to ".join(dates) or None,
     }
     print_facts(console, {name: value for name, value in facts.items() if value is not None})

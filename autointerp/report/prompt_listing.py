@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autointerp.errors import AutointerpError, InputError
 from autointerp.plain_text import line_for_person
-from autointerp.prompting.prompt_check import doubts, stray_files
+from autointerp.prompting.prompt_check import stray_files, warnings_about
 from autointerp.prompting.prompts import bundled_path, kept, load_prompt, template_path
 from autointerp.runs.directory import Run
 
@@ -36,8 +36,8 @@ def checked(folder: Path, templates: Mapping[str, tuple[str, ...]]) -> Iterator[
             yield False, line_for_person(f"{task}: broken: {error}")
             continue
         yield True, line_for_person(f"{task}: good, {prompt.path}")
-        for doubt in doubts(prompt, reply_keys):
-            yield True, line_for_person(f"warning: {prompt.path}: {doubt}")
+        for warning in warnings_about(prompt, reply_keys):
+            yield True, line_for_person(f"warning: {prompt.path}: {warning}")
     for stray in stray_files(folder, templates):
         yield True, line_for_person(f"warning: {stray}")
 
@@ -46,7 +46,7 @@ def differences(folder: Path, templates: Iterable[str]) -> Iterator[str]:
     """Lines: how the user's templates differ from the package's."""
     mine = {t: p for t in templates if not _is_bundled(t, p := template_path(t, folder))}
     if not mine:
-        yield f"{folder} has no template of your own: the package's are used"
+        yield f"{folder} has no templates of yours: the package's are used"
     for task, path in mine.items():
         theirs = bundled_path(task)
         yield from _difference(task, (str(theirs), _read(theirs)), (str(path), _read(path)))
@@ -56,7 +56,7 @@ def differences_of_runs(first: Run, second: Run) -> Iterator[str]:
     """Lines: how the templates that two runs used differ, by what the runs kept of them."""
     one, other = kept(first), kept(second)
     if not one and not other:
-        yield "neither run has used a template"
+        yield "neither run used a template"
     for task in dict.fromkeys([*one, *other]):
         if task in one and task in other:
             yield from _difference(

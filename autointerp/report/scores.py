@@ -1,4 +1,4 @@
-"""A run's scores in the terminal: each beside its null, and by strength of activation."""
+"""A run's scores in the terminal: each beside its null, and by activation."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -57,7 +57,7 @@ def _table(title: str) -> Table:
 def _curve(curve: Curve) -> Table:
     """By decile of activation, the strongest first, and by kind of other window."""
     figure = curve.figure.replace("_", " ")
-    table = _table(f"{curve.scorer}: {figure}, by strength of activation")
+    table = _table(f"{curve.scorer}: {figure}, by activation")
     table.add_column("windows")
     for name in ("own label", ""):
         table.add_column(name, justify="right" if name else "left")

@@ -15,7 +15,7 @@ from autointerp.coders import SparseCoder
 from autointerp.coders.check import Diagnosis
 from autointerp.plain_text import line_for_person
 
-_UNKNOWN = Text("not said", style="dim")
+_UNKNOWN = Text("unknown", style="dim")
 
 
 def print_facts(console: Console, facts: Mapping[str, str | None]) -> None:
@@ -78,18 +78,18 @@ def lacks(cache: DenseCache | SparseCache) -> list[str]:
     """What is not in the cache, and what to do about it."""
     found = []
     if cache.token_ids is None:
-        found.append("token ids: give them with --token-ids FILE (.npy or .safetensors)")
+        found.append("token ids: pass them with --token-ids FILE (.npy or .safetensors)")
     if cache.vocabulary is None:
         named = cache.origin.tokenizer or cache.origin.subject
-        how = f"that of {named} is used" if named else "name the model with --subject"
+        how = f"that of {named} is used" if named else "pass the model with --subject"
         found.append(f"a tokenizer: {how}")
     if not cache.has_padding_mask:
-        found.append("a mask of padding: every token is taken for text")
+        found.append("a padding mask: every token is taken for text")
     if isinstance(cache, SparseCache):
         if not cache.mask_is_whole:
-            found.append("norms: attention sinks cannot be told and masked")
+            found.append("norms: attention sinks cannot be detected and masked")
     elif cache.origin.hook is None:
-        found.append("its hook: that it is the coder's cannot be checked by name")
+        found.append("its hook point: it cannot be compared with the SAE's by name")
     return found
 
 
@@ -113,11 +113,11 @@ def print_check(diagnosis: Diagnosis, console: Console) -> None:
         facts["weights"] = "finite, shapes and orientation agree" if finite else "not finite"
     facts["read at"] = diagnosis.hook
     if check is not None:
-        facts["tokens"] = f"{check.tokens:,} of the first batch that count"
+        facts["tokens"] = f"{check.tokens:,} unmasked tokens of the first batch"
         declared = "" if check.expected_l0 is None else f" (declared {check.expected_l0:.3g})"
-        facts["L0"] = f"{check.l0:.3g} active features a token{declared}"
+        facts["L0"] = f"mean L0 {check.l0:.3g}{declared}"
         facts["FVU"] = (
-            "not told: it does not reconstruct its input"
+            "unknown: it does not reconstruct its input"
             if check.fvu is None
             else f"{check.fvu:.3g} of the variance unexplained"
         )

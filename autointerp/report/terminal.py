@@ -130,7 +130,8 @@ def feature_panel(
             Text(f"labeler {_plain(row['labeler'])}, confidence {confidence}", style="dim")
         )
         scores = Table(box=None, pad_edge=False)
-        for name in ("score", "value (95 % interval)", "another label", "windows"):
+        null = "null (another feature's label)"
+        for name in ("score", "value (95 % interval)", null, "windows"):
             scores.add_column(name)
         for scorer, column in _HEADLINES.items():
             if column not in row:
@@ -161,7 +162,7 @@ def feature_panel(
     for what, raised in (("raises", evidence.raised_tokens), ("lowers", evidence.lowered_tokens)):
         if raised:
             listed = ", ".join(quoted(token) for token in raised[:_SHOWN_TOKENS])
-            parts.append(Text(f"{what} the next token's chance: {listed}"))
+            parts.append(Text(f"{what} the next token's probability: {listed}"))
     for title, kind, split in (
         ("largest activations", "top", "label"),
         ("sampled firings", "sample", "label"),
@@ -183,7 +184,7 @@ def show_feature(run: Run, feature: int, console: Console) -> None:
     chosen = str(settings.get("features", ""))
     if chosen.startswith("random:") and feature not in (drawn := store.features):
         raise InputError(
-            f"feature {feature} was not drawn: {run.path} has {chosen} with seed "
+            f"feature {feature} was not selected: {run.path} has {chosen} with seed "
             f"{settings.get('seed', 0)}, which are {listed(drawn)}"
         )
     evidence = next(iter(store.read([feature])))
@@ -215,7 +216,7 @@ def summary(run: Run) -> Table:
     table.add_column()
 
     def row(name: str, value: str) -> None:
-        # What a server or a path says is no markup.
+        # What a server or a path says is not markup.
         table.add_row(name, Text(line_for_person(value)))
 
     row("features", ", ".join(f"{c.n:,} {c.name}" for c in status_counts(labels)))
@@ -227,9 +228,9 @@ def summary(run: Run) -> Table:
     if stages.collect and (corpus := stages.collect.corpus):
         row(
             "corpus",
-            f"{corpus.tokens:,} tokens, {corpus.mean_l0:.1f} features active on each"
-            f"{_spread(corpus)}; of {corpus.features:,} {corpus.dead:,} never fired, "
-            f"{corpus.dense:,} on over a tenth",
+            f"{corpus.tokens:,} tokens, mean L0 {corpus.mean_l0:.1f}{_spread(corpus)}; "
+            f"{corpus.features:,} features: {corpus.dead:,} dead, {corpus.dense:,} dense "
+            "(> 10 % of tokens)",
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in corpus.masked.items() if n)
         row("masked", masked or "nothing")
@@ -259,7 +260,7 @@ def summary(run: Run) -> Table:
 
 def _spread(corpus: CorpusSummary) -> str:
     found = corpus.l0_quantiles
-    return f" (90 % have {found.p5} to {found.p95})" if found else ""
+    return f" (5–95 %: {found.p5} to {found.p95})" if found else ""
 
 
 def print_columns(console: Console) -> None:
@@ -288,7 +289,7 @@ def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Con
         try:
             pattern = re.compile(grep)
         except re.error as error:
-            raise InputError(f"--grep {grep!r} is no regular expression: {error}") from None
+            raise InputError(f"--grep {grep!r} is not a regular expression: {error}") from None
         matches = [isinstance(v, str) and bool(pattern.search(v)) for v in frame["label"]]
         frame = frame[np.array(matches, dtype=bool)]  # of no rows, a list would be of no columns
     column = SORTS[sort]

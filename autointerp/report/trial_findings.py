@@ -1,4 +1,4 @@
-"""What the trial of a model came to: tables on a terminal, plain lines elsewhere."""
+"""The results of a model's trial: tables on a terminal, plain lines elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from autointerp.trial.trial_record import JudgeWay, LabelWay, SimulationWay, Tri
 
 
 def print_trial(record: TrialRecord, config: RunConfig, path: Path, console: Console) -> bool:
-    """True where the model is of no use in any way that was tried."""
+    """Print the results; True if the model is not usable with any setting that was tried."""
     _facts(console, _said_of_all(record))
     _section(console, "labels", _LABEL_COLUMNS, [_label_row(way) for way in record.labels])
     _section(console, "judging", _JUDGE_COLUMNS, [_judge_row(way) for way in record.judging])
@@ -37,14 +37,14 @@ def print_trial(record: TrialRecord, config: RunConfig, path: Path, console: Con
     best = config.model_copy(update=chosen)
     failings = verdict.failings(record, best)
     for failing in failings:
-        said = f"warning: {record.model} is of no use here: {failing}"
+        said = f"warning: {record.model} is not usable here: {failing}"
         console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
     judge = verdict.best_judge(record)
     if not failings and judge is not None and verdict.only_ranks(judge, record):
-        said = "its answers are no better than chance, their probabilities are: go by the AUROC"
+        said = "its answers are no better than chance, but its probabilities are: use the AUROC"
         console.print(Text(line_for_person(f"note: {said}")), style="yellow", soft_wrap=True)
     if not failings and verdict.failings(record, config):
-        said = f"{record.model} is of no use with the settings given, but is with those above"
+        said = f"{record.model} is not usable with the current settings, but it is with those above"
         console.print(Text(line_for_person(said)), style="yellow", soft_wrap=True)
     return bool(failings)
 
@@ -76,11 +76,11 @@ def _said_of_all(record: TrialRecord) -> dict[str, str | None]:
 
 
 _LABEL_COLUMNS = (
-    *("features a request", "labels", "readable", "copied", "declined", "alike"),
+    *("features per request", "labels", "readable", "copied", "declined", "alike"),
     *("right at first", "in the end"),
 )
 _JUDGE_COLUMNS = (
-    *("task", "form", "excerpts a request", "answered", "yes", "right", "95 %", "by rank"),
+    *("task", "form", "excerpts per request", "answered", "yes", "right", "95 %", "by rank"),
 )
 _SIMULATION_COLUMNS = ("mode", "excerpts", "read", "correlation")
 

@@ -12,7 +12,7 @@ from autointerp.activations.contexts import TextSettings
 from autointerp.activations.documents import source_identity
 from autointerp.activations.formats import find_cache, open_cache
 from autointerp.activations.hooks import site_of
-from autointerp.activations.manifest import Manifest, read_manifest, spoilt_file
+from autointerp.activations.manifest import Manifest, damaged_file, read_manifest
 from autointerp.activations.residual import CHECKED_SITES
 from autointerp.activations.sites import SITES_VERSION
 from autointerp.activations.stream import StreamSettings, SubjectStream
@@ -108,7 +108,7 @@ def is_captured(path: Path, inputs: str) -> bool:
     manifest = _manifest(path)
     if manifest is None or manifest.made_from != inputs:
         return False
-    return spoilt_file(path, manifest) is None
+    return damaged_file(path, manifest) is None
 
 
 def _manifest(path: Path) -> Manifest | None:

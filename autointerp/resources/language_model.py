@@ -12,16 +12,16 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError, ConfigurationError
 from autointerp.held import is_held
 from autointerp.identity import fingerprint
-from autointerp.llm.asking import RetrySettings
 from autointerp.llm.batches import BatchRun, BatchSettings
 from autointerp.llm.journal.in_flight import Send
 from autointerp.llm.journal.journal import Journal
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.llm.limits.prices import Price, price_of, read_prices
 from autointerp.llm.local.local_client import LOCAL
 from autointerp.llm.pool import Drained, PoolJob, PoolSettings, run_jobs
 from autointerp.llm.preflight import preflight
 from autointerp.llm.probe import Probe, probe
+from autointerp.llm.request_runner import RetrySettings
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient, Client, connections_allowed
 from autointerp.llm.wire.dialect import Dialect, dialect_for
@@ -130,7 +130,7 @@ def dialect(config: RunConfig) -> Dialect:
     )
     # A function of this process returns text alone.
     is_function = config.is_local() and is_held(config.local_model)
-    return replace(found, lost=(*found.lost, *PARAMETERS)) if is_function else found
+    return replace(found, dropped=(*found.dropped, *PARAMETERS)) if is_function else found
 
 
 def price(config: RunConfig) -> Price | None:
@@ -198,8 +198,9 @@ def diagnose(session: Session) -> list[tuple[str, Probe]]:
         found = run_coroutine(probe_all())
         journal = Journal.open(session.run.journal)
         # One dialect for all: what any of them does not take is not sent.
-        lost = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.lost))
-        Recall(journal, address(config), dialect(config)).lose(model_name(config), lost)
+        dropped = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.dropped))
+        cache = ReplyCache(journal, address(config), dialect(config))
+        cache.drop(model_name(config), dropped)
         journal.close()
     return found
 
@@ -283,9 +284,9 @@ def ask(
         journal = Journal.open(session.run.journal)
         clients: list[Client] = []
         try:
-            doubts = journal.take_up_doubts()
-            if doubts and not config.is_local():
-                say(_doubts_line(doubts, is_priced(config)))
+            unconfirmed = journal.take_up_unconfirmed()
+            if unconfirmed and not config.is_local():
+                say(_unconfirmed_line(unconfirmed, is_priced(config)))
             if not (config.batch or beside_a_batch) and journal.pending_batches():
                 raise ConfigurationError(
                     f"{session.run.path} has a batch that is pending: go on with --batch, or its "
@@ -336,15 +337,15 @@ def _stopping_line(drain_s: float) -> str:
     )
 
 
-def _doubts_line(doubts: Sequence[Send], priced: bool) -> str:
+def _unconfirmed_line(unconfirmed: Sequence[Send], priced: bool) -> str:
     """What is to be known of requests that a run which died had in flight.
 
     Endpoints that keep records (OpenRouter does) find them by the id of a reply, and a request in
     flight has none yet: nobody can be asked what became of it.
     """
-    worst = sum(send.worst_usd for send in doubts)
+    worst = sum(send.worst_usd for send in unconfirmed)
     cost = f"at most ${worst:,.4f}, which counts as spent" if priced else "an unknown amount"
     return (
-        f"{len(doubts)} requests sent earlier were never answered: no reply came whose id an "
+        f"{len(unconfirmed)} requests sent earlier were never answered: no reply came whose id an "
         f"endpoint's records could be searched for. They may have cost {cost}, and are sent again"
     )

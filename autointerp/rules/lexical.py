@@ -1,4 +1,4 @@
-"""Labels without a language model: the simplest rule that says on which tokens a feature fires."""
+"""Labels without a language model: the simplest rule for the tokens a feature fires on."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from autointerp.evidence.window import FeatureEvidence, Window
-from autointerp.rules.literals import Array, Stream, Tables, lay_out
+from autointerp.rules.literals import Array, Stream, Tables, build_stream
 from autointerp.rules.rules import Rule, Term
 from autointerp.rules.search import UNSEEN, Search
 from autointerp.vocabulary import Vocabulary
@@ -34,7 +34,7 @@ class LexicalLabeler:
 
     def _learn(self, evidence: FeatureEvidence) -> Rule | None:
         windows = evidence.of("label", "top", "sample", "negative")
-        stream = lay_out(self.tables, windows)
+        stream = build_stream(self.tables, windows)
         target = _target(windows, evidence.max_activation)
         fires = np.array([bool(part.any()) for part in stream.split(target)], dtype=bool)
         if not fires.any():
@@ -67,13 +67,13 @@ class LexicalLabeler:
 
     def predict(self, rule: Rule, windows: Sequence[Window]) -> list[Array]:
         """The rule's activation of each token, 10 being the feature's maximum: float32 [length]."""
-        stream = lay_out(self.tables, windows)
+        stream = build_stream(self.tables, windows)
         levels = _first_match(stream, rule.terms, [term.levels for term in rule.terms])
         return stream.split(levels.astype(np.float32))
 
     def matches(self, rule: Rule, windows: Sequence[Window]) -> list[float]:
         """How likely each window has a firing, from the shares of its matches, 0 to 1."""
-        scores = _chances(lay_out(self.tables, windows), rule.terms)
+        scores = _chances(build_stream(self.tables, windows), rule.terms)
         return [float(score) for score in scores]
 
     def fires(self, rule: Rule, windows: Sequence[Window]) -> list[bool]:

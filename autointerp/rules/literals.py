@@ -1,4 +1,4 @@
-"""What a literal can say about a token: its classes, its folded word, and what came before it."""
+"""The predicates that rules are built from: a token's class, its word, and its context."""
 
 import re
 from collections.abc import Sequence
@@ -171,7 +171,7 @@ class Stream:
         return np.split(values, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
 
 
-def lay_out(tables: Tables, windows: Sequence[Window]) -> Stream:
+def build_stream(tables: Tables, windows: Sequence[Window]) -> Stream:
     lengths = np.array([len(w.token_ids) for w in windows], dtype=np.int64)
     ids = np.concatenate([np.zeros(0, np.int64), *(w.token_ids for w in windows)])
     ids = ids.astype(np.int64)

@@ -18,7 +18,7 @@ import torch
 from autointerp import demo
 from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
-from autointerp.coders import SparseCoder, coder_identity, load_coder, randomised
+from autointerp.coders import SparseCoder, coder_identity, load_coder, randomized
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError
 from autointerp.evidence.corpus import Corpus
@@ -81,7 +81,7 @@ class Session:
         real = self.real_coder_identity
         if not self.config.is_random():
             return real
-        return fingerprint(real=real, control=randomised.VERSION, seed=self.config.seed)
+        return fingerprint(real=real, control=randomized.VERSION, seed=self.config.seed)
 
     @cached_property
     def device(self) -> torch.device:

@@ -18,7 +18,7 @@ from autointerp.llm.pool import Step
 from autointerp.llm.wire.reply import CallFailure, ChatReply
 from autointerp.llm.wire.request import ChatRequest
 from autointerp.scoring.judge import JudgeJob, unread_error
-from autointerp.scoring.replies import CHANGED, FEWEST_OF_EITHER, KEPT
+from autointerp.scoring.replies import CHANGED, KEPT, MIN_OF_EITHER
 from autointerp.scoring.scorer import Item, Judged, Judgment
 
 _PROBE, _HALF, _ALONE = "probe", "half", "alone"
@@ -47,13 +47,13 @@ class CarefulJob:
         step = self.present.reduce(outcome)
         again = [replace(self, present=job) for job in step.follow_ups if isinstance(job, JudgeJob)]
         if again:
-            return Step(follow_ups=again, unread=step.unread, spoiled=step.spoiled)
+            return Step(follow_ups=again, unread=step.unread, unreadable=step.unreadable)
         after = [self._after(judged) for judged in step.results]
         return Step(
             results=[one for one in after if isinstance(one, Judged)],
             follow_ups=[one for one in after if isinstance(one, CarefulJob)],
             unread=step.unread,
-            spoiled=step.spoiled,
+            unreadable=step.unreadable,
         )
 
     def _after(self, new: Judged) -> "CarefulJob | Judged":
@@ -91,7 +91,7 @@ class CarefulJob:
         either: dict[bool, list[Item]] = {True: [], False: []}
         for item in self.groups[0]:
             either[bool(item.truth[0])].append(item)
-        few = [item for items in either.values() for item in items[:FEWEST_OF_EITHER]]
+        few = [item for items in either.values() for item in items[:MIN_OF_EITHER]]
         return self._ask(_PROBE, few)
 
     def _ask(self, stage: str, items: Sequence[Item]) -> "CarefulJob":

@@ -1,4 +1,4 @@
-"""Forms in which a judge is asked for yes or no about each excerpt of a request.
+"""The forms of yes-or-no questions to a judge: lists, booleans, quotes, probabilities.
 
 Which one a model can answer is a property of the model. Lists of numbers are the shortest reply,
 but weak models count 1, 2, 3 … to the end. An object with a boolean for each number leaves nothing
@@ -27,7 +27,7 @@ FORMS: tuple[str, ...] = get_args(JudgeForm)
 LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS
 # Where the endpoint does not allow a form, the next one.
 _WEAKER = {PROBABILITIES: BOOLEANS}
-_LONGEST_QUOTE = 80  # characters
+_MAX_QUOTE = 80  # characters
 # Of a reply, for an item: models that are constrained still put each entry on lines of its own.
 _TOKENS = {LISTS: 4, BOOLEANS: 12, QUOTES: 70, PROBABILITIES: 12}
 
@@ -59,7 +59,7 @@ def yes_or_no(
         return verdicts.said(text, names)
 
     boolean = {"type": "boolean"}
-    quote = {"type": "string", "maxLength": _LONGEST_QUOTE}
+    quote = {"type": "string", "maxLength": _MAX_QUOTE}
     entries = dict.fromkeys((BOOLEANS, PROBABILITIES), boolean)
     entries[QUOTES] = fields({"quote": quote, names[0]: boolean})
     return {
@@ -90,7 +90,7 @@ def _by_index(places: Mapping[int, bool]) -> dict[int, np.ndarray]:
 
 
 def ways(scorer: Scorer, form: str, prompt: Prompt) -> list[tuple[Task, Prompt]]:
-    """How a judge is asked in this form: the best way first, then what takes its place.
+    """How a judge is asked in this form: the preferred task first, then its fallbacks.
 
     As `JudgeJob` takes them: `way, prompt` and `weaker`. Raises AutointerpError where the template
     cannot ask in this form.
@@ -107,7 +107,7 @@ def check(prompt: Prompt, form: str) -> None:
     """Raises AutointerpError where the template cannot ask in this form."""
     if form != LISTS and "form" not in prompt.variables:
         raise ConfigurationError(
-            f"template {prompt.path} only asks for lists, since it does not use the variable "
-            f"`form`: copy that part from the package's {prompt.path.name}, or leave out "
-            f"--judge-form {form}"
+            f"template {prompt.path} only supports lists, since it does not use the "
+            f"variable `form`: copy that part from the package's {prompt.path.name}, "
+            f"or remove --judge-form {form}"
         )

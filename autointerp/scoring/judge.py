@@ -157,10 +157,10 @@ class JudgeJob:
         if isinstance(outcome, CallFailure):
             if outcome.kind not in ("too_long", "content_filter", "bad_request"):
                 judged = replace(job._judged(outcome.message), unanswered=True)
-                return Step(results=[judged], spoiled=job._spoiled())
+                return Step(results=[judged], unreadable=job._unreadable())
             return job._less(now, outcome.message)
-        if outcome.refused:
-            return job._less(now, "the model refused to answer")
+        if outcome.declined:
+            return job._less(now, "the model declined to answer")
         copied = self._is_copied(outcome)
         try:
             read, chances = ({}, {}) if copied else self._read(outcome, self._items())
@@ -189,9 +189,9 @@ class JudgeJob:
         job = replace(job, attempt=max((asked.get(i, 0) for i in job._now()), default=0))
         if todo and not (self.enough is not None and self.enough(job._judged(None))):
             return Step(follow_ups=[job], unread=not new)
-        return Step(results=[job._judged(None)], unread=not new, spoiled=job._spoiled())
+        return Step(results=[job._judged(None)], unread=not new, unreadable=job._unreadable())
 
-    def _spoiled(self) -> list[tuple[str, ...]]:
+    def _unreadable(self) -> list[tuple[str, ...]]:
         """Requests about items of which nothing was said in other requests either."""
         known = self.answers.keys()
         return [keys for items, keys in self.vain.items() if not known >= set(items)]
@@ -278,7 +278,7 @@ class JudgeJob:
         if todo:
             return Step(follow_ups=[replace(self, asked=asked, todo=todo, chunk=None)])
         judged = replace(self, asked=asked, todo=())._judged(why)
-        return Step(results=[judged], spoiled=self._spoiled())
+        return Step(results=[judged], unreadable=self._unreadable())
 
     def _judged(self, error: str | None) -> Judged:
         """What was asked and came out; where asking ended for a failure, all counts as asked."""
@@ -298,7 +298,7 @@ class JudgeJob:
             completion_tokens=self.completion_tokens,
             cost_usd=self.cost_usd,
             error=error,
-            unread=bool(self._spoiled()),
+            unread=bool(self._unreadable()),
             mode=self.task.mode,
             replies=self.replies,
         )

@@ -1,4 +1,4 @@
-"""The null: another feature's label, of about the same density, for the same windows."""
+"""The null: the score of another feature's label, of similar density, on the same windows."""
 
 import random
 from collections.abc import Sequence

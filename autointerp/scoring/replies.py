@@ -1,11 +1,11 @@
-"""What kinds of replies a judge gave: answers that are none, and the same answer to everything."""
+"""Counts a judge's unusable replies, and those with one answer to everything."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-FEWEST_ITEMS = 8  # in a request, before one answer to all of them is worth a second look
-FEWEST_OF_EITHER = 2  # items whose truth is yes, and whose truth is no
+MIN_ITEMS = 8  # in a request, before one answer to all of them is worth a second look
+MIN_OF_EITHER = 2  # items whose truth is yes, and whose truth is no
 
 OWN, NULL = "own", "null"  # whose label the replies are about, in a run's record
 # Kinds, as they are counted in a run's record.
@@ -31,7 +31,7 @@ class Replies:
     uniform: tuple[tuple[int, ...], ...] = ()
 
     def more(self, *kinds: str, uniform: tuple[int, ...] | None = None) -> "Replies":
-        """With one more reply that is of these kinds."""
+        """The counts with one more reply, of these kinds."""
         added = (*self.uniform, uniform) if uniform else self.uniform
         return Replies(Counter(self.counts) + Counter(kinds), added)
 
@@ -44,9 +44,9 @@ class Replies:
 def is_telling(truths: Sequence[bool]) -> bool:
     """Whether the same answer to all of these items would be odd: they are many, and differ."""
     yes = sum(truths)
-    return len(truths) >= FEWEST_ITEMS and min(yes, len(truths) - yes) >= FEWEST_OF_EITHER
+    return len(truths) >= MIN_ITEMS and min(yes, len(truths) - yes) >= MIN_OF_EITHER
 
 
 def same_answer(answers: Sequence[bool]) -> bool | None:
-    """The one answer that all of these are; None where they differ, or there is none."""
+    """The answer that all items got; None if they differ, or there are none."""
     return answers[0] if answers and len(set(answers)) == 1 else None

@@ -60,7 +60,7 @@ class LiveSubject:
     def peaks(self, texts: Sequence[np.ndarray]) -> Iterator[FoundPeaks]:
         """The largest activation of every feature on texts, each run alone, batch by batch.
 
-        texts: int32 [tokens] each. What counts as a centre in the corpus counts here.
+        texts: int32 [tokens] each. What counts as a center in the corpus counts here.
         """
         stream = self.stream
         for begin in range(0, len(texts), self.batch_contexts):
@@ -198,7 +198,7 @@ def _write(
 
 
 def _scale(live: LiveSubject) -> float:
-    """What the decoder's units are worth at the hook, for coders that normalise each token.
+    """What the decoder's units are worth at the hook, for coders that normalize each token.
 
     The mean over tokens: of each single one the norm is another.
     """

@@ -1,4 +1,4 @@
-"""Silent windows by how easily a label is wrong there, each kind with its share of the corpus.
+"""Inactive windows in strata of difficulty, each with its share of the corpus.
 
 A judge's false alarms are rare where nothing speaks for the feature. Most come from the few windows
 where something does: those in which a similar feature fires, and those with a token on which the
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 SIMILAR, SAME_TOKEN, OTHER = "similar", "same_token", "other"
 STRATA = (SIMILAR, SAME_TOKEN, OTHER)
-_MOST = 0.1  # share of the silent windows a hard stratum may have: one of all would say nothing
+_MAX_SHARE = 0.1  # of the inactive windows, in a hard stratum: one of all would say nothing
 _TOKENS = 20  # that a feature fires on, most often first, of which windows are looked for
 _QUOTA = {SIMILAR: 0.2, SAME_TOKEN: 0.2}  # of the windows to judge; the rest are others
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """`windows`: numbers in the corpus sample; `share`: of all windows with the feature silent."""
+    """`windows`: indices in the corpus sample; `share`: of all windows where it is inactive."""
 
     name: str
     windows: np.ndarray
@@ -36,7 +36,7 @@ class Stratum:
 
 
 def strata_of(corpus: "Corpus", evidence: FeatureEvidence) -> list[Stratum]:
-    """The silent windows of the sample in strata: each window in one, empty ones left out."""
+    """The inactive windows of the sample, each in one stratum; empty strata are dropped."""
     silent = np.ones(len(corpus), dtype=bool)
     silent[corpus.firing(evidence.feature)] = False
     free = silent.copy()
@@ -45,7 +45,7 @@ def strata_of(corpus: "Corpus", evidence: FeatureEvidence) -> list[Stratum]:
         (SIMILAR, (corpus.firing(f) for f in similar_features(evidence))),
         (SAME_TOKEN, (corpus.having(t) for t in _tokens(evidence))),
     ):
-        found[name] = _gather(sources, free, _MOST * silent.sum())
+        found[name] = _gather(sources, free, _MAX_SHARE * silent.sum())
         free[found[name]] = False
     found[OTHER] = np.flatnonzero(free)
     total = max(int(silent.sum()), 1)

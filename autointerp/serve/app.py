@@ -27,8 +27,9 @@ from autointerp.version import __version__
 
 OPENAPI = "/api/openapi.json"
 _TOKEN = (
-    " Every request needs the token of the address that `autointerp serve` printed: as the header "
-    "Authorization: Bearer TOKEN, as ?token=TOKEN, or in the cookie that such an address sets."
+    " Every request needs the token in the address that `autointerp serve` printed: "
+    "as the header Authorization: Bearer TOKEN, as ?token=TOKEN, or in the cookie "
+    "that opening the address sets."
 )
 _BEARER = HTTPBearer(auto_error=False)  # for the description alone: the guard asks for it
 # A user's error on reading is that something is not there.
@@ -104,4 +105,6 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 async def _broken(_request: Request, error: Exception) -> Response:
     # The server prints the traceback where it was started.
-    return answer(Problem(f"this failed ({type(error).__name__}): it is a bug of autointerp"), 500)
+    return answer(
+        Problem(f"this failed ({type(error).__name__}), which is a bug in autointerp"), 500
+    )

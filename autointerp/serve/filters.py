@@ -1,4 +1,4 @@
-"""What a list of features is asked for, as SQL. Values are parameters, names come from the table.
+"""Translates filters on features to SQL. Values are parameters, names come from the table.
 
 Missing values match no comparison, `ne` included; `null` and `notnull` ask for them.
 """
@@ -22,11 +22,11 @@ _OF_TYPE = {
     "boolean": ("eq", "ne", *_MISSING),
     "list": ("contains", *_MISSING),
 }
-_LARGEST = 2**63
+_MAX_INT64 = 2**63
 
 
 class BadQuery(InputError):
-    """What is asked for cannot be meant: one line."""
+    """An invalid query, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ def quoted(name: str) -> str:
 
 
 def column(name: str, columns: Mapping[str, Column]) -> Column:
-    """Raises BadQuery for a name that is no column's."""
+    """Raises BadQuery for a name that is not a column's."""
     if name not in columns:
-        raise BadQuery(f"there is no column {_shown(name)}: /api/run lists them")
+        raise BadQuery(f"there is no column {_shown(name)}; /api/run lists the columns")
     return columns[name]
 
 
@@ -54,16 +54,19 @@ def filtered(text: str, columns: Mapping[str, Column]) -> Condition:
     operator, colon, value = rest.partition(":")
     kind = column(name, columns).type
     if operator not in OPERATORS:
-        raise BadQuery(f"filter {_shown(text)}: {_shown(operator)} is none of {_all(OPERATORS)}")
+        raise BadQuery(
+            f"filter {_shown(text)}: {_shown(operator)} is not an "
+            f"operator; the operators are {_all(OPERATORS)}"
+        )
     if operator not in _OF_TYPE[kind]:
-        raise BadQuery(f"filter {_shown(text)}: of a {kind} one can ask {_all(_OF_TYPE[kind])}")
+        raise BadQuery(f"filter {_shown(text)}: a {kind} supports {_all(_OF_TYPE[kind])}")
     place = quoted(name)
     if operator in _MISSING:
         if value:
             raise BadQuery(f"filter {_shown(text)}: {operator} takes no value")
         return Condition(f"{place} {_MISSING[operator]}")
     if not colon:
-        raise BadQuery(f"filter {_shown(text)} has no value: COLUMN:OP:VALUE")
+        raise BadQuery(f"filter {_shown(text)} has no value: the form is COLUMN:OP:VALUE")
     if operator == "contains":
         if kind == "list":
             place = f"array_to_string({place}, chr(10))"
@@ -92,8 +95,8 @@ def _value(text: str, kind: str, whole: str) -> Any:
     except ValueError:
         number = exact = math.nan
     if not math.isfinite(number):
-        raise BadQuery(f"filter {_shown(whole)}: {_shown(text)} is no number")
-    return exact if -_LARGEST <= exact < _LARGEST else number
+        raise BadQuery(f"filter {_shown(whole)}: {_shown(text)} is not a number")
+    return exact if -_MAX_INT64 <= exact < _MAX_INT64 else number
 
 
 def _shown(text: str) -> str:

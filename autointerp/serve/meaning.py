@@ -78,7 +78,9 @@ class Meanings:
         be loaded.
         """
         if not is_installed():
-            raise NotInstalled("search by meaning needs: pip install 'autointerp[embed]'")
+            raise NotInstalled(
+                "search by meaning needs an extra package: pip install 'autointerp[embed]'"
+            )
         texts, numbers = labels.texts
         if not texts:
             return np.full(labels.total, np.nan, np.float32)
@@ -200,4 +202,4 @@ def _keep(path: Path, model: str, known: dict[bytes, np.ndarray]) -> None:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, {"model": model})
     except (OSError, AutointerpError) as error:
-        say(f"{error}; labels are embedded again the next time")
+        say(f"{error}; labels will be embedded again next time")

@@ -1,4 +1,4 @@
-"""GET: the run, its features and all there is to see of each."""
+"""GET: the run, its features, and everything about each of them."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,17 +23,17 @@ from autointerp.serve.shapes import (
     answer,
 )
 
-MOST = 2**31 - 1  # of the numbers of features and contexts, and of offsets
-_LONGEST = 1000  # characters of a search
+MAX_NUMBER = 2**31 - 1  # of the numbers of features and contexts, and of offsets
+_MAX_SEARCH = 1000  # characters of a search
 
-Number = Annotated[int, Path(ge=0, le=MOST)]
-_Text = Annotated[str, Query(max_length=_LONGEST)]
+Number = Annotated[int, Path(ge=0, le=MAX_NUMBER)]
+_Text = Annotated[str, Query(max_length=_MAX_SEARCH)]
 _Limit = Annotated[int, Query(ge=0, le=1000)]
-_RETRY_AFTER = {"description": "Seconds to wait before asking again", "schema": {"type": "integer"}}
+_RETRY_AFTER = {"description": "Seconds to wait before retrying", "schema": {"type": "integer"}}
 _MEANING: dict[int | str, dict[str, Any]] = {
     202: {
         "model": Preparing,
-        "description": "Search by meaning is being prepared: ask again",
+        "description": "Search by meaning is being prepared: retry later",
         "headers": {"Retry-After": _RETRY_AFTER},
     },
     501: {"model": Problem, "description": "Search by meaning is not installed"},
@@ -62,7 +62,7 @@ def reading(served: Served) -> APIRouter:
         filters: Annotated[list[str] | None, Query(alias="filter", max_length=50)] = None,
         sort: str = "",
         descending: bool = False,
-        offset: Annotated[int, Query(ge=0, le=MOST)] = 0,
+        offset: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
         limit: _Limit = 100,
         columns: str = "",
     ) -> Response:

@@ -1,4 +1,4 @@
-"""What keeps other sites' pages, other accounts and other machines from talking to the server.
+"""Keeps other sites' pages, other accounts and other machines away from the server.
 
 It listens on the loopback alone. A page from elsewhere could still reach it by having its own name
 resolve to 127.0.0.1 (DNS rebinding), so the Host header must name this machine; and it could send
@@ -27,7 +27,7 @@ _HEADERS = {
 _READS = ("GET", "HEAD")
 _COOKIE = "Path=/; HttpOnly; SameSite=Strict"
 _NO_TOKEN = (
-    "the token is missing or is not this server's: open the address that `autointerp serve` "
+    "the token is missing or wrong: open the address that `autointerp serve` "
     "printed, or send the header Authorization: Bearer TOKEN"
 )
 
@@ -83,7 +83,7 @@ class Guard:
     ) -> tuple[int, str] | None:
         named = headers.getlist("host")
         if len(named) != 1 or named[0].lower() not in self._hosts:
-            return 421, "the Host header names another server than this one"
+            return 421, "the Host header names another server"
         if self._token and not _holds([*in_address, *self._sent(headers)], self._token):
             return 401, _NO_TOKEN
         if method in _READS:

@@ -32,7 +32,10 @@ class ServedContexts:
         with self._lock:
             cache, vocabulary = self._cache, self._vocabulary
         if not 0 <= context < cache.contexts:
-            raise InputError(f"context {context}: the cache {cache.path} has {cache.contexts:,}")
+            raise InputError(
+                f"context {context}: the cache {cache.path} has contexts 0 to "
+                f"{cache.contexts - 1:,}"
+            )
         pieces = vocabulary.pieces(cache.text()[context].tolist())
         shown = (cache.mask[context] & VALID).tolist()
         return ContextText(
@@ -50,13 +53,13 @@ class ServedContexts:
             named = self._run.settings().text("cache")
             hint = f" (the run's record says {named})" if named else ""
             raise InputError(
-                f"there is no activation cache at {path}: to see contexts, name the run's with "
-                f"`autointerp serve --cache PATH`{hint}"
+                f"there is no activation cache at {path}: to see contexts, pass the "
+                f"run's cache with `autointerp serve --cache PATH`{hint}"
             )
         cache = with_token_ids(find_cache(path), self._tokens_file)
         collected = self._run.stages().collect
         read = collected.hashes.cache if collected else None
         # The name of the model whose tokenizer is taken may follow.
         if not f"{read} ".startswith(f"{cache.identity} "):
-            raise InputError(f"{path} is not the cache that the run's windows are from")
+            raise InputError(f"{path} is not the cache that the run's windows come from")
         return cache

@@ -27,8 +27,8 @@ def listening(port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise InputError(
-            f"port {port} of {_LOOPBACK} is not available ({error.strerror}): name another --port, "
-            "0 for any"
+            f"port {port} of {_LOOPBACK} is not available ({error.strerror}): choose "
+            "another with --port, 0 for any"
         ) from None
     return found
 
@@ -56,5 +56,5 @@ def serve(run: Run, port: int, own: RunConfig, *, with_token: bool) -> None:
         port = bound.getsockname()[1]
         server = server_of(run, port, own, token)
         address = f"http://{_LOOPBACK}:{port}/" + (f"?token={token}" if token else "")
-        print(line_for_person(f"{run.path} is at {address} (Ctrl-C ends it)"), flush=True)
+        print(line_for_person(f"{run.path} is served at {address} (Ctrl-C stops it)"), flush=True)
         server.run(sockets=[bound])

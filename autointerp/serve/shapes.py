@@ -91,7 +91,7 @@ class _NewEdit(BaseModel):
         if value is None:
             return None
         if not (plain := tidy(value)):
-            raise ValueError("there is nothing to be seen in it")
+            raise ValueError("it must contain a visible character")
         return plain
 
 

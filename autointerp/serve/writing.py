@@ -1,4 +1,4 @@
-"""POST: what a person corrects, and a new label from the run's model."""
+"""POST: a person's corrections, and new labels from the labeling model."""
 
 import threading
 from datetime import UTC, datetime
@@ -15,8 +15,8 @@ from autointerp.stages.label.relabel import relabel
 from autointerp.tables.edits import Edit, add_edit
 
 NO_MODEL = (
-    "no model was named to ask: start the server with `autointerp serve --model NAME "
-    "--base-url URL` (the run's record is not trusted to name one)"
+    "no model is set: start the server with `autointerp serve --model NAME "
+    "--base-url URL` (the model in the run's record is not trusted)"
 )
 
 
@@ -38,7 +38,7 @@ def writing(served: Served) -> APIRouter:
         """
         _check(served, feature)
         if not asking.acquire(blocking=False):
-            raise HTTPException(409, "another label is being asked for: wait for it")
+            raise HTTPException(409, "another label is being requested: wait for it")
         try:
             return _added(served, _asked(served, feature))
         finally:

@@ -17,7 +17,7 @@ from autointerp.errors import ConfigurationError, DamagedFileError, EndpointErro
 from autointerp.held import is_held
 from autointerp.identity import fingerprint, settings_values
 from autointerp.llm.journal.journal import Journal
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import Prompt
 from autointerp.resources import language_model
@@ -156,7 +156,7 @@ def _response_format(session: Session) -> str:
     config = session.config
     journal = Journal.open(session.run.journal)
     try:
-        recall = Recall(journal, language_model.address(config), language_model.dialect(config))
+        recall = ReplyCache(journal, language_model.address(config), language_model.dialect(config))
         return recall.dialect(language_model.model_name(config)).structured
     finally:
         journal.close()

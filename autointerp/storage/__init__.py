@@ -1,1 +1,1 @@
-"""Files that are whole or not there: Parquet, tensors, and what to say of damage."""
+"""Files written atomically (Parquet, JSON, tensors), and messages about damaged ones."""

@@ -60,14 +60,16 @@ def checked(file: ParquetFile, schema: pa.Schema, path: Path, *, gaps: bool = Tr
     for field in schema:
         places = written.get_all_field_indices(field.name)
         if len(places) > 1:
-            raise InputError(f"{path} has {len(places)} columns named {field.name}")
+            raise InputError(
+                f"{path} has {len(places)} columns named {field.name}; there must be one"
+            )
         if places and not _are_alike(written.field(places[0]).type, field.type):
             found = written.field(places[0]).type
-            raise InputError(f"{path}: column {field.name} holds {found}, not {field.type}")
+            raise InputError(f"{path}: column {field.name} has type {found}, not {field.type}")
         if field.name in _NEVER_EMPTY and not places:
             raise InputError(f"{path} has no column {field.name}")
         if field.name in _NEVER_EMPTY and gaps and _has_gaps(file, field.name):
-            raise InputError(f"{path}: column {field.name} lacks values")
+            raise InputError(f"{path}: column {field.name} has missing values")
     return file
 
 
@@ -121,7 +123,9 @@ def metadata_of(file: ParquetFile, name: str, kind: type[T], path: Path) -> T:
     try:
         return TypeAdapter(kind, config=_FINITE).validate_json(raw)
     except ValidationError:
-        raise NotDoneError(f"{path} does not say its {name}: collect the run again") from None
+        raise NotDoneError(
+            f"{path} has no {name} in its metadata: run `autointerp collect` again"
+        ) from None
 
 
 def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

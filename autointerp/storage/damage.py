@@ -5,10 +5,10 @@ from pathlib import Path
 from autointerp.errors import DamagedFileError, InputError
 
 _EVIDENCE = "`autointerp collect` makes it again from the activations"
-_REPLIES = "again from the evidence and the replies in the journal, which are not paid for twice"
+_REPLIES = "again from the evidence and the replies in the journal, which are not billed twice"
 # File of a run → how it comes back.
 MADE_AGAIN = {
-    "run.json": "without it, stages count as not done; the replies in the journal are still used",
+    "run.json": "without it, no stage counts as done; the replies in the journal are still used",
     "windows.parquet": _EVIDENCE,
     "features.parquet": _EVIDENCE,
     "corpus.parquet": _EVIDENCE,
@@ -17,9 +17,9 @@ MADE_AGAIN = {
     "labels.parquet": "it is made again from the drafts, the features and the scores",
     "predictions.parquet": f"`autointerp score` makes it {_REPLIES}",
     "scores.parquet": f"`autointerp score` makes it {_REPLIES}",
-    "edits.parquet": "nothing else has what people wrote: restore it from a backup",
+    "edits.parquet": "it is the only copy of what people wrote: restore it from a backup",
     "doctor.json": "`autointerp doctor --model` makes it again",
-    "journal.sqlite": "the replies that can still be read are copied to a new one",
+    "journal.sqlite": "the readable replies are copied to a new one",
 }
 
 
@@ -44,7 +44,7 @@ def _hint(path: Path) -> str:
     how = made_again(path)
     if how is None or not (run / "run.json").exists():
         return ""
-    return f": {how}. `autointerp repair {run}` does what can be done without activations"
+    return f": {how}. `autointerp repair {run}` does what is possible without activations"
 
 
 def made_again(path: Path) -> str | None:

@@ -38,7 +38,8 @@ def unwritable(path: Path, error: BaseException) -> OutputError:
     """What to say of a file or folder that could not be written."""
     if is_full(error, path.parent):
         return OutputError(
-            f"{path} cannot be written: the disk is full. Make room and run the same command again"
+            f"{path} cannot be written: the disk is full. Free some space and rerun "
+            "the same command"
         )
     why = error.strerror if isinstance(error, OSError) else None
     return OutputError(f"{path} cannot be written: {why or str(error).splitlines()[0]}")

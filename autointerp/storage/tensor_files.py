@@ -31,14 +31,14 @@ def read_settings(file: Path) -> dict[str, Any]:
     """The object of settings in a JSON or YAML file. Raises AutointerpError."""
     try:
         if file.stat().st_size > _MAX_SETTINGS_BYTES:
-            raise ValueError("too large for a file of settings")
+            raise ValueError("too large for a settings file")
         text = file.read_text(encoding="utf-8")
         settings: Any = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
         _check_size(settings)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {_first_line(error)}") from None
     if not isinstance(settings, dict):
-        raise InputError(f"{file} holds no object of settings")
+        raise InputError(f"{file} does not hold a JSON object")
     return settings
 
 
@@ -52,7 +52,7 @@ def _check_size(settings: object) -> None:
         found = waiting.pop()
         seen += 1
         if seen > _MAX_SETTINGS:
-            raise ValueError("more settings than any coder has")
+            raise ValueError("more settings than any SAE has")
         if isinstance(found, int) and abs(found) > _MAX_INTEGER:
             raise ValueError("a number that is too large")
         if isinstance(found, dict):
@@ -118,7 +118,7 @@ def _check_member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> None:
             raise ValueError(f"{name} is of version {version} of numpy's format")
         shape, _, dtype = getattr(np.lib.format, read)(member)
     if prod(shape) * dtype.itemsize > _MAX_DEFLATED * file_bytes:
-        raise ValueError(f"{name} claims an array of {shape}, more than the file holds")
+        raise ValueError(f"{name} declares an array of {shape}, more than the file holds")
 
 
 def read_pickled(file: Path) -> dict[str, Any]:
@@ -129,10 +129,12 @@ def read_pickled(file: Path) -> dict[str, Any]:
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise InputError(f"{file} cannot be read: holds more than tensors, or is damaged") from None
+        raise InputError(
+            f"{file} cannot be read: it holds more than tensors, or is damaged"
+        ) from None
     except Exception as error:
         # What a damaged pickle makes its reader stumble over may be anything.
         raise InputError(f"{file} cannot be read: {_first_line(error)}") from None
     if not isinstance(stored, dict):
-        raise InputError(f"{file} holds no dictionary of tensors")
+        raise InputError(f"{file} does not hold a dictionary of tensors")
     return stored

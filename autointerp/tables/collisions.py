@@ -38,7 +38,7 @@ def folded(label: str) -> str:
 def _codes(labels: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
     """Places of the features that have a label, and the number of each one's label: [labeled].
 
-    What is no text, such as None and NaN, is no label.
+    What is not text, such as None and NaN, is not a label.
     """
     has = np.array([isinstance(label, str) for label in labels], dtype=bool)
     keys = pa.array([folded(label) for label in labels if isinstance(label, str)], pa.string())

@@ -12,7 +12,7 @@ import pandas as pd
 
 from autointerp.errors import InputError, NotDoneError
 from autointerp.metrics.paired import MeanDifference, mean_difference, sign_test
-from autointerp.metrics.population import FEWEST
+from autointerp.metrics.population import MIN_FEATURES
 from autointerp.runs.directory import Run, find_run
 from autointerp.tables.collisions import Collisions, collisions, folded
 from autointerp.tables.read import load_labels, load_scores
@@ -78,7 +78,7 @@ def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
     the coders are not the same.
     """
     runs = find_run(str(a)), find_run(str(b))
-    for line in doubts(*runs):
+    for line in warnings_about(*runs):
         warnings.warn(line, stacklevel=2)
     return paired_scores(*runs)
 
@@ -102,25 +102,25 @@ def check_coders(a: Run, b: Run) -> None:
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
     if not same:
         raise InputError(
-            f"the runs are of different coders, whose features have nothing in common: "
+            "the runs are of different SAEs, whose features have nothing in common: "
             f"{names[0]} in {a.path}, {names[1]} in {b.path}"
         )
 
 
-def doubts(a: Run, b: Run) -> list[str]:
+def warnings_about(a: Run, b: Run) -> list[str]:
     """What makes the runs' scores hard to compare. Raises AutointerpError where they cannot be."""
     _check(a, b)
     found = []
     collected = [made.inputs if (made := run.stages().collect) else None for run in (a, b)]
     if collected[0] != collected[1]:
         found.append(
-            "the runs have other windows: features are paired, the windows they are judged on are "
-            "not"
+            "the runs have different windows: features are paired, but the windows "
+            "they are judged on are not"
         )
-    return found + judging_doubts(a, b)
+    return found + judging_warnings(a, b)
 
 
-def judging_doubts(a: Run, b: Run) -> list[str]:
+def judging_warnings(a: Run, b: Run) -> list[str]:
     """Where the runs' judges, their prompts or what scores are weighed by are not the same."""
     found = []
     scores = [load_scores(run.path) for run in (a, b)]
@@ -133,18 +133,18 @@ def judging_doubts(a: Run, b: Run) -> list[str]:
     ]
     # Of so few features nothing is learned of how rates are spread.
     features = [int((s["metric"] == "population_f1").sum()) for s in scores]
-    few = [n < FEWEST for n in features]
+    few = [n < MIN_FEATURES for n in features]
     if all(features) and few[0] != few[1]:
         found.append(
-            f"{(a, b)[few.index(True)].path} has scores of fewer than {FEWEST} features: its "
-            "population scores are weighed by another prior"
+            f"{(a, b)[few.index(True)].path} has scores of fewer than {MIN_FEATURES} "
+            "features: its population scores use another prior"
         )
     for scorer in sorted(judged[0].keys() & judged[1].keys()):
-        for part, what in enumerate(("judge", "prompt", "way of asking")):
+        for part, what in enumerate(("judge", "prompt", "mode")):
             if judged[0][scorer][part] != judged[1][scorer][part]:
                 found.append(
-                    f"the {what} of {scorer} is not the same: differences may be of the {what}, "
-                    "not of the labels"
+                    f"the {what} of {scorer} differs: differences may come from the "
+                    f"{what}, not from the labels"
                 )
     return found
 
@@ -155,7 +155,7 @@ def paired_scores(a: Run, b: Run) -> pd.DataFrame:
     first, second = (scored(run) for run in (a, b))
     pairs = first.merge(second, on=_KEY, suffixes=("_a", "_b")).sort_values(_KEY)
     if pairs.empty:
-        raise InputError(f"no feature is scored by the same metric in both {a.path} and {b.path}")
+        raise InputError(f"{a.path} and {b.path} have no feature scored by the same metric")
     pairs["difference"] = pairs["value_b"] - pairs["value_a"]
     pairs["outcome"] = _outcomes(pairs)
     for run, suffix in ((a, "_a"), (b, "_b")):

@@ -29,7 +29,7 @@ from autointerp.tables.collisions import shares_label
 from autointerp.tables.schema import EDITED, score_columns
 
 Kind = Literal["label", "model_label", "vote", "note"]
-_LONGEST = {"author": 100, "label": 1000, "reason": 5000, "text": 20_000}  # characters
+_MAX_LENGTHS = {"author": 100, "label": 1000, "reason": 5000, "text": 20_000}  # characters
 _VOTES = (-1, 0, 1)
 _LEFTOVER = "new"
 # What is known of a label and does not hold for another one in its place.
@@ -40,7 +40,7 @@ _OF_THE_LABEL = (
 
 SCHEMA = schema_of(
     [
-        column("feature", pa.int32(), "the feature's index in the coder"),
+        column("feature", pa.int32(), "the feature's index in the SAE"),
         column("kind", pa.string(), "label (by a person), model_label, vote or note"),
         column("author", pa.string(), "the person's name, or the model's"),
         column("time", pa.timestamp("us", "UTC"), "when it was made"),
@@ -48,7 +48,7 @@ SCHEMA = schema_of(
         column("reason", pa.string(), "the reason for it"),
         column("confidence", pa.float64(), "0 to 1, as its author states it"),
         column("vote", pa.int32(), "1 for the label, -1 against it, 0 takes the vote back"),
-        column("text", pa.string(), "the note"),
+        column("text", pa.string(), "the note's text"),
         column("prompt_tokens", pa.int64(), "tokens sent for it"),
         column("completion_tokens", pa.int64(), "tokens received for it"),
         column("cost_usd", pa.float64(), "what it cost, in dollars"),
@@ -200,20 +200,22 @@ def _locked(run: Run) -> Iterator[None]:
 def _check(edit: Edit) -> None:
     """Raises AutointerpError where the edit cannot be kept."""
     if edit.kind not in get_args(Kind):
-        raise InputError(f"an edit is a {', '.join(get_args(Kind))}, not {edit.kind!r}")
+        raise InputError(
+            f"the kind of an edit must be {', '.join(get_args(Kind))}, not {edit.kind!r}"
+        )
     needed = {"vote": "vote", "note": "text"}.get(edit.kind, "label")
-    texts = {name: getattr(edit, name) for name in _LONGEST}
+    texts = {name: getattr(edit, name) for name in _MAX_LENGTHS}
     for name, text in texts.items():
         if name in ("author", needed) and not (isinstance(text, str) and tidy(text)):
-            raise InputError(f"an edit needs its {name}, which is empty")
-        if text is not None and len(text) > _LONGEST[name]:
+            raise InputError(f"the {name} of an edit must not be empty")
+        if text is not None and len(text) > _MAX_LENGTHS[name]:
             raise InputError(
-                f"{name} has {len(text):,} characters: {_LONGEST[name]:,} are the most there may be"
+                f"{name} has {len(text):,} characters; the limit is {_MAX_LENGTHS[name]:,}"
             )
     if edit.kind == "vote" and (edit.vote not in _VOTES or isinstance(edit.vote, bool)):
-        raise InputError(f"a vote is 1, -1, or 0 to take it back, not {edit.vote!r}")
+        raise InputError(f"a vote must be 1, -1, or 0 to take it back, not {edit.vote!r}")
     if edit.confidence is not None and not 0 <= edit.confidence <= 1:
-        raise InputError(f"a confidence is between 0 and 1, not {edit.confidence!r}")
+        raise InputError(f"a confidence must be between 0 and 1, not {edit.confidence!r}")
     if edit.time.tzinfo is None:
         raise InputError(f"the time {edit.time} has no time zone: give it in UTC")
 

@@ -15,7 +15,7 @@ from autointerp.errors import InputError
 from autointerp.plain_text import tidy
 from autointerp.registry import AFTER_OURS, Registry
 
-LONGEST_LABEL = 1000
+MAX_LABEL = 1000
 LONGEST_LINE = 1 << 22  # characters of a file's line: rows may carry embeddings
 _LONGEST_NAME = 100
 
@@ -74,9 +74,9 @@ def of_one_labeler(
         if not text:
             found.unreadable["labels are empty"] += 1
             continue
-        found.unreadable["labels were cut short"] += len(text) > LONGEST_LABEL
+        found.unreadable["labels were cut short"] += len(text) > MAX_LABEL
         found.unreadable["older labels of the same feature"] += one.feature in newest
-        newest[one.feature] = text[:LONGEST_LABEL]
+        newest[one.feature] = text[:MAX_LABEL]
     return labeler, newest
 
 

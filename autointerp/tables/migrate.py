@@ -39,7 +39,7 @@ _STEPS: dict[tuple[str, int], Callable[[pa.Table], pa.Table]] = {
 def open_table(path: Path) -> ParquetFile:
     """A table of a run, its columns checked. Raises InputError where it is missing or damaged."""
     if not path.is_file():
-        raise NotDoneError(f"{path} is missing: the run has not come so far")
+        raise NotDoneError(f"{path} is missing: the run has not finished that stage")
     file = open_parquet(path)
     return checked(file, schema_for(path.name, file.schema_arrow.names), path)
 

@@ -47,7 +47,7 @@ def load_scores(run: str | Path | Sequence[str | Path]) -> TableFrame:
     def read(one: Run) -> pa.Table:
         table = read_table(one.scores)
         if one.manifest.is_file() and not one.stages().score:
-            line = f"the scoring of {one.path} is not finished: scores are missing, or from before"
+            line = f"the scoring of {one.path} is not finished: scores are missing or out of date"
             warnings.warn(line, stacklevel=4)
         return table
 
@@ -72,7 +72,7 @@ def read_table(path: Path) -> pa.Table:
 def _files(run: str | Path) -> Run:
     path = Path(run)
     if not path.is_dir():
-        raise InputError(f"no run at {path}: there is no such folder")
+        raise InputError(f"no run at {path}: no such folder")
     return Run(path)
 
 
@@ -98,11 +98,11 @@ def by_name(runs: Sequence[str | Path]) -> dict[str, Run]:
     Raises AutointerpError where there is none, or one is named twice.
     """
     if not runs:
-        raise InputError("name one run at least")
+        raise InputError("pass at least one run")
     paths = [_files(run).path.resolve() for run in runs]
     for place, path in enumerate(paths):
         if path in paths[:place]:
-            raise InputError(f"{runs[place]} is named twice")
+            raise InputError(f"{runs[place]} is passed twice")
     parts = 1
     names = [path.name for path in paths]
     while len(set(names)) < len(names):

@@ -33,15 +33,15 @@ def _scorer(name: str) -> list[pa.Field]:
         "ci_high": f"{main}: upper end of its 95 % interval",
         "null": f"{main} of another feature's label on the same windows; null where none was tried"
         if scorer.chance is None
-        else f"{main} of a judge that knows nothing of the feature",
-        "lift": f"how much of the way from the median of {name}_null to 1 {main} goes",
+        else f"{main} of a judge that knows nothing about the feature",
+        "lift": f"how far {main} lies between the median of {name}_null (0) and 1 (1)",
         "p_value": f"the share of other features' labels, over the run, that do as well as {main}",
-        "parse_rate": f"the share of {name}'s judgments that could be read",
+        "parse_rate": f"the share of {name}'s judgments that were readable",
     }
     columns = [column(f"{name}_{n}", pa.float32(), about) for n, about in numbers.items()]
-    columns.append(column(f"{name}_n", pa.int32(), f"the judgments that {main} rests on"))
+    columns.append(column(f"{name}_n", pa.int32(), f"the number of judgments behind {main}"))
     if scorer.better:
-        about = f"which way {name} was asked: each is a measurement of its own"
+        about = f"the mode in which {name} was asked; scores of different modes are not comparable"
         columns.append(column(f"{name}_mode", pa.string(), about))
     return columns
 
@@ -62,10 +62,10 @@ def score_columns(scorers: Iterable[str] = ()) -> list[pa.Field]:
         column(
             "flags",
             pa.list_(pa.string()),
-            "what is to be known of the label and its scores: label_recites_tokens where it only "
-            "lists tokens that were shown, label_half_characters where it has a �, "
-            "SCORER_parse_rate where under 90 % could be read, SCORER_uniform where the judge gave "
-            "one answer to all excerpts of a request",
+            "remarks on the label and its scores: label_recites_tokens if it only "
+            "lists tokens that were shown, label_half_characters if it has a �, "
+            "SCORER_parse_rate if under 90 % of the judgments were readable, "
+            "SCORER_uniform if the judge gave one answer to all excerpts of a request",
         ),
     ]
 
@@ -90,14 +90,14 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             column(
                 "label_of",
                 pa.int32(),
-                "the feature whose label it takes, its twin; null where it has its own",
+                "its twin, the feature whose label it takes; null where it has its own",
             ),
             column("reason", pa.string(), "the labeler's reason"),
             column("confidence", pa.float32(), "0 to 1, as the labeler states it"),
             column(
                 "polysemantic",
                 pa.bool_(),
-                "whether it has several meanings; null where that is not known",
+                "whether it has several meanings; null where that is unknown",
             ),
             column(
                 "meanings",
@@ -107,10 +107,10 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             column(
                 "candidates",
                 CANDIDATES,
-                "the labels it was chosen from, and how each did; null where there was but one",
+                "the labels it was chosen from, with their results; null where there was only one",
             ),
             column("labeler", pa.string(), "the model's name, lexical for a rule, or a person's"),
-            column("prompt_hash", pa.string(), "of the template that the label was asked by"),
+            column("prompt_hash", pa.string(), "hash of the template used for the label"),
             column("density", pa.float32(), "the share of the corpus's tokens on which it fires"),
             column("max_activation", pa.float32(), "its largest activation in the corpus"),
             column("n_active", pa.int64(), "tokens of the corpus on which it fires"),
@@ -121,7 +121,7 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             column(
                 "cost_usd",
                 pa.float64(),
-                "what its label and its scores cost, in dollars; null where no price is known",
+                "what its label and its scores cost, in dollars; null where the price is unknown",
             ),
             column("error", pa.string(), "why there is no label, or no score"),
         ]
@@ -129,7 +129,7 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
 
 
 # What `load_labels` adds where it is asked to.
-RUN = column("run", pa.string(), "the run that the row is of")
+RUN = column("run", pa.string(), "the run that the row belongs to")
 EDITED = [
     column("edited", pa.bool_(), "whether the label was replaced by an edit"),
     column("original_label", pa.string(), "the run's own label, where an edit replaced it"),
@@ -138,7 +138,7 @@ EDITED = [
         pa.int32(),
         "authors' last votes on this label, summed; null where there is none",
     ),
-    column("notes", pa.list_(pa.string()), "what people wrote of it, the oldest first"),
+    column("notes", pa.list_(pa.string()), "what people wrote about it, oldest first"),
 ]
 
 SCORES = schema_of(
@@ -147,22 +147,24 @@ SCORES = schema_of(
         _FEATURE,
         column("scorer", pa.string(), "how the label was judged"),
         column("metric", pa.string(), "what was computed from the judgments"),
-        column("mode", pa.string(), "which way the judge was asked, where there are several"),
+        column(
+            "mode", pa.string(), "the mode in which the judge was asked, where there are several"
+        ),
         column("value", pa.float32(), "the label's score; null where it cannot be computed"),
         column("ci_low", pa.float32(), "lower end of the 95 % interval of value"),
         column("ci_high", pa.float32(), "upper end of the 95 % interval of value"),
-        column("null_value", pa.float32(), "the score of another feature's label, or by chance"),
+        column("null_value", pa.float32(), "the score of another feature's label, or chance level"),
         column("p_value", pa.float32(), "the share of other features' labels that do as well"),
-        column("lift", pa.float32(), "how much of the way from their median to 1 value goes"),
-        column("n", pa.int32(), "the judgments that value rests on"),
-        column("parse_rate", pa.float32(), "the share of judgments that could be read"),
+        column("lift", pa.float32(), "how far value lies between their median (0) and 1 (1)"),
+        column("n", pa.int32(), "the number of judgments behind value"),
+        column("parse_rate", pa.float32(), "the share of judgments that were readable"),
         column(
             "uniform",
             pa.bool_(),
-            "whether the judge gave one answer to all excerpts of a request, however it was asked",
+            "whether the judge gave one answer to all excerpts of a request, in every form tried",
         ),
         column("judge", pa.string(), "the model that judged, or lexical"),
-        column("prompt_hash", pa.string(), "of the template that the judge was asked by"),
+        column("prompt_hash", pa.string(), "hash of the template used for judging"),
     ]
 )
 
@@ -180,20 +182,23 @@ PREDICTIONS = schema_of(
             pa.struct([("kind", pa.string()), ("rank", pa.int32())]),
             "the scoring window that was judged, by its kind and rank",
         ),
-        column("stratum", pa.string(), "fires, or what kind of silent window it is"),
+        column("stratum", pa.string(), "whether it fires there, or the kind of inactive window"),
         column(
             "quantile",
             pa.float32(),
-            "the share of the feature's firings that are weaker than its peak; null where silent",
+            "the share of the feature's firings that are weaker than its peak; null "
+            "where it is inactive",
         ),
-        column("marks", pa.list_(pa.int16()), "places of the tokens that were shown marked"),
+        column("marks", pa.list_(pa.int16()), "positions of the tokens that were shown marked"),
         column("label_of", pa.int32(), "whose label was judged: another feature's for the null"),
-        column("mode", pa.string(), "which way the judge was asked, where there are several"),
+        column(
+            "mode", pa.string(), "the mode in which the judge was asked, where there are several"
+        ),
         column("truth", pa.float32(), "what a perfect judge would say"),
         column("prediction", pa.float32(), "what the judge said; null where it was not readable"),
         column("token_truth", pa.list_(pa.float32()), "the activation on each token"),
         column("token_prediction", pa.list_(pa.float32()), "the activation predicted on each"),
-        column("probability", pa.float32(), "of a match, from judges that give one"),
-        column("parsed", pa.bool_(), "whether the judgment could be read"),
+        column("probability", pa.float32(), "probability of a match, from judges that give one"),
+        column("parsed", pa.bool_(), "whether the judgment was readable"),
     ]
 )

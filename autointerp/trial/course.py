@@ -65,7 +65,7 @@ def find_out(
         more += plan.many_tries(judge, form, ways[form], items)
     tried += ask(more)
     if is_open and not verdict.is_any_good(judge_ways(tried)):
-        say("trial: no better than chance so far: asking about single excerpts too")
+        say("trial: no better than chance so far; trying one excerpt per request")
         tried += ask([*plan.single_tries(judge, form, ways[form])])
     return tried
 
@@ -86,7 +86,7 @@ def _forms(
         # With what takes its place where the endpoint does not allow it.
         return {str(task.mode or forms.LISTS): way[i:] for i, (task, _) in enumerate(way)}
     if not all("form" in prompts[name].variables for name in (detection.NAME, fuzzing.NAME)):
-        say("trial: your templates only ask judges for lists, so no other form is tried")
+        say("trial: your templates only support lists, so no other form is tried")
         return {forms.LISTS: ways(detection.SCORER, forms.LISTS)}
     return {form: ways(detection.SCORER, form) for form in forms.FORMS}
 

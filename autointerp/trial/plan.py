@@ -17,7 +17,7 @@ SIZES = (1, 4, 10)  # features in a request
 FEW, MANY = 10, 24  # excerpts in a request
 _ALONE = 6  # features that are asked about by themselves
 _ANSWERS = 30  # of every form at first; the best is asked for as many again
-_MOST_ROUNDS = 12  # in which they are asked for
+_MAX_ROUNDS = 12  # in which they are asked for
 _FURTHER_ROUNDS = 2  # of everything else
 _FUZZING_ITEMS, _SIMULATION_WINDOWS = 12, 4
 _SIMULATED = (0, 6)  # concepts whose active tokens are words
@@ -85,7 +85,7 @@ def few_items(given: int | None) -> int:
 
 
 def _rounds(items: int) -> int:
-    return min(-(-_ANSWERS // items), _MOST_ROUNDS)
+    return min(-(-_ANSWERS // items), _MAX_ROUNDS)
 
 
 def _features(first: int, n: int) -> Iterable[int]:

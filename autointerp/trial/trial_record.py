@@ -12,7 +12,7 @@ from autointerp.secrets import masked
 from autointerp.storage.damage import damaged
 from autointerp.storage.files import atomic_path
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _Count = Annotated[int, Field(ge=0, le=10**9)]
 _Number = Annotated[float, Field(ge=0, le=1e12)]
 _Line = Annotated[str, Field(max_length=2000)]
@@ -25,7 +25,7 @@ class _Part(BaseModel):
 class LabelWay(_Part):
     """Labels asked for `size` features a request.
 
-    `copied` are the template's own words, `declined` are no label for another reason, and `alike`
+    `copied` are the template's own words, `declined` are not labels for another reason, and `alike`
     those that another feature of the request got as well. `mended` came out right once those that
     had no label were asked about alone.
     """
@@ -100,12 +100,12 @@ class TrialRecord(_Part):
 
 
 def read_record(path: Path) -> TrialRecord | None:
-    """None where there was no trial. Raises AutointerpError for a file that is no record of one."""
+    """None if there was no trial. Raises AutointerpError for a file that is not a trial record."""
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise damaged(path, "it is too large to be the record of a trial")
+        if path.stat().st_size > _MAX_BYTES:
+            raise damaged(path, "it is too large to be a trial record")
         return TrialRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
         where, what = problem_of(error)

@@ -178,18 +178,18 @@ def failings(
     labeled = labels_in_use(record, config) if labels else None
     if labeled is not None and not names_features(labeled, len(record.labels)):
         found.append(
-            f"as a labeler it named {named(labeled)} of {labeled.features} planted concepts, "
-            "no better than giving them all one label"
+            f"as a labeler it named {named(labeled)} of {labeled.features} planted "
+            "concepts, no better than giving all of them one label"
         )
     return found
 
 
 def _not_told(way: JudgeWay, of: int) -> str:
     low, high = interval(way, of)
-    how = f"{way.form}, {way.items} excerpts a request"
+    how = f"{way.form}, {way.items} excerpts per request"
     return (
-        f"not told apart from chance in {way.asked} answers ({how}: {score(way):.0%} right, "
-        f"{low:.0%} to {high:.0%} as the best of {of} ways)"
+        f"not distinguishable from chance in {way.asked} answers ({how}: "
+        f"{score(way):.0%} right, {low:.0%} to {high:.0%} as the best of {of} ways)"
     )
 
 
@@ -201,7 +201,7 @@ def advice(
     better = config.model_copy(update=dict(best))
     now, then = (failings(record, c, labels=labels, judge=judge) for c in (config, better))
     if now and not then:
-        return f"with --auto it does better: {words(best)}"
+        return f"--auto would do better: {words(best)}"
     return None
 
 

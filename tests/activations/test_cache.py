@@ -51,7 +51,7 @@ def test_what_is_written_is_read_for_any_batch_size(tmp_path, monkeypatch):
     modes = {f.stat().st_mode for f in (tmp_path / "c").iterdir()}
     assert modes == {(tmp_path / "c" / "manifest.json").stat().st_mode}
     cache = open_cache(tmp_path / "c", None, None)
-    assert cache.words().token_text(3) == " w3"
+    assert cache.get_vocabulary().token_text(3) == " w3"
     for size in (1, 2, 3, 5, 100):
         batches = list(cache.batches(size, CPU))
         assert [b.first_context for b in batches] == list(range(0, CONTEXTS, size))
@@ -122,13 +122,13 @@ def spoil_manifest(cache, **changes):
     ("spoil", "said"),
     [
         (shutil.rmtree, "no such file or folder"),
-        (lambda c: (c / "manifest.json").unlink(), "in none of the formats"),
-        (lambda c: (c / "manifest.json").write_text("{"), "is no manifest of version 2"),
+        (lambda c: (c / "manifest.json").unlink(), "it matches none of the formats"),
+        (lambda c: (c / "manifest.json").write_text("{"), "is not a manifest of version 2"),
         (lambda c: spoil_manifest(c, format_version=1), "format_version"),
         (lambda c: spoil_manifest(c, contexts=0), "is empty"),
         (lambda c: spoil_manifest(c, contexts=2), "as the manifest says"),
-        (lambda c: (c / "acts-00000.safetensors").unlink(), "is missing or cut short"),
-        (lambda c: (c / "acts-00000.safetensors").write_bytes(b"x"), "is missing or cut short"),
+        (lambda c: (c / "acts-00000.safetensors").unlink(), "is missing or truncated"),
+        (lambda c: (c / "acts-00000.safetensors").write_bytes(b"x"), "is missing or truncated"),
         (lambda c: (c / "tokens.safetensors").write_bytes(b"x" * 40), "cannot be read"),
         (lambda c: (c / "vocabulary.parquet").write_bytes(b"x" * 40), "cannot be read"),
         (lambda c: (c / "vocabulary.parquet").unlink(), "tokenizer of planted cannot be loaded"),
@@ -182,7 +182,7 @@ def test_the_only_cache_in_a_folder_is_meant_and_several_are_named(dense, tmp_pa
     assert find_cache(tmp_path).path == dense
     shutil.copytree(dense, tmp_path / "b" / "other")
     with pytest.raises(
-        AutointerpError, match="holds 2 activation caches, name one: b/other, dense"
+        AutointerpError, match="holds 2 activation caches; choose one: b/other, dense"
     ):
         find_cache(tmp_path)
 

@@ -75,7 +75,10 @@ def test_files_that_were_not_read_are_counted(subject, text):
         everything(stream.batches())
         return [r for r in stream.remarks() if "not read" in r]
 
-    assert remarks(4) == ["the tokens asked for end in file 1 of 3: those after it were not read"]
+    assert remarks(4) == [
+        "the requested number of tokens was reached in file 1 of 3: "
+        "the files after it were not read"
+    ]
     assert remarks(12) == []
 
 
@@ -86,7 +89,7 @@ def test_a_stream_gives_what_the_hook_sees(subject, text):
     torch.testing.assert_close(found["activations"], hidden_states(subject, EXPECTED)[2])
     special = (found["mask"] & SPECIAL) != 0
     assert special.tolist() == [[False, False, False, True]] * 2 + [[False] * 4]
-    assert stream.words().token_text(2) == "cat"
+    assert stream.get_vocabulary().token_text(2) == "cat"
     assert (stream.d_in, stream.context_length, stream.contexts) == (16, 4, 5)
 
 

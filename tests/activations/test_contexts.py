@@ -198,7 +198,7 @@ def test_thinking_that_a_template_takes_out_or_keeps_is_not_what_was_said():
 
 
 def test_templates_that_are_missing_or_change_what_was_said(tmp_path):
-    with pytest.raises(AutointerpError, match="has no template"):
+    with pytest.raises(AutointerpError, match="has no chat template"):
         conversation_tokens(word_tokenizer(), TALK, "all")
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = "{% for m in messages %} {{ m['content'] | upper }}{% endfor %}"
@@ -206,5 +206,5 @@ def test_templates_that_are_missing_or_change_what_was_said(tmp_path):
         conversation_tokens(tokenizer, TALK, "user")
     assert conversation_tokens(tokenizer, TALK, "all")[1].all()
     tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
-    with pytest.raises(BadRow, match="declines it: no system turns"):
+    with pytest.raises(BadRow, match="rejects it: no system turns"):
         conversation_tokens(tokenizer, TALK, "all")

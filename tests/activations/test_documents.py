@@ -168,7 +168,7 @@ def test_a_wrong_field_does_not_make_the_card_of_a_data_set_its_text(tmp_path):
     (tmp_path / "README.md").write_text("about it")
     write_rows(tmp_path / "train.jsonl", [{"body": "x"}] * 2)
     with pytest.raises(
-        AutointerpError, match=r"no file that can be read: .*train.jsonl \(rows without"
+        AutointerpError, match=r"no readable text file: .*train.jsonl \(rows without"
     ):
         list(documents(str(tmp_path)))
     assert texts(tmp_path, "body") == ["x", "x"]
@@ -183,11 +183,11 @@ def test_a_readme_is_text_where_there_is_nothing_but_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("picture.png", b"\x89PNG\r\n\x1a\n\x00\x00", "bytes, not text"),
-        ("part.txt", b"a\x00b", "bytes, not text"),
-        ("rows.tar.gz", gzip.compress(bytes(600), mtime=0), "bytes, not text"),
-        ("dump.xml", b"<page>text</page>", "unknown kind '.xml': name it .txt"),
-        ("part.0001", b"Once upon a time", "unknown kind '.0001'"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n\x00\x00", "bytes that are not text"),
+        ("part.txt", b"a\x00b", "bytes that are not text"),
+        ("rows.tar.gz", gzip.compress(bytes(600), mtime=0), "bytes that are not text"),
+        ("dump.xml", b"<page>text</page>", "unknown file type '.xml': rename it to .txt"),
+        ("part.0001", b"Once upon a time", "unknown file type '.0001'"),
         ("empty.parquet", b"", "not a Parquet file"),
         ("page.parquet", b"<html>404</html>", "not a Parquet file"),
         ("rows.parquet.gz", gzip.compress(b"PAR1abc", mtime=0), "Parquet inside gzip"),
@@ -213,7 +213,7 @@ def test_bytes_of_another_encoding_are_replaced_and_counted(tmp_path):
     found = [d.text for d in documents(str(tmp_path), rows=rows)]
     assert found == ["caf\ufffd au lait, as na\ufffdve as ever", "café"]
     assert rows.replaced == 2
-    assert rows.remarks() == ["2 bytes of the text are not UTF-8 and were replaced"]
+    assert rows.remarks() == ["replaced 2 bytes of the text that are not UTF-8"]
 
 
 def test_conversations_of_either_kind_are_turns(tmp_path):
@@ -233,13 +233,13 @@ def test_conversations_of_either_kind_are_turns(tmp_path):
 ODD = {
     "broken": ('{"text": "on', "not a JSON object"),
     "no object": ("[1]", "not an object with 'text' or 'messages'"),
-    "no field": ('{"body": "x"}', "--text-field names another"),
+    "no field": ('{"body": "x"}', "choose another field with --text-field"),
     "null": ('{"text": null}', "'text' is null"),
     "number": ('{"text": 3}', "'text' is neither a text nor a list of turns"),
     "half a character": ('{"text": "a\\ud83d"}', "character 2 is not valid UTF-8"),
     "list as text": ('{"messages": "[]"}', "'messages' is neither a text nor a list"),
     "null content": ('{"messages": [{"role": "user", "content": null}]}', "a text and nothing"),
-    "no content": ('{"messages": [{"role": "user"}]}', "a turn is an object with a 'role'"),
+    "no content": ('{"messages": [{"role": "user"}]}', "a turn must be an object with a 'role'"),
     "parts": (
         '{"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}',
         "a text and a list",
@@ -314,8 +314,8 @@ def test_odd_rows_of_a_table_have_their_numbers(tmp_path):
     rows = RowCount()
     assert len(list(documents(str(tmp_path / "a.csv"), rows=rows))) == 302
     assert [shown.partition("a.csv, ")[2] for shown in rows.shown] == [
-        "row 3: 1 cells, not the 2 of the first row",
-        "row 5: 3 cells, not the 2 of the first row",
+        "row 3: 1 cells, but the first row has 2",
+        "row 5: 3 cells, but the first row has 2",
     ]
     table = pa.table({"messages": [TALK, None, [{"role": "user", "content": None}], *[TALK] * 300]})
     pq.write_table(table, tmp_path / "b.parquet")
@@ -336,7 +336,7 @@ def test_conversations_that_the_template_declines_are_skipped(tmp_path):
     reader, batches = read(path, tokenizer, 16, packing="documents")
     assert sum(len(b) for b in batches) == 2
     (remark,) = reader.remarks()
-    assert "line 2: the subject's chat template declines it: no system turn" in remark
+    assert "line 2: the subject model's chat template rejects it: no system turn" in remark
     write_rows(path, [*rows, declined])
     with pytest.raises(AutointerpError, match="2 of the first 4 rows"):
         read(path, tokenizer, 16, packing="documents")
@@ -360,7 +360,7 @@ def test_missing_files_columns_and_damaged_files_are_said(tmp_path):
     with pytest.raises(AutointerpError, match="cannot be read"):
         list(documents(str(tmp_path / "d.arrow")))
     (tmp_path / "e.json").write_text(json.dumps(ROWS)[:-20])
-    with pytest.raises(AutointerpError, match="row 3: the JSON is broken or cut short here"):
+    with pytest.raises(AutointerpError, match="row 3: the JSON is malformed or truncated here"):
         list(documents(str(tmp_path / "e.json")))
 
 
@@ -419,7 +419,7 @@ def test_a_data_set_of_the_hub_is_streamed(tmp_path, monkeypatch):
         list(documents("hf:owner/talk:none"))
     with pytest.raises(AutointerpError, match="row 1: not an object with 'body'"):
         list(documents("hf:owner/talk", "body"))
-    with pytest.raises(AutointerpError, match="give hf:owner/dataset"):
+    with pytest.raises(AutointerpError, match="the form is hf:owner/dataset"):
         list(documents("hf:talk"))
 
 

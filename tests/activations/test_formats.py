@@ -34,7 +34,7 @@ def test_what_saelens_cached(size):
     assert cache.origin.hook == "model.layers.1"
     assert torch.equal(cache.text(), expected["token_ids"])
     assert torch.equal(activations_of(cache, size), expected["activations"])
-    bos = cache.words().token_texts.index("<bos>")
+    bos = cache.get_vocabulary().token_texts.index("<bos>")
     special = torch.cat([(b.mask & SPECIAL) != 0 for b in cache.batches(size, CPU)])
     assert torch.equal(special & (cache.text() == bos), cache.text() == bos)
 
@@ -64,7 +64,7 @@ def test_saelens_caches_in_half_precision_and_without_tokens(tmp_path):
     datasets.Dataset.from_dict({"h": values}, features).save_to_disk(tmp_path / "c")
     cache = find_cache(tmp_path / "c")
     assert cache.dtype == torch.float16
-    with pytest.raises(AutointerpError, match="has no token ids: give them with --token-ids FILE"):
+    with pytest.raises(AutointerpError, match="has no token ids: pass --token-ids FILE"):
         open_cache(tmp_path / "c", None, str(SAELENS / "subject"))
     np.save(tmp_path / "ids.npy", np.arange(20).reshape(5, 4))
     cache = open_cache(tmp_path / "c", tmp_path / "ids.npy", str(SAELENS / "subject"))
@@ -79,10 +79,10 @@ def test_saelens_caches_in_half_precision_and_without_tokens(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"h": [[[1.0, 2.0]]], "g": [1]}, "one column beside token_ids, this one h, g"),
+        ({"h": [[[1.0, 2.0]]], "g": [1]}, "one column besides token_ids, but this one has h, g"),
         ({"h": [[[1.0], [2.0]], [[1.0]]]}, "rows of column h differ in length"),
         ({"h": [[["a"]]]}, "holds string, not numbers"),
-        ({"h": [[1.0]]}, r"no activations \[context, width\]"),
+        ({"h": [[1.0]]}, r"does not hold activations \[context, width\]"),
     ],
 )
 def test_other_data_sets_are_no_caches(tmp_path, columns, said):
@@ -96,7 +96,7 @@ def test_arrow_files_outside_the_folder_are_not_opened(tmp_path, named):
     state = json.loads((tmp_path / "c" / "state.json").read_text())
     state["_data_files"][1]["filename"] = named
     (tmp_path / "c" / "state.json").write_text(json.dumps(state))
-    with pytest.raises(AutointerpError, match="is not a file of that folder"):
+    with pytest.raises(AutointerpError, match="is not a file in that folder"):
         find_cache(tmp_path / "c")
 
 
@@ -214,7 +214,7 @@ def test_openmoss_chunks_of_other_widths_and_without_masks(tmp_path):
     save_file({n: t for n, t in chunk.items() if "mask" not in n}, second)
     assert not find_cache(folder).has_padding_mask
     save_file(chunk | {"activation": torch.randn(1, 6, 5)}, second)
-    with pytest.raises(AutointerpError, match="activations of width 5, others have 4"):
+    with pytest.raises(AutointerpError, match="activations have width 5, those of other files 4"):
         find_cache(folder)
 
 
@@ -239,8 +239,8 @@ def test_openmoss_chunks_of_pickled_tensors_and_shards(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        ({"activation": torch.zeros(6, 4)}, "chunks of single tokens have lost their contexts"),
-        ({"activation": torch.zeros(2, 5, 4)}, "tokens are"),
+        ({"activation": torch.zeros(6, 4)}, "chunks of single tokens cannot be used"),
+        ({"activation": torch.zeros(2, 5, 4)}, "tokens has shape"),
         ({"other": torch.zeros(1)}, None),
     ],
 )
@@ -268,7 +268,7 @@ def test_npy_pairs(tmp_path):
         assert np.array_equal(activations_of(cache, 2).numpy(), values)
         assert (cache.mask[:, 3] == 0).all()
         assert cache.has_padding_mask
-    with pytest.raises(AutointerpError, match="does not say which tokenizer made it"):
+    with pytest.raises(AutointerpError, match="does not record which tokenizer made it"):
         open_cache(tmp_path, None, None)
 
 
@@ -292,7 +292,7 @@ def test_values_that_are_not_finite_are_masked_and_counted(tmp_path):
     [
         ("acts.npy", np.ones((2, 4)), "not float16 or float32 activations"),
         ("acts.npy", np.ones((2, 4, 3), dtype=np.int8), "holds int8"),
-        ("token_ids.npy", np.ones((2, 5), dtype=int), r"is \(2, 5\), not \(2, 4\)"),
+        ("token_ids.npy", np.ones((2, 5), dtype=int), r"has shape \(2, 5\), not \(2, 4\)"),
         ("token_ids.npy", np.ones((2, 4)), "holds float64, not token ids"),
         ("acts.npy", np.array({"a": 1}, dtype=object), "cannot be read"),
         ("acts.npy", None, "cannot be read"),
@@ -312,7 +312,7 @@ def test_other_arrays_are_said(tmp_path, name, array, said):
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (lambda f: None, "there is no such file"),
+        (lambda f: None, "no such file"),
         (lambda f: np.save(f, np.ones((2, 5), int)), r"holds \(2, 5\) ids; the cache has 2 × 4"),
         (lambda f: np.save(f, np.ones((4, 2), int)), r"holds \(4, 2\) ids; the cache has 2 × 4"),
         (lambda f: np.save(f, np.ones((2, 4))), "holds float64, not token ids"),
@@ -341,13 +341,15 @@ def test_token_files_may_be_flat_and_of_any_integers(tmp_path, ids):
 
 def test_token_ids_are_not_given_twice(tmp_path):
     np.save(tmp_path / "ids.npy", np.ones((24, 16)))
-    with pytest.raises(AutointerpError, match="has token ids of its own"):
+    with pytest.raises(AutointerpError, match="already has token ids"):
         open_cache(SAELENS / "cache", tmp_path / "ids.npy", str(SAELENS / "subject"))
 
 
 def test_a_folder_of_something_else_is_said(tmp_path):
     (tmp_path / "dataset_info.json").write_text(json.dumps({}))
-    with pytest.raises(AutointerpError, match="in none of the formats native, saelens, delphi"):
+    with pytest.raises(
+        AutointerpError, match="it matches none of the formats native, saelens, delphi"
+    ):
         find_cache(tmp_path)
 
 

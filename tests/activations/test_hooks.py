@@ -86,7 +86,7 @@ def test_between_attention_and_mlp(family):
     norm = norm or getattr(layer, "post_attention_layernorm", None) or layer.ln_2
     with torch.no_grad():
         torch.testing.assert_close(norm(middle), mlp_in)
-    # The normalised residual is the norm's output with its gain and bias taken out again.
+    # The normalized residual is the norm's output with its gain and bias taken out again.
     one_plus = "gemma" in family or family == "qwen3_5"  # whose norms store their gain less one
     gain = norm.weight + one_plus
     bias = getattr(norm, "bias", None)
@@ -132,8 +132,8 @@ def test_one_pass_serves_several_hooks_in_any_order():
     ("family", "name", "said"),
     [
         ("llama", f"residual:{LAYERS}", "layers 0 to 2"),
-        ("llama", "model.nothing", "no place in a layer"),
-        ("llama", "blocks.1.hook_pattern", "no place in a layer"),
+        ("llama", "model.nothing", "is not a hook point of"),
+        ("llama", "blocks.1.hook_pattern", "is not a hook point of"),
         ("neox", "resid_mid:1", "has no resid_mid"),
         ("qwen3_5", "hook_z:1", "has no hook_z"),
         ("qwen3_5", "attn_out:1", "has no attn_out .it has linear_attn"),
@@ -146,7 +146,7 @@ def test_places_that_are_not_there_are_said(family, name, said):
 
 def test_a_module_that_gives_no_activations_or_is_not_reached_is_said():
     model = tiny_model("llama")
-    with pytest.raises(AutointerpError, match="gives no activations of tokens"):
+    with pytest.raises(AutointerpError, match="is not activations of tokens"):
         at(model, "model.rotary_emb")
     with pytest.raises(AutointerpError, match="never reached"):
         activations_at(tiny_model("gpt2"), [resolve_hook(model, "residual:0")], TOKENS, VALID)

@@ -47,7 +47,10 @@ def test_each_context_is_moved_by_its_own_shift(family, place):
 def test_a_place_that_gives_no_activations_is_said():
     model = tiny_model("llama")
     hook = resolve_hook(model, "residual:1")
-    with steered(hook, torch.zeros(2, 7)), pytest.raises(AutointerpError, match="can be steered"):
+    with (
+        steered(hook, torch.zeros(2, 7)),
+        pytest.raises(AutointerpError, match="cannot be steered"),
+    ):
         model(input_ids=TOKENS)
 
 

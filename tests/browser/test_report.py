@@ -214,12 +214,12 @@ def test_anyone_can_read_it(browser, small_report, scheme, width):
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_colours_can_be_chosen(page, report):
+def test_colors_can_be_chosen(page, report):
     page.goto(report)
     ground = "getComputedStyle(document.documentElement).backgroundColor"
     light = page.evaluate(ground)
     for _ in range(2):  # from the system's to light, to dark
-        page.get_by_role("button", name="Colours").click()
+        page.get_by_role("button", name="Colors").click()
     assert page.evaluate(ground) != light
     page.reload()
     assert page.evaluate(ground) != light

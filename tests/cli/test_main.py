@@ -153,7 +153,7 @@ def test_two_runs_on_one_directory(refused, planted, tmp_path):
         (["--concurrency", "0"], "setting concurrency"),
         (["--scorers", "magic"], "there is no scorer 'magic'"),
         (["--device", "tpu9"], "device 'tpu9' cannot be used"),
-        (["--coder", "/nowhere"], "coder /nowhere: there is no such file"),
+        (["--coder", "/nowhere"], "SAE /nowhere: no such file"),
         (["--config", "/nowhere.toml"], "config /nowhere.toml: there is no such file"),
         (["--dry-run"], "name one with --model"),
     ],
@@ -281,7 +281,7 @@ def test_config_prints_a_template(cli, tmp_path):
 
 def test_scores_are_shown_beside_their_null_and_by_strength(cli, refused, planted, tmp_path):
     out = tmp_path / "out"
-    assert "has not come so far" in refused("scores", "--run", str(_empty_run(tmp_path)))
+    assert "has not finished that stage" in refused("scores", "--run", str(_empty_run(tmp_path)))
     assert cli("run", *planted.flags(out))[0] == 0
     code, shown, said = cli("scores", "--run", str(out))
     assert code == 0, said

@@ -58,8 +58,8 @@ def test_what_fits_gives_no_warning(topk, jumprelu, residuals):
 def test_a_wrong_layer_trips(jumprelu, residuals, layer):
     check = check_coder(jumprelu, residuals[layer])
     assert not 16 <= check.l0 <= 64
-    assert "the coder declares 32" in check.warnings[0]
-    assert "another hook or layer" in check.warnings[0]
+    assert "the SAE declares 32" in check.warnings[0]
+    assert "another hook point or layer" in check.warnings[0]
     assert "its files name blocks.2.hook_resid_post" in check.warnings[0]
 
 
@@ -67,15 +67,15 @@ def test_a_missing_b_dec_trips(topk, jumprelu, residuals):
     assert check_coder(without_b_dec(jumprelu), residuals[RIGHT]).l0 > 64
     for coder in (topk, jumprelu):
         (warning,) = check_coder(without_b_dec(coder), residuals[RIGHT]).warnings
-        assert "worse than the mean" in warning
-        assert "a bias (b_dec) left out" in warning
+        assert "worse than predicting the mean" in warning
+        assert "scale or bias (b_dec)" in warning
 
 
 @pytest.mark.parametrize("scale", [5, 1 / 5, 1 / 10.4])  # 10.4: √d_in / mean norm of this layer
 def test_an_unscaled_input_trips(topk, jumprelu, residuals, scale):
     for coder in (topk, jumprelu):
         (warning,) = check_coder(coder, residuals[RIGHT] * scale).warnings
-        assert "normalisation or scale left out" in warning
+        assert "missing input normalization, scale or bias" in warning
 
 
 def test_reconstruction_is_that_of_the_formula(topk, residuals):
@@ -104,5 +104,5 @@ def test_a_batch_without_tokens_says_so(topk):
     check = check_coder(topk, torch.empty(0, topk.d_in))
     assert check.l0 == 0
     assert check.warnings == (
-        "no token of the first contexts counts, so that nothing could be checked",
+        "every token of the first contexts is masked, so nothing could be checked",
     )

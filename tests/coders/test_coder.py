@@ -97,14 +97,14 @@ def test_what_cannot_be_loaded_is_said(tmp_path, change, said):
 
 
 def test_damaged_and_missing_files_are_said(tmp_path):
-    with pytest.raises(AutointerpError, match="there is no such file"):
+    with pytest.raises(AutointerpError, match="no such file"):
         load_coder(tmp_path / "none")
-    with pytest.raises(AutointerpError, match="not in a format that is known"):
+    with pytest.raises(AutointerpError, match="the format was not recognized"):
         load_coder(tmp_path)
     write_saelens(tmp_path / "sae", "standard")
     config = tmp_path / "sae" / "cfg.json"
     good = config.read_text()
-    for text, said in (("[]", "no object of settings"), ("{", "cannot be read")):
+    for text, said in (("[]", "does not hold a JSON object"), ("{", "cannot be read")):
         config.write_text(text)
         with pytest.raises(AutointerpError, match=said):
             load_coder(tmp_path / "sae")

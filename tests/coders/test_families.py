@@ -56,7 +56,7 @@ def test_k_is_in_the_name_or_given(tmp_path):
     made = layouts.qwen_scope(tmp_path)
     moved = tmp_path / "layer7.sae.pt"
     made.path.rename(moved)
-    with pytest.raises(AutointerpError, match="give it with --k"):
+    with pytest.raises(AutointerpError, match="set it with --k"):
         load_coder(moved)
     assert load_coder(moved, k=3).k == 3
     with pytest.raises(AutointerpError, match="k=41 for 40 features"):
@@ -71,7 +71,7 @@ def test_a_batch_topk_coder_without_a_threshold_says_what_it_does(tmp_path):
 def test_topk_and_batch_topk_are_not_guessed_apart(tmp_path):
     path = layouts.dl_batch_topk(tmp_path).path
     (path / "config.json").unlink()
-    with pytest.raises(AutointerpError, match=r"trainer\.dict_class, is missing"):
+    with pytest.raises(AutointerpError, match=r"trainer\.dict_class\), is missing"):
         load_coder(path)
 
 
@@ -142,15 +142,15 @@ def test_damaged_tensors_are_said(tmp_path):
     good = torch.load(path)
     for changes, said in [
         ({"b_enc": torch.full((FEATURES,), float("nan"))}, "not finite"),
-        ({"W_enc": torch.randn(FEATURES + 1, D)}, "has 40 entries, one a feature"),
-        ({"W_enc": torch.randn(FEATURES, FEATURES)}, "either way round"),
+        ({"W_enc": torch.randn(FEATURES + 1, D)}, "has 40 entries, one per feature"),
+        ({"W_enc": torch.randn(FEATURES, FEATURES)}, "orientation of W_enc cannot be inferred"),
         ({"W_enc": "weights"}, "has no tensor 'W_enc'"),
     ]:
         torch.save(good | changes, path)
         with pytest.raises(AutointerpError, match=said):
             load_coder(path)
     torch.save([1, 2], path)
-    with pytest.raises(AutointerpError, match="holds no dictionary"):
+    with pytest.raises(AutointerpError, match="does not hold a dictionary"):
         load_coder(path)
 
 
@@ -165,7 +165,7 @@ def test_thresholds_of_another_length_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "file", "settings", "said"),
     [
-        (layouts.sparsify_topk, "cfg.json", "[]", "holds no object"),
+        (layouts.sparsify_topk, "cfg.json", "[]", "does not hold a JSON object"),
         (layouts.sparsify_topk, "cfg.json", '{"k": "abc"}', "k='abc' for 40 features"),
         (layouts.sparsify_topk, "cfg.json", '{"activation": "relu"}', "'relu' is not supported"),
         (layouts.sparsify_groupmax, "cfg.json", '{"activation": "groupmax", "k": 7}', "equal"),
@@ -201,5 +201,5 @@ def test_files_and_formats_that_are_not_there_are_said(tmp_path):
         load_coder(tmp_path / "none")
     with pytest.raises(AutointerpError, match="there are saelens"):
         load_coder(tmp_path, "tensorflow")
-    with pytest.raises(AutointerpError, match="not in a format that is known"):
+    with pytest.raises(AutointerpError, match="the format was not recognized"):
         load_coder(tmp_path)

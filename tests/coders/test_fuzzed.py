@@ -198,9 +198,7 @@ def test_what_a_format_stumbles_over_is_said(tmp_path, monkeypatch):
 
     other = replace(CODER_FORMATS["saelens"], name="other", load=load)
     monkeypatch.setitem(registry._load("autointerp.coders")[0], "other", other)
-    with pytest.raises(
-        AutointerpError, match=r"not as this format has them \(KeyError: 'missing'\)"
-    ):
+    with pytest.raises(AutointerpError, match=r"do not follow this format \(KeyError: 'missing'\)"):
         load_coder(tmp_path, "other")
 
 

@@ -152,7 +152,7 @@ def test_what_the_hub_has_not_is_one_line(hub, tmp_path):
     endpoint, _ = hub
     specs = ["hf:owner/none/x", "hf:owner/saes/layer_9"]
     none, elsewhere = loaded(specs, tmp_path / "home", endpoint)
-    for found, said in ((none, "cannot be fetched"), (elsewhere, "has no coder at layer_9")):
+    for found, said in ((none, "cannot be downloaded"), (elsewhere, "has no SAE at layer_9")):
         assert found.startswith("refused:")
         assert said in found
         assert "\n" not in found
@@ -160,7 +160,7 @@ def test_what_the_hub_has_not_is_one_line(hub, tmp_path):
 
 @pytest.mark.parametrize("spec", ["hf:", "hf:owner", "hf:owner//x"])
 def test_malformed_names_are_said(spec):
-    with pytest.raises(AutointerpError, match="give hf:owner/repository/file or folder"):
+    with pytest.raises(AutointerpError, match="the form is hf:owner/repository/file or folder"):
         load_coder(spec)
 
 
@@ -215,10 +215,10 @@ def test_a_coder_of_the_registry_with_what_it_knows(registry):
     assert scaled.input_norm == "none"
     assert torch.equal(scaled.encoder, load_coder(registry / "scaled").encoder * 0.5)
     assert load_coder("saelens:mistral/a").input_norm == "unit_rms"
-    centred = load_coder("saelens:gpt2/a")
+    centered = load_coder("saelens:gpt2/a")
     x = torch.randn(4, 6)
     assert torch.allclose(
-        centred.encode(x).value, plain.encode(x - x.mean(1, keepdim=True)).value, atol=1e-5
+        centered.encode(x).value, plain.encode(x - x.mean(1, keepdim=True)).value, atol=1e-5
     )
     assert coder_identity("saelens:gpt2/a") != coder_identity("saelens:plain/layer_1/16k")
 
@@ -226,8 +226,8 @@ def test_a_coder_of_the_registry_with_what_it_knows(registry):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("saelens:none/a", "knows no release 'none'"),
-        ("saelens:plain/a", "plain has no 'a' but layer_1/16k"),
+        ("saelens:none/a", "has no release 'none'"),
+        ("saelens:plain/a", "plain has no 'a'; it has layer_1/16k"),
         ("saelens:plain", "plain has no ''"),
     ],
 )

@@ -66,7 +66,7 @@ def test_the_template_holds_every_setting_and_its_default():
         ),
         ('model = "m"\nlabel_top = 0\nlabel_quantiles = 0', "nothing to label from"),
         ("label_output_tokens = 11", "setting label_output_tokens "),
-        ('label_activations = "colours"', "setting label_activations "),
+        ('label_activations = "colors"', "setting label_activations "),
         ("label_meanings = 0", "setting label_meanings "),
         ('scorers = "detection,magic"', "there is no scorer 'magic'; there are detection, "),
         ("input_price = 1.0", "give both"),

@@ -88,7 +88,7 @@ def test_parts_and_smaller_sketches_change_little(monkeypatch):
     parted = coactive(*sketches_of(fires), 3)
     assert torch.equal(whole.item, parted.item)
     assert torch.equal(whole.score, parted.score)
-    monkeypatch.setattr("autointerp.evidence.coactive._MOST_PAIRS", 10_000)
+    monkeypatch.setattr("autointerp.evidence.coactive._MAX_PAIRS", 10_000)
     halved = coactive(*sketches_of(fires), 1)
     assert (halved.item[:, 0] == whole.item[:, 0]).float().mean() > 0.9
     assert not torch.equal(halved.score, whole.score[:, :1])

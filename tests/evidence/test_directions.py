@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from autointerp.activations.subject import Subject
-from autointerp.evidence.directions import decoder_neighbours, output_tokens
+from autointerp.evidence.directions import decoder_neighbors, output_tokens
 from tests.support.tiny import tiny_model
 from tests.support.tokenizers import word_tokenizer
 
@@ -11,9 +11,9 @@ GENERATOR = torch.Generator().manual_seed(0)
 DECODER = torch.randn(600, 16, generator=GENERATOR)
 
 
-def test_neighbours_are_those_of_largest_cosine():
+def test_neighbors_are_those_of_largest_cosine():
     rows = torch.tensor([0, 7, 599])
-    found = decoder_neighbours(DECODER, rows, 5)
+    found = decoder_neighbors(DECODER, rows, 5)
     unit = DECODER.double().numpy()
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     for number, row in enumerate(rows.tolist()):
@@ -24,8 +24,8 @@ def test_neighbours_are_those_of_largest_cosine():
         np.testing.assert_allclose(found.score[number], cosine[expected], atol=1e-6)
 
 
-def test_a_coder_of_few_features_has_few_neighbours():
-    assert decoder_neighbours(DECODER[:3], torch.arange(3), 10).item.shape == (3, 2)
+def test_a_coder_of_few_features_has_few_neighbors():
+    assert decoder_neighbors(DECODER[:3], torch.arange(3), 10).item.shape == (3, 2)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "qwen3_5", "gpt2"])
@@ -39,8 +39,8 @@ def test_output_tokens_are_what_the_models_own_head_makes_of_a_direction(family)
     with torch.no_grad():
         # A norm divides by a size and multiplies by its gain; the size is put back here.
         x = DECODER[:300]
-        centred = x - x.mean(1, keepdim=True) if family == "gpt2" else x
-        size = centred.square().mean(1, keepdim=True).sqrt()
+        centered = x - x.mean(1, keepdim=True) if family == "gpt2" else x
+        size = centered.square().mean(1, keepdim=True).sqrt()
         normed = norm(x) - (norm.bias if family == "gpt2" else 0)
         logits = model.get_output_embeddings()(normed * size)
         if family == "gpt2":

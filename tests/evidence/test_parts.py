@@ -105,7 +105,7 @@ def test_sparse_activations_are_read_in_processes_that_pass_ctrl_c_by(
     cache = open_cache(planted.cache, None, None)
     ids, activations = cache.text(), cache.read(0, cache.contexts).float()
     coder = load_coder(str(planted.coder))
-    write_cache(tmp_path / "sparse", ids, activations, cache.words(), encoded_by=coder)
+    write_cache(tmp_path / "sparse", ids, activations, cache.get_vocabulary(), encoded_by=coder)
     flags = ["--cache", str(tmp_path / "sparse"), "--batch-contexts", "32"]
     assert cli("collect", *flags, "--out", str(tmp_path / "one"))[0] == 0
     started, heard = workers._started, workers._heard

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings, _share, label_jobs, read_labels
-from autointerp.labeling.shown import Shown
 from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
 from autointerp.prompting.prompts import load_prompt
 from autointerp.vocabulary import Vocabulary
@@ -33,7 +33,7 @@ def reply(labels, **changes):
     text = json.dumps({"labels": labels})
     return ChatReply(
         **(
-            {"text": text, "finish_reason": "stop", "refused": False, "usage": Usage(10, 7)}
+            {"text": text, "finish_reason": "stop", "declined": False, "usage": Usage(10, 7)}
             | changes
         )
     )
@@ -190,9 +190,9 @@ def test_what_is_no_label_is_asked_again_and_failed_in_the_end(tmp_path, said):
     (draft,) = step.results
     assert asked in (2, 3)
     assert (draft.status, draft.label) == ("failed", None)
-    assert draft.error.startswith("no label came, only text ")
+    assert draft.error.startswith("not a label, but text ")
     assert len(draft.asked_again) == asked
-    assert step.spoiled
+    assert step.unreadable
 
 
 def test_a_refusal_in_prose_is_told_from_a_reply_that_cannot_be_read(tmp_path):

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling import no_label
+from autointerp.labeling.excerpts import Shown, shown_text
 from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.no_label import alike, doubt, gives_heading, recites, same, template_of
-from autointerp.labeling.shown import Shown, shown_text
 from autointerp.prompting.prompts import BUNDLED, template_path
 from autointerp.tables.read import load_labels
 from autointerp.tables.write import read_drafts
@@ -244,8 +244,8 @@ def test_a_summary_names_each_kind_and_what_became_of_it():
         Draft(5, "labeled", "m", "c"),
     ]
     assert list(no_label.summary(drafts)) == [
-        "4 labels copied from the template's example, asked again alone: 3 then labeled, 1 failed",
-        "1 label missing from replies with fewer features than were asked for, asked again in "
+        "4 labels copied from the template's example, retried alone: 3 then labeled, 1 failed",
+        "1 label missing from replies with fewer features than requested, retried in "
         "smaller groups: 1 then labeled",
         "1 label kept with the flag label_recites_tokens",
     ]
@@ -280,12 +280,10 @@ def test_a_run_says_what_it_asked_again_and_what_became_of_it(cli, planted, tmp_
         flags += ["--base-url", server.url]
         _, _, said = cli("label", *flags)
     # 12 features can be labeled, two a request.
-    assert (
-        "11 labels copied from the template's example, asked again alone: 11 then labeled" in said
-    )
-    assert "1 label in which the model declines to answer, asked again alone: 1 failed" in said
+    assert "11 labels copied from the template's example, retried alone: 11 then labeled" in said
+    assert "1 label in which the model declines to answer, retried alone: 1 failed" in said
     drafts = {draft.feature: draft for draft in read_drafts(out / "drafts.parquet")}
-    assert drafts[3].error == "no label came, only text in which the model declines to answer"
+    assert drafts[3].error == "not a label, but text in which the model declines to answer"
     assert drafts[4].asked_again == ["copied"]
     assert len(server.requests) == 6 + 11 + 2
 

@@ -71,14 +71,14 @@ TOO_LARGE = [big, padded, big_error, endless, bomb, endless_stream]
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("script", TOO_LARGE, ids=lambda script: script.__name__)
 def test_more_than_any_reply_needs_is_not_read(journal, monkeypatch, script, transport):
-    monkeypatch.setattr(client_module, "MOST_BYTES", MB)
+    monkeypatch.setattr(client_module, "MAX_REPLY_BYTES", MB)
     with Wire(script) as server:
         ran = run(server, [Echo("a")], journal, transport=transport, max_attempts=2)
         assert server.arrived == 2
     assert ran.results == [("a", "too_large")]
     assert ran.troubles == ["the reply is larger than 1 MB"]
     # Tokens may have been made.
-    assert info(journal).doubts == 2
+    assert info(journal).unconfirmed == 2
 
 
 def test_a_large_reply_is_read(journal):
@@ -127,7 +127,7 @@ def test_prompts_do_not_go_to_another_host(journal, code, transport):
             run(server, [Echo("a")], journal, error=expected, transport=transport)
             assert len(server.requests) == 1
         assert not other.requests
-    assert info(journal).doubts == 0
+    assert info(journal).unconfirmed == 0
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -299,11 +299,11 @@ def test_a_failure_inside_a_batchs_reply_is_not_kept(journal):
     failed = {"choices": [{"finish_reason": "error", "message": {"content": ""}}]}
     with BatchServer(say_back, spoil=lambda _: (200, failed)) as server:
         fill(server, ECHOES, journal)
-    assert (info(journal).replies, info(journal).spoiled) == (0, 8)
+    assert (info(journal).replies, info(journal).unreadable) == (0, 8)
 
 
 def test_results_without_end_are_not_read(journal, monkeypatch):
-    monkeypatch.setattr(client_module, "_MOST_FILE_BYTES", MB)
+    monkeypatch.setattr(client_module, "_MAX_FILE_BYTES", MB)
 
     class Large(BatchServer):
         def store(self, content):

@@ -8,7 +8,7 @@ from autointerp.errors import AutointerpError
 from autointerp.llm.batches import BatchRun, BatchSettings
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.journal_file import info
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.llm.pool import Drained
 from autointerp.llm.wire.client import ChatClient
 from autointerp.llm.wire.dialect import Dialect
@@ -188,10 +188,10 @@ def test_replies_in_an_earlier_dialect_are_not_asked_for_again(journal):
     with BatchServer(say_back) as server:
         run(server, jobs, journal, dialect=Dialect())
         store = Journal.open(journal)
-        recall = Recall(store, server.url, Dialect())
-        recall.lose("test-model", ("json_schema",))
+        reply_cache = ReplyCache(store, server.url, Dialect())
+        reply_cache.drop("test-model", ("json_schema",))
         # The doctor found that the endpoint has learned it, but not temperatures.
-        recall.lose("test-model", ("temperature",))
+        reply_cache.drop("test-model", ("temperature",))
         store.close()
         fill(server, jobs, journal)
         again = run(server, jobs, journal, dialect=Dialect())

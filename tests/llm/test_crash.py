@@ -14,7 +14,7 @@ from autointerp.llm.journal.journal import Journal, Received
 from autointerp.llm.journal.journal_file import info
 from autointerp.llm.wire.reply import Usage
 from tests.support.lives import CONCURRENCY
-from tests.support.load_server import Behaviour, load_server
+from tests.support.load_server import Behavior, load_server
 
 ROOT = Path(__file__).parents[2]
 JOBS, LIVES = 1000, 100
@@ -23,7 +23,7 @@ JOBS, LIVES = 1000, 100
 def test_resuming_after_kill_9_at_any_moment_asks_nothing_again(tmp_path):
     """Faults 53 and, for the journal, 54."""
     path = tmp_path / "journal.sqlite"
-    with load_server(Behaviour(latency="fixed", mean_s=0.002)) as server:
+    with load_server(Behavior(latency="fixed", mean_s=0.002)) as server:
         done = subprocess.run(
             [
                 sys.executable,
@@ -61,11 +61,12 @@ def test_resuming_after_kill_9_at_any_moment_asks_nothing_again(tmp_path):
     assert told["most_open"] <= 2 * CONCURRENCY
     # Dying just after the doubts of the life before were taken up counts those again.
     again = 2 * CONCURRENCY * told["killed_early"]
-    assert doubles <= found.doubts <= told["open_at_kills"] + again
-    assert seen["requests"] <= JOBS + found.doubts
-    assert told["in_doubt"] == 0
+    assert doubles <= found.unconfirmed <= told["open_at_kills"] + again
+    assert seen["requests"] <= JOBS + found.unconfirmed
+    assert told["unconfirmed"] == 0
     print(
-        f"{doubles} doubles, {found.doubts} doubts, {told['open_at_kills']} open at the kills, "
+        f"{doubles} doubles, {found.unconfirmed} unconfirmed, "
+        f"{told['open_at_kills']} open at the kills, "
         f"{told['killed_early']} killed early, {told['sends']} sends before the last life"
     )
 
@@ -79,11 +80,11 @@ def test_a_doubt_outlasts_the_rewriting_of_the_sends(tmp_path, monkeypatch):
     journal.sending(send)
     asyncio.run(journal.put(Received("k", "m", b"{}", Usage(), 0.1)))
     journal.settle(send, answered=True)
-    monkeypatch.setattr("autointerp.llm.journal.in_flight._LONGEST_FILE", 10)
+    monkeypatch.setattr("autointerp.llm.journal.in_flight._MAX_BYTES", 10)
     journal.sending(Send("other", 0.25))
     journal.close()
     again = Journal.open(path)
-    assert len(again.take_up_doubts()) == 2
+    assert len(again.take_up_unconfirmed()) == 2
     assert again.spent_usd() == 0.1 + 0.5 + 0.25
     again.close()
 
@@ -97,11 +98,11 @@ def test_a_request_sent_in_two_forms_is_in_doubt_in_one(tmp_path, monkeypatch):
     journal.sending(second)
     asyncio.run(journal.put(Received("k", "m", b"{}", Usage(), 0.1)))
     journal.settle(second, answered=True)
-    monkeypatch.setattr("autointerp.llm.journal.in_flight._LONGEST_FILE", 10)
+    monkeypatch.setattr("autointerp.llm.journal.in_flight._MAX_BYTES", 10)
     journal.sending(Send("other", 0.0))
     journal.close()
     again = Journal.open(path)
-    again.take_up_doubts()
+    again.take_up_unconfirmed()
     assert again.spent_usd() == 0.1 + 0.5
     again.close()
 
@@ -111,12 +112,12 @@ def test_doubts_are_taken_up_all_or_none(tmp_path, monkeypatch):
     journal = Journal.open(tmp_path / "journal.sqlite")
     for name in "abc":
         journal.sending(Send(name, 0.5))
-    left = [*journal._sends.unsettled(), Send("breaks", object())]
+    left = [*journal._in_flight.unsettled(), Send("breaks", object())]
     with monkeypatch.context() as patch:
-        patch.setattr(journal._sends, "unsettled", lambda: left)
+        patch.setattr(journal._in_flight, "unsettled", lambda: left)
         with pytest.raises(AutointerpError):
-            journal.take_up_doubts()
+            journal.take_up_unconfirmed()
     assert journal.spent_usd() == 0
-    assert len(journal.take_up_doubts()) == 3
+    assert len(journal.take_up_unconfirmed()) == 3
     assert journal.spent_usd() == 1.5
     journal.close()

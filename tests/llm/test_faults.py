@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from autointerp.errors import EndpointError
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.journal_file import info
-from autointerp.llm.limits.rate import Pace
+from autointerp.llm.limits.rate_limiter import RateLimiter
 from autointerp.llm.limits.retry import backoff_s
 from autointerp.llm.wire.call_errors import Decision, parse_retry_after
 from autointerp.llm.wire.client import ChatClient
@@ -217,15 +217,19 @@ def test_10_the_pace_is_taken_from_the_headers(journal):
 
 @pytest.mark.parametrize("value", ["banana", "", "0", "-5", "nan", "inf", "1e-300"])
 def test_10_a_limit_that_is_none_paces_nothing(value):
-    pace = Pace(None, None)
-    pace.hear({"x-ratelimit-limit-requests": value, "x-ratelimit-limit-tokens": value})
-    assert (pace.requests_per_minute, pace.tokens_per_minute) == (None, None)
+    rate_limiter = RateLimiter(None, None)
+    rate_limiter.heed_headers(
+        {"x-ratelimit-limit-requests": value, "x-ratelimit-limit-tokens": value}
+    )
+    assert (rate_limiter.requests_per_minute, rate_limiter.tokens_per_minute) == (None, None)
 
 
 def test_10_what_the_user_sets_goes_before_the_headers():
-    pace = Pace(10, None)
-    pace.hear({"x-ratelimit-limit-requests": "6000", "x-ratelimit-limit-tokens": "100"})
-    assert (pace.requests_per_minute, pace.tokens_per_minute) == (10, 95)
+    rate_limiter = RateLimiter(10, None)
+    rate_limiter.heed_headers(
+        {"x-ratelimit-limit-requests": "6000", "x-ratelimit-limit-tokens": "100"}
+    )
+    assert (rate_limiter.requests_per_minute, rate_limiter.tokens_per_minute) == (10, 95)
 
 
 # 14, 22 to 24, 31: refusing for good, and being away
@@ -237,7 +241,7 @@ def test_14_a_key_revoked_after_many_successes(journal):
         ran = run(server, echoes(1000), journal, error=(EndpointError, "revoked"))
         assert len(server.requests) <= 500 + 16
         assert len(ran.results) == 500 == info(journal).replies
-        assert info(journal).doubts == 0
+        assert info(journal).unconfirmed == 0
         server.faults = None
         again = run(server, echoes(1000), journal)
     assert (again.totals.from_journal, again.totals.requests) == (500, 500)
@@ -296,7 +300,7 @@ def test_31_a_refused_connection_is_never_sent_and_never_counted(journal, transp
         max_attempts=2, error=(EndpointError, "no connection"),
     )  # fmt: skip
     assert ran.results == []
-    assert (ran.totals.in_doubt, ran.totals.spent_usd, info(journal).doubts) == (0, 0, 0)
+    assert (ran.totals.unconfirmed, ran.totals.spent_usd, info(journal).unconfirmed) == (0, 0, 0)
 
 
 # 25 to 30, 33 to 35, 37: the wire
@@ -371,8 +375,8 @@ def test_25_to_33_faults_of_the_wire_are_tried_again(journal, fault, transport):
     assert ran.results == [("a", "re: a")]
     assert ran.totals.retries == 1
     found = info(journal)
-    assert (found.spoiled, found.doubts) == ((1, 0) if WIRE[fault] == "spoiled" else (0, 1))
-    assert ran.totals.in_doubt == found.doubts
+    assert (found.unreadable, found.unconfirmed) == ((1, 0) if WIRE[fault] == "spoiled" else (0, 1))
+    assert ran.totals.unconfirmed == found.unconfirmed
 
 
 def test_25_the_bytes_of_a_page_are_kept(journal):
@@ -429,7 +433,7 @@ def test_34_blank_lines_for_ever_end_at_the_total(journal, transport):
     assert ran.results == [("a", "re: a")]
     assert ran.troubles == ["no reply in time"]
     assert took >= 2.5
-    assert info(journal).doubts == 1
+    assert info(journal).unconfirmed == 1
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -536,7 +540,7 @@ def test_19_what_is_refused_is_given_up_once_and_remembered(journal, name):
         one = run(server, [Echo("first")], journal, dialect=dialect)
         assert len(server.requests) == len(lost) + 1
         assert one.events == [f"{server.url} does not take {name}: it is left out" for name in lost]
-        assert info(journal).doubts == 0
+        assert info(journal).unconfirmed == 0
         ran = run(server, jobs, journal, dialect=dialect)
         assert sorted(ran.results) == sorted(answers(jobs))
         assert ran.totals.retries == 0
@@ -716,7 +720,7 @@ def test_56_the_budget_is_never_exceeded_and_raising_it_goes_on(journal, faulty)
         assert len(done) == info(journal).replies
         # The same budget buys nothing more: what is in doubt is taken for spent.
         opened = Journal.open(journal)
-        assert len(opened.take_up_doubts()) == first.totals.in_doubt
+        assert len(opened.take_up_unconfirmed()) == first.totals.unconfirmed
         assert opened.spent_usd() == pytest.approx(first.totals.spent_usd)
         opened.close()
         asked = len(server.requests)

@@ -18,7 +18,7 @@ from autointerp.llm.batch_results import (
     read_result,
 )
 from autointerp.llm.limits.budget import cost_usd
-from autointerp.llm.limits.rate import Pace
+from autointerp.llm.limits.rate_limiter import RateLimiter
 from autointerp.llm.wire.call_errors import (
     CALL_ERRORS,
     UnreadableReply,
@@ -199,9 +199,9 @@ def test_any_error(code, content, headers):
 def test_any_headers(headers):
     wait = parse_retry_after(headers, 0.0)
     assert wait is None or 0 <= wait < math.inf
-    pace = Pace(None, None)
-    pace.hear(headers)
-    for limit in (pace.requests_per_minute, pace.tokens_per_minute):
+    rate_limiter = RateLimiter(None, None)
+    rate_limiter.heed_headers(headers)
+    for limit in (rate_limiter.requests_per_minute, rate_limiter.tokens_per_minute):
         assert limit is None or 0.9 < limit < math.inf
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from autointerp.labeling.label_reply import reply_schema
 from autointerp.llm.journal.journal import Journal
-from autointerp.llm.journal.lookup import Recall
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.llm.pool import Step
 from autointerp.llm.wire.dialect import Dialect
 from autointerp.llm.wire.request import ChatRequest, list_of, request_key
@@ -116,7 +116,7 @@ def journal(tmp_path):
 
 @pytest.fixture
 def before(journal):
-    return Recall(journal, ENDPOINT, DIALECT)
+    return ReplyCache(journal, ENDPOINT, DIALECT)
 
 
 @pytest.mark.parametrize("request_", [*NOW, *EARLIER], ids=lambda one: one.messages[-1]["content"])
@@ -142,7 +142,7 @@ def test_a_failure_that_was_taken_for_an_answer_is_asked_for_again(journal, befo
 @pytest.mark.parametrize("fact", ["not json", "5", '[[["a"]]]', '{"a": 1}'])
 def test_a_fact_that_is_none_is_forgotten(journal, fact):
     journal.set_fact(f"dialect of {ENDPOINT} for m", fact)
-    assert Recall(journal, ENDPOINT, DIALECT).dialect("m") == DIALECT
+    assert ReplyCache(journal, ENDPOINT, DIALECT).dialect("m") == DIALECT
 
 
 def test_a_schema_without_counts_is_the_same_request(before):

@@ -60,12 +60,12 @@ def status_error(code, body, headers=None):
         (402, {"error": {"code": "in_flight_budget_exhausted"}}, "retry", "rate_limit"),
         (400, {"error": {"message": "This model's maximum context length"}}, "split", "too_long"),
         (400, {"error": {"message": "cannot parse a character"}}, "fail", "bad_request"),
-        (400, {"error": {"message": "x", "code": "invalid_prompt"}}, "refused", "content_filter"),
-        (403, {"error": {"message": "your input was flagged"}}, "refused", "content_filter"),
+        (400, {"error": {"message": "x", "code": "invalid_prompt"}}, "declined", "content_filter"),
+        (403, {"error": {"message": "your input was flagged"}}, "declined", "content_filter"),
         (403, {"error": {"message": "country"}}, "stop", "status_403"),
         (400, {"message": "x", "code": "context_length_exceeded"}, "split", "too_long"),
         (413, "too large", "split", "too_long"),
-        (400, {"error": {"message": "x", "code": "content_filter"}}, "refused", "content_filter"),
+        (400, {"error": {"message": "x", "code": "content_filter"}}, "declined", "content_filter"),
         (500, "oops", "retry", "server_error"),
         (529, {"error": "overloaded"}, "retry", "overloaded"),
         (408, None, "retry", "server_error"),
@@ -189,9 +189,9 @@ def envelope(**message):
 def test_envelopes():
     assert read_reply(envelope(content="hi")).text == "hi"
     assert read_reply(envelope(content=None)).text == ""
-    assert read_reply(envelope(content=None, refusal="no")).refused
+    assert read_reply(envelope(content=None, refusal="no")).declined
     filtered = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
-    assert read_reply(json.dumps(filtered).encode()).refused
+    assert read_reply(json.dumps(filtered).encode()).declined
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_any_text_can_be_requested_and_hashed(text):
             "split",
             "too_long",
         ),
-        (400, {"error": {"message": "Content Exists Risk"}}, "refused", "content_filter"),
+        (400, {"error": {"message": "Content Exists Risk"}}, "declined", "content_filter"),
         (
             400,
             {"error": {"message": "Range of input length", "code": "invalid_parameter_error"}},

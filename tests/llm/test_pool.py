@@ -76,7 +76,7 @@ class Roomier(Echo):
         taken = self.taken + outcome.usage.prompt_tokens
         if self.room == 1:
             return Step(follow_ups=[replace(self, room=10, taken=taken)])
-        return Step(results=[taken], spoiled=[(outcome.key, outcome.key)])
+        return Step(results=[taken], unreadable=[(outcome.key, outcome.key)])
 
 
 @pytest.mark.parametrize("bound", [{}, {"max_tokens": 5}])
@@ -182,12 +182,12 @@ def test_a_connection_that_ends_after_the_request_was_sent_uses_up_an_attempt(jo
     with FakeServer(say_back, faults=lambda *_: Fault("drop")) as server:
         ran = run(server, [Echo("a")], journal, **how)
     assert ran.results == [("a", "connection")]
-    assert len(server.requests) == 3 == info(journal).doubts
+    assert len(server.requests) == 3 == info(journal).unconfirmed
     # One that is refused was never sent.
     ran = run(
         server, [Echo("b")], journal, **how, error=(EndpointUnreachableError, "no connection")
     )
-    assert ran.totals.in_doubt == 0
+    assert ran.totals.unconfirmed == 0
 
 
 def test_attempts_run_out_for_faults_but_not_for_rate_limits(journal):
@@ -308,7 +308,7 @@ def test_stopping_finishes_what_is_in_flight_and_begins_nothing(journal):
     with FakeServer(say_back, faults=lambda *_: Fault("slow")) as server:
         ran = run(server, jobs, journal, concurrency=2, during=stop_it, error=(Drained, ""))
         assert len(server.requests) == 2 == len(ran.results)
-    assert (info(journal).replies, info(journal).doubts) == (2, 0)
+    assert (info(journal).replies, info(journal).unconfirmed) == (2, 0)
 
 
 def test_draining_has_an_end(journal):
@@ -327,7 +327,7 @@ def test_draining_has_an_end(journal):
             error=(Drained, ""),
         )
     assert ran.results == []
-    assert info(journal).doubts == 2
+    assert info(journal).unconfirmed == 2
 
 
 def test_cancelling_leaves_what_is_in_flight_in_doubt(journal):
@@ -344,7 +344,7 @@ def test_cancelling_leaves_what_is_in_flight_in_doubt(journal):
             during=cancel,
             error=(asyncio.CancelledError, ""),
         )
-    assert info(journal).doubts == 2
+    assert info(journal).unconfirmed == 2
 
 
 def test_requests_a_minute_are_paced(journal):
@@ -365,14 +365,14 @@ def test_what_may_have_been_billed_stays_in_doubt(journal):
     once = [Fault("hang"), status(429), status(503)]
     with FakeServer(say_back, faults=lambda _r, seen, _i: once[seen] if seen < 3 else None) as srv:
         run(srv, [Echo("a")], journal, timeout_s=1.0)
-    assert (info(journal).replies, info(journal).doubts) == (1, 1)
+    assert (info(journal).replies, info(journal).unconfirmed) == (1, 1)
 
 
 def test_an_unreadable_reply_is_journaled_and_bought_again(journal):
     with FakeServer(say_back, faults=lambda *_: Fault("truncate")) as server:
         first = run(server, [Echo("a")], journal, max_attempts=2)
         assert first.results == [("a", "unreadable")]
-        assert (info(journal).replies, info(journal).spoiled) == (0, 2)
+        assert (info(journal).replies, info(journal).unreadable) == (0, 2)
         server.faults = None
         again = run(server, [Echo("a")], journal)
         assert again.results == [("a", "re: a")]

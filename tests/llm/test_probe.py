@@ -41,7 +41,7 @@ def test_what_an_endpoint_takes_is_found_out():
     with FakeServer(lambda _: COPIED, faults=picky) as server:
         found = find_out(server, dialect_for(server.url))
     assert found.items_read == 3
-    assert found.dialect.lost == (
+    assert found.dialect.dropped == (
         "chat_template_kwargs",
         "json_schema",
         "max_tokens",
@@ -97,10 +97,10 @@ def test_what_was_lost_stays_lost_and_every_loss_ends():
     dialect = dialect_for("http://localhost/v1", extra={"seed": 3})
     complaint = "unsupported: temperature response_format max_tokens chat_template_kwargs seed"
     seen = [dialect]
-    while (weaker := seen[-1].without(complaint)) is not None:
-        seen.append(weaker)
+    while (fallback := seen[-1].without(complaint)) is not None:
+        seen.append(fallback)
     assert len(seen) == 6
-    assert dialect.after(seen[-1].lost) == seen[-1]
+    assert dialect.after(seen[-1].dropped) == seen[-1]
     # The bound on a reply's length is kept under its other name, and what the user set stays.
     assert json.loads(seen[-1].body(request)) == {
         "model": "m",

@@ -217,7 +217,7 @@ def test_the_pool_counts_and_keeps_what_the_server_sends(server, relay, journal,
     kept = list(export(journal))
     assert sorted(row["reply"].encode() for row in kept) == sorted(raw for _, _, raw in taken)
     assert sum(row["prompt_tokens"] for row in kept) == ran.totals.prompt_tokens
-    assert info(journal).doubts == 0
+    assert info(journal).unconfirmed == 0
 
     again = run(relay.url, jobs, journal, **how)
     assert again.totals.from_journal == 40
@@ -287,7 +287,7 @@ def test_requests_that_break_the_server_hurt_no_others(server, journal, transpor
     assert not any(trouble.startswith("no connection") for trouble in ran.troubles)
     kept = info(journal)
     # What the server may have begun is in doubt, each time.
-    assert (kept.replies, kept.doubts) == (40, ran.totals.retries + 4)
+    assert (kept.replies, kept.unconfirmed) == (40, ran.totals.retries + 4)
 
 
 def test_the_command_line_gives_every_feature_a_row_with_its_reason(server, planted, tmp_path):
@@ -320,7 +320,7 @@ def test_the_command_line_gives_every_feature_a_row_with_its_reason(server, plan
     assert set(labels["error"]) <= reasons
     assert labels["label"].isna().all()
     kept = info(out / "journal.sqlite")
-    assert (kept.replies, kept.spoiled >= 10) == (0, True)  # each was asked for twice at least
+    assert (kept.replies, kept.unreadable >= 10) == (0, True)  # each was asked for twice at least
     assert (labels["prompt_tokens"] > 0).all()
     assert labels["prompt_tokens"].sum() == kept.prompt_tokens
     assert labels["completion_tokens"].sum() == kept.completion_tokens

@@ -133,9 +133,9 @@ def test_a_failure_within_a_reply_is_one_of_its_kind(name):
     "reason", ["content_filter", "content_filter: SAFETY", "SAFETY", "sensitive", "refusal"]
 )
 def test_what_a_filter_took_away_is_declined(reason):
-    assert read_reply(completion({"content": None}, finish_reason=reason)).refused
+    assert read_reply(completion({"content": None}, finish_reason=reason)).declined
     without = json.dumps({"choices": [{"index": 0, "finish_reason": reason}]}).encode()
-    assert read_reply(without).refused
+    assert read_reply(without).declined
 
 
 @pytest.mark.parametrize("reason", ["stop", "eos", "end_turn", None, 3])
@@ -151,7 +151,7 @@ def test_a_failed_choice_is_asked_for_again_and_not_kept(tmp_path):
     assert ran.results == [("a", "re: a")]
     assert ran.troubles == ["status 502: error in the reply: Upstream overloaded"]
     found = info(tmp_path / "journal.sqlite")
-    assert (found.replies, found.spoiled) == (1, 1)
+    assert (found.replies, found.unreadable) == (1, 1)
 
 
 # Streams

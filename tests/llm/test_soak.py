@@ -17,7 +17,7 @@ from autointerp.llm.wire.client import ChatClient
 from autointerp.llm.wire.dialect import Dialect
 from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.request import ChatRequest
-from tests.support.load_server import Behaviour, load_server
+from tests.support.load_server import Behavior, load_server
 
 REQUESTS = 100_000
 WARM = 10_000  # by then every buffer and cache has its size
@@ -25,7 +25,7 @@ EVERY = 10_000  # requests between looks at what the process holds
 MAX_GROWN_MB = 10
 MAX_CONNECTIONS = 64
 MAX_OTHER_FILES = 16  # of the journal, and of connections that are just being closed
-FAULTS = Behaviour(
+FAULTS = Behavior(
     rate_limited=0.02,
     server_error=0.01,
     overloaded=0.005,
@@ -54,7 +54,7 @@ class Number:
             return Step(results=[(self.n, outcome.kind)])
         answer = f"re: {self.n}"
         kind = "wrong"
-        if outcome.refused:
+        if outcome.declined:
             kind = "refused"
         elif outcome.text == answer:
             kind = "whole"
@@ -133,9 +133,9 @@ def test_58_a_soak_with_mixed_faults(tmp_path):
     lost = sum(faults[name] for name in ("server_error", "dropped", "half", "hang"))
     retried = unreadable + lost + faults["rate_limited"] + faults["overloaded"]
     assert counts["requests"] == REQUESTS + retried
-    assert (totals.requests, totals.unreadable, totals.in_doubt) == (REQUESTS, unreadable, lost)
+    assert (totals.requests, totals.unreadable, totals.unconfirmed) == (REQUESTS, unreadable, lost)
     assert (totals.retries, totals.rate_limited) == (retried, faults["rate_limited"])
-    assert (found.replies, found.spoiled, found.doubts) == (REQUESTS, unreadable, lost)
+    assert (found.replies, found.unreadable, found.unconfirmed) == (REQUESTS, unreadable, lost)
     assert counts["most_served"] == 1
     assert (totals.failures, totals.in_flight, totals.from_journal) == (0, 0, 0)
     later = [done for done in memory if done > WARM]

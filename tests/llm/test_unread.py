@@ -7,7 +7,7 @@ import pytest
 
 from autointerp.errors import UnreadableRepliesError
 from autointerp.llm.pool import Step
-from autointerp.llm.unread import MOST_UNREAD, likely_cause
+from autointerp.llm.unread import MAX_UNREAD, likely_cause
 from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
 from tests.support.echo import Echo, run, say_back
 from tests.support.fake_server import FakeServer, Fault
@@ -31,7 +31,7 @@ class Reader(Echo):
             return Step(results=[(self.word, outcome.text)])
         vain = (*self.vain, outcome.key)
         if self.attempt:
-            return Step(results=[(self.word, "failed")], unread=True, spoiled=[vain])
+            return Step(results=[(self.word, "failed")], unread=True, unreadable=[vain])
         return Step(follow_ups=[replace(self, attempt=1, vain=vain)], unread=True)
 
 
@@ -58,7 +58,7 @@ def test_a_run_in_which_nothing_can_be_read_stops_and_is_asked_anew(journal):
             server, readers(500), journal, concurrency=4, error=(UnreadableRepliesError, "AI")
         )
         sent = len(server.requests)
-        assert MOST_UNREAD <= sent < 2 * MOST_UNREAD
+        assert MAX_UNREAD <= sent < 2 * MAX_UNREAD
         assert not any(answer.startswith("re:") for _, answer in stopped.results)
         server.respond = say_back
         again = run(server, readers(500), journal, concurrency=4)
@@ -71,7 +71,7 @@ def test_an_endpoint_that_breaks_midway_stops_the_run_and_what_was_read_is_kept(
     with FakeServer(say_back) as server:
         server.on_served = lambda n: n >= 60 and setattr(server, "respond", lambda _: "")
         run(server, readers(500), journal, concurrency=4, error=(UnreadableRepliesError, "empty"))
-        assert len(server.requests) < 60 + 3 * MOST_UNREAD
+        assert len(server.requests) < 60 + 3 * MAX_UNREAD
         server.on_served, server.respond = None, say_back
         again = run(server, readers(500), journal, concurrency=4)
     assert again.totals.from_journal >= 60

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.metrics.paired import FEWEST, mean_difference, sign_test
+from autointerp.metrics.paired import MIN_FEATURES, mean_difference, sign_test
 
 
 def _normal(rng, shape):
@@ -19,7 +19,7 @@ def _mostly_equal(rng, shape):
 
 
 @pytest.mark.parametrize("draw", [_normal, _mostly_equal])
-@pytest.mark.parametrize("features", [FEWEST, 60])
+@pytest.mark.parametrize("features", [MIN_FEATURES, 60])
 def test_intervals_hold_the_true_mean_as_often_as_they_say(draw, features):
     samples, truth = draw(np.random.default_rng(7), (1000, features))
     intervals = [mean_difference(sample) for sample in samples]
@@ -46,8 +46,8 @@ def test_bunches_of_many_features_give_the_interval_of_single_ones():
 
 
 def test_few_features_have_a_mean_and_no_interval():
-    found = mean_difference(np.full(FEWEST - 1, 0.5))
-    assert (found.value, found.n) == (0.5, FEWEST - 1)
+    found = mean_difference(np.full(MIN_FEATURES - 1, 0.5))
+    assert (found.value, found.n) == (0.5, MIN_FEATURES - 1)
     assert math.isnan(found.ci_low)
     assert math.isnan(found.ci_high)
     assert math.isnan(mean_difference(np.zeros(0)).value)

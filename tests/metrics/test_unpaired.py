@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.metrics.paired import FEWEST
+from autointerp.metrics.paired import MIN_FEATURES
 from autointerp.metrics.unpaired import auroc_interval, compare_unpaired
 
 SCORES = st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.9]), min_size=1, max_size=30)
@@ -19,7 +19,7 @@ def test_figures_are_those_of_every_pair(real, control):
     assert found.n == (len(real), len(control))
     assert found.difference.value == pytest.approx(np.mean(real) - np.mean(control))
     assert found.above == pytest.approx(np.mean([x > np.quantile(control, 0.95) for x in real]))
-    few = min(found.n) < FEWEST
+    few = min(found.n) < MIN_FEATURES
     assert math.isnan(found.auroc_ci[0]) == few
     assert math.isnan(found.difference.ci_low) == few
     if not few:

@@ -65,8 +65,8 @@ def test_check_tries_each_template_and_says_what_is_odd(cli, folder):
     code, printed, _ = cli("prompt", "check", "--prompts", str(folder))
     assert code == 0
     for said in (
-        "lable.jinja is no task's template and is not read: did you mean label.jinja?",
-        "mystery.j2 is no task's template",
+        "lable.jinja is not the template of any task and is ignored: did you mean label.jinja?",
+        "mystery.j2 is not the template of any task",
         "simulation.jinja: it never uses 'tokens'",
         "its system block uses 'label'",
         "it has text outside its blocks",
@@ -102,7 +102,7 @@ def test_diff_shows_what_the_user_changed(cli, folder, tmp_path):
     (folder / "detection.jinja").write_text((BUNDLED / "detection.jinja").read_text())
     assert cli("prompt", "diff", "--prompts", str(folder))[1] == "detection: the same\n"
     (folder / "detection.jinja").unlink()
-    assert "no template of your own" in cli("prompt", "diff", "--prompts", str(folder))[1]
+    assert "no templates of yours" in cli("prompt", "diff", "--prompts", str(folder))[1]
     assert cli("prompt", "diff", "one")[0] == 2
 
 

@@ -46,9 +46,9 @@ def test_the_users_copy_comes_first(tmp_path):
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ windows | map('upper') }}{{ label.nothing }}", "'nothing'"),
         ("{{ label", "line 1"),
-        ("{% include '/etc/passwd' %}", "line 1: a template cannot take in another file"),
-        ("{% import 'label.jinja' as x %}", "cannot take in another file"),
-        ("{% from 'label.jinja' import x %}", "cannot take in another file"),
+        ("{% include '/etc/passwd' %}", "line 1: a template cannot include another file"),
+        ("{% import 'label.jinja' as x %}", "cannot include another file"),
+        ("{% from 'label.jinja' import x %}", "cannot include another file"),
         ("{{ label.__class__ }}", "unsafe"),
         ("{{ label.__class__.__mro__ }}", "unsafe"),
         ("{{ ''.__class__.__base__.__subclasses__() }}", "unsafe"),
@@ -127,7 +127,7 @@ def test_a_template_without_its_blocks_is_said(tmp_path):
 
 def test_a_template_cannot_stand_on_another(tmp_path):
     (tmp_path / "label.jinja").write_text("{% extends 'detection.jinja' %}")
-    with pytest.raises(AutointerpError, match="cannot take in another file"):
+    with pytest.raises(AutointerpError, match="cannot include another file"):
         load_prompt("label", tmp_path)
 
 

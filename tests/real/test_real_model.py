@@ -81,7 +81,7 @@ def asking(relay: Relay) -> list[str]:
 def received(out: Path) -> int:
     """Replies in the journal, whatever came of them."""
     found = info(out / "journal.sqlite")
-    return found.replies + found.spoiled
+    return found.replies + found.unreadable
 
 
 def killed_after(out: Path, replies: int, *arguments: str) -> None:
@@ -117,7 +117,7 @@ def gone_on(relay: Relay, out: Path, *arguments: str) -> tuple[int, str, str]:
     bought = [reply for reply in replies if reply.get("object") == "chat.completion"]
     after = info(out / "journal.sqlite")
     # A reply that was there already would have been written over: the journal has one of each.
-    assert len(bought) == after.replies + after.spoiled - before.replies - before.spoiled
+    assert len(bought) == after.replies + after.unreadable - before.replies - before.unreadable
     for kind in ("prompt_tokens", "completion_tokens"):
         spent = sum(reply["usage"][kind] for reply in bought)
         assert spent == getattr(after, kind) - getattr(before, kind)
@@ -193,7 +193,7 @@ def check_spending(out: Path, labels: pd.DataFrame, said: str) -> None:
 
 def is_hopeless(code: int, errors: str) -> bool:
     """Whether the run ended because reply after reply was unreadable, and said so."""
-    return code == 2 and "paused: nothing could be read in the last" in errors
+    return code == 2 and "paused: replies could be read in the last" in errors
 
 
 def check_summary(labels: pd.DataFrame, code: int, said: str, errors: str) -> None:

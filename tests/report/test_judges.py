@@ -27,9 +27,10 @@ def test_one_answer_for_everything_counts_of_own_labels_slips_of_all():
     own = {RECEIVED: 50, TELLING: 40, ALL_YES: 30, ALL_NO: 2, CHANGED: 4, STRAYS: 3}
     null = {RECEIVED: 40, TELLING: 40, ALL_NO: 40, STRAYS: 2, COPIED: 1}
     assert replies_line({OWN: own, NULL: null}) == (
-        "90 replies, 1 gave the template's example back, 5 answered for excerpts that were not "
-        "there, of 40 requests about own labels 75% got yes for everything, 5% got no for "
-        "everything, 4 of these got other answers when fewer were asked at once"
+        "90 replies, 1 repeated the template's example, 5 answered for excerpts that do not "
+        "exist, of 40 requests about a feature's own label, 75% got yes for every excerpt and 5% "
+        "got no for every excerpt, for 4 of these the answers changed when fewer excerpts were "
+        "sent per request"
     )
     assert replies_line({NULL: {RECEIVED: 3}}) == "3 replies"
 

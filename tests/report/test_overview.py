@@ -11,7 +11,7 @@ import pytest
 
 import autointerp
 from autointerp.errors import AutointerpError
-from autointerp.report.distributions import MOST_POINTS
+from autointerp.report.distributions import MAX_POINTS
 from autointerp.report.overview import Cost, Count, Failure, StageTime, overview
 from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS, chance_of
@@ -187,7 +187,7 @@ def test_of_many_features_a_sample_is_drawn_in_no_time(tmp_path):
     assert time.process_time() - began < 1
     (scatter,) = found.scatter
     main = [r for r in scores if r["metric"] == "balanced_accuracy" and r["value"] is not None]
-    assert (len(scatter.feature), scatter.of) == (MOST_POINTS, len(main))
+    assert (len(scatter.feature), scatter.of) == (MAX_POINTS, len(main))
     assert scatter.feature == sorted(set(scatter.feature))
     # Drawn from all of them, and the same again.
     assert np.mean(scatter.feature) == pytest.approx(np.mean([r["feature"] for r in main]), rel=0.1)

@@ -141,11 +141,11 @@ def test_figures_without_data_are_left_out_and_said(cli, tmp_path):
     assert out.splitlines() == [str(run.path / "plots" / "time.pdf")]
     assert (run.path / "plots" / "time.pdf").read_bytes().startswith(b"%PDF")
     assert said.splitlines() == [
-        "left out: scores: nothing is scored",
+        "left out: scores: nothing is scored yet",
         "left out: density: no feature fires",
-        "left out: status: nothing is labeled",
+        "left out: status: nothing is labeled yet",
         "left out: failures: nothing failed",
-        "left out: cost: no model was asked",
+        "left out: cost: no model was called",
     ]
 
 

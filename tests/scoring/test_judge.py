@@ -59,7 +59,7 @@ def test_a_window_that_cannot_be_asked_about_costs_only_itself():
         CallFailure("too_long", "too long"),
         CallFailure("content_filter", "filtered"),
         CallFailure("bad_request", "odd"),
-        matches([], refused=True),
+        matches([], declined=True),
     ):
         judged, asked = judge(job(), lambda shown, o=outcome: o if 2 in shown else matches(shown))
         assert judged_windows(judged) == [0, 1, 3]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from autointerp.prompting.prompts import load_prompt
-from tests.support.load_server import Behaviour, ServerState, load_server
+from tests.support.load_server import Behavior, ServerState, load_server
 
 _PROMPTS = Path(__file__).parents[2] / "prompts"
 PATIENCE_S = 60
@@ -56,7 +56,7 @@ def _ask(connection, body):
 
 
 def test_good_replies_are_counted_by_body():
-    with load_server(Behaviour()) as server:
+    with load_server(Behavior()) as server:
         connection = _http(server)
         text = 'a "quoted"\nline, é and \U0001f600'
         for body in (_body(text, "m"), _body("two"), _body("two"), _body("two")):
@@ -92,7 +92,7 @@ def test_good_replies_are_counted_by_body():
 
 
 def test_a_request_may_come_in_pieces_and_ask_to_close():
-    with load_server(Behaviour()) as server:
+    with load_server(Behavior()) as server:
         body = _body("long " * 100_000)
         address = ("127.0.0.1", _port(server))
         with socket.create_connection(address, timeout=PATIENCE_S) as connection:
@@ -126,7 +126,7 @@ def _head(got):
     [("dropped", "closed"), ("half", "closed"), ("hang", "open")],
 )
 def test_replies_that_never_come_in_full(fault, end):
-    with load_server(Behaviour(**{fault: 1.0})) as server:
+    with load_server(Behavior(**{fault: 1.0})) as server:
         got, ended = _raw(server, timeout=0.2 if end == "open" else PATIENCE_S)
         stats = server.stats()
     assert ended == end
@@ -154,8 +154,8 @@ def test_replies_that_never_come_in_full(fault, end):
     ],
 )
 def test_spoiled_replies_leave_the_connection_open(fault, status):
-    behaviour = Behaviour(**{fault: 1.0}, retry_after="7")
-    with load_server(behaviour) as server:
+    behavior = Behavior(**{fault: 1.0}, retry_after="7")
+    with load_server(behavior) as server:
         connection = _http(server)
         for _ in range(2):
             reply, raw = _ask(connection, _body("0123456789"))
@@ -181,7 +181,7 @@ def test_spoiled_replies_leave_the_connection_open(fault, status):
 
 
 def test_blank_lines_come_slowly_before_a_good_reply():
-    with load_server(Behaviour(blank_lines=1.0)) as server:
+    with load_server(Behavior(blank_lines=1.0)) as server:
         started = time.monotonic()
         connection = _http(server)
         reply, raw = _ask(connection, _body())
@@ -198,27 +198,27 @@ def test_blank_lines_come_slowly_before_a_good_reply():
     assert (stats["served"], stats["by_fault"]) == (1, {"blank_lines": 1})
 
 
-def _statuses(behaviour, requests):
-    with load_server(behaviour) as server:
+def _statuses(behavior, requests):
+    with load_server(behavior) as server:
         connection = _http(server)
         return [_ask(connection, _body(str(i)))[0].status for i in range(requests)]
 
 
 def test_shares_are_kept_and_a_seed_repeats():
-    behaviour = Behaviour(server_error=0.2, overloaded=0.1, rate_limited=0.1, seed=1)
-    statuses = _statuses(behaviour, 1000)
+    behavior = Behavior(server_error=0.2, overloaded=0.1, rate_limited=0.1, seed=1)
+    statuses = _statuses(behavior, 1000)
     assert statuses.count(500) == pytest.approx(200, abs=50)
     assert statuses.count(503) == pytest.approx(100, abs=40)
     assert statuses.count(429) == pytest.approx(100, abs=40)
-    assert _statuses(behaviour, 100) == statuses[:100]
+    assert _statuses(behavior, 100) == statuses[:100]
     with pytest.raises(ValueError, match="more than 1"):
-        Behaviour(half=0.6, empty=0.5)
+        Behavior(half=0.6, empty=0.5)
 
 
 def test_the_budget_lets_its_rate_through():
     per_minute, burst, lasting_s = 6000, 100, 0.8
     refused = None
-    with load_server(Behaviour(requests_per_minute=per_minute, headers=True)) as server:
+    with load_server(Behavior(requests_per_minute=per_minute, headers=True)) as server:
         connection = _http(server)
         reply, _ = _ask(connection, _body())
         assert reply.getheader("x-ratelimit-limit-requests") == "6000"
@@ -238,8 +238,8 @@ def test_the_budget_lets_its_rate_through():
 
 
 def test_no_more_than_so_many_in_flight():
-    behaviour = Behaviour(latency="fixed", mean_s=1.0, max_in_flight=3)
-    with load_server(behaviour) as server:
+    behavior = Behavior(latency="fixed", mean_s=1.0, max_in_flight=3)
+    with load_server(behavior) as server:
         connections = [_http(server) for _ in range(5)]
         started = time.monotonic()
         for connection in connections:
@@ -255,8 +255,8 @@ def test_no_more_than_so_many_in_flight():
 
 
 def test_a_client_that_leaves_is_not_in_flight_and_not_served():
-    behaviour = Behaviour(latency="fixed", mean_s=0.1, max_in_flight=1)
-    with load_server(behaviour) as server:
+    behavior = Behavior(latency="fixed", mean_s=0.1, max_in_flight=1)
+    with load_server(behavior) as server:
         with socket.create_connection(("127.0.0.1", _port(server))) as connection:
             connection.sendall(_REQUEST % (len(_body()), _body()))
             while server.stats()["requests"] < 1:
@@ -267,26 +267,26 @@ def test_a_client_that_leaves_is_not_in_flight_and_not_served():
         assert server.stats()["served"] == 1
 
 
-def latencies_of(behaviour, n):
+def latencies_of(behavior, n):
     async def drawn():
-        state = ServerState(behaviour)
+        state = ServerState(behavior)
         return [state.latency_s() for _ in range(n)]
 
     return asyncio.run(drawn())
 
 
 def test_lognormal_latencies_have_the_mean_and_a_longest():
-    behaviour = Behaviour(latency="lognormal", mean_s=0.2, longest_s=0.4, sigma=0.5)
-    drawn = latencies_of(behaviour, 2000)
+    behavior = Behavior(latency="lognormal", mean_s=0.2, longest_s=0.4, sigma=0.5)
+    drawn = latencies_of(behavior, 2000)
     assert sum(drawn) / len(drawn) == pytest.approx(0.2, rel=0.1)  # 0.4 is 1.5 sigma away
     assert 0 < min(drawn) < 0.1
     assert max(drawn) == 0.4
 
 
 def test_requests_are_answered_beside_each_other_each_after_its_latency():
-    behaviour = Behaviour(latency="lognormal", mean_s=0.2, longest_s=0.4, sigma=0.5)
+    behavior = Behavior(latency="lognormal", mean_s=0.2, longest_s=0.4, sigma=0.5)
     taken = []
-    with load_server(behaviour) as server, selectors.DefaultSelector() as selector:
+    with load_server(behavior) as server, selectors.DefaultSelector() as selector:
         for _ in range(100):
             connection = _http(server)
             connection.connect()
@@ -299,14 +299,14 @@ def test_requests_are_answered_beside_each_other_each_after_its_latency():
                 selector.unregister(key.fileobj)
                 assert connection.getresponse().status == 200
         stats = server.stats()
-    least = sorted(latencies_of(behaviour, 100))
+    least = sorted(latencies_of(behavior, 100))
     assert all(took >= drawn for took, drawn in zip(sorted(taken), least, strict=True))
     assert stats["served"] == 100
     assert stats["peak_in_flight"] > 1
 
 
 def test_a_storm_refuses_everything():
-    with load_server(Behaviour(storm_s=(0.05, 1.0))) as server:
+    with load_server(Behavior(storm_s=(0.05, 1.0))) as server:
         connection = _http(server)
         statuses, first = [], time.monotonic()
         while 429 not in statuses or statuses[-1] != 200:  # until it is over
@@ -327,7 +327,7 @@ def shout(request):
 
 
 def test_another_function_may_answer():
-    with load_server(Behaviour(respond=f"{__name__}:shout")) as server:
+    with load_server(Behavior(respond=f"{__name__}:shout")) as server:
         _, raw = _ask(_http(server), _body("hi"))
     assert json.loads(raw)["choices"][0]["message"]["content"] == "HI"
 
@@ -352,7 +352,7 @@ def test_labels_answers_the_prompts():
             {"windows": [{"w": 1, "activations": [0, 8]}]},
         ),
     }
-    with load_server(Behaviour(respond="labels")) as server:
+    with load_server(Behavior(respond="labels")) as server:
         connection = _http(server)
         for name, (variables, expected) in cases.items():
             messages = load_prompt(name, _PROMPTS).messages(**variables)
@@ -364,7 +364,7 @@ def test_labels_answers_the_prompts():
 def test_it_ends_with_its_process():
     code = (
         "import time; from tests.support.load_server import *\n"
-        "with load_server(Behaviour()) as s: print(s.url, flush=True); time.sleep(60)"
+        "with load_server(Behavior()) as s: print(s.url, flush=True); time.sleep(60)"
     )
     root = str(Path(__file__).parents[2])
     with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE) as parent:

@@ -220,8 +220,11 @@ def note_of(text):
     ("edit", "said"),
     [
         ({"kind": "label", "author": "a"}, "label.label: Field required"),
-        ({"kind": "label", "author": "a", "label": "\u200b\x07 "}, "nothing to be seen"),
-        ({"kind": "label", "author": " ", "label": "x"}, "nothing to be seen"),
+        (
+            {"kind": "label", "author": "a", "label": "\u200b\x07 "},
+            "must contain a visible character",
+        ),
+        ({"kind": "label", "author": " ", "label": "x"}, "must contain a visible character"),
         ({"kind": "label", "author": "a", "label": "x" * 301}, "at most 300"),
         ({"kind": "vote", "author": "a", "vote": 2}, "vote"),
         ({"kind": "vote", "author": "a", "vote": 1, "label": "x"}, "label: Extra inputs"),

@@ -41,7 +41,9 @@ def test_it_says_where_it_is_and_ends_quietly_on_ctrl_c(cli, finished, monkeypat
         assert visited["token"].json()["total"] == 14
         assert visited["none"].status_code == (401 if query else 200)
         assert code in (0, 130)
-        assert said.splitlines() == [f"{finished.path} is at {address}{query} (Ctrl-C ends it)"]
+        assert said.splitlines() == [
+            f"{finished.path} is served at {address}{query} (Ctrl-C stops it)"
+        ]
         assert complained == ""
 
 

@@ -18,8 +18,8 @@ from autointerp.activations.stream import StreamSettings
 from autointerp.config.settings import RunConfig
 from autointerp.evidence.collector import CollectSettings
 from autointerp.evidence.selection import SelectionSpec
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings
-from autointerp.labeling.shown import Shown
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 READ = ["--subject", "demo", "--text", "text.txt", "--tokens", "8192", "--context-length", "64"]

@@ -12,8 +12,8 @@ import pytest
 import autointerp
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.window_text import marked, marks_for
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings, label_jobs, read_labels
-from autointerp.labeling.shown import Shown
 from autointerp.llm.wire.structured import items
 from autointerp.progress import track
 from autointerp.prompting.prompts import load_prompt
@@ -38,7 +38,7 @@ VOCABULARY = Vocabulary((*(t.encode() for t in TEXTS), b"plain"), frozenset())
 PLAIN = len(TEXTS)
 SETTINGS = LabelSettings("m", 0.0, 4, Shown(100, 0))
 # What rich writes itself where it takes its output for a terminal.
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def windows(tokens):
@@ -201,10 +201,10 @@ def hostile_answer(request):
     )
 
 
-def assert_calm(text, *, coloured=False, tabs=False):
+def assert_calm(text, *, colored=False, tabs=False):
     """Nothing in it that a terminal obeys or does not show, but for line ends."""
-    if coloured:
-        text = COLOURS.sub("", text)
+    if colored:
+        text = COLORS.sub("", text)
     allowed = "\n\t" if tabs else "\n"
     odd = {c for c in text if not c.isprintable() and c not in allowed}
     assert not odd, (odd, text[:500])
@@ -249,13 +249,13 @@ def test_the_terminal_the_log_and_the_tables_stay_calm(cli, hostile_corpus, tmp_
     assert said.splitlines()[-1].endswith("[red]no such key x")
     assert len(said.splitlines()[-1]) <= 2000
 
-    for coloured in (False, True):
-        if coloured:
+    for colored in (False, True):
+        if colored:
             monkeypatch.setenv("FORCE_COLOR", "1")
         for command in (["labels"], *(["show", str(f)] for f in range(0, 12, 3))):
             code, printed, said = cli(*command, "--run", str(out))
             assert code == 0, said
-            assert_calm(printed + said, coloured=coloured)
+            assert_calm(printed + said, colored=colored)
             assert command == ["labels"] or "[red]" in printed
     code, printed, _ = cli("journal", "export", "--run", str(out))
     assert_calm(printed)
@@ -300,7 +300,7 @@ def test_tables_keep_windows_as_they_are(cli, hostile_corpus, tmp_path):
     for ids, text in zip(table["token_ids"], table["text"], strict=True):
         assert text == "".join(vocabulary.token_text(i) for i in ids)
     corpus = "".join(table["text"])
-    for name in ("colour", "overrides", "tags", "NUL", "chatml"):
+    for name in ("color", "overrides", "tags", "NUL", "chatml"):
         assert HOSTILE[name] in corpus
     # Rules quote tokens in their labels.
     code, printed, _ = cli("labels", "--run", str(out))

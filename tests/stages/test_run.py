@@ -150,7 +150,7 @@ def test_every_feature_gets_its_label_through_faults(cli, planted, tmp_path):
     assert labeled["simulation_correlation"].notna().all()
 
 
-def spoiled(spoil):
+def unreadable(spoil):
     """The scripted model with its list of labels changed by `spoil`."""
 
     def respond(request):
@@ -182,7 +182,7 @@ def spoiled(spoil):
     ids=["missing", "reordered", "repeated", "empty", "invalid", "contradicting"],
 )
 def test_what_a_reply_lacks_is_asked_again(cli, planted, tmp_path, spoil):
-    with FakeServer(spoiled(spoil)) as server:
+    with FakeServer(unreadable(spoil)) as server:
         flags = [*model_flags(server), *planted.flags(tmp_path / "out"), "--features", "0-7"]
         assert cli("collect", *flags)[0] == 0
         code, _, err = cli("label", *flags)
@@ -197,7 +197,7 @@ def test_a_feature_that_gets_no_label_fails_alone_with_the_reason(cli, planted, 
         return [x for x in labels if "bago" not in x["label"]]
 
     out = tmp_path / "out"
-    with FakeServer(spoiled(without_bago)) as server:
+    with FakeServer(unreadable(without_bago)) as server:
         flags = [*model_flags(server), *planted.flags(out), "--features", "0-7"]
         code, _, said = cli("run", *flags)
         # One of eight is more than a tenth.

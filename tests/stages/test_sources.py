@@ -215,7 +215,7 @@ def test_a_cache_without_token_ids_says_how_to_give_them(cli, planted, tmp_path)
     flags += ["--subject", str(DATA / "saelens" / "subject"), "--out", str(tmp_path / "out")]
     code, _, said = cli("collect", *flags)
     assert code == 2
-    assert "has no token ids: give them with --token-ids FILE" in said
+    assert "has no token ids: pass --token-ids FILE" in said
     assert not (tmp_path / "out").exists()
     np.save(tmp_path / "ids.npy", np.ones((4, 48), dtype=np.int64))
     assert cli("collect", *flags, "--token-ids", str(tmp_path / "ids.npy"))[0] == 0
@@ -311,10 +311,10 @@ def test_doctor_on_a_cache_that_was_scaled(cli, tmp_path, planted):
     flags = ["--cache", str(tmp_path / "acts.npy"), "--coder", "demo", "--subject", "demo"]
     code, shown, _ = cli("doctor", *flags)
     assert code == 1
-    assert "worse than the mean" in " ".join(shown.split())
+    assert "worse than predicting the mean" in " ".join(shown.split())
     code, _, said = cli("collect", *flags, "--features", "0-5", *out)
     assert code == 0
-    assert "worse than the mean" in said
+    assert "worse than predicting the mean" in said
 
 
 def test_several_hooks_are_captured_in_one_pass_and_read_one_at_a_time(cli, tmp_path):
@@ -334,7 +334,7 @@ def test_several_hooks_are_captured_in_one_pass_and_read_one_at_a_time(cli, tmp_
     assert sorted(p.name for p in cache.iterdir()) == ["mlp_out-1", "residual-2"]
     code, _, said = cli("collect", "--coder", "demo", "--cache", str(cache))
     assert code == 2
-    assert "holds 2 activation caches, name one: mlp_out-1, residual-2" in said
+    assert "holds 2 activation caches; choose one:  mlp_out-1, residual-2" in said
     run = ["--coder", "demo", "--cache", str(cache / "residual-2"), "--features", "0-9"]
     assert cli("collect", *run, "--out", str(tmp_path / "a"))[0] == 0
     code, _, said = cli("collect", "--coder", "demo", *flags, *hooks)

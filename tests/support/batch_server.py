@@ -95,10 +95,10 @@ class BatchServer:
                 error = {"code": "batch_expired", "message": "not in time"}
                 bad.append({"custom_id": one["custom_id"], "response": None, "error": error})
                 continue
-            spoilt = self.spoil(one["body"])
-            if spoilt is None:
+            damaged = self.spoil(one["body"])
+            if damaged is None:
                 self.answered[one["custom_id"]] += 1
-            status, body = spoilt or (200, self.completion(one["body"]))
+            status, body = damaged or (200, self.completion(one["body"]))
             response = {"status_code": status, "request_id": "r", "body": body}
             result = {"custom_id": one["custom_id"], "response": response, "error": None}
             (good if status == 200 else bad).append(result)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from autointerp.llm.asking import RetrySettings
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.limits.prices import Price
 from autointerp.llm.pool import PoolSettings, Step, run_jobs
+from autointerp.llm.request_runner import RetrySettings
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient
 from autointerp.llm.wire.dialect import Dialect

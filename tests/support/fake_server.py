@@ -37,7 +37,7 @@ Respond = Callable[[dict[str, Any]], str | Reply]
 
 @dataclass(frozen=True)
 class Fault:
-    """One misbehaviour; see `_Connection` for what each kind does."""
+    """One misbehavior; see `_Connection` for what each kind does."""
 
     kind: Literal["status", "hang", "drop", "half", "truncate", "raw", "refusal", "length", "slow"]
     status: int = 500

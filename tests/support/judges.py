@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings
-from autointerp.labeling.shown import Shown
 from autointerp.llm.wire.reply import Usage
 from autointerp.prompting.prompts import BUNDLED
 from autointerp.scoring.judge import JudgeSettings

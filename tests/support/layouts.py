@@ -69,8 +69,8 @@ def row_norms() -> np.ndarray:
 
 
 def layer_norm(x: np.ndarray) -> np.ndarray:
-    centred = x - x.mean(1, keepdims=True)
-    return centred / (centred.std(1, ddof=1, keepdims=True) + 1e-5)
+    centered = x - x.mean(1, keepdims=True)
+    return centered / (centered.std(1, ddof=1, keepdims=True) + 1e-5)
 
 
 def unit_rms(x: np.ndarray) -> np.ndarray:

@@ -16,11 +16,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from autointerp.llm.asking import Outcome
 from autointerp.llm.journal.in_flight import Send
 from autointerp.llm.journal.journal import Journal, Received
 from autointerp.llm.limits.prices import Price
 from autointerp.llm.pool import PoolSettings, Step, run_jobs
+from autointerp.llm.request_runner import Outcome
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient
 from autointerp.llm.wire.dialect import Dialect
@@ -30,7 +30,7 @@ from autointerp.llm.wire.request import ChatRequest
 CONCURRENCY = 16
 EARLY_SHARE = 0.1  # of the lives end while they begin
 EARLY_S = 0.005
-MOST_EVENTS = 32  # requests sent and replies kept, after which a life is killed
+MAX_EVENTS = 32  # requests sent and replies kept, after which a life is killed
 MOMENT_S = 0.003  # at most, so that kills fall between events as well
 
 
@@ -53,7 +53,7 @@ async def live(client: ChatClient, path: Path, jobs: list[Word], ready: int) -> 
     reply that is kept.
     """
     journal = Journal.open(path)
-    journal.take_up_doubts()
+    journal.take_up_unconfirmed()
     os.write(ready, b"+")
     sending, put = journal.sending, journal.put
 
@@ -80,7 +80,7 @@ async def live(client: ChatClient, path: Path, jobs: list[Word], ready: int) -> 
     )
     journal.close()
     await client.close()
-    return [results, totals.requests, totals.in_doubt, totals.spent_usd]
+    return [results, totals.requests, totals.unconfirmed, totals.spent_usd]
 
 
 def kept(path: Path) -> set[str]:
@@ -119,7 +119,7 @@ def main() -> None:
         if early:
             time.sleep(draw.uniform(0, EARLY_S))
         else:
-            for _ in range(1 + draw.randint(0, MOST_EVENTS)):
+            for _ in range(1 + draw.randint(0, MAX_EVENTS)):
                 os.read(begun, 1)
             time.sleep(draw.uniform(0, MOMENT_S))
         os.kill(child, signal.SIGKILL)
@@ -143,8 +143,13 @@ def main() -> None:
         one_life(early=True)
     told["known_before_the_last"] = len(kept(path))
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    results, requests, in_doubt, spent_usd = asyncio.run(live(client, path, jobs, nowhere))
-    last = {"results": results, "requests": requests, "in_doubt": in_doubt, "spent_usd": spent_usd}
+    results, requests, unconfirmed, spent_usd = asyncio.run(live(client, path, jobs, nowhere))
+    last = {
+        "results": results,
+        "requests": requests,
+        "unconfirmed": unconfirmed,
+        "spent_usd": spent_usd,
+    }
     print(json.dumps(told | last))
 
 

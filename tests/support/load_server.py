@@ -47,7 +47,7 @@ Share = Annotated[float, "of the requests meets this fault"]
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Behavior:
     """All that the server does. The shares of faults are probabilities, drawn for each request.
 
     Refusals (429) and `overloaded` are sent at once; every other reply comes after the latency.
@@ -84,7 +84,7 @@ class Behaviour:
             raise ValueError("the shares of the faults add up to more than 1")
 
 
-_FAULTS = [f.name for f in fields(Behaviour) if f.type == Share]
+_FAULTS = [f.name for f in fields(Behavior) if f.type == Share]
 
 
 class LoadServer:
@@ -103,11 +103,11 @@ class LoadServer:
 
 
 @contextlib.contextmanager
-def load_server(behaviour: Behaviour) -> Iterator[LoadServer]:
+def load_server(behavior: Behavior) -> Iterator[LoadServer]:
     """Serve from a process of its own; it also ends when this process dies, however it dies."""
     path = [str(_ROOT), *(p for p in sys.path if p)]  # a dotted `respond` is found as it is here
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.load_server", json.dumps(asdict(behaviour))],
+        [sys.executable, "-m", "tests.support.load_server", json.dumps(asdict(behavior))],
         stdin=subprocess.PIPE,  # its end tells the server that this process is gone
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
@@ -160,11 +160,11 @@ class _Bucket:
 
 
 class ServerState:
-    """What the connections share: the behaviour, its random numbers, and the counts."""
+    """What the connections share: the behavior, its random numbers, and the counts."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
-        self.behaviour = behaviour
-        self.respond = _responder(behaviour.respond)
+    def __init__(self, behavior: Behavior) -> None:
+        self.behavior = behavior
+        self.respond = _responder(behavior.respond)
         self.loop = asyncio.get_running_loop()
         self.requests = 0
         self.refused = 0
@@ -175,14 +175,14 @@ class ServerState:
         self._arrivals: deque[float] = deque(maxlen=_RECENT)
         self._refused_at: deque[float] = deque(maxlen=_RECENT)
         self._first_at: float | None = None
-        per_minute = behaviour.requests_per_minute
+        per_minute = behavior.requests_per_minute
         self._bucket = None if per_minute is None else _Bucket(per_minute)
-        self._faults = [name for name in _FAULTS if getattr(behaviour, name) > 0]
-        self._edges = list(itertools.accumulate(getattr(behaviour, f) for f in self._faults))
+        self._faults = [name for name in _FAULTS if getattr(behavior, name) > 0]
+        self._edges = list(itertools.accumulate(getattr(behavior, f) for f in self._faults))
         # Apart, so that a seed gives the same faults whatever the latency.
-        self._fault_rng = random.Random(f"faults {behaviour.seed}")
-        self._latency_rng = random.Random(f"latency {behaviour.seed}")
-        self._mu = math.log(behaviour.mean_s) - behaviour.sigma**2 / 2 if behaviour.mean_s else 0.0
+        self._fault_rng = random.Random(f"faults {behavior.seed}")
+        self._latency_rng = random.Random(f"latency {behavior.seed}")
+        self._mu = math.log(behavior.mean_s) - behavior.sigma**2 / 2 if behavior.mean_s else 0.0
 
     def arrived(self) -> str | None:
         """Count a request, and say why it is refused or which fault it meets."""
@@ -204,7 +204,7 @@ class ServerState:
     def _refusal(self, now: float) -> str | None:
         if self._first_at is None:
             self._first_at = now
-        storm, limit = self.behaviour.storm_s, self.behaviour.max_in_flight
+        storm, limit = self.behavior.storm_s, self.behavior.max_in_flight
         if storm is not None and storm[0] <= now - self._first_at < storm[1]:
             return "storm"
         if limit is not None and self.in_flight >= limit:
@@ -214,12 +214,12 @@ class ServerState:
         return None
 
     def latency_s(self) -> float:
-        match self.behaviour.latency:
+        match self.behavior.latency:
             case "fixed":
-                return self.behaviour.mean_s
+                return self.behavior.mean_s
             case "lognormal":
-                drawn = self._latency_rng.lognormvariate(self._mu, self.behaviour.sigma)
-                return min(drawn, self.behaviour.longest_s)
+                drawn = self._latency_rng.lognormvariate(self._mu, self.behavior.sigma)
+                return min(drawn, self.behavior.longest_s)
         return 0.0
 
     def count_served(self, raw: bytes) -> None:
@@ -227,7 +227,7 @@ class ServerState:
         self._served[name] = self._served.get(name, 0) + 1
 
     def limit_headers(self) -> str:
-        if self._bucket is None or not self.behaviour.headers:
+        if self._bucket is None or not self.behavior.headers:
             return ""
         return self._bucket.headers()
 
@@ -294,7 +294,7 @@ class _Connection(asyncio.Protocol):
         server = self._server
         fault = server.arrived()
         if fault in _REFUSALS:
-            wait = server.behaviour.retry_after
+            wait = server.behavior.retry_after
             retry_after = "" if wait is None else f"Retry-After: {wait}\r\n"
             self._send(429, _error(f"rate limit reached ({fault})"), _JSON + retry_after)
             return
@@ -395,9 +395,9 @@ def _error(message: str) -> bytes:
     return json.dumps({"error": {"message": message, "code": None}}).encode()
 
 
-async def _serve(behaviour: Behaviour) -> None:
+async def _serve(behavior: Behavior) -> None:
     loop = asyncio.get_running_loop()
-    server = ServerState(behaviour)
+    server = ServerState(behavior)
     listener = await loop.create_server(
         lambda: _Connection(server), "127.0.0.1", 0, backlog=_BACKLOG
     )
@@ -411,7 +411,7 @@ async def _serve(behaviour: Behaviour) -> None:
 def main() -> None:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
-    asyncio.run(_serve(Behaviour(**json.loads(sys.argv[1]))))
+    asyncio.run(_serve(Behavior(**json.loads(sys.argv[1]))))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ TEMPLATE = (
     "{% for m in messages %}# {{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}# assistant: {% endif %}"
 )
-LONGEST = 8192
+MAX_CONTEXT = 8192
 _ENDS = ['"', "}"]
 _LIKED = 6.0  # added to their logits, in the mean
 
@@ -28,7 +28,7 @@ def write_local_model(folder: Path, *, template: str | None = TEMPLATE) -> Path:
     mean = model.model(ids).last_hidden_state[0].mean(0)
     head = model.lm_head.weight.clone()
     head[tokenizer.convert_tokens_to_ids(_ENDS)] += _LIKED * mean / mean.dot(mean)
-    model.config.update({"tie_word_embeddings": False, "max_position_embeddings": LONGEST})
+    model.config.update({"tie_word_embeddings": False, "max_position_embeddings": MAX_CONTEXT})
     model.lm_head.weight = torch.nn.Parameter(head)
     model.save_pretrained(folder)
     tokenizer.chat_template = template

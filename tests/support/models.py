@@ -15,7 +15,7 @@ from tests.support.simulators import openai_reply
 _LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
 _FEATURE = re.compile(r"^Feature (\d+) ", re.MULTILINE)
 _TOKENS = re.compile(r"^(\d+) \(\d+ tokens\): (.*)$", re.MULTILINE)
-_COLOURS = re.compile(r"^(\d+)\. (\w+)$", re.MULTILINE)
+_COLORS = re.compile(r"^(\d+)\. (\w+)$", re.MULTILINE)
 
 
 class Model:
@@ -23,7 +23,7 @@ class Model:
 
     def __call__(self, request: dict[str, Any]) -> str | Reply:
         if "numbered colours" in request["messages"][0]["content"]:
-            found = _COLOURS.findall(request["messages"][0]["content"])
+            found = _COLORS.findall(request["messages"][0]["content"])
             return json.dumps({"colours": [{"n": int(n), "name": name} for n, name in found]})
         if len(request["messages"]) == 1:  # how warm something is
             return self.warmth()

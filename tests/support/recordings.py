@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.label_reply import read_labels
 from autointerp.labeling.llm import LabelJob, LabelSettings
-from autointerp.labeling.shown import Shown
 from autointerp.llm.wire.logprobs import Position
 from autointerp.llm.wire.reply import ChatReply, Usage
 from autointerp.prompting.prompts import BUNDLED, Prompt, load_prompt
@@ -63,7 +63,7 @@ def reply_of(row: Row) -> ChatReply:
     return ChatReply(
         text=row["reply"],
         finish_reason=row["finish_reason"],
-        refused=False,
+        declined=False,
         usage=Usage(100, 10),
         prompt=positions if "sent" in row else (),
         tokens=() if "sent" in row else positions,

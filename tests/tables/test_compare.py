@@ -8,7 +8,12 @@ import pytest
 import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.runs.directory import Run
-from autointerp.tables.compare import compare_labels, doubts, metric_comparisons, settings_apart
+from autointerp.tables.compare import (
+    compare_labels,
+    metric_comparisons,
+    settings_apart,
+    warnings_about,
+)
 from autointerp.tables.schema import SCORES, labels_schema
 from autointerp.tables.write import write_table
 from tests.support import scripted
@@ -132,7 +137,7 @@ def test_settings_and_prompts_that_differ(runs, tmp_path):
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     other = STAGES | {"collect": {"inputs": "same", "hashes": {"coder": "other"}}}
     one = a_run(tmp_path / "c", [label(0)], [score(0, 1)], stages=other)
-    with pytest.raises(AutointerpError, match="of different coders"):
+    with pytest.raises(AutointerpError, match="of different SAEs"):
         autointerp.compare_runs(runs[0].path, one.path)
     unnamed = STAGES | {"collect": {"inputs": "same", "hashes": {"coder": None}}}
     same = a_run(tmp_path / "d", [label(0)], [score(0, 1)], stages=unnamed)
@@ -144,14 +149,14 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     with pytest.raises(AutointerpError, match="is not scored"):
         autointerp.compare_runs(unscored.path, runs[0].path)
     apart = a_run(tmp_path / "g", [label(9)], [score(9, 1)])
-    with pytest.raises(AutointerpError, match="no feature is scored by the same metric"):
+    with pytest.raises(AutointerpError, match="have no feature scored by the same metric"):
         autointerp.compare_runs(runs[0].path, apart.path)
     with pytest.raises(AutointerpError, match="no run at"):
         autointerp.compare_runs(runs[0].path, tmp_path / "nowhere")
 
 
 def test_other_windows_and_judges_are_warned_of(runs, tmp_path):
-    assert doubts(*runs) == []
+    assert warnings_about(*runs) == []
     other = STAGES | {"collect": {"inputs": "other", "hashes": {"coder": "c0de"}}}
     scores = [score(0, 1, judge="another", prompt_hash="new")]
     one = a_run(tmp_path / "c", [label(0)], scores, stages=other)
@@ -159,9 +164,9 @@ def test_other_windows_and_judges_are_warned_of(runs, tmp_path):
         autointerp.compare_runs(runs[0].path, one.path)
     lines = [str(warning.message) for warning in said]
     assert len(lines) == 3
-    assert "the runs have other windows" in lines[0]
-    assert "the judge of detection is not the same" in lines[1]
-    assert "the prompt of detection is not the same" in lines[2]
+    assert "the runs have different windows" in lines[0]
+    assert "the judge of detection differs" in lines[1]
+    assert "the prompt of detection differs" in lines[2]
 
 
 def _words(printed):
@@ -174,7 +179,7 @@ def test_scores_weighed_by_another_prior_are_warned_of(tmp_path, features, warne
     for name, n in (("a", features), ("b", 50)):
         rows = [score(f, 0.5, metric="population_f1") for f in range(n)]
         made.append(a_run(tmp_path / name, [label(f) for f in range(n)], rows))
-    assert any("fewer than 50 features" in line for line in doubts(*made)) == warned
+    assert any("fewer than 50 features" in line for line in warnings_about(*made)) == warned
 
 
 def test_the_command_shows_hostile_labels_as_text(cli, tmp_path):
@@ -228,7 +233,7 @@ def test_the_command_on_two_real_runs(cli, planted, tmp_path, monkeypatch):
     assert "an interval needs 20 features" in shown
     assert "population" in shown
     assert "simulation" not in shown.partition("settings that differ")[0]
-    assert "a labeled feature" in shown
+    assert "per labeled feature" in shown
     assert "base_url" in shown
     pairs = autointerp.compare_runs(*outs)
     # Every third feature fires on two words, of which one label names one alone.
@@ -237,7 +242,7 @@ def test_the_command_on_two_real_runs(cli, planted, tmp_path, monkeypatch):
     assert len(gained) >= 3
     code, _, said = cli("compare", *map(str, outs), "--metric", "magic")
     assert code == 2
-    assert "both runs have balanced_accuracy, correlation, detection" in said
+    assert "the metrics of both runs are balanced_accuracy, correlation, detection" in said
 
 
 def test_a_run_compared_with_itself_does_not_differ(runs):

@@ -438,14 +438,14 @@ def test_exports_do_not_overwrite_and_leave_nothing_half_done(done, tmp_path, cl
     before = out.read_bytes()
     code, _, said = cli("export", "csv", *arguments)
     assert (code, out.read_bytes()) == (2, before)
-    assert "is there already: remove it, or name another --out" in said
+    assert "already exists: remove it, or choose another --out" in said
     out.unlink()
     code, _, said = cli("export", "saedashboard", *arguments)
     assert code == 2
     assert "--source-id LAYER-NAME" in said
     code, _, said = cli("export", "saedashboard", *arguments, "--source-id", "../6-x")
     assert code == 2
-    assert "is not LAYER-NAME" in said
+    assert "is not of the form LAYER-NAME" in said
     code, _, said = cli("export", "html", *arguments)
     assert code == 2
     assert "neuronpedia-upload, saedashboard" in said
@@ -564,7 +564,7 @@ def test_windows_with_activations_that_are_no_numbers_are_counted(done, tmp_path
         out = ["--out", str(tmp_path / name), "--source-id", "1-x"]
         code, _, said = cli("export", name, "--run", str(run), *out)
         assert code == 0
-        assert "left out 2 windows with an activation that is no number" in said
+        assert "dropped 2 windows with an activation that is not a number" in said
 
 
 def test_a_character_over_several_tokens_leaves_an_empty_one(done):

@@ -13,7 +13,7 @@ import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.runs.directory import Run
 from autointerp.stages.label.import_labels import import_labels
-from autointerp.tables.foreign_labels import LONGEST_LABEL, Foreign, ImportedLabels, of_one_labeler
+from autointerp.tables.foreign_labels import Foreign, ImportedLabels, of_one_labeler
 from tests.conftest import run_command
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
@@ -76,7 +76,7 @@ def test_neuronpedias_labels_are_scored_and_compared(planted, run, tmp_path, cli
     assert "11 of 14 features labeled by neuronpedia:gpt-x/np_max-act" in said
     for count, why in (
         (1, "older labels of the same feature"),
-        (3, "rows are no explanations"),
+        (3, "rows are not explanations"),
         (2, "rows have no index"),
         (1, "labels are of features that were not collected in this run"),
         (2, "labels are of features that fire too little here to be scored"),
@@ -129,7 +129,7 @@ def test_delphis_labels(planted, run, tmp_path, cli):
     code, _, said = cli("import", "delphi", str(tmp_path / "results"), "--run", str(run))
     assert code == 0, said
     assert "11 of 14 features labeled by delphi:org/explainer/layers.6" in said
-    assert "1 files hold no explanation" in said
+    assert "1 files are not explanations" in said
     labels = table(run)
     assert labels["label"].tolist()[1:12] == [planted.rule(i) for i in range(1, 12)]
     assert labels["label"].isna().sum() == 3
@@ -156,10 +156,10 @@ def test_one_labeler_is_taken(run, tmp_path, cli):
     at = ["neuronpedia", str(folder), "--run", str(run)]
     code, _, said = cli("import", *at)
     assert code == 2
-    assert "has labels by gpt-x/a, gpt-x/b: name one with --only" in said
+    assert "has labels by gpt-x/a, gpt-x/b: choose one with --only" in said
     code, _, said = cli("import", *at, "--only", "gpt-x/c")
     assert code == 2
-    assert "has no labels by gpt-x/c, but by gpt-x/a, gpt-x/b" in said
+    assert "has no labels by gpt-x/c, only by gpt-x/a, gpt-x/b" in said
     assert cli("import", *at, "--only", "gpt-x/b")[0] == 0
     assert table(run)["label"].tolist()[:2] == ["of two", "2"]
 
@@ -168,8 +168,8 @@ def test_what_cannot_be_imported_leaves_the_run_as_it_was(run, tmp_path):
     two = [row(0, "x"), row(0, "x", layer="7-x")]
     wrong = {
         "several sources": write_rows(tmp_path / "a" / "explanations", two).parent,
-        "no labels of this format": write_rows(tmp_path / "b" / "features", [row(0, "x")]).parent,
-        "there is no such file": tmp_path / "c",
+        "no labels in this format": write_rows(tmp_path / "b" / "features", [row(0, "x")]).parent,
+        "no such file": tmp_path / "c",
         "cannot be read": tmp_path / "d.jsonl.gz",
         "line of over": write_rows(tmp_path / "e" / "explanations", ["x" * (1 << 22)]).parent,
     }
@@ -179,7 +179,7 @@ def test_what_cannot_be_imported_leaves_the_run_as_it_was(run, tmp_path):
     for says, path in wrong.items():
         with pytest.raises(AutointerpError, match=says):
             import_labels(Run(run), "neuronpedia", path)
-    with pytest.raises(AutointerpError, match="no folder of Delphi's"):
+    with pytest.raises(AutointerpError, match="is not a Delphi folder"):
         import_labels(Run(run), "delphi", wrong["cannot be read"])
     with pytest.raises(
         AutointerpError, match="no import format 'html'; there are neuronpedia, delphi"
@@ -198,7 +198,7 @@ def test_imported_labels_are_one_plain_line(name):
     _, texts = of_one_labeler(found, Path("x"), None)
     assert texts[1] == "plain"
     if 0 in texts:
-        assert 0 < len(texts[0]) <= LONGEST_LABEL
+        assert 0 < len(texts[0]) <= MAX_LABEL
         assert texts[0].isprintable()
         assert texts[0] == " ".join(texts[0].split())
     else:
@@ -207,7 +207,7 @@ def test_imported_labels_are_one_plain_line(name):
 
 def test_hostile_labels_and_labelers_reach_a_table(run, tmp_path, cli):
     rows = [row(i % 12, text, id=str(i)) for i, text in enumerate(EVERYTHING.values())]
-    rows = [r | {"explanationModelName": EVERYTHING["colour"] + "\n"} for r in rows]
+    rows = [r | {"explanationModelName": EVERYTHING["color"] + "\n"} for r in rows]
     folder = write_rows(tmp_path / "explanations", rows)
     code, printed, said = cli("import", "neuronpedia", str(folder), "--run", str(run))
     assert code == 0, said

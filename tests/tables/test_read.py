@@ -168,8 +168,8 @@ def test_what_runs_say_of_a_feature_stands_side_by_side(runs, tmp_path):
 
 def test_runs_that_cannot_stand_side_by_side_are_refused(runs, tmp_path):
     for wrong, why in (
-        ([], "name one run"),
-        ([runs[0], str(runs[0])], "named twice"),
+        ([], "pass at least one run"),
+        ([runs[0], str(runs[0])], "passed twice"),
         ([tmp_path / "none", runs[0]], "no such folder"),
     ):
         for load in (autointerp.load_labels, autointerp.label_differences):
@@ -177,7 +177,7 @@ def test_runs_that_cannot_stand_side_by_side_are_refused(runs, tmp_path):
                 load(wrong)
     other = a_run(tmp_path / "other", [label(0)])
     Run(other).update(stages={"collect": {"hashes": {"coder": "an0ther"}}})
-    with pytest.raises(AutointerpError, match="different coders"):
+    with pytest.raises(AutointerpError, match="different SAEs"):
         autointerp.label_differences([runs[0], other])
 
 

@@ -121,7 +121,7 @@ def test_the_interval_covers_where_windows_of_a_feature_go_together(tmp_path):
 
 
 def test_a_run_without_scores_is_said_to_have_none(tmp_path):
-    with pytest.raises(AutointerpError, match="has not come so far"):
+    with pytest.raises(AutointerpError, match="has not finished that stage"):
         autointerp.load_strata(tmp_path)
 
 

@@ -15,7 +15,7 @@ from tests.support.fake_server import FakeServer
 from tests.support.models import Coin, Collapsing, Copying, Counting, Mended, Model, Ranking, Yes
 from tests.support.samples import WITH_EXAMPLE
 
-AT_CHANCE = "not told apart from chance in"
+AT_CHANCE = "not distinguishable from chance in"
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_a_timid_judge_is_told_from_chance_by_how_it_ranks(examined):
     assert found["asked"] == 60
     assert "--judge-form probabilities --judge-items 24" in shown
     assert record["not_given"] == ["prompt_logprobs"]
-    assert "go by the AUROC" in shown
+    assert "use the AUROC" in shown
     assert "--simulation-mode top_logprobs" in shown
 
 
@@ -115,7 +115,7 @@ def test_a_judge_that_counts_is_asked_in_another_form(examined):
     assert code == 0
     assert way(record, "detection", "lists", 10)["right"] <= 15
     assert "--judge-form booleans --judge-items 24" in shown
-    assert "test-model is of no use with the settings given" in shown
+    assert "test-model is not usable with the current settings" in shown
 
 
 def test_labels_that_are_the_templates_are_counted_as_copied(examined):
@@ -224,7 +224,7 @@ def test_auto_uses_what_was_found_and_what_is_given_goes_first(cli, planted, tmp
         assert json.loads((out / "run.json").read_text())["config"]["features_per_request"] == 2
         code, _, said = cli("score", *flags)
         assert code == 2
-        assert "with --auto it does better: --features-per-request 1" in said
+        assert "--auto would do better: --features-per-request 1" in said
 
 
 def test_a_judge_of_rules_is_tried_before_it_is_paid(cli, planted, tmp_path):

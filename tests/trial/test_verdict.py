@@ -122,7 +122,10 @@ def test_a_run_is_held_against_the_way_in_which_it_asks():
     assert not failings()  # lists were not tried with more than ten at once
     assert not failings(judge_form="booleans", judge_items=12)
     (failing,) = failings(judge_form="booleans")
-    assert "not told apart from chance in 48 answers (booleans, 24 excerpts a request" in failing
+    assert (
+        "not distinguishable from chance in 48 answers (booleans, 24 excerpts per request"
+        in failing
+    )
     assert failings(judge_form="probabilities")  # for which booleans are asked instead
     (failing,) = failings(features_per_request=10)
     assert "named 1 of 10" in failing

@@ -26,14 +26,14 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
         return cache
     if not path.exists():
         raise InputError(
-            f"no activation cache at {path}: there is no such file or folder; name one with "
-            "--cache, or give --subject and --text"
+            f"no activation cache at {path}: no such file or folder; pass one with "
+            "--cache, or --subject and --text"
         )
     for known in CACHE_FORMATS.values():
         if known.matches(path):
             found = known.load(path)
             if found.contexts == 0 or found.tokens == 0:
-                raise InputError(f"the activation cache at {path} is empty: make it again")
+                raise InputError(f"the activation cache at {path} is empty: create it again")
             return found
     inside = sorted(
         {
@@ -46,9 +46,9 @@ def find_cache(path: Path) -> DenseCache | SparseCache:
         return find_cache(inside[0])
     if inside:
         names = ", ".join(str(child.relative_to(path)) for child in inside[:8])
-        raise InputError(f"{path} holds {len(inside)} activation caches, name one: {names}")
+        raise InputError(f"{path} holds {len(inside)} activation caches; choose one: {names}")
     raise InputError(
-        f"no activation cache at {path}: it is in none of the formats {', '.join(CACHE_FORMATS)}"
+        f"no activation cache at {path}: it matches none of the formats {', '.join(CACHE_FORMATS)}"
     )
 
 
@@ -64,7 +64,7 @@ def open_cache(path: Path, tokens: Path | None, subject: str | None) -> DenseCac
         if named is not None:
             cache = with_vocabulary(cache, vocabulary_of(load_tokenizer(named)))
             cache = replace(cache, identity=f"{cache.identity} {named}")
-    cache.words()
+    cache.get_vocabulary()
     return cache
 
 
@@ -78,7 +78,7 @@ def with_token_ids(
     if tokens is not None:
         if cache.token_ids is not None:
             raise InputError(
-                f"the cache {cache.path} has token ids of its own: drop --token-ids {tokens}"
+                f"the cache {cache.path} already has token ids: remove --token-ids {tokens}"
             )
         cache = replace(
             cache,
@@ -92,7 +92,7 @@ def with_token_ids(
 def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
     """Token ids of a .npy file, or a .safetensors file of one tensor: int32 [contexts, length]."""
     if not file.is_file():
-        raise InputError(f"--token-ids {file}: there is no such file")
+        raise InputError(f"--token-ids {file}: no such file")
     if file.suffix == ".npy":
         array = npy_pair.read_array(file)
         dtype, integers = str(array.dtype), array.dtype.kind in "iu"
@@ -101,7 +101,9 @@ def _token_file(file: Path, shape: tuple[int, int]) -> Tensor:
         names = safetensors_names(file)
         if len(names) != 1:
             found = ", ".join(sorted(names))
-            raise InputError(f"--token-ids {file} holds {len(names)} tensors ({found}), not one")
+            raise InputError(
+                f"--token-ids {file} holds {len(names)} tensors ({found}); it must hold one"
+            )
         ids = next(iter(read_safetensors(file, *names).values()))
         dtype, integers = str(ids.dtype).removeprefix("torch."), not ids.is_floating_point()
     if not integers:

@@ -3,7 +3,7 @@
 `<hookpoint>/{start}_{end}.safetensors` (end included) hold the firings of a range of features:
 `locations` [n, 3] (context, position, feature − start), `activations` float16 [n], `tokens`
 [contexts, length]. float16 overflows: values beyond 65,504 are infinite and are put back to that,
-and what is no number is left out.
+and what is not a number is left out.
 """
 
 import re
@@ -26,7 +26,7 @@ from autointerp.tensors.firings import Firings
 
 _NAME = re.compile(r"(\d+)_(\d+)\.safetensors")
 _CONFIG = "config.json"
-_LARGEST = float(np.finfo(np.float16).max)
+_MAX_FLOAT16 = float(np.finfo(np.float16).max)
 _NEEDED = {"locations", "activations"}
 
 
@@ -66,11 +66,13 @@ def load(path: Path) -> SparseCache:
     token_ids = None
     for split in splits:
         with _opened(split.file) as file:
-            if "tokens" in file.keys():  # noqa: SIM118, it is no dictionary
+            if "tokens" in file.keys():  # noqa: SIM118, it is not a dictionary
                 token_ids = torch.from_numpy(file.get_tensor("tokens").astype(np.int32))
                 break
     if token_ids is None:
-        raise InputError(f"{path} has no token ids: cache the latents again with Delphi's tokens")
+        raise InputError(
+            f"{path} has no token ids: cache the latents again with Delphi's option to save tokens"
+        )
     settings = read_settings(path / _CONFIG) if (path / _CONFIG).is_file() else {}
     text = section(settings, "cache_cfg").get("dataset_repo") or settings.get("dataset_repo")
     subject = settings.get("model_name")
@@ -126,7 +128,7 @@ class _Reader:
             infinite, unknown = np.isposinf(activations), ~(activations > -np.inf)
             self._repaired["infinite"] += int(infinite.sum())
             self._repaired["no numbers"] += int(unknown.sum())
-            activations[infinite] = _LARGEST
+            activations[infinite] = _MAX_FLOAT16
             fires = activations > 0
             found = found[fires]
             token.append((found[:, 0] - begin) * self._length + found[:, 1])

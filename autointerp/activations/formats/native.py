@@ -18,8 +18,8 @@ from autointerp.activations.manifest import (
     TOKENS_FILE,
     Manifest,
     Shard,
+    damaged_file,
     read_manifest,
-    spoilt_file,
 )
 from autointerp.activations.stream import DTYPES
 from autointerp.errors import AutointerpError, InputError
@@ -42,17 +42,17 @@ def load(path: Path) -> DenseCache | SparseCache:
     manifest = read_manifest(path)
     if manifest.contexts == 0 or manifest.tokens == 0:
         raise InputError(f"the activation cache at {path} is empty: capture it again")
-    spoilt = spoilt_file(path, manifest)
-    if spoilt is not None:
-        raise InputError(f"{spoilt} is missing or cut short: capture the cache again")
+    damaged = damaged_file(path, manifest)
+    if damaged is not None:
+        raise InputError(f"{damaged} is missing or truncated: capture the cache again")
     tokens_file = path / TOKENS_FILE
     tokens = read_safetensors(tokens_file, "token_ids", "mask")
     shape = (manifest.contexts, manifest.context_length)
     for name in ("token_ids", "mask"):
         if name not in tokens or tuple(tokens[name].shape) != shape:
             raise InputError(
-                f"{tokens_file} holds no {name} of {shape}, as the manifest says: capture the "
-                "cache again"
+                f"{tokens_file} does not hold {name} of {shape}, as the manifest "
+                "says: capture the cache again"
             )
     vocabulary = path / _VOCABULARY
     common: dict[str, Any] = {
@@ -122,8 +122,8 @@ class _Shards:
             return
         if file_sha256(self._path / shard.file) != shard.sha256:
             raise InputError(
-                f"{self._path / shard.file} is not what was written (its checksum differs): "
-                f"remove {self._path} and capture it again"
+                f"{self._path / shard.file} is not what was written (its checksum "
+                f"differs): remove {self._path} and capture the cache again"
             )
         self._verified[shard.file] = shard.sha256
         # A cache on a read-only disk is verified anew by every process.

@@ -44,8 +44,8 @@ def load(path: Path) -> DenseCache:
     activations = read_array(file)
     if activations.ndim != 3 or activations.dtype.name not in _DTYPES:
         raise InputError(
-            f"{file} holds {activations.dtype} {activations.shape}, not float16 or float32 "
-            "activations [contexts, length, width]"
+            f"{file} holds {activations.dtype} {activations.shape}, not float16 or "
+            "float32 activations [contexts, length, width]"
         )
     (contexts, length, width), dtype = activations.shape, _DTYPES[activations.dtype.name]
     del activations
@@ -55,7 +55,9 @@ def load(path: Path) -> DenseCache:
         if beside.is_file():
             found[name] = read_array(beside)
             if found[name].shape != (contexts, length):
-                raise InputError(f"{beside} is {found[name].shape}, not {contexts, length}")
+                raise InputError(
+                    f"{beside} has shape {found[name].shape}, not {(contexts, length)}"
+                )
             if name in _TOKENS and found[name].dtype.kind not in "iu":
                 raise InputError(f"{beside} holds {found[name].dtype}, not token ids")
     tokens = next((found[n] for n in _TOKENS if n in found), None)

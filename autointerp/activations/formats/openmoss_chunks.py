@@ -48,18 +48,18 @@ def load(path: Path) -> DenseCache:
         activation = _activation(chunk, file)
         contexts, length, width = activation.shape
         if d_in not in (0, width):
-            raise InputError(f"{file}: activations of width {width}, others have {d_in}")
+            raise InputError(f"{file}: activations have width {width}, those of other files {d_in}")
         d_in = width
         dtype = activation.dtype
         tokens, mask = chunk.get("tokens"), chunk.get("mask", chunk.get("attention_mask"))
         for name, tensor in (("tokens", tokens), ("mask", mask)):
             if isinstance(tensor, Tensor) and tensor.shape != (contexts, length):
                 raise InputError(
-                    f"{file}: {name} are {tuple(tensor.shape)}, not {contexts, length}"
+                    f"{file}: {name} has shape {tuple(tensor.shape)}, not {(contexts, length)}"
                 )
         if masks and masks[0].shape[1] != length:
             raise InputError(
-                f"{file}: contexts of {length} tokens, others have {masks[0].shape[1]}"
+                f"{file}: contexts have {length} tokens, those of other files {masks[0].shape[1]}"
             )
         if isinstance(tokens, Tensor):
             token_ids.append(tokens.int())
@@ -99,8 +99,8 @@ def _activation(chunk: dict[str, Any], file: Path) -> Tensor:
     found = chunk.get("activation")
     if not isinstance(found, Tensor) or found.ndim < 3:
         raise InputError(
-            f"{file} holds no activations [contexts, length, width]: chunks of single tokens have "
-            "lost their contexts"
+            f"{file} does not hold activations [contexts, length, width]; chunks of "
+            "single tokens cannot be used, since they have no contexts"
         )
     return found.flatten(0, -3)
 

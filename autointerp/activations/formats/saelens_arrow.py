@@ -32,16 +32,16 @@ def load(path: Path) -> DenseCache:
     batches = [batch for file in files for batch in _record_batches(file)]
     batches = [b for b in batches if len(b) > 0]
     if not batches:
-        raise InputError(f"the activation cache at {path} is empty: make it again")
+        raise InputError(f"the activation cache at {path} is empty: create it again")
     names = [n for n in batches[0].schema.names if n != _TOKENS]
     if len(names) != 1:
         raise InputError(
-            f"{path}: a cache of activations has one column beside {_TOKENS}, this one "
-            f"{', '.join(names) or 'none'}"
+            f"{path}: a cache of activations has one column besides {_TOKENS}, but "
+            f"this one has {', '.join(names) or 'none'}"
         )
     first = _array(batches[0], names[0], path)
     if first.ndim != 3:
-        raise InputError(f"{path}: column {names[0]} holds no activations [context, width]")
+        raise InputError(f"{path}: column {names[0]} does not hold activations [context, width]")
     length, width = first.shape[1:]
     starts = np.concatenate([[0], np.cumsum([len(b) for b in batches])])
     contexts = int(starts[-1])
@@ -98,7 +98,7 @@ def _files(path: Path) -> list[Path]:
         return sorted(path.glob("*.arrow"))
     outside = [name for name in names if Path(name).name != name]
     if outside:
-        raise InputError(f"{path / _STATE} names {outside[0]}, which is not a file of that folder")
+        raise InputError(f"{path / _STATE} names {outside[0]}, which is not a file in that folder")
     files = [path / name for name in names]
     missing = [f for f in files if not f.is_file()]
     if missing:

@@ -28,8 +28,8 @@ from autointerp.storage.tensor_files import (
 
 _WEIGHTS, _CONFIG = "ae.pt", "config.json"
 _UNSET_THRESHOLD_NOTE = (
-    "its threshold was never set in training, so the k largest of each token fire, and not the "
-    "k times batch largest of a batch"
+    "its threshold was never set in training, so the k largest per token fire, not "
+    "the k × batch size largest of a batch"
 )
 
 
@@ -49,7 +49,7 @@ def files(path: Path) -> list[Path]:
 def load(path: Path, k: int | None = None) -> SparseCoder:
     """Any class of dictionary_learning, told by its tensors; activations as its `encode` gives.
 
-    Files are ready for raw activations: training with normalised ones folds the scale into biases
+    Files are ready for raw activations: training with normalized ones folds the scale into biases
     and threshold before it saves. Raises AutointerpError.
     """
     file = _file(path)
@@ -58,7 +58,9 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     trainer = section(read_settings(config_file), "trainer") if config_file.is_file() else {}
     bias_name = next((n for n in ("encoder.bias", "b_enc", "gate_bias") if n in stored), None)
     if bias_name is None:
-        raise InputError(f"{file} is no dictionary of dictionary_learning: it has no encoder bias")
+        raise InputError(
+            f"{file} is not a dictionary of dictionary_learning: it has no encoder bias"
+        )
     bias = vector(stored, bias_name, file)
     features = len(bias)
     weight_name = "encoder.weight" if "encoder.weight" in stored else "W_enc"
@@ -128,8 +130,8 @@ def _activation(
         return "topk", None, checked_k(declared, features, file), ()
     if dict_class is None:
         raise InputError(
-            f"{file}: TopK and BatchTopK coders have the same tensors, and config.json, which "
-            "tells them apart by trainer.dict_class, is missing"
+            f"{file}: TopK and BatchTopK SAEs have the same tensors, and config.json, "
+            "which tells them apart (trainer.dict_class), is missing"
         )
     threshold = per_feature(stored, "threshold", features, file)
     if bool((threshold < 0).any()):

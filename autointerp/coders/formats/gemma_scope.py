@@ -30,7 +30,7 @@ _SITES = {
     "-res": "residual",
     "-att": "hook_z",
     "-mlp": "mlp_out",
-    "-transcoders": "normalised",
+    "-transcoders": "normalized",
     "resid_post": "residual",
     "attn_out": "hook_z",
     "mlp_out": "mlp_out",
@@ -113,8 +113,8 @@ def _hook(path: Path, config: dict[str, Any]) -> str | None:
     site = next((place for part, place in _SITES.items() if part in whole), None)
     if layer is None or site is None:
         return None
-    if site == "normalised":
-        # The first's transcoders read the normalised residual before the norm's gain.
+    if site == "normalized":
+        # The first's transcoders read the normalized residual before the norm's gain.
         return f"blocks.{int(layer[1])}.ln2.hook_normalized"
     return f"{site}:{int(layer[1])}"
 

@@ -46,7 +46,7 @@ def files(path: Path) -> list[Path]:
 def load(path: Path, k: int | None = None) -> SparseCoder:
     """encoder · (x - pre_bias) + latent_bias, then ReLU (v1, v4) or the k largest and ReLU (v5).
 
-    The TopK ones take inputs normalised a token at a time to mean 0 and deviation 1. Raises
+    The TopK ones take inputs normalized a token at a time to mean 0 and deviation 1. Raises
     AutointerpError.
     """
     stored = read_pickled(path)

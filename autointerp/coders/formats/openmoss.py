@@ -36,7 +36,7 @@ _NAMES = {
     "decoder_bias": ("b_D", "decoder.bias"),
     "log_threshold": ("activation_function.log_jumprelu_threshold", "log_jumprelu_threshold"),
 }
-_BATCH_TOPK_NOTE = "batchtopk without a saved threshold: the k largest of each token fire"
+_BATCH_TOPK_NOTE = "batchtopk without a saved threshold: the k largest per token fire"
 
 
 def _weights(path: Path) -> Path:

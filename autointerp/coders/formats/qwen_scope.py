@@ -41,8 +41,8 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     k = k or next((int(match[1]) for match in named if match), None)
     if k is None:
         raise InputError(
-            f"{path}: k is not in the file; give it with --k, or keep the file in a folder named "
-            "as its repository, which ends in L0_50 or L0_100"
+            f"{path}: k is not in the file; set it with --k, or keep the file in a "
+            "folder named like its repository, which ends in L0_50 or L0_100"
         )
     stored = read_pickled(path)
     bias = vector(stored, "b_enc", path)

@@ -73,7 +73,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     """Read a SAELens directory of any version.
 
     Raises AutointerpError for unreadable files, missing tensors, architectures and input
-    normalisations that are not supported.
+    normalizations that are not supported.
     """
     settings = _settings(path / CONFIG)
     file = path / WEIGHTS
@@ -126,7 +126,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         if settings.is_transcoder
         else decoder_reader(read_decoder, features, file),
     )
-    return coder.centred() if settings.center_input else coder
+    return coder.centered() if settings.center_input else coder
 
 
 def _settings(file: Path) -> _Settings:
@@ -140,8 +140,8 @@ def _settings(file: Path) -> _Settings:
         architecture = "topk"
     if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
         raise InputError(
-            f"{file}: architecture {architecture!r} is not supported; "
-            f"known: {', '.join(_ARCHITECTURES)}"
+            f"{file}: architecture {architecture!r} is not supported; supported: "
+            f"{', '.join(_ARCHITECTURES)}"
         )
     norm = found.get("normalize_activations")
     if isinstance(norm, bool) or norm is None:

@@ -50,7 +50,9 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
     encoder = oriented(required(tensors, "encoder.weight", file), features, file, "encoder.weight")
     chosen_k = checked_k(k or config.get("k"), features, config_file)
     if kind == "groupmax" and features % chosen_k:
-        raise InputError(f"{config_file}: {features} features make no {chosen_k} equal groups")
+        raise InputError(
+            f"{config_file}: {features} features cannot be split into {chosen_k} equal groups"
+        )
     transcoder = bool(config.get("transcode"))
     decoder_bias = vector(tensors, "b_dec", file)
     if not transcoder:
@@ -68,7 +70,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
         k=chosen_k,
         hook=f"{path.name}.{'input' if transcoder else 'output'}" if module else None,
         expected_l0=chosen_k,
-        # A skip connection reconstructs too, so weight and bias alone are no decoder.
+        # A skip connection reconstructs too, so weight and bias alone are not a decoder.
         read_decoder=None
         if transcoder or config.get("skip_connection")
         else decoder_reader(read_decoder, features, file),

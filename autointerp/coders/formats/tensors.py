@@ -69,7 +69,7 @@ def vector(tensors: Mapping[str, Any], name: str, file: Path) -> Tensor:
     """A required tensor of one dimension that is not empty."""
     found = required(tensors, name, file)
     if found.ndim != 1 or len(found) == 0:
-        raise InputError(f"{file}: {name!r} is {tuple(found.shape)}, not a vector")
+        raise InputError(f"{file}: {name!r} has shape {tuple(found.shape)}, not a vector's")
     return found
 
 
@@ -88,12 +88,13 @@ def oriented(weight: Tensor, features: int, file: Path, name: str) -> Tensor:
     """
     if weight.ndim != 2 or features not in weight.shape:
         raise InputError(
-            f"{file}: {name} is {tuple(weight.shape)}, but the encoder's bias has {features} "
-            "entries, one a feature"
+            f"{file}: {name} has shape {tuple(weight.shape)}, but the encoder's "
+            f"bias has {features} entries, one per feature"
         )
     if weight.shape[0] == weight.shape[1]:
         raise InputError(
-            f"{file}: as many features as inputs ({features}), so {name} may lie either way round"
+            f"{file}: there are as many features as inputs ({features}), so the "
+            f"orientation of {name} cannot be inferred"
         )
     return weight if weight.shape[0] == features else weight.T.contiguous()
 

@@ -1,4 +1,4 @@
-"""Dictionaries that are no coder of single tokens at one place: known by sight, to say so."""
+"""Dictionaries that are not SAEs of single tokens at one hook point, recognized to report so."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from autointerp.storage.tensor_files import (
 
 _KINDS = {
     "clt": "a cross-layer transcoder (CLT), which writes to many layers at once",
-    "crosscoder": "a crosscoder, which reads several places or models at once",
+    "crosscoder": "a crosscoder, which reads several hook points or models at once",
     "temporal": "a temporal SAE, which needs whole sequences and not single tokens",
     "matching_pursuit": "a matching-pursuit SAE, which selects features one after another",
     "abstopk": "an AbsTopK SAE, whose activations have both signs",

@@ -1,1 +1,1 @@
-"""Every paid reply, on disk before anything is made of it."""
+"""Stores every paid reply on disk before it is used."""

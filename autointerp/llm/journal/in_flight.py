@@ -1,4 +1,4 @@
-"""Which requests are on their way, in a file that survives the process.
+"""A log of the requests in flight, in a file that survives the process.
 
 A line is written before a request leaves and another when its outcome is known. Nothing is synced:
 the operating system keeps what was written when the process dies, however it does.
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-_LONGEST_FILE = 16 << 20  # bytes; beyond it the settled sends are left out of a new file
+_MAX_BYTES = 16 << 20  # bytes; beyond it the settled sends are left out of a new file
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One request that left: `worst_usd` is the most that it can cost."""
+    """One sent request; `worst_usd` is the most that it can cost."""
 
     key: str
     worst_usd: float
 
 
-class SendLog:
-    """Raises OSError where the file cannot be written."""
+class InFlightLog:
+    """Records sends and their outcomes. Raises OSError if the file cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -82,7 +82,7 @@ class SendLog:
         self._is_cut = written < len(line)
         if self._is_cut:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        if self._size > _LONGEST_FILE:
+        if self._size > _MAX_BYTES:
             self._rewrite()
 
     def _rewrite(self) -> None:

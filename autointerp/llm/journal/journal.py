@@ -1,9 +1,9 @@
-"""Every paid reply, on disk before anything is made of it.
+"""Stores every paid reply on disk before it is used.
 
 Replies are kept in SQLite by the key of their request, with what was asked (journal_prompts.py);
-what is on its way is in a file beside it (sends.py). One thread writes, and commits together all
-that came in while it was committing: a reply survives a power cut once `put` has returned, at the
-price of one sync for many.
+requests in flight are in a file beside it (in_flight.py). One thread writes, and commits together
+all that came in while it was committing: a reply survives a power cut once `put` has returned, at
+the price of one sync for many.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.errors import AutointerpError
-from autointerp.llm.journal.in_flight import Send, SendLog
+from autointerp.llm.journal.in_flight import InFlightLog, Send
 from autointerp.llm.journal.journal_file import connect, set_up, unusable
 from autointerp.llm.journal.journal_prompts import PromptRows, is_kept
 from autointerp.llm.wire.reply import Usage
 from autointerp.llm.wire.request import ChatRequest
 from autointerp.secrets import masked_bytes
 
-_MOST_AT_ONCE = 256  # replies in one commit: bounds the memory and what one failure touches
+_MAX_COMMIT = 256  # replies in one commit: bounds the memory and what one failure touches
 _GATHER_S = 0.004  # waited for more to commit with the first: a sync costs about as much
 _PUT = "INSERT OR REPLACE INTO {} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -72,10 +72,10 @@ class Journal:
     AutointerpError for a file that cannot be used; such a file is left as it is.
     """
 
-    def __init__(self, path: Path, reader: sqlite3.Connection, sends: SendLog) -> None:
-        self._path, self._reader, self._sends = path, reader, sends
+    def __init__(self, path: Path, reader: sqlite3.Connection, sends: InFlightLog) -> None:
+        self._path, self._reader, self._in_flight = path, reader, sends
         # Few, if any: knowing them saves a look at the table for every reply.
-        self._spoiled = {key for (key,) in reader.execute("SELECT key FROM spoiled")}
+        self._unreadable = {key for (key,) in reader.execute("SELECT key FROM spoiled")}
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._writer.start()
@@ -85,34 +85,34 @@ class Journal:
         try:
             reader = connect(path)
             set_up(path, reader)
-            return Journal(path, reader, SendLog(path.with_suffix(".sends")))
+            return Journal(path, reader, InFlightLog(path.with_suffix(".sends")))
         except sqlite3.Error as error:
             raise unusable(path, error) from None
         except OSError as error:
             raise unusable(path, error) from None
 
-    def take_up_doubts(self) -> list[Send]:
+    def take_up_unconfirmed(self) -> list[Send]:
         """The sends of an earlier process that have no known outcome.
 
         From now on they count among what was spent, at the most that they can have cost.
         """
-        doubts = self._sends.unsettled()
-        for key in {send.key for send in doubts}:
+        unconfirmed = self._in_flight.unsettled()
+        for key in {send.key for send in unconfirmed}:
             # The reply was committed, but the process died before it could note that.
-            if not self._sends.answered(key) and self.get(key) is not None:
-                doubts.remove(next(send for send in doubts if send.key == key))
+            if not self._in_flight.answered(key) and self.get(key) is not None:
+                unconfirmed.remove(next(send for send in unconfirmed if send.key == key))
         try:
             # All or none: what a process leaves here when it dies is counted again.
             self._reader.execute("BEGIN IMMEDIATE")
-            rows = [(send.key, send.worst_usd) for send in doubts]
+            rows = [(send.key, send.worst_usd) for send in unconfirmed]
             self._reader.executemany("INSERT INTO doubts VALUES (?, ?)", rows)
             self._reader.execute("COMMIT")
-            self._sends.clear()
+            self._in_flight.clear()
         except (sqlite3.Error, OSError) as error:
             if self._reader.in_transaction:
                 self._reader.rollback()
             raise unusable(self._path, error) from None
-        return doubts
+        return unconfirmed
 
     def get(self, key: str) -> tuple[bytes, float | None] | None:
         """The reply and its cost, or None; a damaged reply is None too, and is bought again."""
@@ -122,13 +122,13 @@ class Journal:
         except (zlib.error, TypeError):
             return None
 
-    def has_spoiled(self, key: str) -> bool:
-        """Whether there were replies to this request of which nothing came."""
-        return key in self._spoiled
+    def has_unreadable(self, key: str) -> bool:
+        """Whether there were unreadable replies to this request."""
+        return key in self._unreadable
 
-    def spoiled(self, key: str) -> tuple[Usage, float]:
+    def unreadable_usage(self, key: str) -> tuple[Usage, float]:
         """What unreadable replies to this request have used up, and their known cost in dollars."""
-        if not self.has_spoiled(key):
+        if not self.has_unreadable(key):
             return Usage(), 0.0
         row = self._one(
             "SELECT SUM(prompt_tokens), SUM(completion_tokens), SUM(cached_tokens), SUM(cost_usd) "
@@ -139,7 +139,7 @@ class Journal:
         return Usage(row[0] or 0, row[1] or 0, row[2] or 0), row[3] or 0.0
 
     def spent_usd(self) -> float:
-        """All that is known, and all that is feared, to have been spent so far."""
+        """Dollars spent so far: known costs, and unconfirmed sends at their worst."""
         row = self._one(
             "SELECT (SELECT TOTAL(cost_usd) FROM replies) + (SELECT TOTAL(cost_usd) FROM spoiled) "
             "+ (SELECT TOTAL(worst_usd) FROM doubts) "
@@ -149,7 +149,7 @@ class Journal:
         return float(row[0])
 
     def fact(self, name: str) -> str | None:
-        """What was found out about an endpoint, under this name."""
+        """A stored fact about an endpoint, by name."""
         row = self._one("SELECT value FROM facts WHERE name = ?", name)
         return None if row is None else str(row[0])
 
@@ -157,7 +157,7 @@ class Journal:
         self.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
 
     def pending_batches(self) -> int:
-        """How many batches were handed in and not collected."""
+        """How many batches were submitted and not collected."""
         row = self._one("SELECT COUNT(*) FROM batches WHERE state IN ('begun', 'pending')")
         assert row is not None
         return int(row[0])
@@ -165,25 +165,25 @@ class Journal:
     def sending(self, send: Send) -> None:
         """Note that the request is about to leave."""
         try:
-            self._sends.begin(send)
+            self._in_flight.begin(send)
         except OSError as error:
             raise self._unwritable(error) from None
 
     def settle(self, send: Send, *, answered: bool) -> None:
         """Note that the reply is kept or, without one, that nothing can have been billed."""
         try:
-            self._sends.settle(send, answered=answered)
+            self._in_flight.settle(send, answered=answered)
         except OSError as error:
             raise self._unwritable(error) from None
 
     async def put(self, received: Received) -> None:
         """Store a reply; when this returns it is on disk. Raises AutointerpError."""
         if not received.readable:
-            self._spoiled.add(received.key)
+            self._unreadable.add(received.key)
         await self._written(received)
 
     async def note(self, key: str, asked: ChatRequest) -> None:
-        """Have the reply to this request, which is here, found by what it is about."""
+        """Index the stored reply to this request by what the request is about."""
         try:
             if not asked.about or is_kept(self._reader, key, asked.about):
                 return
@@ -191,8 +191,8 @@ class Journal:
             raise unusable(self._path, error) from None
         await self._written((key, asked))
 
-    def spoil(self, chains: Iterable[Sequence[str]]) -> None:
-        """Count the replies to these requests as unreadable: whoever asks again asks anew.
+    def mark_unreadable(self, chains: Iterable[Sequence[str]]) -> None:
+        """Mark the replies to these requests as unreadable, so that a later run sends them again.
 
         Each chain asked for the same thing time after time. What it took is counted with its first
         request, which is the one that a later run sends.
@@ -212,10 +212,10 @@ class Journal:
             if self._reader.in_transaction:
                 self._reader.rollback()
             raise self._unwritable(error) from None
-        self._spoiled.update(first for first, _ in moved)
+        self._unreadable.update(first for first, _ in moved)
 
     def note_all(self, asked: Iterable[tuple[str, ChatRequest]]) -> None:
-        """Store what is asked before there is a reply, each with its key; on disk after this."""
+        """Store requests, each with its key, before there is a reply; on disk when this returns."""
         rows = PromptRows()
         for key, request in asked:
             rows.add(key, request)
@@ -235,7 +235,7 @@ class Journal:
         await done
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """One statement on the rare tables, committed when this returns."""
+        """Run one statement on a rarely used table; committed when this returns."""
         try:
             return self._reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
@@ -244,7 +244,7 @@ class Journal:
     def close(self) -> None:
         self._writes.put(None)
         self._writer.join()
-        self._sends.close()
+        self._in_flight.close()
         self._reader.close()
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
@@ -285,7 +285,7 @@ class Journal:
         Their rows are made while others come in, which costs no time of its own.
         """
         until = 0.0
-        while len(batch) < _MOST_AT_ONCE:
+        while len(batch) < _MAX_COMMIT:
             if batch and self._writes.empty():
                 left = until - time.monotonic()
                 if left <= 0:
@@ -306,7 +306,7 @@ class _Rows:
     """Rows for one commit, by table."""
 
     replies: list[tuple[object, ...]] = field(default_factory=list)
-    spoiled: list[tuple[object, ...]] = field(default_factory=list)
+    unreadable: list[tuple[object, ...]] = field(default_factory=list)
     prompts: PromptRows = field(default_factory=PromptRows)
 
     def add(self, kept: Received | tuple[str, ChatRequest]) -> None:
@@ -324,7 +324,7 @@ class _Rows:
             usage.cached_tokens,
             kept.cost_usd,
         )
-        (self.replies if kept.readable else self.spoiled).append(row)
+        (self.replies if kept.readable else self.unreadable).append(row)
         if kept.asked is not None:
             self.prompts.add(kept.key, kept.asked)
 
@@ -332,7 +332,7 @@ class _Rows:
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_PUT.format("replies"), self.replies)
-            connection.executemany(_PUT.format("spoiled"), self.spoiled)
+            connection.executemany(_PUT.format("spoiled"), self.unreadable)
             self.prompts.insert(connection)
             connection.execute("COMMIT")
         except Exception:

@@ -32,9 +32,9 @@ _COLUMNS = """
     cost_usd REAL
 """
 _COLUMN_NAMES = [line.split()[0] for line in _COLUMNS.strip().splitlines()]
-# `spoiled` are replies that were paid for and could not be read: never looked up, but counted.
-# `doubts` are sends of which no process has learned the outcome. `facts` are what was found out
-# about endpoints, `batches` what was handed to a batch endpoint.
+# The table `spoiled` has the unreadable replies: paid for, so counted, but never looked up;
+# `doubts` has the unconfirmed sends, whose outcome no process has learned, `facts` what was found
+# out about endpoints, `batches` what was submitted to a batch endpoint.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS replies ({_COLUMNS.format(unique="UNIQUE")});
 CREATE TABLE IF NOT EXISTS spoiled ({_COLUMNS.format(unique="")});
@@ -55,11 +55,11 @@ CREATE TABLE IF NOT EXISTS batches (
 
 @dataclass(frozen=True, slots=True)
 class JournalInfo:
-    """What a journal holds. `doubts` are requests that may have been paid for without a reply."""
+    """What a journal holds; `unconfirmed` requests may have been billed without a reply."""
 
     replies: int
-    spoiled: int
-    doubts: int
+    unreadable: int
+    unconfirmed: int
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
@@ -75,7 +75,7 @@ class JournalInfo:
 class JournaledExchange:
     """A request and a reply to it.
 
-    `reply` is the body as it came, with replacement characters where it is no UTF-8, and `text`
+    `reply` is the body as it came, with replacement characters where it is not UTF-8, and `text`
     what the model said in it, None where that cannot be read. Tokens and dollars are those of the
     whole request, whatever else it is about. A damaged journal has empty messages or replies.
     """
@@ -94,21 +94,22 @@ class JournaledExchange:
 
 
 def unusable(path: Path, error: Exception) -> AutointerpError:
-    """The error in words that say what to do."""
+    """The error for a journal that cannot be used, with what to do about it."""
     said = str(error)
     if "locked" in said or "busy" in said:
         return InputError(f"journal {path} is in use by another program: {said}")
     if "malformed" in said or "not a database" in said:
         return InputError(
-            f"journal {path} is damaged ({said}): `autointerp repair {path.parent}` copies the "
-            "replies that can still be read to a new one; the others are asked for again"
+            f"journal {path} is damaged ({said}): `autointerp repair {path.parent}` "
+            "copies the readable replies to a new one; a run then requests the "
+            "others again"
         )
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or is_full(
         error, path.parent
     ):
         return InputError(
-            f"journal {path} cannot be written: the disk is full; what it holds is kept. "
-            "Make room and run the same command again"
+            f"journal {path} cannot be written: the disk is full. What it holds is "
+            "safe; free some space and rerun the same command"
         )
     return InputError(f"journal {path} cannot be used: {said}")
 
@@ -135,8 +136,9 @@ def set_up(path: Path, connection: sqlite3.Connection) -> None:
     begun = version == 0 and columns in ([], _COLUMN_NAMES)
     if version != VERSION and not begun:
         raise InputError(
-            f"journal {path} was written by another version of autointerp (its tables are version "
-            f"{version or 1}, this one's {VERSION}): finish with that version, or move it away"
+            f"journal {path} was written by another version of autointerp (table "
+            f"version {version or 1}, this one uses {VERSION}): finish the run with "
+            "that version, or move the journal away"
         )
     # All of it or nothing: a file with some of the tables would be of no version.
     connection.execute("BEGIN IMMEDIATE")
@@ -153,7 +155,7 @@ def set_up(path: Path, connection: sqlite3.Connection) -> None:
 
 def _read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
-        raise InputError(f"journal {path}: there is no such file")
+        raise InputError(f"journal {path}: no such file")
     try:
         # Reading needs a file beside it, but for a file that nobody can be writing to.
         is_open = os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists()
@@ -170,7 +172,9 @@ def _read_only(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise unusable(path, error) from None
     if version != VERSION:
-        raise InputError(f"journal {path} is of version {version}, this program reads {VERSION}")
+        raise InputError(
+            f"journal {path} has version {version}, but this autointerp reads version {VERSION}"
+        )
     return connection
 
 
@@ -186,18 +190,20 @@ def info(path: Path) -> JournalInfo:
         models = connection.execute(
             "SELECT model, COUNT(*) AS n FROM replies GROUP BY model ORDER BY n DESC"
         ).fetchall()
-        doubts, worst = connection.execute("SELECT COUNT(*), SUM(worst_usd) FROM doubts").fetchone()
+        unconfirmed, worst = connection.execute(
+            "SELECT COUNT(*), SUM(worst_usd) FROM doubts"
+        ).fetchone()
     except sqlite3.Error as error:
         raise unusable(path, error) from None
     finally:
         connection.close()
-    spoiled = sums[1] or 0
+    unreadable = sums[1] or 0
     open_sends = unsettled(path.with_suffix(".sends"))
     sizes = [p.stat().st_size for p in path.parent.glob(path.name + "*")]
     return JournalInfo(
-        replies=sums[0] - spoiled,
-        spoiled=spoiled,
-        doubts=doubts + len(open_sends),
+        replies=sums[0] - unreadable,
+        unreadable=unreadable,
+        unconfirmed=unconfirmed + len(open_sends),
         prompt_tokens=sums[2] or 0,
         completion_tokens=sums[3] or 0,
         cached_tokens=sums[4] or 0,

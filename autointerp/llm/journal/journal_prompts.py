@@ -1,7 +1,7 @@
-"""What was asked, kept beside the replies, and an index of what each request is about.
+"""Stores prompts beside the replies, indexed by what each request is about.
 
 Messages that requests of a kind have in common, their system blocks, are stored once. These tables
-came later than the journal's others: a version without them goes on using the file and only keeps
+came later than the journal's others: a version without them can still use the file, and only stores
 no prompts, so that the file's version is the same.
 """
 
@@ -48,7 +48,7 @@ class PromptRows:
     rows: list[_Row] = field(default_factory=list)
 
     def add(self, key: str, asked: ChatRequest) -> None:
-        """Nobody would find a request that is about nothing: it is not kept."""
+        """Add a request; one that is about nothing is not stored, since nobody could find it."""
         if not asked.about:
             return
         messages: list[tuple[str, str | None]] = []

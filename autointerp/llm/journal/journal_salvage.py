@@ -1,4 +1,4 @@
-"""What can still be read of a damaged journal, copied to a new one."""
+"""Copies what is readable of a damaged journal to a new one."""
 
 import sqlite3
 from collections import deque
@@ -10,7 +10,7 @@ from autointerp.llm.journal.journal_file import connect, set_up, unusable
 from autointerp.storage.files import aside
 
 _TABLES = ("replies", "spoiled", "doubts", "facts", "batches", "texts", "prompts", "about")
-_MOST_RANGES = 20_000  # that are tried around the damage
+_MAX_RANGES = 20_000  # that are tried around the damage
 _NOT_OF_THE_FILE = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -21,7 +21,7 @@ _FILES = ("", "-wal", "-shm")
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether anything in the file contradicts itself. Raises InputError where it is in use."""
+    """Whether SQLite finds the file damaged. Raises InputError where it is in use."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             return bool(connection.execute("PRAGMA quick_check").fetchall() != [("ok",)])
@@ -87,7 +87,7 @@ def _around_damage(old: sqlite3.Connection, table: str, most: int) -> Iterator[t
     """Rows numbered 1 to `most`: from both ends up to the damage, then likewise in its halves."""
     query = f"SELECT rowid, * FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
     todo = deque([(1, most)])
-    for _ in range(_MOST_RANGES):
+    for _ in range(_MAX_RANGES):
         if not todo:
             return
         first, last = todo.popleft()

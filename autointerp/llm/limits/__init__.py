@@ -1,1 +1,1 @@
-"""What slows requests down or stops them: rates, concurrency, retries, budgets, prices."""
+"""Limits on requests: rates, concurrency, retries, budgets and prices."""

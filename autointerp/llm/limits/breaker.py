@@ -1,7 +1,7 @@
 """A circuit breaker: while an endpoint is down, one request now and then instead of all of them."""
 
 FIRST_PAUSE_S = 2.0
-LONGEST_PAUSE_S = 60.0
+MAX_PAUSE_S = 60.0
 
 
 class Breaker:
@@ -39,7 +39,7 @@ class Breaker:
         if self.opened_at is not None:
             # What left before it opened, and fails within the pause, says nothing new.
             if now >= self.probe_at:
-                self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+                self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
                 self.probe_at = now + self._pause_s
             return False
         if self.failures < self._to_open:

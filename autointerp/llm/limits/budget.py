@@ -30,7 +30,7 @@ def cost_usd(price: Price | None, raw: bytes, worst: float, *, readable: bool) -
 
 
 class Budget:
-    """Dollars: `spent` so far, `reserved` for what is on its way, and the limit of both."""
+    """Dollars: `spent` so far, `reserved` for requests in flight, and the limit of both."""
 
     def __init__(self, limit_usd: float | None, spent_usd: float) -> None:
         self.limit_usd = limit_usd
@@ -39,7 +39,7 @@ class Budget:
         self.reservations = 0
 
     def reserve(self, usd: float) -> bool:
-        """Set aside what a request may cost; False where that could exceed the limit."""
+        """Reserve what a request may cost; False if that could exceed the limit."""
         if self.limit_usd is not None and self.spent_usd + self.reserved_usd + usd > self.limit_usd:
             return False
         self.reserved_usd += usd
@@ -47,7 +47,7 @@ class Budget:
         return True
 
     def settle(self, reserved_usd: float, spent_usd: float) -> None:
-        """What was set aside is free again but for what was spent."""
+        """Release a reservation and book what was spent."""
         self.reservations -= 1
         # Rounding errors of many sums must not hold anything back.
         self.reserved_usd = self.reserved_usd - reserved_usd if self.reservations else 0.0

@@ -1,30 +1,30 @@
-"""How many requests may be in flight to one endpoint: learnt from its replies and refusals.
+"""How many requests may be in flight to one endpoint, learned from replies and throttling.
 
 A pure state machine. The pool reports what it sends and what comes of it; there is no clock, no
 timer and no chance here, so that a simulator can drive it through hours of traffic in a second.
 
-The limit doubles until the first refusal. That cuts it by a fixed share, and where it was is
-remembered as the wall: the limit halves its distance to it each round, stays just below until it
-has been measured, then probes beyond in growing steps (TCP BIC, whose curve CUBIC smooths; whole
-steps suit limits as low as 5). Some servers never refuse but queue: there, a limit that makes the
-replies slower without making more of them is taken back.
+The limit doubles until the first request is throttled. That cuts it by a fixed share, and where
+it was is remembered as the wall: the limit halves its distance to it each round, stays just below
+until it has been measured, then probes beyond in growing steps (TCP BIC, whose curve CUBIC smooths;
+whole steps suit limits as low as 5). Some servers never throttle but queue: there, a limit that
+makes replies slower without making more of them is taken back.
 """
 
 import math
 import statistics
 from dataclasses import dataclass
 
-from autointerp.llm.limits.noise import RefusalNoise
+from autointerp.llm.limits.background_throttling import BackgroundThrottling
 
-# A cut leaves this share. TCP's 0.7 is for emptying a router's queue; who refuses keeps none, and
-# the sends that the cut holds back give a bucket of tokens time to refill.
+# A cut leaves this share. TCP's 0.7 is for emptying a router's queue; a server that throttles keeps
+# none, and the sends that the cut holds back give a token bucket time to refill.
 KEPT_BY_CUT = 0.85
 # A round whose peak in flight is below this share of the limit says nothing for a higher one.
 FULL_SHARE = 0.8
 # The least successes of a round near the wall: the time in which a bucket of tokens that has run
 # dry refills, where a round of a low limit would be over at once.
 CAREFUL_SUCCESSES = 32
-# A step beyond the wall is at most this share of the limit: its refusals come a round late.
+# A step beyond the wall is at most this share of the limit: its throttling comes a round late.
 PROBE_SHARE = 0.25
 # A wall passed by this factor is none any more, and the limit doubles again.
 WALL_PASSED = 2
@@ -56,7 +56,7 @@ class ConcurrencyLimit:
 
     Each request is sent in an epoch, which ends when the limit is taken back. The outcomes of
     requests of an earlier epoch are news of the old limit and only free their place: so one
-    overload, however many requests it refuses, cuts once.
+    overload, however many requests it throttles, cuts once.
     """
 
     def __init__(self, start: int, least: int, most: int) -> None:
@@ -68,9 +68,9 @@ class ConcurrencyLimit:
         self._most = most
         self._epoch = 0
         self._peak = 0  # in flight at once, in this round
-        self._wall: int | None = None  # the limit last refused; None in slow start
+        self._wall: int | None = None  # the limit last throttled; None in slow start
         self._grew = False  # in this epoch
-        self._noise = RefusalNoise()
+        self._noise = BackgroundThrottling()
         self._base: _Level | None = None  # the last level known to be free of queueing
         self._begin_epoch()
 
@@ -83,7 +83,7 @@ class ConcurrencyLimit:
     def succeeded(self, epoch: int, latency_s: float, now: float) -> None:
         """Count a clean reply; `now` is a reading of a monotonic clock, in seconds."""
         self.in_flight -= 1
-        self._hear(epoch, refused=False)
+        self._count_outcome(epoch, throttled=False)
         if epoch != self._epoch:
             return
         self._latencies.append(latency_s)
@@ -91,10 +91,10 @@ class ConcurrencyLimit:
         if self._successes >= self._round_length():
             self._end_round(now)
 
-    def refused(self, epoch: int) -> None:
-        """Count a refusal for load: 429, overloaded, timed out."""
+    def throttled(self, epoch: int) -> None:
+        """Count a request throttled for load: 429, overloaded, timed out."""
         self.in_flight -= 1
-        self._hear(epoch, refused=True)
+        self._count_outcome(epoch, throttled=True)
         if epoch != self._epoch or self._noise.explains():
             return
         tried = min(self.limit, self._peak)
@@ -104,9 +104,9 @@ class ConcurrencyLimit:
         self._noise.begin_epoch(self.limit)
         self._take_back_to(math.floor(KEPT_BY_CUT * tried))
 
-    def _hear(self, epoch: int, *, refused: bool) -> None:
-        if self._noise.count(self.limit, refused=refused, stale=epoch != self._epoch):
-            # What was taken for a wall was none.
+    def _count_outcome(self, epoch: int, *, throttled: bool) -> None:
+        if self._noise.count(self.limit, throttled=throttled, stale=epoch != self._epoch):
+            # What was taken for a wall was not one.
             self._wall = None
 
     def ended(self, epoch: int) -> None:

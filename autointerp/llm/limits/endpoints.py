@@ -7,32 +7,32 @@ from collections.abc import Callable, Sequence
 
 from autointerp.llm.limits.breaker import Breaker
 from autointerp.llm.limits.concurrency import ConcurrencyLimit
-from autointerp.llm.limits.rate import Pace
+from autointerp.llm.limits.rate_limiter import RateLimiter
 from autointerp.llm.wire.client import Client
 
-_FAILURES_TO_OPEN = 100
-_FEWEST_FAILURES_TO_OPEN = 10
+_MAX_FAILURES_TO_OPEN = 100
+_MIN_FAILURES_TO_OPEN = 10
 _TIMER_SLACK_S = 0.01  # a timer may fire a moment before its time
 
 
 class Endpoint:
-    """What is known of one endpoint: how many requests it has, can have, and whether it is up."""
+    """The state of one endpoint: its limits, the requests in flight, and whether it is up."""
 
     def __init__(
         self,
         client: Client,
         limit: ConcurrencyLimit,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         first_pause_s: float,
     ) -> None:
         self.client = client
         self.limit = limit
-        self.pace = pace
+        self.rate_limiter = rate_limiter
         # With few requests at once a hundred failures would use up the attempts of them all.
-        to_open = min(_FAILURES_TO_OPEN, max(_FEWEST_FAILURES_TO_OPEN, 2 * limit.limit))
+        to_open = min(_MAX_FAILURES_TO_OPEN, max(_MIN_FAILURES_TO_OPEN, 2 * limit.limit))
         self.breaker = Breaker(to_open, first_pause_s)
-        self.held = 0  # turns given out: requests on their way, and those just before it
-        self.troubled = False  # the last that was heard of it is a refusal or a failure
+        self.held = 0  # slots given out: requests in flight, and those about to be sent
+        self.troubled = False  # its last outcome was throttling or a failure
         self.out = False  # for good
 
     @property
@@ -47,19 +47,19 @@ class Endpoint:
         return self.limit.limit - self.held
 
 
-class EndpointTurn:
-    """The right of one worker to have a request on its way."""
+class EndpointSlot:
+    """One worker's permission to have a request in flight, at the endpoint it was given."""
 
     def __init__(self, endpoints: "Endpoints") -> None:
         self._endpoints = endpoints
         self.endpoint: Endpoint | None = None
 
-    async def take(self) -> Endpoint:
+    async def acquire(self) -> Endpoint:
         if self.endpoint is None:
             self.endpoint = await self._endpoints._acquire()
         return self.endpoint
 
-    def give(self) -> None:
+    def release(self) -> None:
         if self.endpoint is not None:
             self.endpoint.held -= 1
             self.endpoint = None
@@ -67,10 +67,10 @@ class EndpointTurn:
 
 
 class Endpoints:
-    """Hands out turns, first come first served, at the endpoint with the most room.
+    """Hands out slots, first come first served, at the endpoint with the most room.
 
-    One that refused or failed last is used only where no other has room: being idle, it would
-    otherwise be given every request.
+    One that throttled or failed last is used only if no other has room; being idle, it would
+    otherwise get every request.
 
     `clock` reads monotonic seconds.
     """
@@ -84,7 +84,7 @@ class Endpoints:
         self.down_since: float | None = None  # when the last of them went down
 
     def limit(self) -> int:
-        """Requests that may be on their way at once, to all endpoints together."""
+        """How many requests may be in flight, over all endpoints."""
         return sum(e.limit.limit for e in self.all if not e.out)
 
     def all_down(self) -> bool:
@@ -95,7 +95,7 @@ class Endpoints:
         return 0.0 if self.down_since is None else self._clock() - self.down_since
 
     def leave_out(self, endpoint: Endpoint) -> bool:
-        """Never ask this one again; False, and nothing is done, where it is the last."""
+        """Drop an endpoint for good; False, without effect, if it is the last."""
         if all(e.out or e is endpoint for e in self.all):
             return False
         endpoint.out = True
@@ -127,7 +127,7 @@ class Endpoints:
         )
 
     def wake(self) -> None:
-        """Give out what room there is; to be called whenever there may be more of it."""
+        """Hand free slots to waiting workers; to be called whenever one may be free."""
         while self._waiting:
             if self._waiting[0].done():
                 self._waiting.popleft()

@@ -68,10 +68,10 @@ def _price(row: dict[str, Any]) -> Price:
     if unknown:
         raise ValueError(f"unknown entry {sorted(unknown)[0]!r}")
     if "input" not in row or "output" not in row:
-        raise ValueError("input and output are needed")
+        raise ValueError("input and output are required")
     numbers = {k: float(v) for k, v in row.items() if k != "peak_hours_utc"}
     if not all(math.isfinite(v) and v >= 0 for v in numbers.values()):
-        raise ValueError("a price is a number from 0 on")
+        raise ValueError("a price must be a number that is not negative")
     hours = tuple(int(hour) for hour in row.get("peak_hours_utc", ()))
     return Price(
         numbers["input"],

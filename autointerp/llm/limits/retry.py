@@ -1,4 +1,4 @@
-"""When a failed call is tried again and after how long: the policy the pool gives tenacity."""
+"""The retry policy that the pool gives tenacity: which failures, and after how long."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,8 @@ from tenacity.stop import stop_base
 from autointerp.llm.wire.call_errors import Decision
 
 FIRST_BACKOFF_S = 2.0
-LONGEST_BACKOFF_S = 60.0
-_MOST_DOUBLINGS = 10  # there is no end to the refusals of one request
+MAX_BACKOFF_S = 60.0
+_MAX_DOUBLINGS = 10  # one request may be throttled without end
 
 
 class Failed(Exception):
@@ -33,17 +33,17 @@ def retryable(error: BaseException) -> bool:
 
 def backoff_s(decision: Decision, failures: int, draw: float) -> float:
     """Full jitter over a doubling bound, on top of what the server asked for."""
-    doublings = min(max(0, failures - 1), _MOST_DOUBLINGS)
-    bound: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**doublings)
-    asked = min(decision.retry_after_s or 0.0, LONGEST_BACKOFF_S)
+    doublings = min(max(0, failures - 1), _MAX_DOUBLINGS)
+    bound: float = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**doublings)
+    asked = min(decision.retry_after_s or 0.0, MAX_BACKOFF_S)
     return asked + draw * bound
 
 
 class StopAfterCounted(stop_base):
     """Stop after so many failures that count, or after so long.
 
-    Refusals for the sake of a rate limit do not count: they say nothing against the request. They
-    are bounded by the time since anything has succeeded, as `stuck_s` tells it for a request that
+    Throttling does not count, since it says nothing about the request. It
+    is bounded by the time since anything has succeeded, as `stuck_s` tells it for a request that
     has been tried for so many seconds; it does not count time in which nothing was sent at all.
     """
 

@@ -1,1 +1,1 @@
-"""A language model in this process, which answers as an endpoint would."""
+"""A language model in this process, with the interface of an endpoint."""

@@ -1,4 +1,4 @@
-"""What a model on this machine is asked, and its reply, in the shapes that endpoints use."""
+"""Requests to a local model, and its replies, in the format of endpoints."""
 
 import hashlib
 import time
@@ -64,8 +64,8 @@ def bad_request(message: str) -> UnreadableReply:
 
 def too_long(prompt: int, reply: int, most: int) -> UnreadableReply:
     return bad_request(
-        f"this model's maximum context length is {most:,} tokens, the prompt has {prompt:,} and "
-        f"the reply may have {reply:,}"
+        f"this model's maximum context length is {most:,} tokens, but the prompt has "
+        f"{prompt:,} and the reply may take {reply:,}"
     )
 
 
@@ -82,15 +82,15 @@ class Seeds:
 
 
 def read_body(body: bytes, seeds: Seeds) -> EngineRequest:
-    """What a request's body asks for. Raises UnreadableReply as an endpoint would refuse it."""
+    """What a request's body asks for. Raises UnreadableReply as an endpoint would reject it."""
     given = read_object(body)
     for name in _UNSUPPORTED:
         if given.get(name):
-            raise bad_request(f"parameter {name!r} is not supported by a model on this machine")
+            raise bad_request(f"parameter {name!r} is not supported by a local model")
     seed = given.get("seed")
     limit = given.get("max_completion_tokens") or given.get("max_tokens")
     if not isinstance(limit, int) or limit < 1:
-        raise bad_request("max_tokens must be a whole number from 1 on")
+        raise bad_request("max_tokens must be a positive integer")
     return EngineRequest(
         model=str(given.get("model", "")),
         messages=given["messages"],

@@ -45,7 +45,7 @@ class Grammars:
     ) -> None:
         from llguidance import LLTokenizer
 
-        # Padding and truncation, as they may be set, are no part of the vocabulary.
+        # Padding and truncation, as they may be set, are not part of the vocabulary.
         described = json.loads(tokenizer.backend_tokenizer.to_str())
         described |= {"padding": None, "truncation": None}
         # A tokenizer may know tokens that the model has no logit for, and the other way round.

@@ -34,7 +34,7 @@ def named_function(function: Any) -> NamedFunction:
     """Raises InputError where it cannot be called."""
     if not callable(function):
         raise InputError(
-            f"a {type(function).__name__} is no labeler or judge: give a function that takes "
+            f"a {type(function).__name__} is not a labeler or judge: pass a function that takes "
             "messages and returns text"
         )
     label = getattr(function, "__name__", type(function).__name__).strip("<>")

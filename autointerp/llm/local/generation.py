@@ -76,7 +76,7 @@ class ChatModel:
         self._stopping = threading.Event()
 
     def prepare(self, body: bytes) -> PreparedPrompt:
-        """Raises UnreadableReply as an endpoint would refuse the request."""
+        """Raises UnreadableReply as an endpoint would reject the request."""
         asked = read_body(body, self._seeds)
         ids = self._rendered(asked)
         prepared = PreparedPrompt(asked, ids)

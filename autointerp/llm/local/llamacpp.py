@@ -46,8 +46,8 @@ def open_server(path: Path, device: torch.device, slots: int) -> Any:
         return xllamacpp.Server(wanted)
     except RuntimeError:
         raise InputError(
-            f"{path} cannot be loaded: llama.cpp does not take the file, or there is not enough "
-            "memory for it"
+            f"{path} cannot be loaded: llama.cpp does not support the file, or there "
+            "is not enough memory for it"
         ) from None
 
 
@@ -71,7 +71,7 @@ class LlamaClient:
         self._is_closed = False
 
     async def send(self, body: bytes) -> RawReply:
-        """Raises UnreadableReply as an endpoint would refuse it."""
+        """Raises UnreadableReply as an endpoint would reject it."""
         asked = read_body(body, self._seeds)
         if asked.prompt_logprobs is not None:
             raise bad_request("prompt_logprobs is not supported by llama.cpp")

@@ -28,7 +28,7 @@ class LocalClient:
 
     A batch is made of the request that has waited longest and those nearest to it in length, as
     many as there is memory for. Where memory runs out all the same, batches are halved from then
-    on; a request that does not fit alone is refused as too long.
+    on; a request that does not fit alone is rejected as too long.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LocalClient:
         self._answering = ThreadPoolExecutor(1, thread_name_prefix="local-model")
 
     async def send(self, body: bytes) -> RawReply:
-        """Raises UnreadableReply as an endpoint would refuse it, InputError where it cannot run."""
+        """Raises UnreadableReply as an endpoint would reject it, InputError where it cannot run."""
         loop = asyncio.get_running_loop()
         self._coming += 1
         try:
@@ -95,7 +95,7 @@ class LocalClient:
             return
         if len(batch) > 1:
             self._rows = len(batch) // 2
-            self._on_event(f"memory ran out: at most {self._rows} requests at once from here on")
+            self._on_event(f"out of memory: from now on at most {self._rows} requests at a time")
             self._waiting = batch + self._waiting
             return
         tokens = batch[0].request.tokens

@@ -1,1 +1,1 @@
-"""What is said to an endpoint and what it answers: requests, replies, dialects, errors."""
+"""The wire format of endpoints: requests, replies, dialects and errors."""

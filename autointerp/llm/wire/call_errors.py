@@ -1,4 +1,4 @@
-"""What went wrong with a call, decided in one place: a pure function of the exception."""
+"""Classifies failed calls, as a pure function of the exception."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from autointerp.llm.wire.tls import tls_trouble
 from autointerp.plain_text import tidy
 
 # adapt: the endpoint does not take a parameter, or not under that name.
-Action = Literal["retry", "adapt", "stop", "split", "refused", "fail"]
+Action = Literal["retry", "adapt", "stop", "split", "declined", "fail"]
 
 
 class UnreadableReply(Exception):
@@ -55,7 +55,7 @@ class Redirected(Exception):
 class Decision:
     """What to do about a failed call.
 
-    `counted` says whether it uses up one of the request's attempts: being refused for the sake of
+    `counted` says whether it uses up one of the request's attempts: being throttled for the sake of
     a rate limit says nothing against the request.
     """
 
@@ -94,7 +94,7 @@ _TOO_LONG = (
     "too long",
     "max_total_tokens",
 )
-_KEY_REFUSED = ("api key expired", "api key not valid", "api_key_invalid")
+_BAD_KEY = ("api key expired", "api key not valid", "api_key_invalid")
 _NO_MONEY = ("exceeded your current quota", "credit balance is too low", "insufficient balance")
 _RETRY_IN = re.compile(r"retry in ([0-9]+(?:\.[0-9]+)?) ?s")  # Gemini says so in words
 _ERROR_STATUS = re.compile(r"[45][0-9][0-9]")
@@ -125,8 +125,8 @@ _SCHEMAS = ("schema", "grammar")  # that an endpoint cannot compile
 _FORMATS = ("response_format", "json_object", "json_schema")
 _MESSAGE_NAMES = ("message", "detail", "msg", "status_msg", "error_msg")
 _CODE_NAMES = ("code", "type", "status_code", "error_code")
-_LONGEST_LINE = 300  # characters of what a server says
-_MOST_READ = 20 * _LONGEST_LINE  # of which some cannot be shown
+_MAX_LINE = 300  # characters of what a server says
+_MAX_READ = 20 * _MAX_LINE  # of which some cannot be shown
 _HIGHEST_CODE = 10**9
 # How the names of errors begin, in httpx, httpx2 and aiohttp, before anything was sent.
 _NEVER_SENT = (
@@ -174,7 +174,7 @@ def server_message(body: object) -> tuple[str, str]:
         return _line(inner), ""
     message = next((inner[name] for name in _MESSAGE_NAMES if inner.get(name)), "")
     codes = (inner.get(name) for name in _CODE_NAMES)
-    code = next((str(code)[:_LONGEST_LINE] for code in codes if _is_code(code)), "")
+    code = next((str(code)[:_MAX_LINE] for code in codes if _is_code(code)), "")
     # Routers hide what their upstream said.
     metadata = inner.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
@@ -193,7 +193,7 @@ def _line(value: object) -> str:
     except (ValueError, RecursionError):
         # Numbers without end, or bottomless nesting.
         text = ""
-    return tidy(text[:_MOST_READ])[:_LONGEST_LINE]
+    return tidy(text[:_MAX_READ])[:_MAX_LINE]
 
 
 # What sending and reading a reply may raise; anything else is a bug and is not retried.
@@ -228,7 +228,7 @@ def classify(error: BaseException) -> Decision:
         # A server that is away says nothing against the request.
         return Decision("retry", "unreachable", f"no connection: {words}", counted=False)
     if isinstance(error, openai.APITimeoutError | TimeoutError):
-        return Decision("retry", "timeout", "no reply in time")
+        return Decision("retry", "timeout", "timed out waiting for a reply")
     return Decision("retry", "connection", f"connection failed: {words}")
 
 
@@ -243,7 +243,7 @@ def _classify_unreadable(message: str, code: str) -> Decision:
         return Decision("retry", "rate_limit", message, counted=False)
     if code:
         decision = classify_status(400, message, code, {})
-        if decision.action in ("stop", "refused", "split"):
+        if decision.action in ("stop", "declined", "split"):
             return decision
     return Decision("retry", "unreadable", message)
 
@@ -255,10 +255,10 @@ def classify_status(status: int, message: str, code: str, headers: Mapping[str, 
     asked = _RETRY_IN.search(said)
     if status == 429 and asked and wait is None:
         return Decision("retry", "rate_limit", message, False, float(asked[1]))
-    if any(word in said for word in _KEY_REFUSED):
+    if any(word in said for word in _BAD_KEY):
         return Decision("stop", f"status_{status}", f"status {status}: {message}")
     if status in (400, 403, 422) and any(word in said for word in _FILTERED):
-        return Decision("refused", "content_filter", message)
+        return Decision("declined", "content_filter", message)
     if status in (413, 414) or (status in (400, 422) and any(word in said for word in _TOO_LONG)):
         return Decision("split", "too_long", message)
     if code == "in_flight_budget_exhausted":
@@ -280,15 +280,15 @@ def classify_status(status: int, message: str, code: str, headers: Mapping[str, 
     if code == "json_validate_failed":
         # The model's slip, which another try may not repeat.
         return Decision("retry", "unreadable", f"status {status}: {message}")
-    refused = message.lower()
-    if status in (400, 422) and any(word in refused for word in _UNSUPPORTED):
+    said = message.lower()
+    if status in (400, 422) and any(word in said for word in _UNSUPPORTED):
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")
-    if status in (400, 422) and any(word in refused for word in _SCHEMAS):
+    if status in (400, 422) and any(word in said for word in _SCHEMAS):
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")
-    if status == 403 and "logprobs" in refused:
+    if status == 403 and "logprobs" in said:
         # OpenAI's, of models that keep theirs.
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")
-    if status == 404 and "requested parameters" in refused:
+    if status == 404 and "requested parameters" in said:
         return Decision("adapt", f"status_{status}", f"status {status}: {message}")
     if status in (400, 422):
         return Decision("fail", "bad_request", f"status {status}: {message}")

@@ -1,4 +1,4 @@
-"""One endpoint over HTTP: bodies are sent as they are, replies come back as they came."""
+"""The HTTP client of one endpoint: raw request bodies in, raw reply bodies out."""
 
 import asyncio
 import functools
@@ -32,25 +32,25 @@ _make_certificates: Any = importlib.import_module(_FAMILY).create_ssl_context
 _CONNECT_S = 10.0
 _IDLE_CONNECTION_S = 30.0  # servers close idle connections after about a minute
 _CONNECTIONS_A_SHARD = 32
-# Endpoints under load send blank lines to keep a connection open: that is no failure, up to this.
-_LONGEST_WAITS = 5
+# Endpoints under load send blank lines to keep a connection open: not a failure, up to this.
+_MAX_WAITS = 5
 _SPARE_CONNECTIONS = 8
 _OTHER_FILES = 64  # that a process has open beside its connections
-MOST_BYTES = 16 * 2**20  # of a reply, decompressed
-_MOST_FILE_BYTES = 512 * 2**20  # of a batch's results
-_LONGEST_FILE_S = 3600.0
+MAX_REPLY_BYTES = 16 * 2**20  # of a reply, decompressed
+_MAX_FILE_BYTES = 512 * 2**20  # of a batch's results
+_MAX_FILE_S = 3600.0
 
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """Whom to trust. All connections share it: each time it takes 30 ms to read the system's."""
+    """The trusted certificates, shared by all connections: reading them takes 30 ms."""
     try:
         context: ssl.SSLContext = _make_certificates()
     except OSError as error:
         # ssl.SSLError is one, too.
         reason = error.strerror or str(error)
         raise ConfigurationError(
-            f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {reason}"
+            f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {reason}"
         ) from None
     return context
 
@@ -63,7 +63,7 @@ class RawReply(NamedTuple):
 
 
 class Client(Protocol):
-    """What takes chat completions: an endpoint, or a model of this process in its place."""
+    """Sends chat completions: to an endpoint, or to a model in this process."""
 
     base_url: str
 
@@ -104,12 +104,12 @@ class ChatClient:
         self._key = api_key
         self._timeout_s = timeout_s
         hide(api_key)
-        self._total_s = timeout_s * _LONGEST_WAITS
+        self._total_s = timeout_s * _MAX_WAITS
         self._transport, self._follow_redirects = transport, follow_redirects
         # httpx looks through all its connections for each request, so it gets them in parts.
         shards = 1 if transport == "aiohttp" else -(-max_connections // _CONNECTIONS_A_SHARD)
         connections = -(-max_connections // shards) + _SPARE_CONNECTIONS
-        self._shards = [_Shard(self._sdk(connections, MOST_BYTES)) for _ in range(shards)]
+        self._shards = [_Shard(self._sdk(connections, MAX_REPLY_BYTES)) for _ in range(shards)]
 
     def _sdk(self, connections: int, most_bytes: int) -> openai.AsyncOpenAI:
         make: Any = GuardedAiohttp if self._transport == "aiohttp" else GuardedHttpx
@@ -127,8 +127,7 @@ class ChatClient:
             )
         except RuntimeError:
             raise MissingPackageError(
-                "transport aiohttp needs a package that is not installed: "
-                "pip install 'autointerp[aiohttp]'"
+                "--transport aiohttp needs an extra package: pip install 'autointerp[aiohttp]'"
             ) from None
         return openai.AsyncOpenAI(
             base_url=self.base_url, api_key=self._key, max_retries=0, http_client=http_client
@@ -137,7 +136,7 @@ class ChatClient:
     @functools.cached_property
     def _batches(self) -> openai.AsyncOpenAI:
         """For batches, whose files are larger than replies."""
-        return self._sdk(_SPARE_CONNECTIONS, _MOST_FILE_BYTES)
+        return self._sdk(_SPARE_CONNECTIONS, _MAX_FILE_BYTES)
 
     async def send(self, body: bytes) -> RawReply:
         """A chat completion.
@@ -173,7 +172,7 @@ class ChatClient:
 
     async def upload(self, file: Path) -> str:
         """Hand over a file of requests for a batch; its id. Raises as `send` does."""
-        async with _call(_LONGEST_FILE_S):
+        async with _call(_MAX_FILE_S):
             files = self._batches.files.with_raw_response
             response = await files.create(file=file, purpose="batch")
         return id_of(read_object(masked_bytes(response.content)))
@@ -205,7 +204,7 @@ class ChatClient:
 
     async def file(self, id: str) -> bytes:
         """A file's content."""
-        async with _call(_LONGEST_FILE_S):
+        async with _call(_MAX_FILE_S):
             response = await self._batches.files.with_raw_response.content(id)
         return masked_bytes(response.content)
 

@@ -1,8 +1,8 @@
-"""How one endpoint wants a request put: the names and parameters that differ between servers.
+"""How one endpoint expects requests: the names and parameters that differ between servers.
 
-An endpoint's dialect begins with what is known of its host (hosts.toml) and loses, one by one, the
-parameters that the endpoint refuses. What was lost is remembered by the journal, so that a run that
-goes on asks for the same in the same way.
+An endpoint's dialect begins with what is known of its host (hosts.toml) and drops, one by one, the
+parameters that the endpoint rejects. The journal remembers what was dropped, so that a resumed run
+sends the same requests in the same form.
 """
 
 import tomllib
@@ -18,7 +18,7 @@ from autointerp.llm.wire.request import ChatRequest, as_json
 
 Structured = Literal["json_schema", "json_object", "none"]
 _COUNTS = "counts in a schema"
-_WEAKER: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
+_FALLBACKS: dict[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 _OTHER_NAME = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
@@ -61,7 +61,7 @@ class Dialect:
     temperature: bool = True
     optional: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
-    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def content(self, request: ChatRequest) -> dict[str, Any]:
         """What the request asks for: its identity is made of this.
@@ -88,7 +88,7 @@ class Dialect:
     def body(self, request: ChatRequest) -> bytes:
         """The request as it is sent, with everything in the order in which it was declared.
 
-        Some gateways stream unless told not to. How a reply is delivered is no part of what is
+        Some gateways stream unless told not to. How a reply is delivered is not part of what is
         asked, so the identity leaves it out.
         """
         content = self.content(request)
@@ -105,13 +105,13 @@ class Dialect:
         return max(own, default=request.max_tokens)
 
     def takes(self, logprobs: Logprobs | None) -> bool:
-        """Whether they may be asked for: nobody has refused them, or answered without them."""
-        return logprobs is None or logprobs not in self.lost
+        """Whether they may be requested: the endpoint has neither rejected nor ignored them."""
+        return logprobs is None or logprobs not in self.dropped
 
     def without(self, complaint: str, logprobs: Logprobs | None = None) -> "Dialect | None":
-        """The dialect less what an endpoint's refusal names; None where it names nothing known.
+        """The dialect without what an endpoint rejects; None if its message names nothing known.
 
-        `logprobs` are those that the refused request asked for.
+        `logprobs` are those that the rejected request asked for.
         """
         said = complaint.lower()
         if logprobs is not None and any(word in said for word in _LOGPROBS_WORDS):
@@ -121,44 +121,46 @@ class Dialect:
                 return self._less(name)
         if any(word in said for word in _COUNT_WORDS) and self.structured == "json_schema":
             return self._less(_COUNTS) or self._less(self.structured)
-        if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _WEAKER:
+        if any(word in said for word in _STRUCTURED_WORDS) and self.structured in _FALLBACKS:
             return self._less(self.structured)
-        # The other name first: a refusal of one often recommends the other.
-        if self.limit_name in said and self.limit_name not in self.lost:
+        # The other name first: a message that rejects one often recommends the other.
+        if self.limit_name in said and self.limit_name not in self.dropped:
             return self._less(self.limit_name)
         if "temperature" in said and self.temperature:
             return self._less("temperature")
-        if "requested parameters" in said and self.structured in _WEAKER:
+        if "requested parameters" in said and self.structured in _FALLBACKS:
             return self._less(self.structured)
         return None
 
     def _less(self, name: str) -> "Dialect | None":
-        lost = (*self.lost, name)
+        dropped = (*self.dropped, name)
         if name in PARAMETERS:
-            return None if name in self.lost else replace(self, lost=lost)
+            return None if name in self.dropped else replace(self, dropped=dropped)
         if name in self.optional:
             kept = {k: v for k, v in self.optional.items() if k != name}
-            return replace(self, optional=kept, lost=lost)
+            return replace(self, optional=kept, dropped=dropped)
         if name == self.structured:
-            return replace(self, structured=_WEAKER[self.structured], lost=lost)
+            return replace(self, structured=_FALLBACKS[self.structured], dropped=dropped)
         if name == self.limit_name:
             other = _OTHER_NAME[name]
-            return None if other in self.lost else replace(self, limit_name=other, lost=lost)
+            return (
+                None if other in self.dropped else replace(self, limit_name=other, dropped=dropped)
+            )
         if name == _COUNTS:
-            return replace(self, counts=False, lost=lost) if self.counts else None
+            return replace(self, counts=False, dropped=dropped) if self.counts else None
         if name == "temperature":
-            return replace(self, temperature=False, lost=lost)
+            return replace(self, temperature=False, dropped=dropped)
         return None
 
-    def after(self, lost: tuple[str, ...]) -> "Dialect":
-        """The dialect less what was lost before; what it does not have anyhow is passed over."""
+    def after(self, dropped: tuple[str, ...]) -> "Dialect":
+        """The dialect without what was dropped before; parameters it never had are ignored."""
         dialect = self
-        for name in lost:
+        for name in dropped:
             dialect = dialect._less(name) or dialect
         return dialect
 
-    def words(self) -> str:
-        """What is sent in which way, in a few words."""
+    def describe(self) -> str:
+        """What is sent, in a few words."""
         parts = [{"none": "plain text"}.get(self.structured, self.structured), self.limit_name]
         parts.append("temperature" if self.temperature else "no temperature")
         parts += [*self.optional, *self.extra]
@@ -188,7 +190,7 @@ def dialect_for(
         structured=known["structured"] if structured == "auto" else structured,
         limit_name=known["limit_name"],
         optional={} if think else known["no_thinking"],
-        lost=tuple(known["lacks"]),
+        dropped=tuple(known["lacks"]),
         extra=extra or {},
     )
 

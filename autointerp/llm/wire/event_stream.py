@@ -1,4 +1,4 @@
-"""A reply that was streamed although nobody asked for it, put together into an ordinary one."""
+"""Joins an unrequested streamed reply into an ordinary one."""
 
 import re
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def join_chunks(text: str) -> dict[str, Any]:
     if whole.get("error") or not choice.parts:
         return whole
     if not (done or choice.finish_reason or choice.error):
-        raise UnreadableReply("the streamed reply breaks off")
+        raise UnreadableReply("the streamed reply ends early")
     return whole | {"choices": [choice.whole()]}
 
 

@@ -1,4 +1,4 @@
-"""HTTP clients that read no more than they were told to and send prompts nowhere else.
+"""HTTP clients with a limit on response sizes, and without redirects to other hosts.
 
 They are the SDK's own, of the library that its version stands on, with another `send`.
 """
@@ -9,7 +9,7 @@ import openai
 
 from autointerp.llm.wire.call_errors import OversizedReply, Redirected
 
-_MOST_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
 # Of the body as it was sent, which differs from the body that was read.
@@ -27,7 +27,7 @@ class _Guarded:
         Whether it should be streamed is ignored.
         """
         more["follow_redirects"] = False
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MAX_REDIRECTS + 1):
             response = await super().send(request, stream=True, **more)  # type: ignore[misc]
             try:
                 if not response.has_redirect_location:
@@ -35,7 +35,7 @@ class _Guarded:
                 request = self._redirected(response)
             finally:
                 await response.aclose()
-        raise Redirected(f"it redirects more than {_MOST_REDIRECTS} times: check the base URL")
+        raise Redirected(f"it redirects more than {_MAX_REDIRECTS} times: check the base URL")
 
     async def _read(self, response: Any) -> Any:
         parts, size = [], 0
@@ -59,18 +59,18 @@ class _Guarded:
         sent, following = response.request, response.next_request
         url = following.url if following is not None else None
         if url is None or not _is_usable(url):
-            raise Redirected("it redirects to an address that cannot be used: check the base URL")
+            raise Redirected("it redirects to an invalid address: check the base URL")
         place = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
         if not self._to_other_hosts and not _is_same_host(sent.url, url):
             raise Redirected(
-                f"it redirects to {place}, another host: make that the base URL, or allow it with "
-                "--follow-redirects"
+                f"it redirects to {place}, another host: use that as the base URL, or "
+                "allow it with --follow-redirects"
             )
         if following.method != sent.method:
             # As browsers do it, which leaves the question behind.
             raise Redirected(
-                f"it redirects to {place} with status {response.status_code}, which loses the "
-                "request: check the base URL"
+                f"it redirects to {place} with status {response.status_code}, which "
+                "drops the request: check the base URL"
             )
         return following
 

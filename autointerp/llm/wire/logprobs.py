@@ -1,4 +1,4 @@
-"""Tokens of a prompt or a reply with what else might have stood in their places, as servers say it.
+"""Log probabilities of prompt or reply tokens and their alternatives, as servers send them.
 
 OpenAI's shape, of a reply's tokens: `choices[0].logprobs.content`, each with its `top_logprobs`.
 vLLM's, of a prompt's: `prompt_logprobs`, one object a token, of token id → `decoded_token` and

@@ -22,8 +22,8 @@ _DECLINED = ("content_filter", "refusal", "safety", "recitation", "prohibited_co
 _TEXT = ("text", "output_text")  # types of parts
 _ANSWER_BEGINS = ("{", "[", "```")
 # No reply uses more, or costs more; one that says so would spoil the sums and overflow the tables.
-_MOST_TOKENS = 1_000_000_000
-_MOST_DOLLARS = 1_000_000.0
+_MAX_TOKENS = 1_000_000_000
+_MAX_DOLLARS = 1_000_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ChatReply:
 
     text: str
     finish_reason: str | None
-    refused: bool
+    declined: bool
     usage: Usage
     model: str = ""  # as the server names it
     thought: bool = False  # whether the model thought before it answered
@@ -71,7 +71,7 @@ class ChatReply:
 
     def ignores(self, logprobs: Logprobs) -> bool:
         """Whether the endpoint has answered as if they had not been asked for."""
-        if self.refused or (logprobs != PROMPT_LOGPROBS and not self.text):
+        if self.declined or (logprobs != PROMPT_LOGPROBS and not self.text):
             return False
         return not any(position.given for position in self.positions(logprobs))
 
@@ -110,7 +110,7 @@ def read_reply(raw: bytes) -> ChatReply:
     return ChatReply(
         text=text,
         finish_reason=finish_reason,
-        refused=declined or bool(message.get("refusal")),
+        declined=declined or bool(message.get("refusal")),
         usage=_usage(envelope.get("usage")),
         model=model if isinstance(model, str) else "",
         thought=bool(thoughts) or "</think>" in text or _thinking_tokens(envelope) > 0,
@@ -220,7 +220,7 @@ def _envelope(raw: bytes) -> dict[str, Any]:
 def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
-    return min(max(value, 0), _MOST_TOKENS)
+    return min(max(value, 0), _MAX_TOKENS)
 
 
 def _usage(raw: Any) -> Usage:
@@ -239,4 +239,4 @@ def _usage(raw: Any) -> Usage:
 def _dollars(value: Any) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value) if 0 <= value <= _MOST_DOLLARS else None
+    return float(value) if 0 <= value <= _MAX_DOLLARS else None

@@ -1,4 +1,4 @@
-"""A chat request: what is asked, apart from how an endpoint wants it put."""
+"""A chat request, independent of the dialect of an endpoint."""
 
 import hashlib
 import json
@@ -114,7 +114,7 @@ class ChatRequest:
     `attempt` is not sent: it tells apart asking the same thing once more, after a reply that was
     received but could not be used, from finding that reply in the journal. `logprobs` are what the
     reply is of no use without: it is not sent where they are not to be had. `about` is not sent
-    either and is no part of the request's identity: the journal finds requests by it.
+    either and is not part of the request's identity: the journal finds requests by it.
     """
 
     model: str

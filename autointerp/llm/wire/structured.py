@@ -1,4 +1,4 @@
-"""JSON in what a language model wrote, read with tolerance.
+"""Parses JSON in a language model's reply, tolerantly.
 
 Nothing here raises, whatever the text: what cannot be read is left out. JSON that is only sloppy
 (commas too many, single quotes, comments) is repaired by json_repair; what it had to guess, where
@@ -19,14 +19,14 @@ from autointerp.llm.numbering import number_of, numbers, offset_of
 MAX_FALSE_STARTS = 2000
 THINK, THINK_END = "<think>", "</think>"
 
-# NaN and infinity are no JSON, but models write them: null. Line breaks inside strings are kept.
+# NaN and infinity are not JSON, but models write them: null. Line breaks inside strings are kept.
 _decoder = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 _start = re.compile(r"[{\[]")
 # A share without quotes: json_repair takes in the bracket that follows it.
 _bare_percent = re.compile(r"(:\s*)([0-9]+(?:\.[0-9]+)?\s*%)(?=\s*[,}\]])")
 _comma = re.compile(r"\s*,\s*")
 _fence = re.compile(r"(?:```\w*)?\s*")
-_MOST_REPAIRED = 200_000  # characters; repairing is much slower than reading
+_MAX_REPAIRED = 200_000  # characters; repairing is much slower than reading
 # Put behind a text that is repaired: the string or object that holds it was not closed.
 _END = "wHeReItEnDs"
 _MARK = f'{_END}, "{_END}": "{_END}"'
@@ -183,7 +183,7 @@ def _whole(answer: str) -> Any:
 def _repaired(text: str) -> list[dict[str, Any]]:
     """The objects of a text whose JSON is not well formed; what was not closed holds `_END`."""
     start = _start.search(text)
-    if start is None or len(text) > _MOST_REPAIRED:
+    if start is None or len(text) > _MAX_REPAIRED:
         return []
     try:
         value = json_repair.loads(text[start.start() :] + _MARK, skip_json_loads=True)

@@ -1,16 +1,16 @@
-"""Connections that came to nothing because of TLS: why, and what a user can do about it."""
+"""Explains failed TLS connections, and what a user can do about them."""
 
 import ssl
 
 # By the codes of OpenSSL's X509_V_ERR_…
 _REMEDIES = {
-    9: "it is not valid yet, check this machine's clock",
-    10: "the endpoint needs a new one, unless this machine's clock is wrong",
-    62: "use the base URL that has the name the certificate is for",
-    64: "use the base URL that has the name the certificate is for",
+    9: "it is not valid yet; check this machine's clock",
+    10: "the endpoint needs a new certificate, unless this machine's clock is wrong",
+    62: "use the host name that the certificate was issued for",
+    64: "use the host name that the certificate was issued for",
 }
 _UNKNOWN_ISSUER = (
-    "if you trust the endpoint, set SSL_CERT_FILE to a file that has its issuer's certificate"
+    "if you trust the endpoint, set SSL_CERT_FILE to a file that contains its issuer's certificate"
 )
 # What OpenSSL makes of an answer in plain HTTP.
 _PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
@@ -26,6 +26,6 @@ def tls_trouble(error: BaseException | None) -> str | None:
                 remedy = _REMEDIES.get(error.verify_code, _UNKNOWN_ISSUER)
                 return f"its TLS certificate is not valid: {message}; {remedy}"
             if error.reason in _PLAIN:
-                return "it does not speak TLS: if that is meant, begin the base URL with http://"
+                return "it does not speak TLS; if that is intended, use http:// in the base URL"
         error = error.__cause__ or error.__context__
     return None

@@ -1,4 +1,4 @@
-// Which view is shown, the search box, the keyboard and the colours.
+// Which view is shown, the search box, the keyboard and the colors.
 
 const source = openSource();
 let run = null;
@@ -33,7 +33,7 @@ async function route() {
     if (again && main.contains(again)) again.focus({ preventScroll: true });
     else if (pathShown !== null && document.activeElement === document.body) main.focus({ preventScroll: true });
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
+    if (!(error instanceof RequestFailed)) throw error;
     if (mine === shownNow) main.replaceChildren(h("p", { class: error.soon ? "dim" : "wrong", role: "alert" }, error.message));
     if (error.soon) setTimeout(() => mine === shownNow && route(), 1000);
   }
@@ -102,8 +102,8 @@ function setTheme(name) {
   document.documentElement.dataset.theme = name;
   const button = document.getElementById("theme");
   button.textContent = sign;
-  button.setAttribute("aria-label", `Colours: ${words_}`);
-  button.title = `Colours: ${words_}`;
+  button.setAttribute("aria-label", `Colors: ${words_}`);
+  button.title = `Colors: ${words_}`;
   localStorage.setItem("autointerp-theme", name);
 }
 

@@ -1,4 +1,4 @@
-// Small figures in SVG: shapes have classes, colours are the style sheet's.
+// Small figures in SVG: shapes have classes, colors are the style sheet's.
 
 const WIDE = 320;
 const HIGH = 130;

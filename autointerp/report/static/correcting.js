@@ -25,7 +25,7 @@ function correcting(page) {
   });
   const send = async (edit) => {
     if (!author()) {
-      said.textContent = "Say who you are first.";
+      said.textContent = "Enter your name first.";
       return name.focus();
     }
     return kept(said, async () => {
@@ -77,14 +77,14 @@ function correcting(page) {
 function asking(page, said) {
   const ask = (event) => {
     event.target.disabled = true;
-    said.textContent = "The model is asked …";
+    said.textContent = "Asking the model …";
     return kept(said, () => source.relabel(page.feature)).finally(() => (event.target.disabled = false));
   };
   return h(
     "p",
     {},
     h("button", { type: "button", id: "relabel", onclick: ask }, "Ask the model for a new label"),
-    h("span", { class: "dim" }, ` from other windows than before: one request to ${readable(run.asks)}`),
+    h("span", { class: "dim" }, ` from different windows: one request to ${readable(run.asks)}`),
   );
 }
 

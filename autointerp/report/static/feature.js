@@ -66,7 +66,7 @@ function scoresSection(page) {
   return section(
     "Scores",
     ofRunsLabel(page),
-    h("p", { class: "dim" }, "Dot: value. Bar: 95 % interval. Stroke: the same for another feature's label."),
+    h("p", { class: "dim" }, "Dot: value. Bar: 95 % interval. Stroke: the null, another feature's label."),
     scorers.map((scorer) => scoreTable(scorer, mainFirst(scorer, page))),
     deciles(page),
   );
@@ -167,7 +167,7 @@ function statistics(page) {
           logHistogram("firings by activation", seen.edges, seen.histogram, true),
         ),
       chips("Top tokens", "among sampled firings", seen.top_tokens.map((t) => [t.token, `×${t.count}, mean ${number(t.mean_activation)}`])),
-      chips("Raises", "the chance of the next token", seen.raised_tokens.map((t) => [t.token, number(t.logit)])),
+      chips("Raises", "the next token's probability", seen.raised_tokens.map((t) => [t.token, number(t.logit)])),
       chips("Lowers", "", seen.lowered_tokens.map((t) => [t.token, number(t.logit)])),
     ),
     related("Fires together with", "Jaccard overlap of tokens", seen.coactive),
@@ -203,7 +203,7 @@ function exchangesSection(page) {
   const draw = async () => {
     const found = await source.exchanges(page.feature).catch((error) => error);
     if (found instanceof Error) return details.append(h("p", { class: "wrong" }, found.message));
-    if (!found.length) return details.append(h("p", { class: "dim" }, "No model was asked about this feature, or the journal is not there."));
+    if (!found.length) return details.append(h("p", { class: "dim" }, "No model was asked about this feature, or the journal is missing."));
     return details.append(...found.map(exchange));
   };
   details.addEventListener("toggle", draw, { once: true });
@@ -231,7 +231,7 @@ function exchange(one) {
 }
 
 // Where j and k go: along the list that was looked at last, or else by number.
-async function neighbour(feature, by) {
+async function neighbor(feature, by) {
   if (rows && rows.matched) {
     for (const [number_, asked] of rows.pages) {
       const place = (await asked).findIndex((row) => row.feature === feature);
@@ -250,7 +250,7 @@ async function neighbour(feature, by) {
 async function step(by) {
   const shown = location.hash.match(/^#\/feature\/(\d+)$/);
   if (!shown) return;
-  const feature = await neighbour(Number(shown[1]), by);
+  const feature = await neighbor(Number(shown[1]), by);
   if (feature === null) announce(by > 0 ? "this is the last feature" : "this is the first feature");
   else location.hash = `#/feature/${feature}`;
 }

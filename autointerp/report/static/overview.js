@@ -25,7 +25,7 @@ async function overviewView() {
         lesser(seen.scores.filter((one) => !isChief(one))),
       ),
     seen.strata.length > 0 &&
-      section("By strength of the activation", h("div", { class: "figures" }, seen.strata.map(curve))),
+      section("By activation", h("div", { class: "figures" }, seen.strata.map(curve))),
     (seen.scatter.length > 0 || seen.density) &&
       section(
         "Density",
@@ -134,7 +134,7 @@ function costCard({ cost, time }) {
       ["prompt tokens", number(cost.prompt_tokens)],
       ["completion tokens", number(cost.completion_tokens)],
       ["dollars", known(cost.cost_usd) ? fixed(cost.cost_usd, 4) : "price unknown"],
-      ["dollars a feature", known(cost.per_feature_usd) ? number(cost.per_feature_usd) : null],
+      ["dollars per feature", known(cost.per_feature_usd) ? number(cost.per_feature_usd) : null],
       ["requests", known(cost.requests) ? number(cost.requests) : null],
       ["replies from the journal", known(cost.from_journal) ? number(cost.from_journal) : null],
       ...time.map((one) => [
@@ -153,9 +153,9 @@ function corpusCard(corpus) {
     "Corpus",
     facts([
       ["tokens", number(corpus.tokens)],
-      ["active features a token", number(corpus.mean_l0)],
+      ["mean L0", number(corpus.mean_l0)],
       ["dead features", number(corpus.dead)],
-      ["dense features (over a tenth)", number(corpus.dense)],
+      ["dense features (> 10 % of tokens)", number(corpus.dense)],
       ...masked.map(([why, n]) => [`masked: ${words(why)}`, number(n)]),
     ]),
   );
@@ -194,7 +194,7 @@ function curve(one) {
   const names = ["windows", words(one.figure), "share", "another's", "n"];
   return figure(
     words(one.scorer),
-    "by decile of activation, then by kind of silent window",
+    "by decile of activation, then by kind of non-activating window",
     h(
       "table",
       { class: "counted" },

@@ -1,6 +1,6 @@
 // Where the data comes from: a server's JSON API, or the page itself where it is a file.
 
-class Refused extends Error {
+class RequestFailed extends Error {
   constructor(message, soon = false) {
     super(message);
     this.soon = soon; // whether it is worth asking again
@@ -12,14 +12,14 @@ async function request(path, options) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Refused("the server does not answer: is `autointerp serve` still running?");
+    throw new RequestFailed("the server does not answer: is `autointerp serve` still running?");
   }
   const body = await answer.json().catch(() => null);
-  if (answer.status === 202) throw new Refused(body.detail, true);
+  if (answer.status === 202) throw new RequestFailed(body.detail, true);
   if (answer.ok) return body;
   const detail = body && body.detail;
   const said = typeof detail === "string" ? detail : detail && detail[0] && detail[0].msg;
-  throw new Refused(said || `the server answers ${answer.status}`);
+  throw new RequestFailed(said || `the server answers ${answer.status}`);
 }
 
 function post(path, body) {
@@ -127,7 +127,7 @@ class FileSource {
   }
   async page(feature) {
     const page = this.data.pages[feature];
-    if (!page) throw new Refused(`feature ${feature} is not in this report`);
+    if (!page) throw new RequestFailed(`feature ${feature} is not in this report`);
     return unpacked(page);
   }
   async exchanges(feature) {
@@ -135,7 +135,7 @@ class FileSource {
     return found ? unpacked(found) : [];
   }
   async context() {
-    throw new Refused("whole contexts are shown by `autointerp serve`, where the cache was kept");
+    throw new RequestFailed("whole contexts are shown by `autointerp serve` if the cache was kept");
   }
 }
 

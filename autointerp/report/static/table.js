@@ -180,7 +180,7 @@ function heading(column, query) {
     onchange: (event) => {
       const added = parsedFilter(column, event.target.value);
       event.target.setAttribute("aria-invalid", added === null ? "true" : "false");
-      if (added === null) return announce(`${event.target.value} cannot be meant: try ${WANTED[column.type]}`);
+      if (added === null) return announce(`${event.target.value} is not a valid filter: try ${WANTED[column.type]}`);
       const others = query.filters.filter(([name]) => name !== column.name);
       location.hash = listAddress({ ...query, filters: [...others, ...added] });
     },

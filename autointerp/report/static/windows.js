@@ -67,7 +67,7 @@ function windowRow(shown, page, { judgment = null, mark = null, whole = false } 
       type: "button",
       class: "more",
       "aria-expanded": String(whole),
-      title: "More of the text around",
+      title: "Show more of the text",
       onclick: async () => {
         const open = more.getAttribute("aria-expanded") === "true";
         more.setAttribute("aria-expanded", String(!open));
@@ -137,12 +137,12 @@ function windowSections(page) {
     "Windows",
     h("h3", {}, "Largest activations"),
     windowList(strongest(of("top")), page),
-    sample.length > 0 && h("h3", {}, "A sample of all firings, by strength"),
+    sample.length > 0 && h("h3", {}, "A sample of all firings, by activation"),
     bands.map(([name, low, high]) => {
       const inside = sample.filter((one) => known(one.quantile) && one.quantile >= low && one.quantile < high);
       return inside.length > 0 && [h("h4", {}, name), windowList(inside, page)];
     }),
-    folded("Near misses: a similar feature fires, this one is silent", of("near_miss"), page),
+    folded("Near misses: a similar feature fires, this one does not", of("near_miss"), page),
     folded("Silent windows", of("negative"), page),
   );
 }
@@ -157,7 +157,7 @@ function folded(title, windows, page) {
 
 // What is true of a window that should get a yes, and of one that should get a no.
 const MEANT = {
-  detection: ["it fires", "it is silent"],
+  detection: ["it fires", "it does not fire"],
   fuzzing: ["its tokens are marked", "other tokens are marked"],
 };
 const SIGNS = { missed: "✗", alarm: "✗", wrong: "✗", unread: "?", found: "✓", silent: "✓", right: "✓", rated: "≈" };
@@ -171,9 +171,9 @@ function outcomesOf(scorer) {
     yes && ["missed", `missed: ${yes}, the judge says no`, (j) => wrong(j) && j.truth === 1],
     no && ["alarm", `false alarm: ${no}, the judge says yes`, (j) => wrong(j) && j.truth === 0],
     ["wrong", "wrong", wrong],
-    ["unread", "no answer that could be read", (j) => j.right === null && !known(j.prediction) && !j.token_prediction],
+    ["unread", "no readable answer", (j) => j.right === null && !known(j.prediction) && !j.token_prediction],
     yes && ["found", `found: ${yes}, the judge says yes`, (j) => right(j) && j.truth === 1],
-    no && ["silent", `rightly refused: ${no}, the judge says no`, (j) => right(j) && j.truth === 0],
+    no && ["silent", `correctly rejected: ${no}, the judge says no`, (j) => right(j) && j.truth === 0],
     ["right", "right", right],
     ["rated", "predicted", () => true],
   ].filter(Boolean);
@@ -186,7 +186,7 @@ function judgedSection(page) {
   return section(
     "What the judge said",
     ofRunsLabel(page),
-    h("p", { class: "dim" }, "Of windows that the labeler never saw, from the label alone. Mistakes come first."),
+    h("p", { class: "dim" }, "On windows that the labeler never saw, from the label alone. Mistakes come first."),
     scorers.map((scorer, i) => judgedBy(scorer, own.filter((one) => one.scorer === scorer), page, i === 0)),
     nullJudged(page),
   );

@@ -82,9 +82,9 @@ class TextJob:
         if isinstance(outcome, CallFailure):
             final = outcome.kind in ("too_long", "content_filter", "bad_request")
             written = job._written(outcome.message, unanswered=not final)
-            return Step(results=[written], spoiled=self._spoiled())
-        if outcome.refused:
-            return Step(results=[job._written("the model refused to write texts")])
+            return Step(results=[written], unreadable=self._unreadable())
+        if outcome.declined:
+            return Step(results=[job._written("the model declined to write texts")])
         read = read_texts(outcome.text)
         if not read:
             job = replace(job, vain=(*self.vain, outcome.key))
@@ -101,9 +101,9 @@ class TextJob:
             return Step(results=[job._written(None)])
         error = f"{missing} of {self.wanted} texts were not written"
         written = job._written(error, unanswered=bool(job.vain))
-        return Step(results=[written], unread=not read, spoiled=job._spoiled())
+        return Step(results=[written], unread=not read, unreadable=job._unreadable())
 
-    def _spoiled(self) -> list[tuple[str, ...]]:
+    def _unreadable(self) -> list[tuple[str, ...]]:
         return [self.vain] if self.vain else []
 
     def _written(self, error: str | None, *, unanswered: bool = False) -> Written:

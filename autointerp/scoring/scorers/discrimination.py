@@ -2,7 +2,7 @@
 
 A label that is right may be as right of other features, which detection cannot see. The judge reads
 a window in which the feature fires, and chooses between its label and those of the three features
-most like it. Neighbours with the same label are choices as well: they cannot be told apart, and
+most like it. Neighbors with the same label are choices as well: they cannot be told apart, and
 choosing their common label is worth its share, 1 / 2 where two have it. So chance is 1 / 4 for any
 labels, and a label that all four share scores no better. (That labels collide: arXiv 2605.12874.)
 """

@@ -10,13 +10,13 @@ from autointerp.activations.finite import check_finite
 from autointerp.activations.hooks import canonical_place
 from autointerp.activations.stream import SubjectStream
 from autointerp.coders import SparseCoder
-from autointerp.coders.randomised import randomised
+from autointerp.coders.randomized import randomized
 from autointerp.config.labeling_settings import OUTPUT_TOKENS
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.corpus import sampled, write_corpus
-from autointerp.evidence.directions import Directions, Ranked, decoder_neighbours, output_tokens
+from autointerp.evidence.directions import Directions, Ranked, decoder_neighbors, output_tokens
 from autointerp.evidence.selection import SelectionSpec
 from autointerp.evidence.store import (
     collected_features,
@@ -217,7 +217,7 @@ def _write(session: Session, prepared: _Prepared, share: Share, inputs: str) -> 
     """Collect tile after tile and write the run's files of evidence."""
     files, source = session.run, prepared.source
     place = place_of(session, source)
-    vocabulary = source.words()
+    vocabulary = source.get_vocabulary()
     tables, counters, sketches, corpus = [], [], [], []
     windows = shared = repeats = 0
     remarks: list[str] = []
@@ -259,7 +259,7 @@ def _not_finite(session: Session, source: Source, collector: Collector) -> list[
 
 def _similar(prepared: _Prepared, rows: Tensor) -> Ranked | None:
     decoder = prepared.decoder
-    return None if decoder is None else decoder_neighbours(decoder, rows, _SIMILAR)
+    return None if decoder is None else decoder_neighbors(decoder, rows, _SIMILAR)
 
 
 def _pass(
@@ -303,7 +303,7 @@ def _random_coder(
             "no token of the first contexts counts: there is nothing to match a random "
             "coder's densities on"
         )
-    made = randomised(coder, x, session.config.seed)
+    made = randomized(coder, x, session.config.seed)
     real, random = (len(c.encode(x).token) / len(x) for c in (coder, made))
     say(
         f"collect: random directions take the place of the coder's features: {random:.3g} of them "
@@ -330,7 +330,7 @@ def _directions(
         return Directions(similar)
     if unembedding.shape[1] != decoder.shape[1]:
         return Directions(similar)
-    tokens = min(len(unembedding), len(source.words()))
+    tokens = min(len(unembedding), len(source.get_vocabulary()))
     raised, lowered = output_tokens(decoder, unembedding[:tokens], gain, rows, OUTPUT_TOKENS)
     return Directions(similar, raised, lowered)
 

@@ -7,9 +7,15 @@ from pathlib import Path
 from autointerp.config.settings import RunConfig
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence
-from autointerp.labeling.candidates import Proposed, adds_windows, distinct, settled, unfinished
+from autointerp.labeling.candidates import (
+    Proposed,
+    adds_windows,
+    distinct,
+    first_choice,
+    unfinished,
+)
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Draft
-from autointerp.labeling.shown import Shown
 from autointerp.progress import track
 from autointerp.prompting.prompts import Prompt, load_prompt
 from autointerp.resources import language_model
@@ -49,7 +55,7 @@ class LabelCandidates:
 
     def drafts(self, missing: Mapping[int, Draft]) -> dict[int, Draft]:
         """feature → its draft before any choice; `missing` is for those without a first view."""
-        return {f: settled(views, missing[f]) for f, views in self.proposed.items()}
+        return {f: first_choice(views, missing[f]) for f, views in self.proposed.items()}
 
     def open(self) -> dict[int, list[Draft]]:
         """feature → what is to be chosen from, where there are several different labels."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from autointerp.config.settings import RunConfig
 from autointerp.labeling.candidates import views
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings
-from autointerp.labeling.shown import Shown
 from autointerp.prompting.prompts import Prompt, load_prompt
 from autointerp.resources import language_model
 from autointerp.rules import lexical

@@ -11,12 +11,11 @@ from dataclasses import replace
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, EndpointError
 from autointerp.evidence.window import FeatureEvidence
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import LabelJob
 from autointerp.labeling.selections import selections
-from autointerp.labeling.shown import Shown
 from autointerp.llm.journal.journal import Journal
-from autointerp.llm.journal.lookup import Recall
 from autointerp.resources import language_model
 from autointerp.runs.directory import Run
 from autointerp.runs.session import Session
@@ -91,7 +90,7 @@ def _unanswered(session: Session, feature: int) -> LabelJob | Draft:
     kept = {edit.label for edit in read_edits(run, feature)}
     journal = Journal.open(run.journal)
     try:
-        recall = Recall(journal, language_model.address(config), language_model.dialect(config))
+        recall = ReplyCache(journal, language_model.address(config), language_model.dialect(config))
         every = selections(evidence, settings.shown, config.sample_windows, config.seed)
         for of, shown in every:
             if of is evidence and shown in used:

@@ -113,13 +113,13 @@ def _twins(
         for other in row["similar"] or ()
         if other["feature"] in rows
     )
-    neighbours = alike(similar, cosine)
+    neighbors = alike(similar, cosine)
     contexts = {
         evidence.feature: {window.context for window in evidence.of("label", "top")}
-        for evidence in store.read(list(neighbours))
+        for evidence in store.read(list(neighbors))
         if unlabelable(evidence, min_windows, "") is None
     }
-    return find_twins(neighbours, contexts, {f: row["n_active"] for f, row in rows.items()})
+    return find_twins(neighbors, contexts, {f: row["n_active"] for f, row in rows.items()})
 
 
 def twin_draft(feature: int, own: Draft) -> Draft:

@@ -76,13 +76,13 @@ class ChoiceJob:
         step = self.present.reduce(outcome)
         again = [replace(self, present=j) for j in step.follow_ups if isinstance(j, JudgeJob)]
         if again:
-            return Step(follow_ups=again, unread=step.unread, spoiled=step.spoiled)
+            return Step(follow_ups=again, unread=step.unread, unreadable=step.unreadable)
         judged = (*self.judged, *step.results)
         if not self.behind or judged[-1].unanswered or _faultless(judged[-1]):
             done = [Choice(self.present.plan.feature, judged)]
-            return Step(results=done, unread=step.unread, spoiled=step.spoiled)
+            return Step(results=done, unread=step.unread, unreadable=step.unreadable)
         behind = ChoiceJob(self.behind[0], self.behind[1:], judged)
-        return Step(follow_ups=[behind], unread=step.unread, spoiled=step.spoiled)
+        return Step(follow_ups=[behind], unread=step.unread, unreadable=step.unreadable)
 
 
 def estimates(judged: Sequence[Judged]) -> list[Estimate]:

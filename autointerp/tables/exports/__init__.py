@@ -28,7 +28,7 @@ def export(
     if out is None:
         out = run.path / "exports" / (chosen.file or format_name)
     if out.exists():
-        raise InputError(f"{out} is there already: remove it, or name another --out")
+        raise InputError(f"{out} already exists: remove it, or choose another --out")
     source = Source(run, features, model, source_id, creator)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -38,5 +38,5 @@ def export(
         raise unwritable(out, error) from None
     for reason, count in source.left_out.items():
         if count:
-            say(f"export: left out {count:,} {reason}")
+            say(f"export: dropped {count:,} {reason}")
     return out

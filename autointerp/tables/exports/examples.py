@@ -81,12 +81,12 @@ def tokens_of(window: Window, vocabulary: Vocabulary) -> list[str]:
 
 
 def histogram(source: Source, record: ExportedFeature) -> tuple[list[float], list[int]]:
-    """The centres of the bins in which the feature fires at all, and how often it does."""
+    """The centers of the bins in which the feature fires at all, and how often it does."""
     edges, counts = source.histogram_edges, record.statistics["histogram"]
     filled = [i for i, count in enumerate(counts) if count > 0]
     places = range(filled[0], filled[-1] + 1) if filled else range(0)
-    centres = numbers([(edges[i] * edges[i + 1]) ** 0.5 for i in places])
-    return centres, [counts[i] for i in places]
+    centers = numbers([(edges[i] * edges[i + 1]) ** 0.5 for i in places])
+    return centers, [counts[i] for i in places]
 
 
 def logits(record: ExportedFeature, name: str) -> tuple[list[str], list[float]]:

@@ -30,12 +30,12 @@ from autointerp.tables.migrate import open_table
 from autointerp.vocabulary import Vocabulary
 
 _CHUNK = 256  # features in memory at a time
-_LONGEST_NAME = 80
+_MAX_NAME = 80
 
 
 def safe_name(text: str) -> str:
     """The text as a part of a path or an identifier: letters, digits, `.`, `_` and `-`."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:_LONGEST_NAME]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:_MAX_NAME]
     return name.strip(".-") or "unnamed"
 
 
@@ -73,12 +73,13 @@ def naming(run: Run, model: str | None, source: str | None, creator: str) -> Nam
         layer = re.search(r"\d+", hook)
         if layer is None:
             raise InputError(
-                f"{run.path} does not say which layer the coder reads: name it, and the coder, "
-                "with --source-id LAYER-NAME, such as 6-res-jb"
+                f"{run.path} does not record which layer the SAE reads: pass the "
+                "layer and the SAE's name with --source-id LAYER-NAME, such as "
+                "6-res-jb"
             )
         source = f"{int(layer[0])}-{safe_name(coder)}".lower()
     if not re.fullmatch(r"\d{1,4}-[A-Za-z0-9._-]{1,100}", source):
-        raise InputError(f"source {source!r} is not LAYER-NAME, such as 6-res-jb")
+        raise InputError(f"source id {source!r} is not of the form LAYER-NAME, such as 6-res-jb")
     subject = (settings.text("subject") or coder).rstrip("/")
     return Naming(
         model=safe_name(model or subject.rpartition("/")[2]).lower(),
@@ -226,7 +227,7 @@ class Source:
 
     def _finite(self, windows: list[Window]) -> list[Window]:
         kept = [w for w in windows if len(w.activations) and np.isfinite(w.activations).all()]
-        self.left_out["windows with an activation that is no number"] += len(windows) - len(kept)
+        self.left_out["windows with an activation that is not a number"] += len(windows) - len(kept)
         return kept
 
     def judged_window(self, record: ExportedFeature, prediction: dict[str, Any]) -> Window | None:
@@ -258,7 +259,7 @@ def selected(run: Run, text: str) -> list[int]:
             f"{len(collected):,} features: {listed(collected)}"
         )
     if missing:
-        say(f"{missing:,} of the features {text} were not collected in {run.path}: left out")
+        say(f"skipping {missing:,} of the features {text}: not collected in {run.path}")
     return chosen
 
 

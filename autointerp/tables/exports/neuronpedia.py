@@ -1,7 +1,7 @@
 """Neuronpedia's directory of a source, version 1: what its importer reads.
 
 The layout is that of its public exports (docs.neuronpedia.org, "Exports") and of its database's
-tables. Scores are no part of these exports: they lie beside them, in rows as its table of scores
+tables. Scores are not part of these exports: they lie beside them, in rows as its table of scores
 has them. The importer takes the columns from a file's first line, so all rows have the same keys.
 """
 
@@ -100,7 +100,7 @@ def _feature(source: Source, record: ExportedFeature) -> dict[str, Any]:
     coactive, overlaps = related(record, "coactive", "jaccard")
     raised, raised_by = logits(record, "raised_tokens")
     lowered, lowered_by = logits(record, "lowered_tokens")
-    centres, heights = histogram(source, record)
+    centers, heights = histogram(source, record)
     return {
         **_key(source, record.feature),
         "sourceSetName": source.names.source_set,
@@ -129,7 +129,7 @@ def _feature(source: Source, record: ExportedFeature) -> dict[str, Any]:
         "pos_values": raised_by,
         "frac_nonzero": number(seen["density"]),
         "freq_hist_data_bar_heights": heights,
-        "freq_hist_data_bar_values": centres,
+        "freq_hist_data_bar_values": centers,
         "logits_hist_data_bar_heights": [],
         "logits_hist_data_bar_values": [],
         "decoder_weights_dist": [],

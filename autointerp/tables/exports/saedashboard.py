@@ -42,7 +42,7 @@ def _feature(source: Source, record: ExportedFeature, corpus: str, length: int) 
     coactive, overlaps = related(record, "coactive", "jaccard")
     raised, raised_by = logits(record, "raised_tokens")
     lowered, lowered_by = logits(record, "lowered_tokens")
-    centres, heights = histogram(source, record)
+    centers, heights = histogram(source, record)
     return {
         "feature_index": record.feature,
         "neuron_alignment_indices": [],
@@ -59,7 +59,7 @@ def _feature(source: Source, record: ExportedFeature, corpus: str, length: int) 
         "pos_str": raised,
         "pos_values": raised_by,
         "frac_nonzero": number(record.statistics["density"]),
-        "freq_hist_data_bar_values": centres,
+        "freq_hist_data_bar_values": centers,
         "freq_hist_data_bar_heights": [float(height) for height in heights],
         "logits_hist_data_bar_heights": [],
         "logits_hist_data_bar_values": [],

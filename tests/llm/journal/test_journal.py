@@ -12,7 +12,7 @@ import pytest
 
 from autointerp.errors import AutointerpError
 from autointerp.llm.journal import journal_file
-from autointerp.llm.journal.in_flight import Send, SendLog
+from autointerp.llm.journal.in_flight import InFlightLog, Send
 from autointerp.llm.journal.journal import Journal, Received
 from autointerp.llm.journal.journal_file import export, info, prune
 from autointerp.llm.wire.reply import Usage
@@ -42,22 +42,22 @@ def test_what_was_put_is_found_and_counted(path):
     put(journal, *(received(i) for i in range(600)), received(7, readable=False))
     assert all(journal.get(f"k{i}") == (b'{"reply": %d}' % i, 0.5) for i in range(600))
     assert journal.get("other") is None
-    assert journal.spoiled("k7") == (USAGE, 0.5)
+    assert journal.unreadable_usage("k7") == (USAGE, 0.5)
     assert journal.spent_usd() == 601 * 0.5
     journal.close()
     found = info(path)
-    assert (found.replies, found.spoiled, found.prompt_tokens) == (600, 1, 6010)
+    assert (found.replies, found.unreadable, found.prompt_tokens) == (600, 1, 6010)
     assert found.models == (("m", 600),)
 
 
 def test_a_reply_that_is_in_a_chain_twice_is_counted_once(path):
     journal = Journal.open(path)
     put(journal, received(1), received(2))
-    journal.spoil([("k1", "k2", "k2"), ("k1",)])
+    journal.mark_unreadable([("k1", "k2", "k2"), ("k1",)])
     assert journal.get("k1") is journal.get("k2") is None
-    assert journal.spoiled("k1") == (Usage(20, 10, 4), 1.0)
+    assert journal.unreadable_usage("k1") == (Usage(20, 10, 4), 1.0)
     journal.close()
-    assert (info(path).replies, info(path).spoiled) == (0, 2)
+    assert (info(path).replies, info(path).unreadable) == (0, 2)
 
 
 def test_it_keeps_what_was_put_through_kill_9(path):
@@ -81,13 +81,13 @@ def test_it_keeps_what_was_put_through_kill_9(path):
     assert done.returncode == -signal.SIGKILL
     journal = Journal.open(path)
     # The last reply was committed, though the process died before it could note that.
-    assert len(journal.take_up_doubts()) == 1
+    assert len(journal.take_up_unconfirmed()) == 1
     assert [journal.get(f"k{i}") for i in range(20)] == [(b"reply %d" % i, None) for i in range(20)]
     assert journal.get("doubtful") is None
     assert journal.spent_usd() == 0.25
-    assert journal.take_up_doubts() == []
+    assert journal.take_up_unconfirmed() == []
     journal.close()
-    assert (info(path).doubts, info(path).worst_usd) == (1, 0.25)
+    assert (info(path).unconfirmed, info(path).worst_usd) == (1, 0.25)
 
 
 def test_a_send_that_timed_out_is_in_doubt_also_when_a_later_one_is_answered(path):
@@ -99,7 +99,7 @@ def test_a_send_that_timed_out_is_in_doubt_also_when_a_later_one_is_answered(pat
     journal.settle(send, answered=True)
     journal.close()
     journal = Journal.open(path)
-    assert journal.take_up_doubts() == [send]
+    assert journal.take_up_unconfirmed() == [send]
     journal.close()
 
 
@@ -236,7 +236,7 @@ def test_a_folder_that_is_read_only_is_said(path, monkeypatch, made_before):
     monkeypatch.chdir(path.parent)
     said = as_nobody(lambda: Journal.open(Path(path.name)))
     path.parent.chmod(0o755)
-    assert said.startswith(f"AutointerpError: journal {path.name} cannot be")
+    assert said.startswith(f"InputError: journal {path.name} cannot be")
     assert (path.read_bytes() if path.exists() else None) == kept
 
 
@@ -282,23 +282,23 @@ def test_commits_are_shared(path):
 
 
 def test_settled_sends_leave_the_file_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("autointerp.llm.journal.in_flight._LONGEST_FILE", 2000)
-    log = SendLog(tmp_path / "x.sends")
+    monkeypatch.setattr("autointerp.llm.journal.in_flight._MAX_BYTES", 2000)
+    log = InFlightLog(tmp_path / "x.sends")
     log.begin(Send("stays", 0.5))
     for i in range(1000):
         log.begin(Send(f"k{i}", 0.1))
         log.settle(Send(f"k{i}", 0.1), answered=True)
     assert (tmp_path / "x.sends").stat().st_size < 2100
     log.close()
-    assert SendLog(tmp_path / "x.sends").unsettled() == [Send("stays", 0.5)]
+    assert InFlightLog(tmp_path / "x.sends").unsettled() == [Send("stays", 0.5)]
 
 
 def test_a_send_cut_off_by_a_full_disk_tells_nothing(tmp_path):
     path = tmp_path / "x.sends"
     path.write_bytes(b"+ a 0.5\n+ b 0.25\n= a 0.5\n- b 0.")
-    log = SendLog(path)
+    log = InFlightLog(path)
     assert log.unsettled() == [Send("b", 0.25)]
     # Nor does it spoil what is written after it.
     log.begin(Send("c", 0.125))
     log.close()
-    assert SendLog(path).unsettled() == [Send("b", 0.25), Send("c", 0.125)]
+    assert InFlightLog(path).unsettled() == [Send("b", 0.25), Send("c", 0.125)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from autointerp.llm.limits.concurrency import ConcurrencyLimit
 
 WORKERS = 320
-MOST = 256
+MAX_LIMIT = 256
 START = 16
 
 
@@ -29,7 +29,7 @@ def has_room(limit):
 class Hand:
     """A client that is always full and whose replies take as long as it is told."""
 
-    def __init__(self, start: int, least: int = 1, most: int = MOST):
+    def __init__(self, start: int, least: int = 1, most: int = MAX_LIMIT):
         self.limit = ConcurrencyLimit(start, least, most)
         self.now = 0.0
         self.open: deque[int] = deque()
@@ -52,7 +52,7 @@ class Hand:
     def refuse(self) -> int:
         """The newest request is refused, and the older ones are answered."""
         self.fill()
-        self.limit.refused(self.open.pop())
+        self.limit.throttled(self.open.pop())
         while self.open:
             self.now += 0.01
             self.limit.succeeded(self.open.popleft(), 1.0, self.now)
@@ -88,7 +88,7 @@ def test_slow_start_doubles_each_clean_round_up_to_the_most():
 
 
 def test_a_round_that_did_not_fill_the_limit_grows_nothing():
-    limit = ConcurrencyLimit(10, 1, MOST)
+    limit = ConcurrencyLimit(10, 1, MAX_LIMIT)
     for at in range(100):
         epochs = [limit.sent() for _ in range(7)]
         for epoch in epochs:
@@ -97,39 +97,39 @@ def test_a_round_that_did_not_fill_the_limit_grows_nothing():
 
 
 def test_other_outcomes_neither_cut_nor_grow():
-    limit = ConcurrencyLimit(4, 1, MOST)
+    limit = ConcurrencyLimit(4, 1, MAX_LIMIT)
     for _ in range(100):
         limit.ended(limit.sent())
     assert (limit.limit, limit.in_flight) == (4, 0)
 
 
 def test_one_epoch_is_cut_once():
-    limit = ConcurrencyLimit(40, 1, MOST)
+    limit = ConcurrencyLimit(40, 1, MAX_LIMIT)
     epochs = [limit.sent() for _ in range(40)]
     for epoch in epochs:
-        limit.refused(epoch)
+        limit.throttled(epoch)
     assert (limit.limit, limit.in_flight) == (34, 0)
-    limit.refused(limit.sent())
+    limit.throttled(limit.sent())
     assert limit.limit == 28
-    limit.refused(limit.sent())
+    limit.throttled(limit.sent())
     assert limit.limit == 1  # no more than one was in flight in this epoch
 
 
 def test_a_cut_is_taken_from_what_was_in_flight_and_stops_at_the_least():
-    limit = ConcurrencyLimit(40, 6, MOST)
+    limit = ConcurrencyLimit(40, 6, MAX_LIMIT)
     epochs = [limit.sent() for _ in range(20)]
-    limit.refused(epochs[0])
+    limit.throttled(epochs[0])
     assert limit.limit == 17
-    limit.refused(limit.sent())
+    limit.throttled(limit.sent())
     for _ in range(20):
-        limit.refused(limit.sent())
+        limit.throttled(limit.sent())
     assert limit.limit == 6
 
 
 def test_successes_of_an_earlier_epoch_grow_nothing():
-    limit = ConcurrencyLimit(8, 1, MOST)
+    limit = ConcurrencyLimit(8, 1, MAX_LIMIT)
     epochs = [limit.sent() for _ in range(8)]
-    limit.refused(epochs.pop())
+    limit.throttled(epochs.pop())
     for epoch in epochs:
         limit.succeeded(epoch, 1.0, 1.0)
     assert limit.limit == 6
@@ -140,7 +140,7 @@ def test_the_wall_is_approached_kept_below_and_then_probed_in_growing_steps():
     assert hand.refuse() == 85
     limits = hand.changes(4000)
     assert limits[:11] == [85, 92, 96, 98, 99, 100, 102, 106, 114, 130, 162]
-    assert hand.limit.limit == MOST
+    assert hand.limit.limit == MAX_LIMIT
 
 
 def test_just_below_the_wall_the_limit_stays_for_several_rounds():
@@ -156,12 +156,12 @@ def test_just_below_the_wall_the_limit_stays_for_several_rounds():
 
 
 def test_after_a_storm_what_worked_is_back_in_ten_rounds():
-    hand = Hand(MOST)
+    hand = Hand(MAX_LIMIT)
     while hand.limit.limit > 1:
         hand.refuse()
     limits = [hand.round() for _ in range(10)]
     assert all(after <= 2 * before for before, after in itertools.pairwise([1, *limits]))
-    assert limits[-1] >= 0.8 * MOST
+    assert limits[-1] >= 0.8 * MAX_LIMIT
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2])
@@ -174,17 +174,17 @@ def test_refusals_that_come_whatever_the_limit_do_not_hold_it_down(share):
         hand.now += 1.0 / len(hand.open)
         epoch = hand.open.popleft()
         if rng.random() < share:
-            hand.limit.refused(epoch)
+            hand.limit.throttled(epoch)
         else:
             hand.limit.succeeded(epoch, 1.0, hand.now)
         limits.append(hand.limit.limit)
-    assert mean(limits[10_000:]) >= 0.5 * MOST
+    assert mean(limits[10_000:]) >= 0.5 * MAX_LIMIT
     # Once nothing is refused any more, the next refusals count again.
     hand.changes(4000)
     hand.fill()
     for _ in range(10):
-        hand.limit.refused(hand.open.pop())
-    assert hand.limit.limit < MOST
+        hand.limit.throttled(hand.open.pop())
+    assert hand.limit.limit < MAX_LIMIT
 
 
 def test_a_limit_that_only_lengthens_the_replies_is_taken_back():
@@ -201,7 +201,7 @@ def test_longer_replies_alone_are_no_queue():
     hand.changes(3 * 64)
     for _ in range(3):
         hand.round(latency_s=1.2)
-    assert hand.limit.limit == MOST
+    assert hand.limit.limit == MAX_LIMIT
 
 
 outcomes = st.lists(
@@ -231,7 +231,7 @@ def test_any_calls_keep_the_bounds_and_cut_an_epoch_once(calls, least, above, mo
             if kind == "succeed":
                 limit.succeeded(epoch, seconds, now)
             elif kind == "refuse":
-                limit.refused(epoch)
+                limit.throttled(epoch)
             else:
                 limit.ended(epoch)
             if limit.limit < before:
@@ -361,7 +361,7 @@ def simulate(
 ) -> Run:
     """320 workers of the pool against a server; within `down`, a span, all is refused."""
     rng = random.Random(seed)
-    limit = ConcurrencyLimit(START, 1, MOST)
+    limit = ConcurrencyLimit(START, 1, MAX_LIMIT)
     run = Run(limits=[(0.0, START)])
     ready = deque([0] * WORKERS)  # how often each waiting request was refused
     events: list[tuple[float, int, str, int, int, float]] = []
@@ -383,7 +383,7 @@ def simulate(
             run.successes.append(now)
             ready.append(0)
         elif kind == "refused":
-            limit.refused(epoch)
+            limit.throttled(epoch)
             run.refusals.append(now)
             wait = min(60.0, retry_after) + rng.uniform(0, min(60.0, 2 * 2.0**refusals))
             heapq.heappush(events, (now + wait, next(order), "again", 0, refusals + 1, 0.0))
@@ -424,7 +424,7 @@ def test_a_cap_on_requests_in_flight_is_found(median_s, until):
 # take: a limit of requests in flight then gets 80 to 85 % of the rate. And where refused requests
 # take tokens too, replies of 0.3 s need a limit of 3, which one step either way misses by a third.
 @pytest.mark.parametrize(
-    ("median_s", "counts", "share", "refused"),
+    ("median_s", "counts", "share", "throttled"),
     [
         (0.3, False, 0.9, 0.02),
         (2.0, False, 0.9, 0.02),
@@ -432,10 +432,10 @@ def test_a_cap_on_requests_in_flight_is_found(median_s, until):
         (0.3, True, 0.75, 0.06),
     ],
 )
-def test_a_rate_of_requests_is_found(median_s, counts, share, refused):
+def test_a_rate_of_requests_is_found(median_s, counts, share, throttled):
     runs = [simulate(Bucket(600, 10, lognormal(median_s, 0.5), counts), 720, s) for s in SEEDS]
     assert mean(run.rate(120, 720) / 10 for run in runs) >= share
-    assert max(run.refused_share(120, 720) for run in runs) < refused
+    assert max(run.refused_share(120, 720) for run in runs) < throttled
 
 
 @pytest.mark.parametrize(("median_s", "phase"), [(7.0, 900.0), (0.3, 90.0)])
@@ -468,7 +468,7 @@ def test_a_storm_is_followed_by_no_stampede(retry_after):
 def test_a_server_that_scales_is_given_the_most(latency):
     for seed in SEEDS:
         run = simulate(Scaling(latency), 60, seed)
-        assert min(run.limits_in(30, 60)) >= 0.95 * MOST
+        assert min(run.limits_in(30, 60)) >= 0.95 * MAX_LIMIT
 
 
 @pytest.mark.parametrize("server", [Slots, Batch])

@@ -15,7 +15,7 @@ from autointerp.llm.wire.call_errors import UnreadableReply, classify
 from autointerp.llm.wire.dialect import dialect_for
 from autointerp.llm.wire.reply import read_reply
 from autointerp.llm.wire.request import ChatRequest, list_of, number_lists, one_of
-from tests.support.local_model import LONGEST, write_local_model
+from tests.support.local_model import MAX_CONTEXT, write_local_model
 
 LABELS = list_of(
     "labels",
@@ -184,8 +184,8 @@ def test_draws_have_the_models_probabilities(parts):
 @pytest.mark.parametrize(
     ("more", "action", "kind"),
     [
-        ({"max_tokens": LONGEST}, "split", "too_long"),
-        ({"text": "x = 1\n" * LONGEST}, "split", "too_long"),
+        ({"max_tokens": MAX_CONTEXT}, "split", "too_long"),
+        ({"text": "x = 1\n" * MAX_CONTEXT}, "split", "too_long"),
         ({"schema": list_of("a", {"b": {"type": "no"}}, 1)}, "adapt", "status_400"),
         ({"schema": LISTS, "logprobs": "prompt_logprobs"}, "adapt", "status_400"),
     ],

@@ -145,7 +145,7 @@ def test_chance_is_a_quarter_whatever_labels_are_shared(others, own, place):
     assert all((w > 0) == s for w, s in zip(worth, same, strict=True))
 
 
-def test_a_label_that_a_neighbour_shares_scores_half():
+def test_a_label_that_a_neighbor_shares_scores_half():
     planned = plan(labels(NAMES | {1: "Three"}), similar=[(1, 0.9)])
     for letter, label in zip(LETTERS, job(planned)._items()[0].choices.labels(), strict=True):
         judged = asked(job(planned), said(letter, 4))

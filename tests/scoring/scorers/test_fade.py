@@ -194,9 +194,9 @@ def test_texts_that_are_missing_are_asked_for_once_more():
 def test_texts_that_could_not_be_had_are_told_from_those_refused():
     [failed] = job().reduce(CallFailure("server", "status 500")).results
     assert failed.unanswered
-    [refused] = job().reduce(CallFailure("content_filter", "filtered")).results
-    assert not refused.unanswered
-    assert refused.error == "filtered"
+    [declined] = job().reduce(CallFailure("content_filter", "filtered")).results
+    assert not declined.unanswered
+    assert declined.error == "filtered"
     [longer] = job().reduce(reply("<think>", "length")).follow_ups
     assert longer.request().max_tokens > job().request().max_tokens
     assert read_texts('{"texts": [{"text": 3}, {"other": "x"}]}') == []

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import autointerp
 from autointerp.evidence.window_text import one_line
 from autointerp.labeling.candidates import views
+from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Candidate, Draft
-from autointerp.labeling.shown import Shown
 from autointerp.llm.journal.journal import Journal
 from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Plan, answer
 from autointerp.stages.label.validation import SILENT, Choice, choice_plan, chosen

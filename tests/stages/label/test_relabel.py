@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError
+from autointerp.labeling.excerpts import Shown, shown_windows
 from autointerp.labeling.selections import selections
-from autointerp.labeling.shown import Shown, shown_windows
 from autointerp.report.exchanges import feature_exchanges
 from autointerp.runs.directory import Run
 from autointerp.stages.label import relabel as stages_relabel

@@ -42,11 +42,11 @@ def test_alike_is_either_way_round():
 def test_twins_take_the_label_of_a_more_frequent_feature_that_keeps_its_own(
     contexts, pairs, n_active
 ):
-    neighbours: dict[int, list[int]] = {}
+    neighbors: dict[int, list[int]] = {}
     for a, b in sorted(pairs | {(b, a) for a, b in pairs}):
-        neighbours.setdefault(a, []).append(b)
+        neighbors.setdefault(a, []).append(b)
     frequent = dict(enumerate(n_active))
-    twins = find_twins(neighbours, contexts, frequent)
+    twins = find_twins(neighbors, contexts, frequent)
 
     def match(a: int, b: int) -> bool:
         both = contexts[a] | contexts[b]
@@ -54,14 +54,14 @@ def test_twins_take_the_label_of_a_more_frequent_feature_that_keeps_its_own(
 
     for feature, own in twins.items():
         assert own not in twins
-        assert own in neighbours[feature]
+        assert own in neighbors[feature]
         assert match(feature, own)
         assert (-frequent[own], own) < (-frequent[feature], feature)
     # Nobody is asked about who matches a feature that keeps its own label and is more frequent.
     asked = [f for f in contexts if f not in twins]
     for feature in asked:
         for other in asked:
-            linked = feature != other and other in neighbours.get(feature, ())
+            linked = feature != other and other in neighbors.get(feature, ())
             assert not (linked and match(feature, other))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from autointerp.coders import load_coder
-from autointerp.coders.randomised import randomised
+from autointerp.coders.randomized import randomized
 from tests.support.layouts import LAYOUTS, D
 
 
@@ -23,7 +23,7 @@ def counts(coder, x):
 def test_features_of_every_family_are_as_dense_as_the_real_ones(tmp_path, layout):
     x = activations()
     coder = load_coder(layout(tmp_path).path).calibrated(float(x.norm(dim=1).mean()))
-    made = randomised(coder, x, seed=3)
+    made = randomized(coder, x, seed=3)
     real, random = counts(coder, x), counts(made, x)
     assert abs(random.sum() / real.sum() - 1) < 0.02
     if coder.independent:
@@ -48,7 +48,7 @@ def test_features_of_every_family_are_as_dense_as_the_real_ones(tmp_path, layout
 
 def test_it_is_made_by_the_seed(tmp_path):
     coder, x = load_coder(LAYOUTS[0](tmp_path).path), activations(500)
-    one, same, other = (randomised(coder, x, seed) for seed in (0, 0, 1))
+    one, same, other = (randomized(coder, x, seed) for seed in (0, 0, 1))
     assert torch.equal(one.encoder, same.encoder)
     assert torch.equal(one.bias, same.bias)
     assert not torch.equal(one.encoder, other.encoder)
@@ -64,7 +64,7 @@ def test_features_that_never_fire_or_always_do_stay_so(tmp_path):
     )
     x = activations(500)
     relu.bias[0], relu.bias[1] = -1e4, 1e4
-    found = counts(randomised(relu, x, 0), x)
+    found = counts(randomized(relu, x, 0), x)
     assert found[0] == 0
     assert found[1] >= len(x) - 1
 

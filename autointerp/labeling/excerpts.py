@@ -1,4 +1,4 @@
-"""What a labeling prompt shows of features: which of their labeling windows, and how."""
+"""The excerpts in a labeling prompt: which windows of a feature are shown, and how."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _top_token_texts(evidence: FeatureEvidence, vocabulary: Vocabulary) -> list[
 
 
 def contrast_windows(evidence: FeatureEvidence, n: int) -> list[Window]:
-    """Up to `n` windows in which the feature is silent: near misses first, then negatives."""
+    """Up to `n` windows in which the feature is inactive: near misses first, then negatives."""
     if n == 0:
         return []
     near = evidence.of("label", "near_miss")[:n]

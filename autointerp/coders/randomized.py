@@ -1,4 +1,4 @@
-"""A random coder in a real one's place: what labels of features that nothing learned score.
+"""A random SAE in place of a real one: a control for scores of meaningless features.
 
 Heap et al. 2025 (arXiv 2501.17727) find that labels of SAEs of models that were never trained score
 as well as those of trained ones, so that a score says little without such a control.
@@ -19,7 +19,7 @@ _SHORT = 0.01  # of the tokens may have fewer active features than the real code
 
 
 @torch.no_grad()
-def randomised(coder: SparseCoder, x: Tensor, seed: int) -> SparseCoder:
+def randomized(coder: SparseCoder, x: Tensor, seed: int) -> SparseCoder:
     """A coder of the same shape whose features are random directions, as dense as the real ones.
 
     coder: calibrated; x: [tokens, d_in], activations of tokens that count. Encoder rows are drawn

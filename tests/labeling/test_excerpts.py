@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.evidence.window_text import marked
-from autointerp.labeling.shown import (
+from autointerp.labeling.excerpts import (
     Shown,
     contrast_windows,
     shown_variables,

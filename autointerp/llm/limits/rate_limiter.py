@@ -1,4 +1,4 @@
-"""Pacing: at most so many requests and so many tokens a minute."""
+"""Client-side rate limiting: requests and tokens per minute."""
 
 import asyncio
 import math
@@ -13,11 +13,11 @@ _REQUEST_WINDOW_S = 1.0
 _TOKEN_WINDOW_S = 5.0
 # Of what a server says it allows, for the differences between its clock and this one.
 _SHARE_OF_ALLOWED = 0.95
-_FEWEST = 1  # a minute: less would be to wait for ever
+_MIN_PER_MINUTE = 1  # a minute: less would be to wait for ever
 
 
-class Pace:
-    """Lets requests through at no more than so many, and so many tokens, a minute.
+class RateLimiter:
+    """Delays requests to stay within requests and tokens per minute.
 
     What the user sets is kept. Where nothing is set, what a server's `x-ratelimit-limit-*` headers
     say is taken, less a twentieth; until it says something there is no limit.
@@ -35,7 +35,7 @@ class Pace:
         self._limit_tokens(tokens)
 
     async def wait(self, tokens: int) -> None:
-        """Until a request of so many tokens, the reply's bound among them, may leave."""
+        """Wait until a request of so many tokens, reply included, may be sent."""
         if self._tokens is not None:
             # More than a window holds would never come through.
             await self._tokens.acquire(min(tokens, self._tokens.max_rate))
@@ -43,8 +43,8 @@ class Pace:
             async with self._turn:
                 await self._throttler.acquire()
 
-    def hear(self, headers: Mapping[str, str]) -> None:
-        """Take up what a reply's headers say of the limits."""
+    def heed_headers(self, headers: Mapping[str, str]) -> None:
+        """Adopt the limits that a reply's headers declare."""
         requests = _allowed(headers, "x-ratelimit-limit-requests")
         if requests is not None and not self._set[0] and requests != self.requests_per_minute:
             self._limit_requests(requests)
@@ -71,4 +71,4 @@ def _allowed(headers: Mapping[str, str], name: str) -> float | None:
         value = float(headers.get(name, ""))
     except ValueError:
         return None
-    return value * _SHARE_OF_ALLOWED if math.isfinite(value) and value >= _FEWEST else None
+    return value * _SHARE_OF_ALLOWED if math.isfinite(value) and value >= _MIN_PER_MINUTE else None

@@ -1,7 +1,7 @@
-"""What the journal knows of a request, in whatever dialect it was put when it was answered.
+"""Looks up replies in the journal, in every dialect in which a request may have been sent.
 
-An endpoint's dialect loses the parameters that it refuses. All that was ever lost is remembered, so
-that a reply is found again under the content that was sent for it.
+A dialect drops the parameters that the endpoint rejects. All that was ever dropped is remembered,
+so that a reply is found under the content that was sent for it.
 """
 
 import json
@@ -15,11 +15,11 @@ from autointerp.llm.wire.dialect import Dialect
 from autointerp.llm.wire.reply import ChatReply, read_reply
 from autointerp.llm.wire.request import ChatRequest, request_key
 
-_LOST = TypeAdapter(list[tuple[str, ...]])
+_DROPPED = TypeAdapter(list[tuple[str, ...]])
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class CachedReply:
     """A reply from the journal, and what it cost where that is known."""
 
     key: str
@@ -27,10 +27,10 @@ class Recalled:
     cost_usd: float | None
 
 
-class Recall:
-    """One journal's knowledge of an endpoint, which names all endpoints of a run together.
+class ReplyCache:
+    """One journal's replies of an endpoint, which stands for all endpoints of a run.
 
-    `dialect` is the one to begin with, before anything was refused.
+    `dialect` is the initial one, before anything was rejected.
     """
 
     def __init__(self, journal: Journal, endpoint: str, dialect: Dialect) -> None:
@@ -38,12 +38,12 @@ class Recall:
         self._dialects: dict[str, list[Dialect]] = {}  # by model, the present one first
 
     def dialect(self, model: str) -> Dialect:
-        """The present dialect: less what the doctor, or any run, found that is refused."""
+        """The current dialect, without what the doctor, or any run, found to be rejected."""
         return self._all(model)[0]
 
-    def lose(self, model: str, lost: tuple[str, ...]) -> None:
-        """From now on these parameters are left out; what was lost before is not forgotten."""
-        kept = [*(one for one in self._lost(model) if one != lost), lost]
+    def drop(self, model: str, dropped: tuple[str, ...]) -> None:
+        """Stop sending these parameters; what was dropped before stays on record."""
+        kept = [*(one for one in self._dropped(model) if one != dropped), dropped]
         self._journal.set_fact(self._fact(model), json.dumps(kept))
         self._dialects.pop(model, None)
 
@@ -52,7 +52,7 @@ class Recall:
         dialect = self.dialect(request.model)
         return self._key(request, dialect), dialect.body(request)
 
-    def find(self, request: ChatRequest) -> Recalled | None:
+    def find(self, request: ChatRequest) -> CachedReply | None:
         """A readable reply to the request, in any dialect."""
         for dialect in self._all(request.model):
             key = self._key(request, dialect)
@@ -60,7 +60,7 @@ class Recall:
             if found is None:
                 continue
             try:
-                return Recalled(key, read_reply(found[0]), found[1])
+                return CachedReply(key, read_reply(found[0]), found[1])
             except UnreadableReply:
                 continue
         return None
@@ -70,16 +70,16 @@ class Recall:
 
     def _all(self, model: str) -> list[Dialect]:
         if model not in self._dialects:
-            remembered = self._lost(model) or [()]
-            steps = [lost[:n] for lost in remembered for n in range(len(lost) + 1)]
+            remembered = self._dropped(model) or [()]
+            steps = [dropped[:n] for dropped in remembered for n in range(len(dropped) + 1)]
             every = dict.fromkeys([remembered[-1], *steps])
-            self._dialects[model] = [self._first.after(lost) for lost in every]
+            self._dialects[model] = [self._first.after(dropped) for dropped in every]
         return self._dialects[model]
 
-    def _lost(self, model: str) -> list[tuple[str, ...]]:
+    def _dropped(self, model: str) -> list[tuple[str, ...]]:
         known = self._journal.fact(self._fact(model))
         try:
-            return _LOST.validate_json(known) if known else []
+            return _DROPPED.validate_json(known) if known else []
         except ValidationError:  # a damaged journal, or one of who knows whom
             return []
 
