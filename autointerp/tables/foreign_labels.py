@@ -61,13 +61,13 @@ def of_one_labeler(
     labelers = sorted({one.labeler for one in found.labels})
     listed = ", ".join(labelers)
     if not labelers:
-        raise InputError(f"{path} holds no labels of this format")
+        raise InputError(f"{path} holds no labels in this format")
     if only is None and len(labelers) > 1:
-        raise InputError(f"{path} has labels by {listed}: name one with --only")
+        raise InputError(f"{path} has labels by {listed}: choose one with --only")
     labeler = labelers[0] if only is None else only
     chosen = [one for one in found.labels if one.labeler == labeler]
     if not chosen:
-        raise InputError(f"{path} has no labels by {only}, but by {listed}")
+        raise InputError(f"{path} has no labels by {only}, only by {listed}")
     newest: dict[int, str] = {}
     for one in sorted(chosen, key=lambda one: one.order):
         text = tidy(one.text)

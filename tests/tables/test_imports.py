@@ -13,7 +13,7 @@ import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.runs.directory import Run
 from autointerp.stages.label.import_labels import import_labels
-from autointerp.tables.foreign_labels import Foreign, ImportedLabels, of_one_labeler
+from autointerp.tables.foreign_labels import MAX_LABEL, Foreign, ImportedLabels, of_one_labeler
 from tests.conftest import run_command
 from tests.support import scripted
 from tests.support.fake_server import FakeServer

@@ -16,6 +16,7 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import LabelJob
 from autointerp.labeling.selections import selections
 from autointerp.llm.journal.journal import Journal
+from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.resources import language_model
 from autointerp.runs.directory import Run
 from autointerp.runs.session import Session

@@ -19,7 +19,7 @@ _UNREADABLE = "explanation could not be parsed."  # what Delphi writes where it 
 def _read(path: Path) -> ImportedLabels:
     """Files `<hookpoint>_latent<N>.txt`, each a string of JSON; `labeler` is the hookpoint's."""
     if not path.is_dir():
-        raise InputError(f"{path} is no folder of Delphi's: name its results or its explanations")
+        raise InputError(f"{path} is not a Delphi folder: pass its results or its explanations")
     folder = path / "explanations" if (path / "explanations").is_dir() else path
     found = ImportedLabels()
     explainer = _delphi_model(folder)
@@ -28,7 +28,9 @@ def _read(path: Path) -> ImportedLabels:
         if named is None or not file.is_file():
             continue
         if file.stat().st_size > LONGEST_LINE:
-            raise InputError(f"{file} is no explanation: it has {file.stat().st_size:,} bytes")
+            raise InputError(
+                f"{file} is not a Delphi explanation file: it has {file.stat().st_size:,} bytes"
+            )
         text = read_json(file.read_text(encoding="utf-8", errors="replace"))
         if not isinstance(text, str) or text.strip().lower() in ("", _UNREADABLE):
             found.unreadable["files hold no explanation"] += 1
