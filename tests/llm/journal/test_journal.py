@@ -236,7 +236,7 @@ def test_a_folder_that_is_read_only_is_said(path, monkeypatch, made_before):
     monkeypatch.chdir(path.parent)
     said = as_nobody(lambda: Journal.open(Path(path.name)))
     path.parent.chmod(0o755)
-    assert said.startswith(f"AutointerpError: journal {path.name} cannot be")
+    assert said.startswith(f"InputError: journal {path.name} cannot be")
     assert (path.read_bytes() if path.exists() else None) == kept
 
 
