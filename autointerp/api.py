@@ -15,6 +15,7 @@ from autointerp.pipeline import run_stages, stages_of
 from autointerp.results import RunResults
 from autointerp.runs.directory import Run
 from autointerp.runs.session import open_session
+from autointerp.secrets import hide_environment
 from autointerp.tables.migrate import open_table
 
 P = ParamSpec("P")
@@ -66,11 +67,9 @@ def run(
     return _done(given | settings)
 
 
-def _done(
-    given: Mapping[str, Any],
-    only: tuple[str, ...] | None = None,
-) -> RunResults:
+def _done(given: Mapping[str, Any], only: tuple[str, ...] | None = None) -> RunResults:
     """The run, with the stages done that are asked for; without `only` all of them."""
+    hide_environment()
     own = inspect.signature(run).parameters.keys() - {"settings"}
     found = taken({n: v for n, v in given.items() if n not in _CALL}, own)
     file = Path(given["config"]) if given.get("config") else None

@@ -28,6 +28,8 @@ def given_text(text: Iterable[Any], field: str | None) -> GivenText:
     """The text under the name of its content; what can be read once is read. Raises InputError."""
     if isinstance(text, Mapping):  # also a data set in splits
         raise InputError("text is a mapping: give one of its values, such as a split")
+    if hasattr(text, "to_dict") and hasattr(text, "columns"):
+        text = text.to_dict("records")  # a frame
     wanted = [field] if field is not None else list(FIELDS)
     names = getattr(text, "column_names", None)
     if isinstance(names, list) and hasattr(text, "select_columns"):

@@ -285,6 +285,8 @@ def test_a_data_set_in_memory_is_read_by_its_field(tmp_path):
     strings = on_texts(tmp_path / "strings", subject="demo", text=TEXTS)
     run = on_texts(tmp_path / "rows", subject="demo", text=rows, text_field="code")
     same(run, strings)
+    frame = rows.to_pandas()
+    same(on_texts(tmp_path / "frame", subject="demo", text=frame, text_field="code"), strings)
     with pytest.raises(ai.InputError, match="columns code, n: name its text with text_field"):
         on_texts(tmp_path / "rows", subject="demo", text=rows)
 
