@@ -37,14 +37,17 @@ from autointerp.vocabulary import Vocabulary
 _SHOWN_WINDOWS = 5
 _SHOWN_FEATURES, _SHOWN_TOKENS = 5, 8
 _SHOWN_REASONS = 3
-_HEADLINES = {name: f"{name}_{scorer.metric}" for name, scorer in SCORERS.items()}
-SORTS = {
-    **_HEADLINES,
+_SORTS = {
     "f1": "population_f1",
     "density": "density",
     "confidence": "confidence",
     "feature": "feature",
 }
+
+
+def _headlines() -> dict[str, str]:
+    """Scorer → the column of its main metric."""
+    return {name: f"{name}_{scorer.metric}" for name, scorer in SCORERS.items()}
 
 
 def _number(value: object, digits: int = 2) -> str:
@@ -54,7 +57,7 @@ def _number(value: object, digits: int = 2) -> str:
 
 
 def _interval(row: Mapping[str, Any], scorer: str) -> str:
-    value = _number(row[_HEADLINES[scorer]])
+    value = _number(row[_headlines()[scorer]])
     if value == "–":
         return value
     low, high = _number(row[f"{scorer}_ci_low"]), _number(row[f"{scorer}_ci_high"])
@@ -133,7 +136,7 @@ def feature_panel(
         null = "null (another feature's label)"
         for name in ("score", "value (95 % interval)", null, "windows"):
             scores.add_column(name)
-        for scorer, column in _HEADLINES.items():
+        for scorer, column in _headlines().items():
             if column not in row:
                 continue
             n = row[f"{scorer}_n"]
@@ -282,7 +285,8 @@ def _kind(kind: pa.DataType) -> str:
 def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Console) -> None:
     """Print the table's first rows; scores sort from best to worst. Raises AutointerpError."""
     frame = load_labels(run.path)
-    known = [name for name, column in SORTS.items() if column in frame]
+    sorts = _headlines() | _SORTS
+    known = [name for name, column in sorts.items() if column in frame]
     if sort not in known:
         raise InputError(f"--sort {sort}: choose one of {', '.join(known)}, which this run has")
     if grep is not None:
@@ -292,6 +296,6 @@ def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Con
             raise InputError(f"--grep {grep!r} is not a regular expression: {error}") from None
         matches = [isinstance(v, str) and bool(pattern.search(v)) for v in frame["label"]]
         frame = frame[np.array(matches, dtype=bool)]  # of no rows, a list would be of no columns
-    column = SORTS[sort]
+    column = sorts[sort]
     frame = frame.sort_values(column, ascending=column == "feature", na_position="last")
     console.print(label_table(frame.head(limit), f"{min(limit, len(frame))} of {len(frame)} rows"))

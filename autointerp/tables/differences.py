@@ -10,8 +10,6 @@ from autointerp.tables.collisions import folded
 from autointerp.tables.compare import check_coders
 from autointerp.tables.read import by_name, load_labels
 
-_METRICS = [*(f"{name}_{scorer.metric}" for name, scorer in SCORERS.items()), "population_f1"]
-
 
 def label_differences(runs: Sequence[str | Path]) -> pd.DataFrame:
     """What two or more runs of one coder say of each feature that any of them has.
@@ -32,7 +30,8 @@ def label_differences(runs: Sequence[str | Path]) -> pd.DataFrame:
     columns = {f"label_{name}": table["label"].reindex(index) for name, table in tables.items()}
     columns["same"] = _same([columns[f"label_{name}"] for name in named])
     columns |= {f"status_{name}": t["status"].reindex(index) for name, t in tables.items()}
-    for metric in _METRICS:
+    metrics = [f"{name}_{scorer.metric}" for name, scorer in SCORERS.items()]
+    for metric in [*metrics, "population_f1"]:
         values = {
             name: table[metric].reindex(index).astype("float64")
             for name, table in tables.items()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -33,10 +34,7 @@ _MAX_LENGTHS = {"author": 100, "label": 1000, "reason": 5000, "text": 20_000}  #
 _VOTES = (-1, 0, 1)
 _LEFTOVER = "new"
 # What is known of a label and does not hold for another one in its place.
-_OF_THE_LABEL = (
-    *("label_of", "polysemantic", "meanings", "candidates", "prompt_hash", "error"),
-    *(field.name for field in score_columns(SCORERS)),
-)
+_OF_THE_LABEL = ("label_of", "polysemantic", "meanings", "candidates", "prompt_hash", "error")
 
 SCHEMA = schema_of(
     [
@@ -148,13 +146,18 @@ def _empty_lists(n: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), pa.array([], pa.string()))
 
 
+@cache
+def _of_the_label() -> tuple[str, ...]:
+    return (*_OF_THE_LABEL, *(field.name for field in score_columns(SCORERS)))
+
+
 def edited_row(row: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
     """A row of the label table after the edits of its feature, which come oldest first."""
     labels = [edit for edit in edits if edit.is_label()]
     if labels:
         newest, own = labels[-1], row["label"]
         if newest.label != own:
-            row |= {name: None for name in _OF_THE_LABEL if name in row} | {"flags": []}
+            row |= {name: None for name in _of_the_label() if name in row} | {"flags": []}
         row |= {name: getattr(newest, name) for name in ("label", "reason", "confidence")}
         row |= {"status": "labeled", "labeler": newest.author}
         row |= {"edited": True, "original_label": own}
