@@ -65,10 +65,17 @@ def write_drafts(drafts: Iterable[Draft], path: Path) -> None:
     write_table(rows, _DRAFTS, path)
 
 
+def no_drafts(path: Path) -> str | None:
+    """What to say where nothing has been labeled; None where something has."""
+    if path.is_file():
+        return None
+    return f"no labels: {path} is missing; run `autointerp label` first"
+
+
 def read_drafts(path: Path, feature: int | None = None) -> list[Draft]:
-    """Of all features, or of one. Raises AutointerpError where nothing has been labeled."""
-    if not path.is_file():
-        raise NotDoneError(f"no labels: {path} is missing; run `autointerp label` first")
+    """Of all features, or of one. Raises UserError where nothing has been labeled."""
+    if missing := no_drafts(path):
+        raise UserError(missing)
     names = [f.name for f in fields(Draft)]
     # By the schema, so that columns that an earlier version did not write are null.
     only = None if feature is None else [("feature", "=", feature)]

@@ -47,17 +47,14 @@ from autointerp.stages.score.scoring_inputs import (
     planner_of,
 )
 from autointerp.stages.stage import Messages, ModelUse, Stage
-from autointerp.storage.damage import damaged
 from autointerp.storage.files import atomic_path
-from autointerp.tables.write import PredictionWriter, read_drafts
+from autointerp.tables.write import PredictionWriter, no_drafts, read_drafts
 
 NAME = "score"
 
 
 def needs(session: Session) -> str | None:
-    if not session.run.drafts.is_file():
-        return str(damaged(session.run.drafts, FileNotFoundError()))
-    return no_evidence(session.run)
+    return no_evidence(session.run) or no_drafts(session.run.drafts)
 
 
 def uses_model(session: Session) -> ModelUse | None:
