@@ -134,9 +134,7 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
                 "the labels it was chosen from, with their results; null where there was only one",
             ),
             column("labeler", pa.string(), "the model's name, lexical for a rule, or a person's"),
-            column(
-                "prompt_hash", pa.string(), "hash of the template used for the label"
-            ),
+            column("prompt_hash", pa.string(), "hash of the template used for the label"),
             column("density", pa.float32(), "the share of the corpus's tokens on which it fires"),
             column("max_activation", pa.float32(), "its largest activation in the corpus"),
             column("n_active", pa.int64(), "tokens of the corpus on which it fires"),
