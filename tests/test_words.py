@@ -34,6 +34,7 @@ KEPT = {
     "autointerp/llm/probe.py": "colours: sent to models",
     "autointerp/rules/literals.py": "capitalised: in the labels of finished runs",
     "autointerp/activations/text_files.py": "licence: a file's name",
+    "autointerp/coders/coder_files.py": "centred: in the identities of SAEs",
     "tests/support/models.py": "colours: what the probe asks",
     "tests/llm/test_probe.py": "colours: what the probe asks",
     "tests/stages/score/test_simulation_modes.py": "colours: what the probe asks",

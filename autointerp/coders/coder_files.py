@@ -28,6 +28,13 @@ class Corrections:
     unit_rms: bool = False
     centered: bool = False
 
+    def __str__(self) -> str:
+        # Identities of SAEs have it in this spelling.
+        return (
+            f"Corrections(input_scale={self.input_scale!r}, expected_l0={self.expected_l0!r}, "
+            f"unit_rms={self.unit_rms!r}, centred={self.centered!r})"
+        )
+
 
 @dataclass(frozen=True)
 class Located:

@@ -133,8 +133,7 @@ def feature_panel(
             Text(f"labeler {_plain(row['labeler'])}, confidence {confidence}", style="dim")
         )
         scores = Table(box=None, pad_edge=False)
-        null = "null (another feature's label)"
-        for name in ("score", "value (95 % interval)", null, "windows"):
+        for name in ("score", "value (95 % interval)", "null", "windows"):
             scores.add_column(name)
         for scorer, column in _headlines().items():
             if column not in row:
@@ -146,7 +145,7 @@ def feature_panel(
                 _number(row[f"{scorer}_null"]),
                 "–" if pd.isna(n) else str(int(n)),
             )
-        parts.append(scores)
+        parts += [scores, Text("null: the same score for another feature's label", style="dim")]
     tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:_SHOWN_TOKENS])
     parts.append(
         Text(

@@ -222,12 +222,12 @@ def test_a_feature_that_was_not_drawn_is_said_with_those_that_were(cli, refused,
     drawn = autointerp.load_labels(out)["feature"].tolist()
     other = next(f for f in range(14) if f not in drawn)
     said = refused("show", str(other), "--run", str(out))
-    assert f"feature {other} was not drawn" in said
+    assert f"feature {other} was not selected" in said
     assert f"random:3 with seed 0, which are {listed(drawn)}" in said
     code, printed, told = cli("report", str(out), "--features", "0-13,40")
     assert code == 0
     assert "3 features in" in printed
-    assert "12 of the features 0-13,40 were not collected" in told
+    assert "skipping 12 of the features 0-13,40: not collected" in told
     assert "none of them was collected" in refused("report", str(out), "--features", "90-99")
 
 
@@ -250,7 +250,7 @@ def test_the_table_is_shown_sorted_and_searched(cli, refused, planted, tmp_path)
     assert "bafi" in printed
     assert "runi" not in printed.replace("bade runi", "")
     assert "choose one of" in refused("labels", "--run", str(out), "--sort", "magic")
-    assert "no regular expression" in refused("labels", "--run", str(out), "--grep", "(")
+    assert "is not a regular expression" in refused("labels", "--run", str(out), "--grep", "(")
 
     code, printed, _ = cli("show", "1", "--run", str(out))
     assert code == 0
@@ -286,7 +286,7 @@ def test_scores_are_shown_beside_their_null_and_by_strength(cli, refused, plante
     code, shown, said = cli("scores", "--run", str(out))
     assert code == 0, said
     assert "balanced accuracy" in shown
-    assert "said yes, by strength of activation" in shown
+    assert "said yes, by activation" in shown
     assert "90–100 %" in shown
     assert "similar" in shown
 

@@ -93,8 +93,10 @@ def test_too_long_and_filtered_requests_are_cut_in_two(tmp_path):
 
 
 def test_retries_that_ran_out_fail_the_group_with_the_reason(tmp_path):
-    step = jobs(4, tmp_path)[0].reduce(CallFailure("timeout", "no reply in time"))
-    assert {(d.status, d.error) for d in step.results} == {("failed", "no reply in time")}
+    step = jobs(4, tmp_path)[0].reduce(CallFailure("timeout", "timed out waiting for a reply"))
+    assert {(d.status, d.error) for d in step.results} == {
+        ("failed", "timed out waiting for a reply")
+    }
     assert len(step.results) == 4
 
 

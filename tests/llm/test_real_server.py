@@ -231,7 +231,7 @@ def test_a_parameter_that_is_refused_is_given_up_and_not_sent_again(relay, journ
     dialect = dialect_for("https://openrouter.ai/api/v1", extra={"seed": 1})
     assert "reasoning" in dialect.optional
     first = run(relay.url, asks(8), journal, dialect=dialect, concurrency=4)
-    assert first.events == [f"{relay.url} does not take reasoning: it is left out"]
+    assert first.events == [f"{relay.url} does not support reasoning: no longer sending it"]
     assert all(isinstance(reply, ChatReply) for _, reply in first.results)
     exchanges = relay.exchanges()
     refused = [sent for sent, head, _ in exchanges if b" 422 " in head]

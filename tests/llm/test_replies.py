@@ -106,7 +106,7 @@ FAILURES = {  # what a server says instead of an answer, and the action, the kin
     ),
     "a filter": (
         {"error": {"code": "content_filter", "message": "no"}},
-        ("refused", "content_filter", "no"),
+        ("declined", "content_filter", "no"),
     ),
     "no quota": (
         {"error": {"type": "insufficient_quota", "message": "pay"}}, ("stop", "quota", "pay")
@@ -194,7 +194,7 @@ def test_a_stream_may_hold_what_a_reply_may():
 
 
 BROKEN = {
-    "breaks off": (stream(*PIECES, end=""), "breaks off"),
+    "ends early": (stream(*PIECES, end=""), "ends early"),
     "an error": (stream(*PIECES, {"error": {"code": 503, "message": "gone"}}, end=""), "gone"),
     "an error of the choice": (
         stream({"choices": [{"index": 0, "delta": {}, "error": {"message": "gone"}}]}), "gone"
@@ -213,7 +213,7 @@ def test_a_broken_stream_is_no_reply(name):
 
 
 def test_a_stream_that_breaks_off_was_paid_for():
-    assert was_cut(BROKEN["breaks off"][0])
+    assert was_cut(BROKEN["ends early"][0])
     assert not was_cut(stream(*PIECES, delta(finish="stop")))
 
 

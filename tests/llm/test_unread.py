@@ -137,6 +137,6 @@ def test_the_likely_cause_fits_what_came():
         cause('{"answers": []}'),
     ]
     assert len(set(causes)) == len(causes)
-    assert "thoughts" in causes[0]
+    assert "reasoning" in causes[0]
     assert "--response-format" in causes[3]
     assert "template" in causes[4]

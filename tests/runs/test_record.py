@@ -153,4 +153,4 @@ def test_own_settings_that_are_wrong_are_said_before_anything_is_served(cli, fin
     code, _, said = cli("serve", str(finished.path), "--model", "m")
     assert (code, "no key for https://api.openai.com/v1" in said) == (2, True)
     code, _, said = cli("serve", str(finished.path), "--prompts", "nowhere")
-    assert (code, "there is no such folder" in said) == (2, True)
+    assert (code, "no such folder" in said) == (2, True)

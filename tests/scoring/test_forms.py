@@ -119,7 +119,7 @@ def test_a_template_of_the_users_own_that_knows_no_forms_asks_for_lists_alone(tm
     old = load_prompt("detection", tmp_path)
     assert forms.ways(SCORERS["detection"], forms.LISTS, old)
     with pytest.raises(
-        AutointerpError, match=r"detection\.jinja only asks for lists.*--judge-form quot"
+        AutointerpError, match=r"detection\.jinja only supports lists.*--judge-form quot"
     ):
         forms.ways(SCORERS["detection"], forms.QUOTES, old)
 

@@ -42,7 +42,7 @@ def test_real_features_score_above_random_ones(cli, tmp_path):
         assert "control none random-coder" in shown
     code, _, said = cli("compare", str(real), str(control), "--metric", "magic")
     assert code == 2
-    assert "both runs have auroc, average_precision, balanced_accuracy" in said
+    assert "the metrics of both runs are auroc, average_precision, balanced_accuracy" in said
 
 
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu"])

@@ -58,7 +58,7 @@ def test_right_labels_score_high_and_wrong_ones_like_chance(cli, planted, tmp_pa
     assert labeled["flags"].map(len).max() == 0
     assert (labeled["detection_p_value"] <= 1 / 13 + 1e-6).all()
     assert (labeled["detection_ci_low"] <= labeled["detection_balanced_accuracy"]).all()
-    assert "activating windows to label, 5 needed" in labels.loc[13, "error"]
+    assert "activating windows to label, but 5 are needed" in labels.loc[13, "error"]
     scores = autointerp.load_scores(tmp_path / "out")
     assert set(scores["metric"]) == {
         "balanced_accuracy",

@@ -202,7 +202,7 @@ def test_what_a_cache_holds_and_lacks(cli, planted, tmp_path):
     np.save(tmp_path / "acts.npy", np.ones((2, 4, 3), dtype=np.float32))
     code, shown, _ = cli("cache", "info", str(tmp_path / "acts.npy"))
     assert code == 0
-    for part in ("npy", "lacks token ids: give them with --token-ids FILE", "lacks a mask"):
+    for part in ("npy", "lacks token ids: pass them with --token-ids FILE", "lacks a padding mask"):
         assert part in shown
     code, _, said = cli("cache", "info", str(tmp_path / "none"))
     assert code == 2
@@ -257,7 +257,7 @@ def test_a_cache_with_some_activations_not_finite_is_read_and_said(cli, planted,
     flags = [*not_finite_from(tmp_path, 35), "--coder", str(planted.coder)]
     code, _, said = cli("collect", *flags, "--out", str(tmp_path / "out"))
     assert code == 0, said
-    assert "NaN or infinite and are left out" in said
+    assert "NaN or infinite and are dropped" in said
     recorded = json.loads((tmp_path / "out" / "run.json").read_text())["stages"]["collect"]
     assert any("NaN or infinite" in remark for remark in recorded["remarks"])
 
@@ -334,7 +334,7 @@ def test_several_hooks_are_captured_in_one_pass_and_read_one_at_a_time(cli, tmp_
     assert sorted(p.name for p in cache.iterdir()) == ["mlp_out-1", "residual-2"]
     code, _, said = cli("collect", "--coder", "demo", "--cache", str(cache))
     assert code == 2
-    assert "holds 2 activation caches; choose one:  mlp_out-1, residual-2" in said
+    assert "holds 2 activation caches; choose one: mlp_out-1, residual-2" in said
     run = ["--coder", "demo", "--cache", str(cache / "residual-2"), "--features", "0-9"]
     assert cli("collect", *run, "--out", str(tmp_path / "a"))[0] == 0
     code, _, said = cli("collect", "--coder", "demo", *flags, *hooks)
@@ -451,7 +451,7 @@ def test_an_unfinished_capture_of_other_settings_is_kept(cli, capturing, monkeyp
     assert "c.partial is an unfinished capture with other settings" in said
     code, _, said = cli("capture", *flags)
     assert code == 0
-    assert "goes on after" in said
+    assert "resuming after" in said
 
 
 def test_hooks_that_are_captured_already_are_not_captured_again(cli, capturing, monkeypatch):
@@ -526,7 +526,7 @@ def test_rows_without_text_stop_a_capture_or_are_skipped_and_said(cli, tmp_path)
     code, _, said = cli("capture", *flags, "--skip-bad-rows")
     assert code == 0, said
     assert "skipped 2 of 3 rows of the text" in said
-    assert "1 files of the folder were left out: README.md (about the data set)" in said
+    assert "skipped 1 files of the folder: README.md (about the data set)" in said
     # Skipping them changes nothing of what the others give.
     code, _, said = cli("capture", *flags)
     assert code == 0

@@ -198,7 +198,7 @@ def test_a_full_disk_is_said_and_loses_nothing_kept(path):
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], check=False, capture_output=True, text=True
     )
-    assert "cannot be written: the disk is full; what it holds is kept" in done.stderr
+    assert "cannot be written: the disk is full. What it holds is safe" in done.stderr
     journal = Journal.open(path)
     assert journal.get("k1") == (b'{"reply": 1}', 0.5)
     journal.close()

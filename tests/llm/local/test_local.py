@@ -220,7 +220,7 @@ def test_where_memory_runs_out_batches_are_halved(chat):
     replies = send_all(small, sent, 8, said.append)
     assert choices(replies) == choices(send_all(chat, sent, 8))
     assert small.batches == [8, 4, 2, 2, 2, 2]
-    assert said == [f"memory ran out: at most {n} requests at once from here on" for n in (4, 2)]
+    assert said == [f"out of memory: from now on at most {n} requests at a time" for n in (4, 2)]
 
 
 def test_what_does_not_fit_alone_is_too_long(chat):

@@ -17,8 +17,8 @@ from tests.support.fake_server import FakeServer
 FILES = Path("tests/data/tls")
 REMEDY = {
     "self-signed": "SSL_CERT_FILE",
-    "expired": "the endpoint needs a new one",
-    "other-host": "use the base URL that has the name the certificate is for",
+    "expired": "the endpoint needs a new certificate",
+    "other-host": "use the host name that the certificate was issued for",
 }
 
 

@@ -318,7 +318,7 @@ def test_where_the_first_is_refused_another_candidate_is_the_label(cli, flags, t
         assert not judging(server)
     labels = table(tmp_path / "out")
     assert (labels.loc[1, "status"], labels.loc[1, "label"]) == ("labeled", "bafi")
-    assert labels.loc[1, "error"].startswith("a candidate label could not be had: the model refus")
+    assert labels.loc[1, "error"].startswith("a candidate label is missing: the model declin")
     assert [c["label"] for c in labels.loc[1, "candidates"]] == ["bafi"]
 
 

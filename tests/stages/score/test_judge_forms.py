@@ -85,7 +85,7 @@ def test_a_judge_that_says_yes_to_everything_is_told_from_one_that_judges(score)
     out, printed, _ = score(all_yes)
     flags = autointerp.load_labels(out)["flags"].explode()
     assert set(flags.dropna()) == {"detection_uniform"}
-    assert "100% got yes for everything" in printed
+    assert "100% got yes for every excerpt" in printed
     assert "no better than chance: mean balanced accuracy 0.500" in printed
     assert printed.count("so these scores mean nothing") == 1  # fuzzing was judged
 
@@ -144,8 +144,8 @@ def test_a_timid_judges_probabilities_rank_what_it_says_no_to(score):
 
 def test_where_there_are_no_probabilities_booleans_take_their_place_and_it_is_said(score):
     out, printed, said = score(scripted.answer, "--judge-form", "probabilities")
-    assert "does not take top_logprobs" in said
-    assert "asked for booleans instead" in printed
+    assert "does not support top_logprobs" in said
+    assert "used booleans instead" in printed
     assert set(autointerp.load_scores(out)["mode"].dropna()) == {"booleans"}
 
 
@@ -160,6 +160,6 @@ def test_a_template_that_only_knows_lists_stops_the_run_before_it_sends_anything
     flags = [*flags_of(server, planted, tmp_path / "out"), "--prompts", str(tmp_path)]
     code, _, said = run_command("run", *flags, "--judge-form", "booleans")
     assert code == 2
-    assert "fuzzing.jinja only asks for lists" in said
+    assert "fuzzing.jinja only supports lists" in said
     assert "Traceback" not in said
     assert len(server.bodies) == sent
