@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import ConfigurationError
+from autointerp.errors import NotDoneError
 from autointerp.progress import say
 from autointerp.runs.session import Session
 
@@ -54,7 +54,7 @@ class Stage:
 def do(stage: Stage, session: Session) -> None:
     """Run the stage, unless it is done from the same inputs. Raises AutointerpError."""
     if missing := stage.needs(session):
-        raise ConfigurationError(missing)
+        raise NotDoneError(missing)
     inputs = stage.inputs(session)
     if stage.is_done(session, inputs):
         say(f"{stage.name}: {stage.already(session)}")

@@ -73,9 +73,9 @@ def no_drafts(path: Path) -> str | None:
 
 
 def read_drafts(path: Path, feature: int | None = None) -> list[Draft]:
-    """Of all features, or of one. Raises UserError where nothing has been labeled."""
+    """Of all features, or of one. Raises NotDoneError where nothing has been labeled."""
     if missing := no_drafts(path):
-        raise UserError(missing)
+        raise NotDoneError(missing)
     names = [f.name for f in fields(Draft)]
     # By the schema, so that columns that an earlier version did not write are null.
     only = None if feature is None else [("feature", "=", feature)]

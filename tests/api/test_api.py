@@ -58,17 +58,17 @@ def test_one_goes_on_where_the_other_stopped(first, given, planted, cli, capsys)
     if first == "python":
         ai.collect(**given)
         ai.label(**given)
-        before = ai.open_run(given["out"])._run.record()["stages"]
+        before = dict(ai.open_run(given["out"])._run.stages().done())
         code, _, err = cli("run", *flags)
         assert code == 0, err
     else:
         assert cli("collect", *flags)[0] == cli("label", *flags)[0] == 0
-        before = ai.open_run(given["out"])._run.record()["stages"]
+        before = dict(ai.open_run(given["out"])._run.stages().done())
         ai.run(**given)
         err = capsys.readouterr().err
     assert "collect: done already" in err
     assert "label: done already" in err
-    after = ai.open_run(given["out"])._run.record()["stages"]
+    after = dict(ai.open_run(given["out"])._run.stages().done())
     assert {name: after[name] for name in before} == before
     assert "score" in after
 

@@ -94,7 +94,7 @@ def test_a_function_is_known_by_its_code_and_what_it_refers_to():
     kept = {name(f) for f in (made("a"), made("b"), plain, asynchronous, Callable(), str.join)}
     kept |= {name(functools.partial(plain, one)) for one in (1, 2)}
     assert len(kept) == 8
-    with pytest.raises(ai.InputError, match="a int is no labeler"):
+    with pytest.raises(ai.InputError, match="a int is not a labeler or judge"):
         named_function(3)
 
 

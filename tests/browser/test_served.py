@@ -52,7 +52,7 @@ def test_a_label_is_corrected_voted_on_and_commented(page, labeled):
     open_feature(page, address, 1)
     page.get_by_text("Correct or comment").click()
     page.get_by_role("button", name="Save label").click()
-    expect(page.get_by_text("Say who you are first.")).to_be_visible()
+    expect(page.get_by_text("Enter your name first.")).to_be_visible()
     page.get_by_label("Your name").fill("Ada")
     page.keyboard.press("Tab")
     page.get_by_label("A better label").fill("<b>mine</b>")
@@ -114,7 +114,7 @@ def test_what_is_written_stays_until_it_is_saved(page, labeled):
     held = []
     page.route("**/api/features/3/label", lambda route: held.append(route))
     page.get_by_role("button", name="Ask the model for a new label").click()
-    expect(page.get_by_text("The model is asked")).to_be_visible()
+    expect(page.get_by_text("Asking the model")).to_be_visible()
     page.keyboard.press("j")
     expect(page.get_by_text(re.compile("^feature 4( of|$)"))).to_be_visible()
     page.get_by_label("A note").click()

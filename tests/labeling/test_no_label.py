@@ -227,7 +227,7 @@ def test_a_label_with_the_heading_is_asked_for_again_without_it(
     with FakeServer(answer) as server:
         _, _, said = cli("label", *flags, "--base-url", server.url)
     assert (
-        "12 labels giving back the numbers above the excerpts, asked again alone: "
+        "12 labels giving back the numbers above the excerpts, retried alone: "
         "11 then labeled, 1 failed" in said
     )
     drafts = {draft.feature: draft for draft in read_drafts(out / "drafts.parquet")}

@@ -124,4 +124,4 @@ def test_what_chance_gets_is_not_called_another_label(cli, planted, tmp_path):
     assert "(by chance 0.250)" in told
     about = cli("labels", "--columns")[1]
     assert re.search(r"^detection_null +float +.* of another feature's label", about, re.MULTILINE)
-    assert re.search(r"^intruder_null +float +.*nothing of the feature", about, re.MULTILINE)
+    assert re.search(r"^intruder_null +float +.*nothing about the feature", about, re.MULTILINE)

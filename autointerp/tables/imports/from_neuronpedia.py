@@ -26,7 +26,7 @@ def _read(path: Path) -> ImportedLabels:
         for line in _lines(file):
             row = read_json(line)
             if not isinstance(row, dict) or not isinstance(row.get("description"), str):
-                found.unreadable["rows are no explanations"] += 1
+                found.unreadable["rows are not explanations"] += 1
                 continue
             feature = feature_of(row.get("index"))
             if feature is None:
@@ -51,7 +51,7 @@ def _explanation_files(path: Path) -> list[Path]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Raises AutointerpError where the file cannot be read, or has a line that is no row."""
+    """Raises AutointerpError where the file cannot be read, or has a line that is not a row."""
     try:
         with _opened(file) as rows:
             while line := rows.readline(LONGEST_LINE):
