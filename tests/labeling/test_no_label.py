@@ -231,7 +231,7 @@ def test_a_label_with_the_heading_is_asked_for_again_without_it(
         "11 then labeled, 1 failed" in said
     )
     drafts = {draft.feature: draft for draft in read_drafts(out / "drafts.parquet")}
-    assert drafts[3].error == "no label came, only text giving back the numbers above the excerpts"
+    assert drafts[3].error == "not a label, but text giving back the numbers above the excerpts"
     assert drafts[4].label
     assert several == [2] * 6 + [1] * 13
 

@@ -22,20 +22,22 @@ from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
-READ = ["--subject", "demo", "--text", "text.txt", "--tokens", "8192", "--context-length", "64"]
+READ = ["--subject", "source/subject", "--text", "text.txt"]
 RUN = [
-    *("--coder", "demo", *READ, "--features", "0-7", "--corpus-windows", "200"),
-    *("--top-windows", "10", "--sample-windows", "10", "--score-windows", "24"),
+    *(*READ, "--tokens", "8192", "--context-length", "16", "--coder", "source/layers.1"),
+    *("--features", "0-59", "--window-length", "8", "--window-before", "5"),
+    *("--corpus-windows", "200", "--top-windows", "10", "--sample-windows", "10"),
+    *("--score-windows", "24"),
 ]
 RULES = [*RUN, "--out", "rules", "--labeler", "lexical"]
 MODEL = [
     *(*RUN, "--out", "model", "--model", "test-model", "--candidates", "2"),
     *("--scorers", "detection,simulation,fuzzing", "--features-per-request", "3"),
 ]
-CAPTURE = [*READ[:4], "--tokens", "512", "--context-length", "64", "--hook", "residual:1"]
-CAPTURE += ["--cache", "captured/cache", "--out", "captured"]
-SPARSE = [*READ[:4], "--tokens", "512", "--context-length", "64", "--coder", "demo"]
-SPARSE += ["--store", "sparse", "--cache", "sparse/cache", "--out", "sparse"]
+SHORT = [*READ, "--tokens", "512", "--context-length", "16"]
+CAPTURE = [*SHORT, "--hook", "residual:1", "--cache", "captured/cache", "--out", "captured"]
+SPARSE = [*SHORT, "--coder", "source/layers.1", "--store", "sparse"]
+SPARSE += ["--cache", "sparse/cache", "--out", "sparse"]
 CLASSES = [TextSettings, StreamSettings, CollectSettings, SelectionSpec, LabelSettings, Shown]
 CLASSES += [RunConfig]
 
@@ -98,7 +100,7 @@ def test_a_new_setting_that_changes_nothing_leaves_everything_done(
     ("changed", "still"),
     [
         (["--detection-windows", "10"], ["collect", "label"]),
-        (["--min-windows", "6"], ["collect"]),
+        (["--min-windows", "30"], ["collect"]),
         (["--score-windows", "25"], []),
         (["--batch-contexts", "8", "--memory-gb", "4"], ["collect", "label", "score"]),
     ],

@@ -33,7 +33,7 @@ def _read(path: Path) -> ImportedLabels:
             )
         text = read_json(file.read_text(encoding="utf-8", errors="replace"))
         if not isinstance(text, str) or text.strip().lower() in ("", _UNREADABLE):
-            found.unreadable["files hold no explanation"] += 1
+            found.unreadable["files are not explanations"] += 1
             continue
         found.labels.append(Foreign(int(named[2]), text, labeler_named(f"{explainer}/{named[1]}")))
     found.labels.sort(key=lambda one: one.feature)
