@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.activations.given_activations import given_activations
-from autointerp.activations.given_evidence import given_evidence
+from autointerp.activations.given_evidence import feature_number, given_evidence
 from autointerp.activations.given_subject import given_subject, given_tokenizer, not_training
 from autointerp.activations.given_text import given_text
 from autointerp.coders import SparseCoder
 from autointerp.coders.given_coder import EncoderObject, coder_digest, given_coder
 from autointerp.config.loading import load_config
-from autointerp.config.settings import RunConfig
+from autointerp.config.settings import RunConfig, all_settings
 from autointerp.errors import ConfigurationError
 from autointerp.held import holding, name_held
 from autointerp.llm.local.function_client import named_function
@@ -33,7 +33,7 @@ _UNNAMED_CHARACTERS = 8
 
 
 def setting_names() -> list[str]:
-    return list(RunConfig.model_fields)
+    return list(all_settings())
 
 
 @dataclass
@@ -89,7 +89,7 @@ def taken(arguments: Mapping[str, Any], known: Iterable[str]) -> Given:
     `known` are arguments that are no settings. Raises ConfigurationError for one that is neither,
     InputError for a thing that cannot be used.
     """
-    names = [*known, *setting_names()]
+    names = list(dict.fromkeys([*known, *setting_names()]))
     for name in arguments:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=2)
@@ -97,12 +97,14 @@ def taken(arguments: Mapping[str, Any], known: Iterable[str]) -> Given:
             raise ConfigurationError(f"there is no argument or setting {name!r}: {meant}")
     given = {name: value for name, value in arguments.items() if value is not None}
     for name, setting in _SETTING.items():
+        if name in given and setting in given:
+            raise ConfigurationError(f"{name} and {setting} are both given, and are one: give one")
         if setting in given:
-            given.setdefault(name, given.pop(setting))
+            given[name] = given.pop(setting)
     things = {name: given.pop(name) for name in THINGS if name in given}
     asked = {name: given.pop(name) for name in ("labeler", "judge") if name in given}
-    if isinstance(features := given.get("features"), Iterable) and not isinstance(features, str):
-        given["features"] = _ranges(features)
+    if "features" in given and not isinstance(features := given["features"], str):
+        given["features"] = _ranges(features if isinstance(features, Iterable) else [features])
     found = Given({name: _plain(value) for name, value in given.items()})
     _take_models(found, **asked)
     _take_things(found, **things)
@@ -200,11 +202,13 @@ def _is_name(value: Any) -> bool:
 def _ranges(features: Iterable[int]) -> str:
     """Numbers as the command line has them: of a million that follow one another two."""
     parts: list[list[int]] = []
-    for feature in sorted({int(one) for one in features}):
+    for feature in sorted({feature_number(one) for one in features}):
         if parts and feature == parts[-1][-1] + 1:
             parts[-1][1:] = [feature]
         else:
             parts.append([feature])
+    if not parts:
+        raise ConfigurationError("argument features: the list is empty")
     return ",".join("-".join(map(str, part)) for part in parts)
 
 

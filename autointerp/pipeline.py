@@ -75,7 +75,10 @@ def check(session: Session, stages: Sequence[Stage], *, dry_run: bool) -> None:
     _check_control(session)
     _ = session.device  # raises where it cannot be used
     if dry_run and not model_uses(session, STAGES):
-        raise ConfigurationError("--dry-run counts requests to a model: name one with --model")
+        raise ConfigurationError(
+            "--dry-run counts requests to a model, and none would be asked: name one with --model "
+            "(and leave out --labeler lexical)"
+        )
     if any(stage.templates(session) for stage in STAGES):
         _check_folder(session.config)
     for stage in stages:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console, RenderableType
 
+from autointerp.activations.given_evidence import feature_number
 from autointerp.errors import NotDoneError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.report.overview import Cost, Overview, overview
@@ -83,11 +84,11 @@ class RunResults:
 
     def windows(self, feature: int) -> pd.DataFrame:
         """The feature's windows; token ids and activations are arrays."""
-        return load_windows(self.path, feature)
+        return load_windows(self.path, feature_number(feature))
 
     def feature(self, feature: int) -> FeatureResult:
         """Label, scores and windows of one feature, to look at."""
-        return FeatureResult(self._run, feature)
+        return FeatureResult(self._run, feature_number(feature))
 
     @property
     def summary(self) -> Overview:

@@ -2,8 +2,9 @@
 
 A secret is known from the moment it is read (`hide`). After that it is masked in every form in
 which it is sent or quoted: as it is, percent-encoded, escaped for JSON or HTML, and in base64,
-alone or behind a user's name. What a server says is masked as it comes in (`llm/client.py`); what
-is printed, logged, raised or stored is masked on its way out, since a file can quote a key too.
+alone or behind a user's name. What a server says is masked as it comes in
+(`llm/wire/client.py`); what is printed, logged, raised or stored is masked on its way out, since a
+file can quote a key too.
 """
 
 import base64

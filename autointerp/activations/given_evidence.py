@@ -1,6 +1,7 @@
 """Excerpts with a feature's activations that somebody has already, in a cache's place."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +71,43 @@ def given_evidence(evidence: Any) -> tuple[SparseCache, list[int]]:
     return cache, features
 
 
+def feature_number(value: Any) -> int:
+    """A feature's index, which a whole number of any library may be. Raises InputError."""
+    try:
+        if not isinstance(value, bool):
+            return index(value)
+    except TypeError:
+        pass
+    raise InputError(f"feature {value!r} is not a whole number")
+
+
+def _excerpt(feature: Any, excerpt: Any) -> tuple[Any, Any]:
+    if isinstance(excerpt, str) or not isinstance(excerpt, Sequence) or len(excerpt) != 2:
+        raise InputError(
+            f"evidence of feature {feature}: an excerpt is its tokens and the activations on them"
+        )
+    return excerpt[0], excerpt[1]
+
+
 def _excerpts(evidence: Any) -> Iterator[tuple[int, tuple[str, ...], list[float]]]:
     if hasattr(evidence, "to_dict") and hasattr(evidence, "columns"):
         if missing := [name for name in COLUMNS if name not in evidence.columns]:
             raise InputError(f"the evidence has no column {missing[0]!r}: {', '.join(COLUMNS)}")
         rows = [tuple(row[name] for name in COLUMNS) for row in evidence.to_dict("records")]
     elif isinstance(evidence, Mapping):
-        rows = [(feature, *excerpt) for feature, each in evidence.items() for excerpt in each]
+        rows = [(f, *_excerpt(f, one)) for f, each in evidence.items() for one in each]
     else:
         raise InputError(
             f"evidence is a {type(evidence).__name__}: give a mapping from each feature to its "
             "excerpts, or a frame with columns " + ", ".join(COLUMNS)
         )
     for feature, tokens, activations in rows:
-        values = np.asarray(activations, dtype=np.float64).tolist()
+        try:
+            values = np.asarray(activations, dtype=np.float64).tolist()
+        except (TypeError, ValueError):
+            raise InputError(
+                f"evidence of feature {feature}: activations are not a list of numbers"
+            ) from None
         if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
             raise InputError(f"evidence of feature {feature}: tokens are not a list of texts")
         if len(tokens) != len(values) or len(tokens) == 0:
@@ -92,4 +116,4 @@ def _excerpts(evidence: Any) -> Iterator[tuple[int, tuple[str, ...], list[float]
             )
         if not np.isfinite(values).all():
             raise InputError(f"evidence of feature {feature}: activations are not finite")
-        yield int(feature), tuple(tokens), values
+        yield feature_number(feature), tuple(tokens), values

@@ -12,7 +12,7 @@ from autointerp.coders.coder import SparseCoder
 from autointerp.coders.coder_files import Corrections, locate
 from autointerp.coders.coder_format import CODER_FORMATS, CoderFormat
 from autointerp.coders.formats import unsupported
-from autointerp.errors import AutointerpError, InputError
+from autointerp.errors import AutointerpError, ConfigurationError, InputError
 from autointerp.held import digest_held, held, is_held
 from autointerp.tensors.firings import Firings
 from autointerp.tensors.hashing import file_sha256
@@ -32,7 +32,7 @@ def _format_of(path: Path, named: str | None) -> CoderFormat:
         try:
             return CODER_FORMATS.find(named)
         except AutointerpError as error:
-            raise InputError(f"--coder-format {named}: {error}") from None
+            raise ConfigurationError(f"--coder-format {named}: {error}") from None
     kind = unsupported.kind_of(path)
     if kind is not None:
         raise InputError(f"SAE {path} is {kind}, which is not supported")
@@ -54,7 +54,7 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
     if is_held(spec):
         return held(spec, SparseCoder)
     located = locate(str(spec))
-    with _as_user_errors(located.path):
+    with _as_input_errors(located.path):
         coder = _format_of(located.path, format).load(located.path, k)
         coder = _corrected(coder, located.corrections)
     # Thresholds may be infinite: such a feature never fires.
@@ -67,7 +67,7 @@ def load_coder(spec: str | Path, format: str | None = None, k: int | None = None
 
 
 @contextmanager
-def _as_user_errors(path: Path) -> Iterator[None]:
+def _as_input_errors(path: Path) -> Iterator[None]:
     """Whatever a format stumbles over in files that are not as it expects, as a user's error."""
     try:
         yield
@@ -95,7 +95,7 @@ def coder_identity(spec: str | Path, format: str | None = None, k: int | None = 
     if is_held(spec):
         return digest_held(str(spec))
     located = locate(str(spec))
-    with _as_user_errors(located.path):
+    with _as_input_errors(located.path):
         files = _format_of(located.path, format).files(located.path)
     digests = [file_sha256(f) for f in files]
     read_as = f"{format} {k} {located.corrections}"

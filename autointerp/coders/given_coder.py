@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -50,6 +50,9 @@ class GivenCoder(SparseCoder):
         `w_dec` near misses and output tokens are not known. `name` is what tables call the SAE,
         `hook` where its input comes from. Raises InputError.
         """
+        if activation not in get_args(Activation):
+            known = ", ".join(get_args(Activation))
+            raise InputError(f"activation {activation!r} is not one of {known}")
         encoder, bias = _floats("w_enc", w_enc).T.contiguous(), _floats("b_enc", b_enc)
         features, width = encoder.shape if encoder.ndim == 2 else (0, 0)
         if bias.shape != (features,):

@@ -93,8 +93,8 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Hold the run for this process alone.
 
-        Raises InputError where the directory cannot be written or another process holds it. The
-        lock goes with the process, however it dies.
+        Raises OutputError where the directory cannot be written, RunInUseError where another
+        process holds it. The lock goes with the process, however it dies.
         """
         is_new = not self.path.exists()
         try:

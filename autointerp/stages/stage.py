@@ -23,7 +23,7 @@ class ModelUse:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a run; what a session lacks, or what is wrong with it, is a AutointerpError.
+    """One step of a run; what a session lacks, or what is wrong with it, is an AutointerpError.
 
     `inputs`: a hash of all that the result depends on, to be asked for once `needs` names nothing
     that has to be made before. `is_done`: whether the result is there, from these inputs, and

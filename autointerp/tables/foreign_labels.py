@@ -32,7 +32,7 @@ class Foreign:
 
 @dataclass
 class ImportedLabels:
-    """What the files hold; `unreadable` counts entries that are no label, by why."""
+    """What the files hold; `unreadable` counts entries that are not labels, by reason."""
 
     labels: list[Foreign] = field(default_factory=list)
     unreadable: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ def of_one_labeler(
         if not text:
             found.unreadable["labels are empty"] += 1
             continue
-        found.unreadable["labels were cut short"] += len(text) > MAX_LABEL
+        found.unreadable["labels were truncated"] += len(text) > MAX_LABEL
         found.unreadable["older labels of the same feature"] += one.feature in newest
         newest[one.feature] = text[:MAX_LABEL]
     return labeler, newest

@@ -182,3 +182,18 @@ def test_damage_is_said(given):
 def test_nothing_is_held_afterwards(given):
     ai.run(**given)
     assert not held._THINGS
+
+
+def test_settings_of_a_scorer_are_arguments_too(given):
+    ai.collect(**given)
+    ai.label(**given)
+    ai.score(**given, detection_windows=10)
+    assert ai.open_run(given["out"]).settings["detection_windows"] == 10
+    with pytest.raises(ai.ConfigurationError, match="detection_windows"):
+        ai.score(**given, detection_window=10)
+
+
+def test_scoring_what_is_not_labeled_is_said_to_be_too_early(given):
+    ai.collect(**given)
+    with pytest.raises(ai.NotDoneError, match="autointerp label"):
+        ai.score(**given)

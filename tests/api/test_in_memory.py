@@ -320,3 +320,28 @@ def test_the_command_line_says_what_it_cannot_have(cli, tensors, tmp_path):
     code, _, err = cli("label", "--coder", settings["coder"], "--out", str(tmp_path / "o"))
     assert code == 2
     assert "was given in memory" in err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"features": [1.5]}, "feature 1.5 is not a whole number"),
+        ({"features": True}, "feature True is not a whole number"),
+        ({"features": []}, "the list is empty"),
+        ({"evidence": {"x": [(["a"], [1.0])]}}, "feature 'x' is not a whole number"),
+        ({"evidence": {7: ["abc"]}}, "feature 7: an excerpt is its tokens and the activations"),
+        ({"evidence": {7: [(["a"], ["b"])]}}, "activations are not a list of numbers"),
+        ({"sae": "demo", "coder": "demo"}, "sae and coder are both given"),
+        ({"labler": "lexical"}, r"did you mean labeler\?"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(tmp_path, wrong, said):
+    with pytest.raises(ai.AutointerpError, match=said) as error:
+        ai.run(out=tmp_path / "out", **wrong)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_activation_that_is_not_known_is_named_with_those_that_are():
+    with pytest.raises(ai.InputError, match="'gelu' is not one of relu, jumprelu"):
+        ai.SparseCoder.from_tensors(w_enc=[[1.0]], b_enc=[0.0], activation="gelu")

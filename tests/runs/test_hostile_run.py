@@ -85,7 +85,7 @@ def ways_to_read(run: Run, other: Run) -> list[Callable[[], object]]:
 
 
 def read_everything(run: Run, other: Run) -> int:
-    """How many ways to look at the run work. Fails on anything but a AutointerpError."""
+    """How many ways to look at the run work. Fails on anything but an AutointerpError."""
     worked, said = 0, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

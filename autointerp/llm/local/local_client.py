@@ -75,7 +75,7 @@ class LocalClient:
             except Exception as error:
                 for one in batch:
                     if not one.reply.done():
-                        one.reply.set_exception(_as_user_error(error))
+                        one.reply.set_exception(_as_one_line(error))
 
     def _next_batch(self) -> list[_Waiting]:
         oldest = self._waiting[0].request.tokens
@@ -136,7 +136,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _as_user_error(error: Exception) -> Exception:
+def _as_one_line(error: Exception) -> Exception:
     if isinstance(error, AutointerpError):
         return error
     first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)

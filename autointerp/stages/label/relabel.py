@@ -9,7 +9,7 @@ caller's business.
 from dataclasses import replace
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import ConfigurationError, EndpointError
+from autointerp.errors import ConfigurationError, EndpointError, InputError
 from autointerp.evidence.window import FeatureEvidence
 from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Draft
@@ -48,10 +48,9 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
 
     Model, endpoint, key, templates and budget are those of `own`, the settings of whoever asks: the
     run's record is not trusted to name them, and says only how windows are chosen and shown. May be
-    called in any thread. `cost_usd` is 0 where the model has no
-    known price. Raises AutointerpError where `own` names no model, the feature has no evidence or
-    all of it was shown already, somebody else works on the run, the endpoint fails, or the budget
-    does not allow it.
+    called in any thread. `cost_usd` is 0 where the model has no known price. Raises AutointerpError
+    where `own` names no model, the feature has no evidence or all of it was shown already, somebody
+    else works on the run, the endpoint fails, or the budget does not allow it.
     """
     if not own.uses_model():
         raise ConfigurationError("no model is named to ask for a label")
@@ -81,9 +80,7 @@ def _unanswered(session: Session, feature: int) -> LabelJob | Draft:
     run, config = session.run, session.config
     (evidence,) = session.store.read([feature])
     if not evidence.of("label", "top", "sample"):
-        raise ConfigurationError(
-            f"feature {feature} has no window in which it is active to label it from"
-        )
+        raise InputError(f"feature {feature} has no window in which it is active to label it from")
     vocabulary = session.vocabulary
     prompt = label_prompt(config)
     settings = settings_of(config)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import ConfigurationError
+from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.labeling.labeler import Draft
 from autointerp.prompting.prompts import Prompt
 from autointerp.runs.directory import Run
@@ -56,19 +56,18 @@ def check_labels(run: Run, config: RunConfig, drafts: Mapping[int, Draft]) -> No
     """Raises AutointerpError where the labels are not to be scored, or not by what is at hand."""
     labeled = run.stages().label
     if labeled is None:
-        raise ConfigurationError(
-            f"the labels in {run.path} are not finished: run `autointerp label`"
-        )
+        raise NotDoneError(f"the labels in {run.path} are not finished: run `autointerp label`")
     # Other evidence may be split otherwise: the labeler may have seen what would score it.
     if labeled.evidence != evidence_identity(run):
-        raise ConfigurationError(
+        raise NotDoneError(
             f"the labels in {run.path} come from other evidence: run `autointerp label` first"
         )
     if config.uses_model() or not chat_scorers(config):
         return
     if any(d.label and not d.rule for d in drafts.values()):
         raise ConfigurationError(
-            f"the labels in {run.path} are no rules: name a judge with --model or --judge local"
+            f"the labels in {run.path} were not made by rules: name a judge with --model or "
+            "--judge local"
         )
     for name in chat_scorers(config):
         if SCORERS[name].by_rule is None:

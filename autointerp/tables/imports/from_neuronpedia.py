@@ -35,7 +35,10 @@ def _read(path: Path) -> ImportedLabels:
             sources.add((str(row.get("modelId")), str(row.get("layer"))))
             if len(sources) > 1:
                 here = ", ".join(f"{m}/{s}" for m, s in sorted(sources))
-                raise InputError(f"{path} has explanations of several sources ({here}): name one's")
+                raise InputError(
+                    f"{path} has explanations of several sources ({here}): pass the folder of one "
+                    "of them"
+                )
             made_by = f"{row.get('explanationModelName')}/{row.get('typeName')}"
             order = (str(row.get("createdAt")), str(row.get("id")))
             found.labels.append(Foreign(feature, row["description"], labeler_named(made_by), order))
