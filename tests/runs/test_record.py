@@ -1,6 +1,7 @@
 """The record of a run comes from whoever made it: what it names is shown, never used."""
 
 import importlib
+import importlib.util
 import json
 import typing
 from pathlib import Path
@@ -16,6 +17,10 @@ from autointerp.runs.record import TAKEN_OVER, CollectRecord, RecordedSettings
 from autointerp.scoring.scorers import embedding
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
+
+needs_server = pytest.mark.skipif(
+    importlib.util.find_spec("duckdb") is None, reason="serving a run needs the extra serve"
+)
 
 
 def a_record(path, text):
@@ -109,6 +114,7 @@ def test_what_is_not_known_is_kept_when_a_record_is_written(tmp_path):
     assert json.loads(run.manifest.read_text())["stages"] == {"steer": {"b": 1}}
 
 
+@needs_server
 def test_a_hostile_run_sends_nothing_and_loads_nothing(copied, monkeypatch, tmp_path):
     """One POST sent any variable of the environment to the address that the run's file names."""
     from tests.serve.conftest import serving
@@ -148,6 +154,7 @@ def test_a_hostile_run_sends_nothing_and_loads_nothing(copied, monkeypatch, tmp_
     assert loaded == [embedding.EmbeddingSettings().model]
 
 
+@needs_server
 def test_own_settings_that_are_wrong_are_said_before_anything_is_served(cli, finished, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     code, _, said = cli("serve", str(finished.path), "--model", "m")

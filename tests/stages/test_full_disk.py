@@ -83,6 +83,7 @@ def test_a_disk_that_fills_up_is_said_and_with_room_the_run_goes_on(
 
 
 def test_looking_at_a_run_on_a_read_only_disk(cli, planted, tmp_path):
+    pytest.importorskip("duckdb", reason="serving a run needs the extra serve")
     with small_disk(tmp_path / "disk", 64_000) as disk:
         out = disk / "out"
         with FakeServer(scripted.answer) as server:
