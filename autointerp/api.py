@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 from autointerp.coders import SparseCoder
 from autointerp.config.settings import RunConfig
 from autointerp.errors import OutOfBudgetError
-from autointerp.given import taken
+from autointerp.given import naming_arguments, taken
 from autointerp.llm.local.function_client import ChatFunction
 from autointerp.loops import Beside
 from autointerp.pipeline import run_stages, stages_of
@@ -56,8 +56,8 @@ def run(
     - labeler, judge: as on the command line, or a function, plain or asynchronous, that takes
       messages and returns text.
     - features: as on the command line, or numbers.
-    - config: a TOML file of settings. dry_run: count requests, tokens and cost, and send nothing.
-      yes: go on with a model that was found to be of no use.
+    - config: a TOML file of settings. dry_run: estimate requests, tokens and cost without sending
+      anything. yes: continue even if the model was found to be no better than chance.
 
     All other settings are those of the command line, by the same names, and come before
     AUTOINTERP_* variables and the file. Raises AutointerpError; KeyboardInterrupt where it is
@@ -73,7 +73,7 @@ def _done(given: Mapping[str, Any], only: tuple[str, ...] | None = None) -> RunR
     own = inspect.signature(run).parameters.keys() - {"settings"}
     found = taken({n: v for n, v in given.items() if n not in _CALL}, own)
     file = Path(given["config"]) if given.get("config") else None
-    with found.in_use():
+    with naming_arguments(), found.in_use():
         config = found.config(file)
         stages = stages_of(config) if only is None else only
         parts = [(config, stages)]
@@ -105,7 +105,7 @@ def _check_budget(config: RunConfig, files: Run) -> None:
     if any(unasked):
         raise OutOfBudgetError(
             f"the budget of ${config.budget:g} is used up: {sum(unasked):,} of {len(unasked):,} "
-            f"features in {files.path} are not finished; a larger one goes on from there"
+            f"features in {files.path} are not finished; a higher budget resumes from there"
         )
 
 
@@ -130,7 +130,7 @@ async def arun(**given: Any) -> RunResults:
 
 @_as_run_takes(run)
 def capture(**given: Any) -> RunResults:
-    """Run the subject model over the text and store what the hook sees. Takes what `run` takes."""
+    """Run the subject model over the text and store its activations. Takes what `run` takes."""
     return _done(given, ("capture",))
 
 

@@ -3,6 +3,7 @@ things in memory."""
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from autointerp.activations.given_text import given_text
 from autointerp.coders import SparseCoder
 from autointerp.coders.given_coder import EncoderObject, coder_digest, given_coder
 from autointerp.config.loading import load_config
-from autointerp.config.settings import RunConfig, all_settings
-from autointerp.errors import ConfigurationError
+from autointerp.config.settings import PREFERRED_NAMES, RunConfig, all_settings, preferred
+from autointerp.errors import AutointerpError, ConfigurationError
 from autointerp.held import holding, name_held
 from autointerp.llm.local.function_client import named_function
 
@@ -28,12 +29,28 @@ THINGS = (
     *("subject", "tokenizer", "sae", "text"),
     *("activations", "token_ids", "mask", "evidence"),
 )
-_SETTING = {"sae": "coder"}  # arguments that settings call otherwise
 _UNNAMED_CHARACTERS = 8
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*[a-z0-9])")
 
 
 def setting_names() -> list[str]:
-    return list(all_settings())
+    return [preferred(name) for name in all_settings()]
+
+
+@contextmanager
+def naming_arguments() -> Iterator[None]:
+    """Errors in the block name settings as a call does: `sae`, not `--sae`."""
+    names = {*THINGS, *all_settings(), *setting_names(), "yes", "dry_run"}
+
+    def argument(flag: re.Match[str]) -> str:
+        name = flag[1].replace("-", "_")
+        return f"`{name}`" if name in names else flag[0]
+
+    try:
+        yield
+    except AutointerpError as error:
+        error.args = (_FLAG.sub(argument, str(error)),)
+        raise
 
 
 @dataclass
@@ -67,8 +84,8 @@ class Given:
         objects = [t for t in self.things.values() if isinstance(t, EncoderObject)]
         if objects and config.is_random():
             raise ConfigurationError(
-                "control random-coder needs the weights of the SAE, and an object with encode "
-                "gives none: give a SparseCoder made from tensors"
+                "control random-coder needs the weights of the SAE, which an object with encode "
+                "does not give: pass SparseCoder.from_tensors(…)"
             )
         if config.processes > 1 and set(self.things) & {
             config.subject,
@@ -77,8 +94,8 @@ class Given:
             config.coder if objects else None,
         }:
             raise ConfigurationError(
-                "processes: what is in memory is not there for other processes: give paths, or "
-                "leave processes out"
+                "processes: objects in memory cannot be shared with other processes: pass paths, "
+                "or drop processes"
             )
         return config
 
@@ -91,16 +108,16 @@ def taken(arguments: Mapping[str, Any], known: Iterable[str]) -> Given:
     """
     names = list(dict.fromkeys([*known, *setting_names()]))
     for name in arguments:
-        if name not in names:
+        if preferred(name) not in names:
             near = difflib.get_close_matches(name, names, n=2)
             meant = f"did you mean {' or '.join(near)}?" if near else "`autointerp config` has all"
-            raise ConfigurationError(f"there is no argument or setting {name!r}: {meant}")
+            raise ConfigurationError(f"{name!r} is not an argument or a setting: {meant}")
     given = {name: value for name, value in arguments.items() if value is not None}
-    for name, setting in _SETTING.items():
-        if name in given and setting in given:
-            raise ConfigurationError(f"{name} and {setting} are both given, and are one: give one")
-        if setting in given:
-            given[name] = given.pop(setting)
+    for inside, name in PREFERRED_NAMES.items():
+        if name in given and inside in given:
+            raise ConfigurationError(f"{name} and {inside} are the same setting: pass only one")
+        if inside in given:
+            given[name] = given.pop(inside)
     things = {name: given.pop(name) for name in THINGS if name in given}
     asked = {name: given.pop(name) for name in ("labeler", "judge") if name in given}
     if "features" in given and not isinstance(features := given["features"], str):
@@ -127,7 +144,7 @@ def _take_things(
     if evidence is not None:
         if any(given is not None for given in (subject, sae, text, activations)):
             raise ConfigurationError(
-                "evidence stands in for subject, sae, text and activations: drop those"
+                "evidence replaces subject, sae, text and activations: drop those"
             )
         excerpts, features = given_evidence(evidence)
         settings["cache"] = found.hold(str(excerpts.path), excerpts)
@@ -139,6 +156,8 @@ def _take_things(
         settings["coder"] = found.hold(_coder_name(coder), coder)
     elif sae is not None:
         settings["coder"] = fspath(sae)
+    if "sae_format" in settings:
+        settings["coder_format"] = settings.pop("sae_format")
     if text is not None and not _is_name(text):
         rows = given_text(text, settings.get("text_field"))
         settings["text"] = found.hold(rows.name, rows)
@@ -152,20 +171,20 @@ def _take_things(
         settings["subject"] = fspath(subject)
     if activations is not None:
         if text is not None or "cache" in settings:
-            raise ConfigurationError("activations stand in for text and cache: drop one of them")
+            raise ConfigurationError("activations replace text and cache: drop those")
         cache = given_activations(activations, token_ids, mask, settings.get("hook"))
         settings["cache"] = found.hold(str(cache.path), cache)
         if tokenizer is not None and subject is None:
             words = given_tokenizer(tokenizer)
             settings["subject"] = found.hold(words.name, words)
     elif mask is not None or (token_ids is not None and not _is_name(token_ids)):
-        raise ConfigurationError("token_ids and mask go with activations: give those, too")
+        raise ConfigurationError("token_ids and mask need activations")
     elif token_ids is not None:
         settings["token_ids"] = fspath(token_ids)
     if tokenizer is not None and found.subject is None and activations is None:
         # The labeling model's, by which an estimate counts.
         if not _is_name(tokenizer):
-            raise ConfigurationError("tokenizer goes with a subject or activations in memory")
+            raise ConfigurationError("tokenizer needs a subject or activations in memory")
         settings["tokenizer"] = fspath(tokenizer)
 
 
@@ -208,7 +227,7 @@ def _ranges(features: Iterable[int]) -> str:
         else:
             parts.append([feature])
     if not parts:
-        raise ConfigurationError("argument features: the list is empty")
+        raise ConfigurationError("features: the list is empty")
     return ",".join("-".join(map(str, part)) for part in parts)
 
 

@@ -41,10 +41,10 @@ def held(name: str | Path, kind: type[T]) -> T:
     found = _THINGS.get(str(name))
     if not found:
         raise InputError(
-            f"{name} was given in memory: call autointerp from Python with the same thing again"
+            f"{name} was an object in memory: continue from Python, passing the same object"
         )
     if not isinstance(found[-1], kind):
-        raise InputError(f"{name} is a {type(found[-1]).__name__}, and not what is needed here")
+        raise InputError(f"{name} is a {type(found[-1]).__name__}, which cannot be used here")
     return found[-1]
 
 

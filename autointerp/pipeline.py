@@ -48,7 +48,7 @@ def run_stages(
             session = _tried(session, asking, stages, record, agrees)
         elif asking and session.config.auto and record is None:
             name = language_model.model_name(asking.config)
-            say(f"dry run: {name} was not tried, so --auto changes nothing here")
+            say(f"dry run: {name} has not been tested, so --auto has no effect on this estimate")
         # A new run is recorded by its first stage, once it is known to have something to read.
         if not dry_run and session.run.manifest.is_file():
             session.record_settings()
@@ -76,8 +76,8 @@ def check(session: Session, stages: Sequence[Stage], *, dry_run: bool) -> None:
     _ = session.device  # raises where it cannot be used
     if dry_run and not model_uses(session, STAGES):
         raise ConfigurationError(
-            "--dry-run counts requests to a model, and none would be asked: name one with --model "
-            "(and leave out --labeler lexical)"
+            "--dry-run estimates requests to a model, and this run makes none: pass --model (and "
+            "drop --labeler lexical)"
         )
     if any(stage.templates(session) for stage in STAGES):
         _check_folder(session.config)
@@ -95,7 +95,7 @@ def _check_control(session: Session) -> None:
     is_random = session.config.is_random()
     if session.run.stages().collect and (there == RANDOM_CODER) != is_random:
         if is_random:
-            what = "a run of the coder itself: name another --out for its control"
+            what = "a run of the SAE itself: pass another --out for its control"
         else:
             what = f"a control: give --control {RANDOM_CODER}, or name another --out"
         raise ConfigurationError(f"{session.run.path} holds {what}")
@@ -105,7 +105,7 @@ def _check_folder(config: RunConfig) -> None:
     """Raises AutointerpError where the folder of templates is not there; warns of files in vain."""
     folder = Path(config.prompts)
     if "prompts" in config.model_fields_set and not folder.is_dir():
-        raise ConfigurationError(f"prompts {folder}: there is no such folder")
+        raise ConfigurationError(f"prompts {folder}: no such folder")
     for stray in stray_files(folder, TEMPLATES):
         say(f"warning: {stray}")
 
@@ -138,8 +138,8 @@ def _tried(
     if record is None:
         name = language_model.model_name(asking.config)
         say(
-            f"{name} was not tried: `autointerp doctor`, or --auto here, finds out whether it can "
-            "do this, and in which settings"
+            f"{name} has not been tested: `autointerp doctor` (or --auto) finds out whether it "
+            "can do this, and with which settings"
         )
     else:
         model_trial.check_worth(session.config, record, model_uses(session, stages), agrees)

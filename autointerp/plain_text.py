@@ -126,6 +126,11 @@ def json_line(value: Any) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """`1 feature`, `2,000 features`."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def listed(features: list[int], most: int = 8) -> str:
     """Ascending features as ids and ranges, `0-99, 512`; of many, the first `most` and the last."""
     parts: list[list[int]] = []

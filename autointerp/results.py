@@ -100,7 +100,7 @@ class RunResults:
         """Tokens and dollars that labels and scores took."""
         found = self.summary.cost
         if found is None:
-            raise NotDoneError(f"the run in {self.path} has labeled nothing yet")
+            raise NotDoneError(f"the run in {self.path} has no labels yet")
         return found
 
     @property

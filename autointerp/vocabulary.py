@@ -127,10 +127,10 @@ class Vocabulary:
     @staticmethod
     def load(path: Path) -> "Vocabulary":
         if not path.is_file():
-            raise NotDoneError(f"no vocabulary at {path}: run `autointerp collect` again")
+            raise NotDoneError(f"{path} is missing: run `autointerp collect` again")
         table = open_parquet(path).read(columns=["bytes", "special"])
         if table.column_names != ["bytes", "special"]:
-            raise InputError(f"{path} is not a vocabulary: it has no columns bytes and special")
+            raise InputError(f"{path} is not a vocabulary: it needs the columns bytes and special")
         special = np.flatnonzero(table["special"].to_numpy())
         return Vocabulary(tuple(table["bytes"].to_pylist()), frozenset(int(i) for i in special))
 

@@ -5,8 +5,8 @@
 
 Any labels will do, rules too: they are judged as words. Every label is judged on the same excerpts
 in every form, and another feature's label beside it. Replies are kept in the run's journal: Ctrl-C
-prints what has come, and the same command goes on. Booleans are the same requests as probabilities,
-but for the log probabilities, and get the same answers.
+prints what has come, and rerunning the same command resumes. Booleans are the same requests as
+probabilities, but for the log probabilities, and get the same answers.
 """
 
 import argparse

@@ -9,8 +9,8 @@ the jobs and the pool that a run uses. Labels are then judged by the same model,
 feature's; a difference of 0 says that either the labels or the judge tell nothing.
 
 Replies are journaled in `--out` and finished rows kept in `rows.jsonl`: interrupted, by Ctrl-C or
-`timeout -s INT 9m`, the same command goes on. The table is `table.md` there. A key is taken from
-the environment variable that `--api-key-env` names.
+`timeout -s INT 9m`, rerunning the same command resumes. The table is `table.md` there. A key is
+taken from the environment variable that `--api-key-env` names.
 """
 
 import argparse
@@ -292,7 +292,7 @@ class Bench:
             file.write(json.dumps(row) + "\n")
         (self.out / "table.md").write_text(self.table(), encoding="utf-8")
         if not row["done"]:
-            say("stopped: the same command goes on")
+            say("stopped; rerun the same command to resume")
             sys.exit(130)
 
     def _ask(self, job: Session, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:

@@ -1,10 +1,10 @@
-"""Train a TopK SAE on a captured activation cache; writes a folder that --coder reads.
+"""Train a TopK SAE on a captured activation cache; writes a folder that --sae reads.
 
     autointerp capture --subject MODEL --text TEXT --hook residual:15 --cache CACHE
     python scripts/train_sae.py --cache CACHE --out SAE
 
 The folder has SAELens's layout (cfg.json, sae_weights.safetensors) and names its hook, so that
-`autointerp run --coder SAE --subject MODEL --text TEXT` needs no more flags. As small as can be:
+`autointerp run --sae SAE --subject MODEL --text TEXT` needs no more flags. As small as can be:
 one SAE, all activations in memory. What is printed at the end is measured on the last contexts
 of the cache, which are held out.
 """

@@ -72,7 +72,7 @@ def runs(planted, tmp_path_factory):
         )
     for status, _, said in done[:3]:
         assert status == 0, said
-    assert "score: done already" in done[2][2]
+    assert "score: already done" in done[2][2]
     assert "ending_windows needs 26 activating windows" in done[3][2]
     return rules, asked
 
@@ -162,7 +162,7 @@ def test_formats_of_saes_caches_and_labels_are_one_file_each(planted, tmp_path):
     assert {f"{r['feature']}\t{r['label']}" for r in imported if r["label"]} == set(written)
     assert len(written) == 12
     assert {r["labeler"] for r in imported if r["label"]} == {"tsv:tsv"}
-    assert "name a judge" in done[4][2]
+    assert "needs --model" in done[4][2]
     for _, helped, _ in done[5:]:
         assert "tsv: features and their labels" in helped
 

@@ -274,5 +274,5 @@ def test_an_address_with_a_password_is_not_quoted(cli):
     ):
         code, _, said = cli("label", "--model", "m", "--base-url", url)
         assert code == 2
-        assert "does not belong in base_url" in said
+        assert "base_url must not contain a key" in said
         assert "hunter22" not in said

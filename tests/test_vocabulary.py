@@ -69,7 +69,7 @@ def test_round_trip_through_a_file(tmp_path):
     path = tmp_path / "vocabulary.parquet"
     VOCABULARY.save(path)
     assert Vocabulary.load(path) == VOCABULARY
-    with pytest.raises(AutointerpError, match="no vocabulary at"):
+    with pytest.raises(AutointerpError, match="is missing: run `autointerp collect`"):
         Vocabulary.load(tmp_path / "other.parquet")
 
 

@@ -10,7 +10,14 @@ from rich.markup import escape
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from autointerp.cli.options import Uses, flags_among, names_used, parameter, setting_options
+from autointerp.cli.options import (
+    Uses,
+    flags_among,
+    names_used,
+    parameter,
+    preferred_flag,
+    setting_options,
+)
 from autointerp.config.loading import load_config
 from autointerp.errors import ConfigurationError
 from autointerp.registry import Registry
@@ -88,7 +95,10 @@ def command(
             more = "".join(f"\n\n{entry.name}: {entry.about}" for entry in entries)
             alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             text = escape(f"Example: {example}\n\n{said}{more}")
-            alone.command(called_as, help=text)(_with_signature(_on_one_run(call), parameters))
+            register = alone.command(
+                called_as, help=text, context_settings={"token_normalize_func": preferred_flag}
+            )
+            register(_with_signature(_on_one_run(call), parameters))
             return get_command(alone)
 
         listed = _with_signature(function, [])
@@ -130,7 +140,7 @@ def _on_one_run(function: Function) -> Function:
             option = given.pop(_RUN_OPTION)
             if None not in (option, given["run"]) and option != given["run"]:
                 raise ConfigurationError(
-                    f"two runs are named, {given['run']} and {option}: name one"
+                    f"two runs were given, {given['run']} and {option}: give one"
                 )
             given["run"] = option if given["run"] is None else given["run"]
         function(**given)

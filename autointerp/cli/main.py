@@ -33,17 +33,19 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=CommandGroup,
     help="Example: autointerp run outputs/first --features random:20\n\n"
-    "Label the features of sparse autoencoders, and know how far each label can be trusted.",
+    "Label the features of sparse autoencoders, and find out how far each label can be trusted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-prompt_app = group(app, "prompt", "autointerp prompt check", "Look at prompt templates.")
+prompt_app = group(app, "prompt", "autointerp prompt check", "Inspect prompt templates.")
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Count requests, tokens and cost; send nothing.")
+    bool,
+    typer.Option("--dry-run", help="Estimate requests, tokens and cost without sending anything."),
 ]
 Yes = Annotated[
-    bool, typer.Option("--yes", help="Go on with a model that was found to be of no use.")
+    bool,
+    typer.Option("--yes", help="Continue even if the model was found to be no better than chance."),
 ]
 
 
@@ -62,7 +64,7 @@ def _stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("autointerp: stopped; the same command goes on from here", file=sys.stderr)
+        print("autointerp: stopped; rerun the same command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -89,8 +91,9 @@ def _exit_if_many_failed(session: "Session") -> None:
     lost = failed(session)
     if lost > MANY_FAILED * len(session.features):
         print(
-            f"autointerp: {lost:,} of {len(session.features):,} features failed; `error` in "
-            f"{session.run.labels} says why, and the same command tries them again",
+            f"autointerp: {lost:,} of {len(session.features):,} features failed; the column "
+            f"`error` of {session.run.labels} says why, and rerunning the same command retries "
+            "them",
             file=sys.stderr,
         )
         raise typer.Exit(1)
@@ -98,13 +101,13 @@ def _exit_if_many_failed(session: "Session") -> None:
 
 @command(
     app,
-    "autointerp run outputs/mine --coder hf:owner/sae --subject owner/model --text t.txt",
+    "autointerp run outputs/mine --sae hf:owner/sae --subject owner/model --text t.txt",
     uses=SECTIONS,
 )
 def run(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Do the whole job: collect, label, score. Done stages are skipped.
+    """Collect evidence, label, score. Finished stages are skipped.
 
-    Activations are computed as they are needed and not stored, unless --cache names where.
+    Activations are not stored unless --cache is given.
     """
     from autointerp.pipeline import stages_of
 
@@ -117,23 +120,23 @@ def run(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
     uses=("out", "device", ActivationSettings),
 )
 def capture(config: RunConfig) -> None:
-    """Run the subject model over text and store what the hook sees."""
+    """Run the subject model over text and store its activations at one or more hook points."""
     _run_stages(config, ("capture",))
 
 
 @command(
     app,
-    "autointerp collect outputs/mine --coder my/sae --cache acts",
+    "autointerp collect outputs/mine --sae my/sae --cache acts",
     uses=(RunSettings, ActivationSettings, EvidenceSettings, "tier", "candidates"),
 )
 def collect(config: RunConfig) -> None:
-    """Collect every feature's evidence from the cache, in one pass."""
+    """Collect every feature's evidence, in one pass over the activations."""
     _run_stages(config, ("collect",))
 
 
 @command(
     app,
-    "autointerp label outputs/mine --coder my/sae --model gpt-5-nano --budget 5",
+    "autointerp label outputs/mine --sae my/sae --model gpt-5-nano --budget 5",
     uses=(
         "out",
         "features",
@@ -152,7 +155,7 @@ def label(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
 
 @command(
     app,
-    "autointerp score outputs/mine --coder my/sae --model gpt-5-nano --scorers detection,fuzzing",
+    "autointerp score outputs/mine --sae my/sae --model gpt-5-nano --scorers detection,fuzzing",
     uses=(RunSettings, ActivationSettings, "labeler", "prompts", ModelSettings, ScoringSettings),
 )
 def score(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
@@ -162,7 +165,7 @@ def score(config: RunConfig, dry_run: DryRun = False, yes: Yes = False) -> None:
 
 @command(app, "autointerp config > run.toml")
 def config() -> None:
-    """Print a TOML file with every setting at its default, commented."""
+    """Print a TOML file with every setting, commented out at its default."""
     print(config_template(), end="")
 
 
@@ -176,7 +179,7 @@ def prompt_show(
     config: RunConfig,
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
 ) -> None:
-    """Print exactly what would be sent for the selected features."""
+    """Print the exact prompts that would be sent for the selected features."""
     from autointerp.runs.session import open_session
     from autointerp.stages.show_prompts import show
 
@@ -188,13 +191,13 @@ def prompt_show(
 def _prompts_folder(config: RunConfig, named: str | None = None) -> Path:
     folder = Path(named or config.prompts)
     if (named or "prompts" in config.model_fields_set) and not folder.is_dir():
-        raise ConfigurationError(f"prompts {folder}: there is no such folder")
+        raise ConfigurationError(f"prompts {folder}: no such folder")
     return folder
 
 
 @command(prompt_app, "autointerp prompt list", name="list", uses=("prompts",))
 def prompt_list(config: RunConfig) -> None:
-    """Print each task's template: yours or the package's, its hash, its file, what it is for."""
+    """List the template of each task: whose it is, its hash, its file, its purpose."""
     from autointerp.report.prompt_listing import listed
     from autointerp.stages.show_prompts import TEMPLATES
 
@@ -207,7 +210,7 @@ def prompt_check(
     config: RunConfig,
     folder: Annotated[str | None, typer.Argument(help="A folder of templates.")] = None,
 ) -> None:
-    """Try every template on samples. Exit status 1 if one is broken."""
+    """Render every template with sample data. Exit status 1 if one is broken."""
     from autointerp.report.prompt_listing import checked
     from autointerp.stages.show_prompts import TEMPLATES
 
@@ -224,7 +227,7 @@ def prompt_diff(
     config: RunConfig,
     runs: Annotated[list[str] | None, typer.Argument(help="Two runs, or nothing.")] = None,
 ) -> None:
-    """Print how your templates differ from the package's, or those of one run from another's."""
+    """Print how your templates differ from the package's, or one run's from another's."""
     from autointerp.report.prompt_listing import differences, differences_of_runs
     from autointerp.runs.directory import find_run
     from autointerp.stages.show_prompts import TEMPLATES
@@ -234,17 +237,19 @@ def prompt_diff(
     elif len(runs) == 2:
         lines = differences_of_runs(find_run(runs[0]), find_run(runs[1]))
     else:
-        raise ConfigurationError("prompt diff takes two runs, or none to compare with the package")
+        raise ConfigurationError(
+            "prompt diff takes two runs, or none (to compare your templates with the package's)"
+        )
     for line in lines:
         print(line)
 
 
-cache_app = group(app, "cache", "autointerp cache info acts", "Look at activation caches.")
+cache_app = group(app, "cache", "autointerp cache info acts", "Inspect activation caches.")
 
 
 @command(cache_app, "autointerp cache info outputs/mine/cache", name="info")
 def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or file.")]) -> None:
-    """Print what an activation cache holds, and what it lacks."""
+    """Print what an activation cache contains, and what is missing."""
     from autointerp.report.sources import print_cache
 
     print_cache(path, Console())
@@ -252,7 +257,7 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
 
 @command(
     app,
-    "autointerp doctor --coder my/sae --cache acts --model gpt-5-nano",
+    "autointerp doctor --sae my/sae --cache acts --model gpt-5-nano",
     uses=(
         "out",
         "seed",
@@ -266,14 +271,14 @@ def cache_info(path: Annotated[Path, typer.Argument(help="The cache's folder or 
     ),
 )
 def doctor(config: RunConfig) -> None:
-    """Check that coder and activations fit and, with --model, what the model can do.
+    """Check that SAE and activations fit and, with --model, what the model can do.
 
-    The model is asked some 30 requests about planted features: can it label, can it judge, in which
-    form and how many at once? What it is best asked with is printed, and kept for --auto. With
-    --model alone nothing else is checked. Exit status 1 if something is wrong.
+    Some 30 requests about planted features show whether the model can label and judge, in which
+    form, and how many items at once. The best settings are printed, and kept for --auto. With only
+    --model, nothing else is checked. Exit status 1 if something is wrong.
 
-    With --local-model, or --labeler local, a model on this machine is tried. Where one model labels
-    and another judges, the labeler is tried: name each alone to try both.
+    With --local-model or --labeler local, a model on this machine is tested. If one model labels
+    and another judges, the labeler is tested; run the command on each to test both.
     """
     from autointerp.report.probe_table import print_probes
     from autointerp.report.sources import print_check
@@ -293,18 +298,18 @@ def doctor(config: RunConfig) -> None:
         session = open_session(config)
         diagnosis = diagnose(session)
         print_check(diagnosis, console)
-        checked = "the coder and the activations"
+        checked = "the SAE and the activations"
         wrong = bool(diagnosis.warnings)
     if asks:
         wrong |= print_probes(language_model.diagnose(session), console)
         with _stoppable(), session.run.locked():
             record = model_trial.try_model(session)
         wrong |= print_trial(record, config, session.run.trial, console)
-        checked = "the coder, the activations and the model" if checked else "the model"
+        checked = "the SAE, the activations and the model" if checked else "the model"
     if wrong:
-        console.print("something is wrong: see the warnings", style="yellow")
+        console.print("problems found: see the warnings above", style="yellow")
         raise typer.Exit(1)
-    console.print(f"nothing wrong was found with {checked}")
+    console.print(f"no problems found with {checked}")
 
 
 app.add_typer(result_commands.app)

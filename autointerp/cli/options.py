@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from autointerp.config.section import Section
-from autointerp.config.settings import Setting, all_settings
+from autointerp.config.settings import Setting, all_settings, preferred
 
 _ON_ONE_LINE = 32  # characters of choices
 Uses = tuple[type[Section] | str, ...]  # settings that a command uses: sections, or by name
@@ -46,7 +46,7 @@ def _option(setting: Setting, *, hidden: bool) -> inspect.Parameter:
     metavar = " " if choices else {int: "INTEGER", float: "FLOAT"}.get(shown)
     ending = "" if default is None or shown is bool else f" [default: {default}]"
     option = typer.Option(
-        "--" + setting.name.replace("_", "-"),
+        "--" + preferred(setting.name).replace("_", "-"),
         # Text, which RunConfig checks: what is wrong is then said alike wherever it was set.
         metavar=metavar,
         help=escape(f"{may_be}{setting.help()}{ending}"),
@@ -55,6 +55,11 @@ def _option(setting: Setting, *, hidden: bool) -> inspect.Parameter:
         autocompletion=_beginning_with(choices) if choices else None,
     )
     return parameter(setting.name, (bool if shown is bool else str) | None, option)
+
+
+def preferred_flag(name: str) -> str:
+    """What help calls a flag, for those that go by two names."""
+    return preferred(name.replace("-", "_")).replace("_", "-")
 
 
 def parameter(name: str, kind: Any, info: Any, default: Any = None) -> inspect.Parameter:

@@ -1,4 +1,4 @@
-"""The commands that look at a run that is there, or take something out of it or into it."""
+"""Commands that inspect an existing run, export from it or import into it."""
 
 import sys
 import time
@@ -12,23 +12,23 @@ from autointerp.cli.command import CommandGroup, command, group
 from autointerp.config.model_settings import ModelSettings
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, MissingPackageError
-from autointerp.plain_text import json_line, line_for_person
+from autointerp.plain_text import counted, json_line, line_for_person
 
 app = typer.Typer(cls=CommandGroup)
 journal_app = group(
     app,
     "journal",
     "autointerp journal info outputs/mine",
-    "Look at a run's journal of replies.",
+    "Inspect a run's journal of replies.",
 )
 
 Named = str | None  # a run, as `command` lets it be named
-_FORMAT_HELP = "One of those above."
+_FORMAT_HELP = "One of the formats above."
 
 
 @command(journal_app, "autointerp journal info outputs/mine", name="info")
 def journal_info(run: Named = None) -> None:
-    """Print how many replies the journal holds, what they cost, and what is in doubt."""
+    """Print how many replies the journal holds, their cost, and what is unconfirmed."""
     from autointerp.report.probe_table import print_journal
     from autointerp.runs.directory import find_run
 
@@ -37,7 +37,7 @@ def journal_info(run: Named = None) -> None:
 
 @command(journal_app, "autointerp journal export outputs/mine > replies.jsonl", name="export")
 def journal_export(run: Named = None) -> None:
-    """Print every reply, with what was asked, as a line of JSON, oldest first."""
+    """Print every reply and its request as a line of JSON, oldest first."""
     from autointerp.llm.journal.journal_file import export
     from autointerp.runs.directory import find_run
 
@@ -47,12 +47,12 @@ def journal_export(run: Named = None) -> None:
 
 @command(journal_app, "autointerp journal prune outputs/mine --days 90", name="prune")
 def journal_prune(
-    days: Annotated[float, typer.Option(min=0, help="Forget replies older than so many days.")],
+    days: Annotated[float, typer.Option(min=0, help="Delete replies older than this many days.")],
     run: Named = None,
 ) -> None:
-    """Forget old replies and their prompts. What they cost stays counted.
+    """Delete old replies and their prompts. Their cost remains counted.
 
-    A run that needs them pays again.
+    A run that needs them again pays for them again.
     """
     from autointerp.llm.journal.journal_file import prune
     from autointerp.runs.directory import find_run
@@ -60,7 +60,7 @@ def journal_prune(
     found = find_run(run)
     with found.locked():
         removed = prune(found.journal, time.time() - days * 86400)
-    print(f"{removed:,} replies forgotten in {found.journal}")
+    print(f"{counted(removed, 'reply', 'replies')} deleted from {found.journal}")
 
 
 @command(app, "autointerp show 12 outputs/mine")
@@ -76,14 +76,14 @@ def show(feature: Annotated[int, typer.Argument(min=0)], run: Named = None) -> N
 def labels(
     run: Named = None,
     sort: Annotated[
-        str, typer.Option(help="A scorer, f1, density, confidence or feature.")
+        str, typer.Option(help="Sort by a scorer, f1, density, confidence or feature.")
     ] = "feature",
-    limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of rows to print.")] = 20,
     grep: Annotated[
-        str | None, typer.Option(help="Only labels that match this regular expression.")
+        str | None, typer.Option(help="Only print labels that match this regular expression.")
     ] = None,
     columns: Annotated[
-        bool, typer.Option("--columns", help="Print what each column holds instead.")
+        bool, typer.Option("--columns", help="Describe the columns instead.")
     ] = False,
 ) -> None:
     """Print the label table."""
@@ -98,7 +98,7 @@ def labels(
 
 @command(app, "autointerp scores outputs/mine")
 def scores(run: Named = None) -> None:
-    """Print how the scores are spread, beside their null, and by strength of activation."""
+    """Print score distributions next to their null, and by activation decile."""
     from autointerp.report.scores import print_scores
     from autointerp.runs.directory import find_run
 
@@ -108,19 +108,19 @@ def scores(run: Named = None) -> None:
 @command(app, "autointerp compare outputs/a outputs/b")
 def compare(
     a: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory.")],
-    b: Annotated[str, typer.Argument(metavar="RUN", help="Another one's, of the same coder.")],
+    b: Annotated[str, typer.Argument(metavar="RUN", help="Another run's, of the same SAE.")],
     metric: Annotated[
-        str | None, typer.Option(help="Only this metric, or this scorer's (default: all).")
+        str | None, typer.Option(help="Only this metric or scorer (default: all).")
     ] = None,
     top: Annotated[
-        int, typer.Option(min=0, help="Features to list with the largest gains, and losses.")
+        int,
+        typer.Option(min=0, help="Number of features to list with the largest gains and losses."),
     ] = 5,
 ) -> None:
-    """Print how the second run differs from the first: scores by feature, labels, cost, settings.
+    """Print how the second run differs from the first in scores, labels, cost and settings.
 
-    A run and its control (--control random-coder) are compared without pairing features.
-
-    `autointerp.compare_runs` gives the paired scores as a pandas table.
+    Scores are paired by feature, except between a run and its control (--control random-coder).
+    In Python, `autointerp.compare_runs` gives the paired scores as a pandas table.
     """
     from autointerp.report.comparison import print_comparison
     from autointerp.runs.directory import find_run
@@ -130,16 +130,16 @@ def compare(
 
 @command(app, "autointerp repair outputs/mine")
 def repair(run: Named = None) -> None:
-    """Set damaged files of a run aside, and make again what can be made from the others.
+    """Move damaged files of a run aside, and restore what the others allow.
 
-    Labels come back from the drafts and scores, replies from what is left of the journal. Evidence
-    needs the activations, so `collect` makes it again.
+    Labels are restored from drafts and scores, replies from the readable part of the journal.
+    Evidence needs the activations: run `collect` again.
     """
     from autointerp.runs.directory import Run
     from autointerp.stages.repair import repair as repair_run
 
     if run is None:
-        raise ConfigurationError("name the run to repair: autointerp repair RUN")
+        raise ConfigurationError("repair needs a run: autointerp repair RUN")
     for line in repair_run(Run(Path(run))):
         print(line_for_person(line))
 
@@ -149,13 +149,13 @@ def report(
     run: Named = None,
     features: Annotated[
         str | None,
-        typer.Option(help="Which have a page: all, 0-99,512, @ids.txt (default: random:200)."),
+        typer.Option(help="Features to include: all, 0-99,512, @ids.txt (default: random:200)."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file (default: report.html in the run's directory).")
+        Path | None, typer.Option(help="Output file (default: report.html in the run's directory).")
     ] = None,
 ) -> None:
-    """Write one HTML file, which opens from disk: the run's overview and pages of features."""
+    """Write a self-contained HTML file: the run's overview and a page per feature."""
     from autointerp.report.html_report import write_report
     from autointerp.runs.directory import find_run
 
@@ -174,15 +174,20 @@ def report(
 def serve(
     config: RunConfig,
     run: Named = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")
+    ] = 8000,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Let every account of this machine in.")
+        bool,
+        typer.Option(
+            "--no-token", help="Do not require a token: any account on this machine can connect."
+        ),
     ] = False,
 ) -> None:
-    """Show a run's pages in the browser, on this machine alone, until Ctrl-C (extra serve).
+    """Serve a run's pages to a browser on this machine until Ctrl-C (extra serve).
 
-    New labels are asked of the model that is named here, with the key and the templates named
-    here: a run's record, which may come from somebody else, is shown and not trusted.
+    New labels come from the model, key and templates that are given to this command, never from
+    those in the run's record, which may be somebody else's.
     """
     from autointerp.runs.directory import find_run
 
@@ -209,19 +214,20 @@ def export(
     ],
     run: Named = None,
     features: Annotated[
-        str, typer.Option(help="Which: all, 0-99,512, @ids.txt, random:9.")
+        str, typer.Option(help="Features to export: all, 0-99,512, @ids.txt, random:9.")
     ] = "all",
     out: Annotated[
-        Path | None, typer.Option(help="Where to (default: exports/ in the run's directory).")
+        Path | None,
+        typer.Option(help="Output file or folder (default: in exports/ in the run's directory)."),
     ] = None,
     model_id: Annotated[
-        str | None, typer.Option(help="What Neuronpedia calls the subject model.")
+        str | None, typer.Option(help="Neuronpedia's id of the subject model.")
     ] = None,
     source_id: Annotated[
-        str | None, typer.Option(help="And the coder: LAYER-NAME, such as 6-res-jb.")
+        str | None, typer.Option(help="Neuronpedia's id of the SAE: LAYER-NAME, such as 6-res-jb.")
     ] = None,
     creator_id: Annotated[
-        str, typer.Option(help="The id of the user there to whom rows belong.")
+        str, typer.Option(help="Neuronpedia user id that owns the rows.")
     ] = "autointerp",
 ) -> None:
     """Write labels, scores and evidence in another tool's format."""
@@ -244,13 +250,13 @@ def export(
 def plot(
     run: Named = None,
     out: Annotated[
-        Path | None, typer.Option(help="The folder (default: plots/ in the run's directory).")
+        Path | None, typer.Option(help="Output folder (default: plots/ in the run's directory).")
     ] = None,
     format_name: Annotated[
-        Literal["png", "svg", "pdf"], typer.Option("--format", help="Of the files.")
+        Literal["png", "svg", "pdf"], typer.Option("--format", help="File format.")
     ] = "png",
 ) -> None:
-    """Write the run's figures for a paper, a file each: scores, deciles, density, cost, time."""
+    """Write the run's figures as files: scores, deciles, density, cost, time."""
     from autointerp.report.plots import write_plots
     from autointerp.runs.directory import find_run
 
@@ -268,16 +274,14 @@ def plot(
     lists="autointerp.imports",
 )
 def import_(
-    format_name: Annotated[
-        str, typer.Argument(metavar="FORMAT", help="One of those listed below.")
-    ],
-    path: Annotated[Path, typer.Argument(help="The file or folder with the explanations.")],
+    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="One of the formats below.")],
+    path: Annotated[Path, typer.Argument(help="File or folder with the explanations.")],
     run: Named = None,
     only: Annotated[
-        str | None, typer.Option(help="Whose labels, where there are several labelers'.")
+        str | None, typer.Option(help="Only import labels by this labeler, if there are several.")
     ] = None,
 ) -> None:
-    """Take another tool's labels into a run with evidence and no labels, for `score` to score."""
+    """Import another tool's labels into a run that has evidence but no labels, to score them."""
     from autointerp.runs.directory import find_run
     from autointerp.stages.label.import_labels import import_labels
 

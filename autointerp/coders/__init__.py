@@ -32,7 +32,7 @@ def _format_of(path: Path, named: str | None) -> CoderFormat:
         try:
             return CODER_FORMATS.find(named)
         except AutointerpError as error:
-            raise ConfigurationError(f"--coder-format {named}: {error}") from None
+            raise ConfigurationError(f"--sae-format {named}: {error}") from None
     kind = unsupported.kind_of(path)
     if kind is not None:
         raise InputError(f"SAE {path} is {kind}, which is not supported")
@@ -41,7 +41,7 @@ def _format_of(path: Path, named: str | None) -> CoderFormat:
             return known
     raise InputError(
         f"SAE {path}: the format was not recognized (supported: {', '.join(CODER_FORMATS)}); set "
-        "it with --coder-format"
+        "it with --sae-format"
     )
 
 

@@ -19,72 +19,73 @@ class ActivationSettings(Section):
     coder: str | None = setting(
         None,
         "The SAE or transcoder: a path, hf:owner/repository/file, saelens:release/id, or demo "
-        "(which it is when nothing else is named).",
+        "(the default when no other source is given).",
         min_length=1,
     )
     coder_format: str | None = setting(
         None,
-        "The coder's file format (default: found by its files).",
+        "Format of the SAE's files (default: detected).",
         min_length=1,
     )
-    k: int | None = setting(None, "k of a TopK coder, where it has another.", ge=1)
+    k: int | None = setting(None, "Override k of a TopK SAE.", ge=1)
     subject: str | None = setting(
         None,
         "The subject model: a folder, a .gguf file, a Hugging Face id, or demo. Without --text, "
-        "the tokenizer of a cache that has none.",
+        "its tokenizer is used for a cache that has none.",
         min_length=1,
     )
     hook: str | None = setting(
         None,
-        "Where to capture: residual:N, resid_mid:N, mlp_in:N, mlp_out:N, attn_out:N, hook_z:N, a "
-        "TransformerLens name or a module path; several with commas for capture (default: what "
-        "the coder's file names).",
+        "The hook point: residual:N, resid_mid:N, mlp_in:N, mlp_out:N, attn_out:N, hook_z:N, a "
+        "TransformerLens name or a module path; capture takes several, comma-separated (default: "
+        "the one in the SAE's files).",
         min_length=1,
     )
     text: str | None = setting(
         None,
-        "Text to run: a file of text, JSON, CSV, Parquet or Arrow rows, compressed or not, a "
-        "folder of them, hf:owner/dataset[/configuration][:split], or demo.",
+        "Text for the subject model: a file of text, JSON, CSV, Parquet or Arrow rows, "
+        "compressed or not, a folder of them, hf:owner/dataset[/configuration][:split], or demo.",
         min_length=1,
     )
     text_field: str | None = setting(
         None,
-        "Where rows have it (default: text, messages or conversations).",
+        "Column that holds the text (default: text, messages or conversations).",
         min_length=1,
     )
     skip_bad_rows: bool = setting(
         False,
-        "Go on however many rows hold no text that can be read; without it over 1 % stop the run.",
+        "Skip any number of rows without readable text; by default, more than 1 % stop the run.",
     )
-    tokens: int = setting(400_000, "Tokens to run.", ge=1)
+    tokens: int = setting(400_000, "Tokens of text to use.", ge=1)
     token_ids: str | None = setting(
         None,
-        "The .npy or .safetensors file of token ids of a cache that has none of its own.",
+        "A .npy or .safetensors file with the token ids of a cache that has none.",
         min_length=1,
     )
     context_length: int = setting(128, "Tokens in a context.", ge=2)
     packing: Literal["concatenated", "documents"] = setting(
-        "concatenated", "documents: one a context, cut or padded."
+        "concatenated",
+        "How documents fill contexts: one after another, or one per context, truncated or padded.",
     )
     bos: Literal["auto", "none", "context", "document"] = setting(
         "auto",
-        "Beginning-of-text token before every context or document; auto: before contexts where "
-        "the tokenizer adds it by itself.",
+        "Where to put a beginning-of-text token: before every context or document; auto: before "
+        "every context if the tokenizer adds one by default.",
     )
     turns: Literal["all", "assistant", "user", "system"] = setting(
-        "all", "Whose words of conversations count; the others are context."
+        "all", "Whose turns of a conversation count; the others only serve as context."
     )
-    batch_contexts: int = setting(64, "Contexts in a batch of capture and collect.", ge=1)
+    batch_contexts: int = setting(64, "Contexts per batch in capture and collect.", ge=1)
     cache: str | None = setting(
         None,
-        "An activation cache to read, or to keep activations in: without it `run` keeps none "
-        "(`capture` alone: <run>/cache).",
+        "An activation cache to read or to create. Without it, `run` stores no activations, and "
+        "`capture` writes to <run>/cache.",
         min_length=1,
     )
     store: Literal["bfloat16", "float32", "sparse"] = setting(
         "bfloat16",
-        "What a cache holds: activations rounded to bfloat16 or float32, or the coder's active "
-        "features alone. Without a cache activations are rounded alike.",
+        "What a cache holds: activations in bfloat16 or float32, or only the SAE's active features "
+        "(sparse). Activations that are not stored are rounded the same way.",
     )
 
     @field_validator("tokens", mode="before")
@@ -92,19 +93,19 @@ class ActivationSettings(Section):
     def _is_no_file(cls, value: Any) -> Any:
         if isinstance(value, str) and Path(value).suffix in TOKEN_ID_FILES:
             raise ValueError(
-                f"{value!r} is a file, not a number of tokens: write --token-ids {value} for it "
-                "(token_ids in a file of settings)"
+                f"{value!r} is a file, not a number of tokens; token ids are passed as --token-ids "
+                f"{value} (token_ids in a configuration file)"
             )
         return value
 
     def is_demo(self) -> bool:
-        """The demo's coder is meant: by name, or because nothing else is named."""
+        """Whether the demo's SAE is meant: by name, or because no other source is given."""
         return self.coder == DEMO or (
             self.coder is None and self.cache is None and self.subject in (None, DEMO)
         )
 
     def names_no_source(self) -> bool:
-        """Whether nothing says what is to be labeled."""
+        """Whether no setting says what to label."""
         sources = (self.coder, self.cache, self.subject, self.text, self.hook, self.token_ids)
         return all(name is None for name in sources)
 
@@ -112,7 +113,7 @@ class ActivationSettings(Section):
         return Path(self.token_ids) if self.token_ids is not None else None
 
     def name(self) -> str:
-        """What the real coder is called; without one, the cache or model."""
+        """The name of the SAE (not of a random control); without one, of the cache or model."""
         if self.is_demo():
             return DEMO
         for prefix in ("hf:", "saelens:"):

@@ -1,4 +1,4 @@
-"""What is kept of every feature, to be labeled and scored by."""
+"""What is kept of every feature for labeling and scoring."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -12,46 +12,49 @@ from autointerp.config.section import Section, names_in, setting
 class EvidenceSettings(Section):
     SECTION: ClassVar[str] = "evidence"
 
-    window_length: int = setting(32, "Tokens in a window.", ge=2)
+    window_length: int = setting(32, "Tokens per window.", ge=2)
     window_before: int = setting(
-        23, "Tokens of a window before its peak, where the context has them.", ge=0
+        23, "Tokens before a window's peak, as far as its context has them.", ge=0
     )
     masks: str = setting(
         ",".join(MASKS),
-        "Comma-separated: tokens that never count, though windows show them; none: all but padding "
-        "do. Norm outliers are over 10 times the median: attention sinks.",
+        "Tokens that never count as firings, although windows show them, comma-separated; none: "
+        "only padding is masked. Norm outliers have over 10 times the median norm (attention "
+        "sinks).",
     )
     repeats: Literal["near", "exact", "none"] = setting(
         "near",
-        "Of a feature's windows with one text only the best is kept: near, if they share half of "
-        "their runs of 4 tokens; exact; or none to keep all.",
+        "Which repeats of a feature's windows are dropped: near (windows that share half of their "
+        "4-token runs), exact, or none.",
     )
     memory_gb: float | None = setting(
         None,
-        "Memory for evidence; more takes several passes (default: four fifths of what is free).",
+        "Memory for evidence, in GB; if it is not enough, several passes are made (default: four "
+        "fifths of what is free).",
         gt=0,
     )
-    top_windows: int = setting(20, "Windows of largest activation kept for labeling.", ge=1)
+    top_windows: int = setting(20, "Top activating windows to keep for labeling.", ge=1)
     sample_windows: int = setting(
-        20, "Windows kept for labeling from a uniform sample of firings.", ge=0
+        20, "Windows to keep for labeling from a uniform sample of firings.", ge=0
     )
-    negative_windows: int = setting(20, "Silent windows kept for labeling.", ge=0)
+    negative_windows: int = setting(20, "Non-activating windows to keep for labeling.", ge=0)
     near_miss_windows: int = setting(
         10,
-        "Windows kept for labeling in which a feature of similar decoder direction fires and this "
-        "one is silent.",
+        "Near misses to keep for labeling: windows in which a feature with a similar decoder "
+        "direction fires and this one does not.",
         ge=0,
     )
-    score_windows: int = setting(25, "Activating windows of a kind kept for scoring.", ge=2)
+    score_windows: int = setting(25, "Windows of each kind to keep for scoring.", ge=2)
     corpus_windows: int = setting(
         10_000,
-        "Windows of the corpus drawn at random, for all features together: where they are silent "
-        "there, labels are put to the test.",
+        "Windows drawn at random from the corpus, shared by all features: a source of "
+        "non-activating windows for scoring.",
         ge=100,
     )
     min_windows: int = setting(
         5,
-        "Features with fewer activating windows to label, or to score, are too_few.",
+        "Features with fewer activating windows, for labeling or for scoring, get the status "
+        "too_few.",
         ge=1,
     )
 
@@ -60,7 +63,7 @@ class EvidenceSettings(Section):
     def _known_masks(cls, value: str) -> str:
         for name in names_in(value):
             if name not in (*MASKS, "none"):
-                raise ValueError(f"{name!r} is no mask; known: {', '.join(MASKS)} and none")
+                raise ValueError(f"{name!r} is not a mask; masks: {', '.join(MASKS)}, none")
         return value
 
     def mask_names(self) -> tuple[Mask, ...]:

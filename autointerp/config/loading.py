@@ -13,7 +13,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from autointerp.config.section import names_in
-from autointerp.config.settings import SECTIONS, RunConfig, all_settings
+from autointerp.config.settings import (
+    SECTIONS,
+    RunConfig,
+    all_settings,
+    preferred,
+    setting_named,
+)
 from autointerp.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "AUTOINTERP_"
@@ -37,22 +43,23 @@ class _Given:
 def _from_file(path: Path) -> dict[str, _Given]:
     """The settings of a TOML file, flat or in sections. Raises AutointerpError."""
     if not path.is_file():
-        raise ConfigurationError(f"config {path}: there is no such file")
+        raise ConfigurationError(f"config {path}: no such file")
     try:
         text = path.read_text(encoding="utf-8")
         entries = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"config {path} is not TOML: {error}") from None
+        raise ConfigurationError(f"config {path} is not valid TOML: {error}") from None
     lines = _lines_of(text)
     found: dict[str, _Given] = {}
     for name, value in entries.items():
         inner = value if isinstance(value, dict) and name in _SECTIONS else {name: value}
         section = name if inner is value else ""
-        for key, setting in inner.items():
-            line = lines.get((section, key), lines.get((key, "")))
+        for written, setting in inner.items():
+            key = setting_named(written)
+            line = lines.get((section, written), lines.get((written, "")))
             if key in found:
-                again = f", and line {line}" if line else ""
-                raise ConfigurationError(f"config gives {key} twice: {found[key].place}{again}")
+                again = f" and line {line}" if line else ""
+                raise ConfigurationError(f"config sets {written} twice: {found[key].place}{again}")
             where = f"{path}, line {line}" if line else str(path)
             found[key] = _Given(setting, where)
     return found
@@ -72,9 +79,9 @@ def _lines_of(text: str) -> dict[tuple[str, str], int]:
 
 
 def _from_environment() -> dict[str, _Given]:
-    """Of all variables with the prefix: what is not a setting is misspelled, and said to be."""
+    """All variables with the prefix: one that is not a setting is misspelled, and reported."""
     return {
-        variable.removeprefix(ENVIRONMENT_PREFIX).lower(): _Given(
+        setting_named(variable.removeprefix(ENVIRONMENT_PREFIX).lower()): _Given(
             value, f"environment variable {variable}"
         )
         for variable, value in os.environ.items()
@@ -83,7 +90,7 @@ def _from_environment() -> dict[str, _Given]:
 
 
 def _flag(name: str) -> str:
-    return f"flag --{name.replace('_', '-')}"
+    return f"flag --{preferred(name).replace('_', '-')}"
 
 
 def load_config(
@@ -131,13 +138,14 @@ def _what_is_wrong(error: ErrorDetails, places: Mapping[str, str]) -> str:
         return f"{message} ({where})" if where else message
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, [*_SECTIONS, *all_settings()], n=1)
+        known = {*_SECTIONS, *map(preferred, all_settings())} - {name}
+        near = difflib.get_close_matches(name, sorted(known), n=1)
         is_variable = ENVIRONMENT_PREFIX in places.get(name, "")
         likely = [f"{ENVIRONMENT_PREFIX}{n.upper()}" if is_variable else n for n in near]
         meant = f"did you mean {likely[0]}? " if likely else ""
-        message = f"there is no such setting; {meant}`autointerp config` lists them"
+        message = f"unknown setting; {meant}`autointerp config` lists them all"
     where = f" ({places[name]})" if name in places else ""
-    return f"setting {name}{where}: {message}"
+    return f"setting {preferred(name)}{where}: {message}"
 
 
 def problem_of(error: ValidationError) -> tuple[str, str]:
@@ -159,7 +167,7 @@ def config_template() -> str:
         "# autointerp settings: autointerp run --config run.toml",
         f"# Environment variables ({ENVIRONMENT_PREFIX}<NAME>) override this file, flags override "
         "both.",
-        "# The key of the endpoint is never written here: it comes from the environment.",
+        "# API keys do not belong here: they are read from the environment.",
     ]
     section = ""
     for setting in all_settings().values():
@@ -168,5 +176,5 @@ def config_template() -> str:
             lines += ["", f"[{section}]"]
         lines += ["", f"# {setting.help()}"]
         default = "..." if setting.field.default is None else _toml(setting.field.default)
-        lines.append(f"# {setting.name} = {default}")
+        lines.append(f"# {preferred(setting.name)} = {default}")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The model that labels and judges: where it is, how it is asked, what it costs."""
+"""The labeling and judging model: where it is, how it is called, what it costs."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pydantic import field_validator
 from autointerp.config.section import Section, names_in, setting
 
 LOCAL_MODEL = "Qwen/Qwen3-4B-Instruct-2507"
-_MOST_CONCURRENT = 256
+_MAX_CONCURRENCY = 256
 # Parameters of a request on which reading its reply, or its worst cost, depends.
 _OURS = ("model", "messages", "stream", "n", "best_of")
 
@@ -18,103 +18,102 @@ _OURS = ("model", "messages", "stream", "n", "best_of")
 class ModelSettings(Section):
     SECTION: ClassVar[str] = "model"
 
-    model: str | None = setting(None, "The model that labels and judges, as the endpoint names it.")
+    model: str | None = setting(None, "The labeling and judging model, as the endpoint names it.")
     local_model: str | None = setting(
         None,
-        "The model on this machine (extra local): a folder, a Hugging Face id, a .gguf file, or "
-        f"owner/repository/file.gguf (default with labeler or judge local: {LOCAL_MODEL}). It "
-        "needs no key and no server.",
+        "A model on this machine (extra local), without a key or a server: a folder, a Hugging "
+        "Face id, a .gguf file, or owner/repository/file.gguf (default of labeler local: "
+        f"{LOCAL_MODEL}).",
         min_length=1,
     )
     base_url: str = setting(
         "https://api.openai.com/v1",
-        "An OpenAI-compatible endpoint, or several of one model with commas, which share the "
-        "requests; the first names them all in the journal.",
+        "An OpenAI-compatible endpoint. Several, comma-separated, share the requests for one "
+        "model; the journal files their replies under the first.",
     )
     api_key_env: str = setting(
         "OPENAI_API_KEY",
-        "The environment variable that holds the key; one for each endpoint, with commas, where "
-        "they differ. A server on this machine needs none.",
+        "The environment variable that holds the API key; comma-separated, one per endpoint, if "
+        "keys differ. Servers on this machine need no key.",
         min_length=1,
     )
     temperature: float = setting(0.0, "Sampling temperature.", ge=0, le=2)
     concurrency: int = setting(
         16,
-        "Requests in flight at each endpoint at the start. It grows while replies are clean and "
-        "shrinks when the endpoint refuses. A local model takes at most so many at once (default: "
-        "64 on a GPU, else 8; 4 for llama.cpp).",
+        "Initial number of requests in flight per endpoint; it grows while requests succeed and "
+        "shrinks when the endpoint throttles. For a local model, the maximum batch size "
+        "(default: 64 on a GPU, else 8; 4 with llama.cpp).",
         ge=1,
     )
-    min_concurrency: int = setting(1, "It never shrinks below this.", ge=1)
+    min_concurrency: int = setting(1, "Lower bound of adaptive concurrency.", ge=1)
     max_concurrency: int | None = setting(
         None,
-        f"It never grows beyond this (default: {_MOST_CONCURRENT}, or concurrency where that is "
-        "more).",
+        f"Upper bound of adaptive concurrency (default: {_MAX_CONCURRENCY}, or concurrency if "
+        "that is higher).",
         ge=1,
     )
     requests_per_minute: float | None = setting(
         None,
-        "At most so many requests a minute (default: what the endpoint's headers say).",
+        "Maximum requests per minute (default: the limit in the endpoint's headers).",
         gt=0,
     )
     tokens_per_minute: float | None = setting(
         None,
-        "At most so many tokens a minute, the bound on replies included (default: likewise).",
+        "Maximum tokens per minute, counting each reply at its token limit (default: likewise).",
         gt=0,
     )
-    max_attempts: int = setting(
-        6, "Tries of one request before it is given up; refusals (429) do not count.", ge=1
-    )
+    max_attempts: int = setting(6, "Attempts per request; throttled ones (429) do not count.", ge=1)
     timeout: float = setting(
         120.0,
-        "Seconds of silence until a request is given up; one whose reply keeps coming, if only in "
-        "blank lines, may take five times as long. After Ctrl-C what is in flight has so long.",
+        "Seconds without data after which a request is abandoned; one that keeps sending data, "
+        "blank lines included, may take five times as long. Ctrl-C waits this long for requests "
+        "in flight.",
         gt=0,
     )
     transport: Literal["httpx", "aiohttp"] = setting(
         "httpx",
-        "aiohttp is faster, for servers of your own; what it says of broken connections is less "
-        "exact.",
+        "The HTTP library. aiohttp is faster, for servers of your own, but less precise about "
+        "broken connections.",
     )
     follow_redirects: bool = setting(
         False,
-        "Send prompts on, without the key, to another host that the endpoint redirects to.",
+        "Follow redirects to another host, without sending it the key.",
     )
     response_format: Literal["auto", "json_schema", "json_object", "none"] = setting(
         "auto",
-        "How a reply's form is asked for. auto: as the endpoint is known to take it; what it "
-        "refuses is given up by itself.",
+        "How structured replies are requested. auto: by what the endpoint is known to support, "
+        "falling back if it rejects that.",
     )
     thinking: Literal["off", "default"] = setting(
-        "off", "off: ask models that think before they answer not to; default: as it is."
+        "off", "off: disable reasoning where possible; default: leave it to the endpoint."
     )
-    extra_body: str | None = setting(None, "A JSON object of parameters to put into every request.")
+    extra_body: str | None = setting(None, "A JSON object of parameters to add to every request.")
     budget: float | None = setting(
         None,
-        "Dollars that the run may cost in all, over all its calls; what it cannot afford is "
-        "over_budget. The model's price must be known.",
+        "Maximum total cost of the run in dollars, including earlier calls; features beyond it "
+        "get the status over_budget. Needs a known price.",
         gt=0,
     )
     prices: str | None = setting(
-        None, "A TOML file of prices, for models that have none here.", min_length=1
+        None, "A TOML file of prices, for models whose price is not known.", min_length=1
     )
     input_price: float | None = setting(
-        None, "Dollars per million prompt tokens (known models have a price).", ge=0
+        None, "Dollars per million prompt tokens (default: the known price).", ge=0
     )
     cached_input_price: float | None = setting(
-        None, "Of those the endpoint had cached (default: input_price).", ge=0
+        None, "Dollars per million cached prompt tokens (default: input_price).", ge=0
     )
     output_price: float | None = setting(None, "Dollars per million completion tokens.", ge=0)
     tokenizer: str | None = setting(
         None,
-        "The labeling model's tokenizer, to count tokens in estimates: a folder or an id (default: "
-        "the model's, where it is on this machine).",
+        "The labeling model's tokenizer, used to estimate token counts: a folder or an id "
+        "(default: the model's own, if it is on this machine).",
         min_length=1,
     )
     batch: bool = setting(
         False,
-        "Send requests through the endpoint's batch API: half the price, up to a day's wait. What "
-        "no batch answers is asked online.",
+        "Use the endpoint's batch API: half the price, results within a day. Requests that a batch "
+        "leaves unanswered are sent individually.",
     )
 
     @field_validator("base_url")
@@ -124,8 +123,8 @@ class ModelSettings(Section):
             # Before it is quoted in an error, and whether or not it is an address.
             if "@" in url.rpartition("://")[2].partition("/")[0] or "?" in url or "#" in url:
                 raise ValueError(
-                    "a key does not belong in base_url: name the variable that holds it with "
-                    "api_key_env"
+                    "base_url must not contain a key: put the key in an environment variable and "
+                    "name it with api_key_env"
                 )
             try:
                 parts = urlsplit(url)
@@ -147,7 +146,7 @@ class ModelSettings(Section):
         except ValueError:
             parameters = None
         if not isinstance(parameters, dict):
-            raise ValueError(f"{value!r} is no JSON object")
+            raise ValueError(f"{value!r} is not a JSON object")
         for name in _OURS:
             if name in parameters:
                 raise ValueError(f"{name!r} is set by autointerp itself")
@@ -161,7 +160,7 @@ class ModelSettings(Section):
         return names_in(self.api_key_env)
 
     def most_concurrent(self) -> int:
-        return self.max_concurrency or max(_MOST_CONCURRENT, self.concurrency)
+        return self.max_concurrency or max(_MAX_CONCURRENCY, self.concurrency)
 
     def start_concurrency(self) -> int:
         return min(max(self.concurrency, self.min_concurrency), self.most_concurrent())
@@ -187,7 +186,7 @@ class ModelSettings(Section):
         if len(self.key_variables()) not in (1, len(self.base_urls())):
             yield (
                 f"api_key_env names {len(self.key_variables())} variables for "
-                f"{len(self.base_urls())} endpoints: one for all, or one for each"
+                f"{len(self.base_urls())} endpoints: give one for all, or one per endpoint"
             )
         if self.batch and len(self.base_urls()) > 1:
-            yield "batch goes to one endpoint: name one base_url"
+            yield "batch works with one endpoint: give one base_url"

@@ -1,4 +1,4 @@
-"""The run itself: where it is kept, which features, on what."""
+"""The run itself: its directory, its features, its device."""
 
 from typing import ClassVar, Literal
 
@@ -12,34 +12,34 @@ class RunSettings(Section):
 
     out: str | None = setting(
         None,
-        "The run's directory (default: outputs/<coder>, outputs/demo for the demo; of a control "
-        "outputs/<coder>-random-coder).",
+        "The run's directory (default: outputs/<SAE>, outputs/demo for the demo, "
+        "outputs/<SAE>-random-coder for a control).",
         min_length=1,
     )
     features: str = setting(
-        "all", "Which features: all, 0-99,512, @ids.txt or random:500 (seeded)."
+        "all", "The features to label: all, 0-99,512, @ids.txt or random:500 (seeded)."
     )
-    seed: int = setting(0, "Seed of samples, splits and nulls.", ge=0)
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
+    seed: int = setting(0, "Seed for samples, splits and nulls.", ge=0)
+    device: str = setting("auto", "Device for tensors: auto, cpu, cuda or cuda:N.")
     processes: int = setting(
         1,
-        "Processes that share the collecting, each with a part of the contexts and memory of its "
-        "own, on several GPUs in turn; the result is the same.",
+        "Number of processes that collect, each with its own share of the contexts and its own "
+        "memory, assigned to GPUs in turn; the result does not depend on it.",
         ge=1,
     )
     control: Literal["none", "random-coder", "random-label"] = setting(
         "none",
-        "What scores are held against. random-coder: a run of its own in which random directions, "
-        "as dense as the coder's features, take their place; random-label: every feature is also "
-        "judged by another's label.",
+        "A control to compare scores with. random-coder: a separate run in which random "
+        "directions, matched in density, replace the SAE's features; random-label: every feature "
+        "is also judged with another feature's label.",
     )
     auto: bool = setting(
         False,
-        "Use the settings that suit the model, as a trial of some 30 requests finds them, for "
-        "those of features_per_request, judge_form, judge_items, response_format and "
-        "simulation_mode that are not given. `autointerp doctor` shows what was found.",
+        "Choose features_per_request, judge_form, judge_items, response_format and "
+        "simulation_mode where they are not given, by a trial of some 30 requests to the model; "
+        "`autointerp doctor` prints the result.",
     )
 
     def is_random(self) -> bool:
-        """A random coder takes the real one's place."""
+        """Whether random directions replace the SAE's features."""
         return self.control == RANDOM_CODER

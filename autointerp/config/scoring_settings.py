@@ -1,4 +1,4 @@
-"""How labels are judged, whatever the scorer: its own settings are with it."""
+"""How labels are judged, whatever the scorer; scorers' own settings are in their files."""
 
 from typing import ClassVar, Literal
 
@@ -12,29 +12,28 @@ class ScoringSettings(Section):
 
     judge: Literal["auto", "llm", "local"] = setting(
         "auto",
-        "Who judges labels where a language model must: llm (--model) or local (--local-model), "
-        "which then judge rules' labels too; auto: the model that labels, and rules judge "
-        "themselves.",
+        "What judges labels: llm (--model) or local (--local-model); auto: the model that "
+        "labels, or rules if rules label.",
     )
-    scorers: str = setting("detection,simulation", "How labels are scored, with commas.")
-    judge_items: int = setting(50, "Judgments asked for in one request.", ge=1)
+    scorers: str = setting("detection,simulation", "Scorers, comma-separated.")
+    judge_items: int = setting(50, "Judgments per request.", ge=1)
     judge_form: JudgeForm = setting(
         "lists",
-        "How yes or no is asked for: lists of numbers; a boolean for each number; "
-        "a quote from the excerpt and then the boolean; or booleans whose probabilities are read, "
-        "which the endpoint must give (else booleans). Scores of different forms do not compare.",
+        "How a judge says yes or no: a list of the numbers that match; a boolean per number; a "
+        "quote from the excerpt, then the boolean; or booleans with their probabilities, if the "
+        "endpoint returns those. Scores of different forms are not comparable.",
     )
     precision: float | None = setting(
         None,
-        "Stop judging a feature's windows once its interval is this far to either side; valid "
-        "under peeking. judge_items is how many are asked for between looks.",
+        "Stop judging a feature once its interval is no wider than plus or minus this, checked "
+        "after every judge_items judgments; the interval remains valid under such peeking.",
         gt=0,
         lt=1,
     )
     null_share: float = setting(
         0.1,
-        "Share of features whose windows a model also judges by another feature's label, for the "
-        "null; 50 features at least. Rules judge all.",
+        "Share of features that a model also judges with another feature's label, for the null; at "
+        "least 50 features. Rules judge all.",
         ge=0,
         le=1,
     )

@@ -24,12 +24,24 @@ SECTIONS: tuple[type[Section], ...] = (
     *(RunSettings, ActivationSettings, EvidenceSettings),
     *(LabelingSettings, ModelSettings, ScoringSettings),
 )
+# What users call settings that have another name inside; both are accepted everywhere.
+PREFERRED_NAMES = {"coder": "sae", "coder_format": "sae_format"}
 S = TypeVar("S", bound=ScorerSettings)
+
+
+def preferred(name: str) -> str:
+    """What users call the setting."""
+    return PREFERRED_NAMES.get(name, name)
+
+
+def setting_named(name: str) -> str:
+    """The setting that users call by this name, as it is named inside."""
+    return next((inside for inside, shown in PREFERRED_NAMES.items() if shown == name), name)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting as it is named everywhere; `scorer`: whose own it is, there named `own_name`."""
+    """A setting; users call it `preferred(name)`. `scorer`: whose own it is, as `own_name`."""
 
     name: str
     section: str
@@ -38,12 +50,12 @@ class Setting:
     own_name: str = ""
 
     def help(self) -> str:
-        """What it says of itself, with the names it may take where packages add to them."""
-        known = f" Known: {', '.join(CONFIGURED)}." if self.name == "scorers" else ""
+        """Its description, with the names it takes where packages can add some."""
+        known = f" Available: {', '.join(CONFIGURED)}." if self.name == "scorers" else ""
         return f"{self.field.description}{known}"
 
     def choices(self) -> tuple[str, ...]:
-        """What it may be, where that is one of a few words."""
+        """Its possible values, if they are a fixed set of words."""
         kinds = (self.field.annotation, *get_args(self.field.annotation))
         return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
@@ -89,7 +101,7 @@ class RunConfig(
         wrong: list[InitErrorDetails] = []
         for name in given.keys() - sound.keys():
             if name not in all_settings() or all_settings()[name].scorer is None:
-                unknown = PydanticCustomError("extra_forbidden", "there is no such setting")
+                unknown = PydanticCustomError("extra_forbidden", "unknown setting")
                 wrong.append({"type": unknown, "loc": (name,), "input": given[name]})
         for scorer in CONFIGURED.values():
             names = {f"{scorer.name}_{own}": own for own in scorer.settings.model_fields}
@@ -126,7 +138,7 @@ class RunConfig(
             own = self.settings_of(name, scorer.settings)
             yield from own.problems_with(name, self.score_windows)
         if self.is_random() and self.store == SPARSE:
-            yield "control random-coder needs activations, store sparse keeps none"
+            yield "control random-coder needs activations, which store sparse does not keep"
         if self.uses_model():
             yield from self._check_shown()
         if self.labeler == "llm" and self.model is None:
@@ -134,18 +146,18 @@ class RunConfig(
         if self.judge == "llm" and self.model is None:
             yield "judge llm needs a model: --model NAME"
         if self.batch and "local" in (self.asked(), self.judge):
-            yield "batch goes to an endpoint, and a local model is none"
+            yield "batch needs an endpoint; a local model has none"
 
     def _check_shown(self) -> Iterator[str]:
         """Where labels are to be made from more windows than are kept."""
         if self.label_top + self.label_quantiles < 1:
-            yield "label_top and label_quantiles are 0: there is nothing to label from"
+            yield "label_top and label_quantiles are both 0: there is nothing to label from"
         if self.candidates > 1 and self.sample_windows == 0:
-            yield "candidates are made from other windows, sample_windows keeps none"
+            yield "candidates need sample_windows, which is 0"
         if self.candidates > 2 and 0 in (self.label_top, self.label_quantiles):
             yield (
-                "candidates 3 needs label_top and label_quantiles: without either, what is usually "
-                "shown is one of the two other choices of windows"
+                "candidates 3 needs label_top and label_quantiles above 0: otherwise two of the "
+                "three selections of windows are the same"
             )
         silent = self.near_miss_windows + self.negative_windows
         for asked, kept, keeps in (
@@ -154,7 +166,7 @@ class RunConfig(
             ("label_contrast", silent, "near_miss_windows and negative_windows keep"),
         ):
             if getattr(self, asked) > kept:
-                yield f"{asked} shows {getattr(self, asked)} windows, {keeps} {kept}"
+                yield f"{asked} is {getattr(self, asked)}, but {keeps} only {kept}"
 
     def settings_of(self, scorer: str, kind: type[S]) -> S:
         """A scorer's own settings, in their own form."""
@@ -207,7 +219,7 @@ class RunConfig(
         return 1.0 if self.control == RANDOM_LABEL else self.null_share
 
     def coder_name(self) -> str:
-        """What the coder is called in tables."""
+        """The SAE's name in tables."""
         return f"{self.name()}+random" if self.is_random() else self.name()
 
     def run_path(self) -> Path:

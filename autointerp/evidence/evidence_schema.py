@@ -6,7 +6,7 @@ from autointerp.storage.columns import column, schema_of
 
 WINDOWS_SCHEMA = schema_of(
     [
-        column("coder", pa.string(), "the SAE's name"),
+        column("sae", pa.string(), "the SAE's name"),
         column("feature", pa.int32(), "the feature's index in the SAE"),
         column(
             "kind",
@@ -50,7 +50,7 @@ _JACCARD = pa.struct([("feature", pa.int32()), ("jaccard", pa.float32())])
 
 FEATURES_SCHEMA = schema_of(
     [
-        column("coder", pa.string(), "the SAE's name"),
+        column("sae", pa.string(), "the SAE's name"),
         column("feature", pa.int32(), "the feature's index in the SAE"),
         column("n_active", pa.int64(), "tokens of the corpus on which it fires"),
         column("density", pa.float32(), "the share of tokens on which it fires"),

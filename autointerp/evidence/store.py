@@ -396,8 +396,8 @@ def _arrays(column: pa.ChunkedArray, begin: int, end: int) -> list[np.ndarray]:
 def read_statistics(path: Path, features: Sequence[int] | None = None) -> dict[int, dict[str, Any]]:
     """Rows of `features.parquet` by feature, of all or of some, without their histograms."""
     chosen = None if features is None else [("feature", "in", list(features))]
-    written = _open_features(path).schema_arrow
-    columns = [n for n in _STATISTICS.names if n in written.names]
+    file = _open_features(path)
+    columns = file.stored([n for n in _STATISTICS.names if n in file.schema_arrow.names])
     table = conform(read_parquet(path, columns=columns, filters=chosen), _STATISTICS)
     for name in KNOWN_OF_ALL:
         if table[name].null_count:

@@ -213,9 +213,14 @@ def declines(text: str) -> bool:
 
 
 def gives_heading(label: str, density_percent: str) -> bool:
-    """Whether a label gives back on what share of tokens the feature is active, as it was told."""
+    """Whether a label gives back on what share of tokens the feature is active, as it was told.
+
+    Small models give back other features' shares, too, but always as a share of tokens.
+    """
     told = rf"{re.escape(density_percent)}|{BLANK}"
-    return re.search(rf"(?<![\d.,])(?:{told})\s*%", label) is not None
+    return (
+        re.search(rf"(?<![\d.,])(?:{told})\s*%|\d\s*% of (?:all |the )*tokens", label) is not None
+    )
 
 
 def recites(label: str, tokens: Callable[[], Iterable[str]], template: Template) -> bool:

@@ -59,7 +59,7 @@ def _data(run: Run, chosen: list[int]) -> dict[str, Any]:
             progress.advance()
     columns = columns_of(open_table(run.labels).schema_arrow) if run.labels.is_file() else []
     found = {
-        "run": {"name": seen.name, "coder": seen.coder, "columns": [asdict(c) for c in columns]},
+        "run": {"name": seen.name, "sae": seen.sae, "columns": [asdict(c) for c in columns]},
         "overview": asdict(seen),
         "rows": rows,
         "pages": pages,

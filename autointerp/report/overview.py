@@ -42,7 +42,7 @@ from autointerp.tables.strata_table import load_strata
 
 _MAX_FAILURES = 20
 _LABEL_COLUMNS = [
-    *("coder", "feature", "status", "label", "density", "flags", "error"),
+    *("sae", "feature", "status", "label", "density", "flags", "error"),
     *("prompt_tokens", "completion_tokens", "cost_usd"),
 ]
 _SCORE_COLUMNS = ["feature", "scorer", "metric", "value", "null_value", "p_value"]
@@ -99,7 +99,7 @@ class Overview:
     """
 
     name: str
-    coder: str
+    sae: str
     model: str | None
     judge: str | None
     settings: dict[str, Any]
@@ -124,13 +124,13 @@ def overview(run: Run) -> Overview:
     """
     stages = run.stages()
     labels = _read(run.labels, [*_LABEL_COLUMNS, *(f"{name}_n" for name in SCORERS)])
-    evidence = _read(run.features, ["coder", "density"])
+    evidence = _read(run.features, ["sae", "density"])
     scores = scores_of(run, labels)
     scored = not scores.empty and run.predictions.is_file()
-    coders = [*evidence["coder"].head(1), *labels["coder"].head(1)]
+    names = [*evidence["sae"].head(1), *labels["sae"].head(1)]
     return Overview(
         name=run.path.resolve().name,
-        coder=str(coders[0]) if coders else "",
+        sae=str(names[0]) if names else "",
         model=stages.label.labeler if stages.label else None,
         judge=stages.score.judge if stages.score else None,
         settings=_settings(run.settings()),
@@ -160,7 +160,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     for name in columns:
         if name not in table.column_names:  # of a scorer that the run does not have
             table = table.append_column(name, pa.nulls(len(table)))
-    categories = [n for n in ("coder", "status", "scorer", "metric") if n in columns]
+    categories = [n for n in ("sae", "status", "scorer", "metric") if n in columns]
     frame: pd.DataFrame = table.select(columns).to_pandas(categories=categories)
     return frame
 

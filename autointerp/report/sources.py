@@ -1,4 +1,4 @@
-"""What a cache holds and lacks, and how a coder fits it, on a terminal."""
+"""What a cache holds and lacks, and how an SAE fits it, on a terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +51,7 @@ def print_cache(path: Path, console: Console) -> None:
         facts["norm"] = f"median {cache.norms.median:.4g}, mean {cache.norms.mean:.4g}"
     else:
         facts["features"] = f"{cache.features:,}"
-        facts["coder"] = origin.coder
+        facts["SAE"] = origin.coder
     if cache.mask_is_whole:
         facts["masked"] = ", ".join(
             f"{int(((cache.mask & bit) != 0).sum()):,} {name}"
@@ -105,7 +105,7 @@ def print_check(diagnosis: Diagnosis, console: Console) -> None:
     coder, check = diagnosis.coder, diagnosis.check
     facts: dict[str, str | None] = {}
     if coder is not None:
-        facts["coder"] = f"{coder.name}: {_describe(coder)}"
+        facts["SAE"] = f"{coder.name}: {_describe(coder)}"
         facts["its hook"] = coder.hook
         for note in coder.notes:
             facts["note"] = note

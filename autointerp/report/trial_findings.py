@@ -30,7 +30,7 @@ def print_trial(record: TrialRecord, config: RunConfig, path: Path, console: Con
         console,
         {
             "not available": ", ".join(record.not_given) or "nothing that was tried",
-            "settings to use": f"{verdict.words(chosen)} (--auto applies them)",
+            "settings to use": f"{verdict.as_flags(chosen)} (--auto applies them)",
             "kept in": str(path),
         },
     )

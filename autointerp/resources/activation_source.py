@@ -38,21 +38,23 @@ def stream_settings(session: Session) -> StreamSettings | None:
         return None  # a cache is read; the subject names its tokenizer
     if subject is None or text is None:
         missing = "subject" if subject is None else "text"
-        raise ConfigurationError(
-            f"capture needs --{missing} (or name a finished cache with --cache)"
-        )
+        raise ConfigurationError(f"capture needs --{missing}, or a finished cache with --cache")
     hook = config.hook or (session.coder.hook if session.coder else None)
     if hook is None:
-        raise ConfigurationError("capture needs --hook: no coder's file names one")
+        raise ConfigurationError(
+            "capture needs --hook: no SAE was given whose files name the hook point"
+        )
     hooks = tuple(dict.fromkeys(part.strip() for part in hook.split(",") if part.strip()))
     if not hooks:
-        raise ConfigurationError(f"hook {hook!r} names no place")
+        raise ConfigurationError(f"{hook!r} is not a hook point")
     if config.store == SPARSE and (session.coder is None or len(hooks) > 1):
-        raise ConfigurationError("--store sparse needs one --hook and the --coder that reads it")
+        raise ConfigurationError(
+            "--store sparse needs a single --hook, and --sae with the SAE for it"
+        )
     if config.token_ids is not None:
         raise ConfigurationError(
-            f"--token-ids {config.token_ids} is for a cache that has no token ids; with --text "
-            "they are made from it: drop one of the two"
+            f"--token-ids {config.token_ids} is for a cache without token ids, and --text gives "
+            "its own: drop one of the two"
         )
     return StreamSettings(
         subject=_subject(subject),
@@ -125,8 +127,8 @@ def check(session: Session) -> None:
         path = session.config.cache_path()
         if not (path.exists() or is_held(path)) and session.config.text is None:
             raise ConfigurationError(
-                f"no activation cache at {session.config.cache_path()}: make one with --subject "
-                "and --text, or name another --cache"
+                f"no activation cache at {session.config.cache_path()}: pass --subject and --text "
+                "to create one, or another --cache"
             )
         _check_cache(session, open_cache_of(session))
         return
@@ -138,13 +140,13 @@ def check(session: Session) -> None:
         manifest = _manifest(path)
         if path.exists() and (manifest is None or manifest.made_from != inputs):
             raise ConfigurationError(
-                f"{path} exists and is no cache made from these settings: drop --subject and "
-                "--text to read it as it is, or name another --cache"
+                f"{path} exists but was captured with different settings: drop --subject and "
+                "--text to read it as it is, or pass another --cache"
             )
         if unfinished(path) not in (None, inputs):
             raise ConfigurationError(
-                f"{partial_path(path)} is an unfinished capture with other settings: finish it "
-                "with those, remove it, or name another --cache"
+                f"{partial_path(path)} is an unfinished capture with different settings: finish it "
+                "with those, remove it, or pass another --cache"
             )
 
 
@@ -161,14 +163,16 @@ def open_source(session: Session) -> Source:
         return _check_cache(session, open_cache_of(session))
     if len(settings.hooks) > 1:
         raise ConfigurationError(
-            f"hook {', '.join(settings.hooks)}: a run reads one, capture several"
+            f"hook {', '.join(settings.hooks)}: a run reads only one; capture takes several"
         )
     path = session.config.cache_path()
     if is_captured(path, made_from(session, settings)[0]):
         found = find_cache(path)
         return _check_cache(session, found)
     if session.config.cache is not None:
-        raise NotDoneError(f"no cache at {path} made from these settings: run `autointerp capture`")
+        raise NotDoneError(
+            f"no cache with these settings at {path}: run `autointerp capture` first"
+        )
     stream = SubjectStream(settings, session.device)
     check_width(session, stream.d_in, f"{settings.subject} at {settings.hooks[0]}")
     return stream
@@ -223,12 +227,12 @@ def check_width(session: Session, width: int, what: str) -> SparseCoder:
     """The run's coder. Raises AutointerpError where there is none, or it takes another width."""
     if session.coder is None:
         raise ConfigurationError(
-            f"{what} gives activations: name the coder that reads them with --coder"
+            f"{what} gives activations: pass the SAE that encodes them with --sae"
         )
     if session.coder.d_in != width:
         raise ConfigurationError(
-            f"coder {session.config.coder} takes activations of width {session.coder.d_in}, "
-            f"{what} gives width {width}: another layer or another model?"
+            f"SAE {session.config.coder} takes activations of width {session.coder.d_in}, but "
+            f"{what} gives width {width}: is it for another layer or model?"
         )
     return session.coder
 
@@ -236,8 +240,8 @@ def check_width(session: Session, width: int, what: str) -> SparseCoder:
 def _check_cache(session: Session, cache: DenseCache | SparseCache) -> DenseCache | SparseCache:
     if isinstance(cache, SparseCache) and session.config.is_random():
         raise ConfigurationError(
-            f"the cache {cache.path} holds feature activations: --control random-coder needs the "
-            "activations that a coder reads"
+            f"the cache {cache.path} holds feature activations, but --control random-coder needs "
+            "the activations that an SAE encodes"
         )
     if isinstance(cache, DenseCache):
         check_width(session, cache.d_in, f"the cache {cache.path}")
@@ -245,8 +249,7 @@ def _check_cache(session: Session, cache: DenseCache | SparseCache) -> DenseCach
         other = cache.coder_identity is not None and cache.coder_identity != session.coder_identity
         if other or session.coder.features != cache.features:
             raise ConfigurationError(
-                f"the sparse cache {cache.path} holds the {cache.features:,} features of another "
-                f"coder ({cache.origin.coder or 'not named'}) than {session.config.coder}: drop "
-                "--coder"
+                f"the sparse cache {cache.path} holds {cache.features:,} features of another SAE "
+                f"({cache.origin.coder or 'unnamed'}), not of {session.config.coder}: drop --sae"
             )
     return cache

@@ -78,8 +78,8 @@ def endpoints(config: RunConfig) -> list[tuple[str, str]]:
         hide(key)
         if not key and urlsplit(url).hostname not in _NO_KEY_NEEDED:
             raise ConfigurationError(
-                f"no key for {url}: set the environment variable {variable}, or name another with "
-                "--api-key-env"
+                f"no API key for {url}: set the environment variable {variable}, or name another "
+                "with --api-key-env"
             )
         found.append((url, key or "none"))
     return found
@@ -93,8 +93,8 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
     price(config)
     if config.budget is not None and not is_priced(config):
         raise ConfigurationError(
-            f"a budget needs a price: none is known for {config.model} (--input-price and "
-            "--output-price, or --prices)"
+            f"a budget needs a price, and none is known for {config.model}: pass --input-price and "
+            "--output-price, or --prices"
         )
     if config.is_local():
         return endpoints(config)
@@ -117,7 +117,7 @@ def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
     if len(errors) == len(config.base_urls()):
         raise errors[0]
     for reason in errors:
-        say(f"{reason}; the others go on without it")
+        say(f"{reason}; continuing with the others")
     return good
 
 
@@ -241,7 +241,9 @@ def _pool_settings(session: Session) -> PoolSettings:
     allowed = max(1, connections_allowed(config.most_concurrent() * urls) // urls)
     most = min(config.most_concurrent(), allowed)
     if most < config.most_concurrent():
-        say(f"this system allows {allowed} connections at once: no more than that are used")
+        say(
+            f"this system allows {allowed} simultaneous connections: concurrency is limited to that"
+        )
     return PoolSettings(
         concurrency=min(config.start_concurrency(), most),
         min_concurrency=min(config.min_concurrency, most),
@@ -265,9 +267,9 @@ def ask(
 ) -> Answered:
     """Send the jobs to the endpoints that are `answering`, through the pool and the run's journal.
 
-    Where asking ends early, by Ctrl-C or because the endpoint refuses, what came is kept and the
-    reason is in the result. `beside_a_batch`: a pending batch does not have these requests. May be
-    called in any thread.
+    Where asking ends early, by Ctrl-C or because the endpoint rejects requests, what came is kept
+    and the reason is in the result. `beside_a_batch`: a pending batch does not have these
+    requests. May be called in any thread.
     """
     config = session.config
     totals = PoolTotals()
@@ -289,8 +291,8 @@ def ask(
                 say(_unconfirmed_line(unconfirmed, is_priced(config)))
             if not (config.batch or beside_a_batch) and journal.pending_batches():
                 raise ConfigurationError(
-                    f"{session.run.path} has a batch that is pending: go on with --batch, or its "
-                    "requests are paid for twice"
+                    f"{session.run.path} has a pending batch: rerun with --batch to collect it, "
+                    "or its requests will be paid for twice"
                 )
             for url, key in answering:
                 clients.append(_client(session, url, key, settings.max_concurrency))

@@ -57,7 +57,7 @@ def check(config: RunConfig) -> None:
     path = _found(name)
     if path.is_dir() and load_tokenizer(str(path)).chat_template is None:
         raise InputError(
-            f"--local-model {name} has no chat template: name an instruction-tuned model"
+            f"--local-model {name} has no chat template: use an instruction-tuned model"
         )
 
 
@@ -71,7 +71,8 @@ def _found(name: str) -> Path:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(
-                f"--local-model {name}: the folder has no config.json (name a .gguf file itself)"
+                f"--local-model {name}: the folder has no config.json (for a .gguf file, give the "
+                "file)"
             )
         return path
     if path.is_file():
@@ -89,9 +90,9 @@ def _found(name: str) -> Path:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"--local-model {name} is not on this machine and cannot be downloaded ({first_line}): "
-            "name a folder or a .gguf file that is here"
+            "give a local folder or .gguf file"
         ) from None
-    raise InputError(f"--local-model {name}: there is no such folder or file")
+    raise InputError(f"--local-model {name}: no such file or folder")
 
 
 def rows(config: RunConfig, device: torch.device) -> int:
@@ -142,7 +143,7 @@ def _chat_model(path: str, device: torch.device) -> ChatModel:
             )
         if tokenizer.chat_template is None:
             raise InputError(
-                f"--local-model {path} has no chat template: name an instruction-tuned model"
+                f"--local-model {path} has no chat template: use an instruction-tuned model"
             )
         return ChatModel(model.to(device).eval(), tokenizer)
     except _TROUBLES as error:

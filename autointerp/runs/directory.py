@@ -109,10 +109,10 @@ class Run:
                 holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
                 raise RunInUseError(
                     f"another autointerp (process {holder or 'unknown'}) is working on "
-                    f"{self.path}: wait for it or name another --out"
+                    f"{self.path}: wait for it, or pass another --out"
                 ) from None
             if not (self.lock.exists() and os.path.samestat(os.fstat(handle), self.lock.stat())):
-                raise RunInUseError(f"{self.path} was just removed: run the same command again")
+                raise RunInUseError(f"{self.path} was removed meanwhile: rerun the same command")
             with writing(self.path):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, str(os.getpid()).encode(), 0)
@@ -136,7 +136,7 @@ def find_run(path: str | None) -> Run:
     """The run at `path`, or the one with results under outputs/ that was written last."""
     if path is not None:
         if not (Path(path) / "run.json").is_file():
-            raise InputError(f"no run at {path}: there is no run.json in it")
+            raise InputError(f"no run at {path}: it has no run.json")
         return Run(Path(path))
     found = sorted(Path("outputs").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
     for manifest in reversed(found):
@@ -144,6 +144,6 @@ def find_run(path: str | None) -> Run:
             return Run(manifest.parent)
     if found:
         raise NotDoneError(
-            f"no run under outputs/ has come to anything yet, not even {found[-1].parent}"
+            f"no run in outputs/ has any results yet (the latest is {found[-1].parent})"
         )
-    raise NotDoneError("no run under outputs/: start one with `autointerp run`, or name it")
+    raise NotDoneError("no run in outputs/: start one with `autointerp run`, or name a run")

@@ -24,15 +24,15 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
         count = text.removeprefix("random:")
         if not re.fullmatch("[0-9]{1,12}", count) or not 0 < int(count) <= width:
             raise ConfigurationError(
-                f"features {text!r}: random:N takes N from 1 to the coder's width, {width}"
+                f"features {text!r}: in random:N, N is at most the number of features, {width}"
             )
         return sorted(random.Random(seed).sample(range(width), int(count)))
     chosen: set[int] = set()
     for part in ranges_of(text):
         if part[-1] >= width:
             raise ConfigurationError(
-                f"features {text!r}: there is no feature {part[-1]}, "
-                f"the coder has features 0 to {width - 1}"
+                f"features {text!r}: feature {part[-1]} does not exist; the SAE has features 0 to "
+                f"{width - 1}"
             )
         chosen.update(part)
     return sorted(chosen)
@@ -66,7 +66,7 @@ def ranges_of(text: str) -> list[range]:
     if text.startswith("@"):
         path = Path(text[1:])
         if not path.is_file():
-            raise ConfigurationError(f"features {text!r}: there is no file {path}")
+            raise ConfigurationError(f"features {text!r}: no such file: {path}")
         try:
             source, text = str(path), path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):

@@ -270,8 +270,8 @@ def read_record(path: Path) -> RunRecord:
         raise damaged(path, f"it is not the record of a run: {where}: {what}") from None
     if record.version > VERSION:
         raise InputError(
-            f"{path} is of version {record.version}, and this autointerp reads versions up to "
-            f"{VERSION}: install a newer one"
+            f"{path} was written by a newer autointerp (version {record.version}, this one reads "
+            f"up to {VERSION}): upgrade autointerp to read it"
         )
     return record
 

@@ -146,8 +146,8 @@ def open_session(config: RunConfig, *, coder_needed: bool = True) -> Session:
         cache = find_cache(config.cache_path())
         if isinstance(cache, DenseCache):
             raise ConfigurationError(
-                f"the cache {cache.path} holds activations: name the coder that reads them with "
-                "--coder"
+                f"the cache {cache.path} holds activations: pass the SAE that encodes them with "
+                "--sae"
             )
         coder, total = None, cache.features
     return Session(config, run, coder, select_features(config.features, total, config.seed))

@@ -26,7 +26,7 @@ from autointerp.vocabulary import Vocabulary
 FORMS: tuple[str, ...] = get_args(JudgeForm)
 LISTS, BOOLEANS, QUOTES, PROBABILITIES = FORMS
 # Where the endpoint does not allow a form, the next one.
-_WEAKER = {PROBABILITIES: BOOLEANS}
+_FALLBACK = {PROBABILITIES: BOOLEANS}
 _MAX_QUOTE = 80  # characters
 # Of a reply, for an item: models that are constrained still put each entry on lines of its own.
 _TOKENS = {LISTS: 4, BOOLEANS: 12, QUOTES: 70, PROBABILITIES: 12}
@@ -92,13 +92,13 @@ def _by_index(places: Mapping[int, bool]) -> dict[int, np.ndarray]:
 def ways(scorer: Scorer, form: str, prompt: Prompt) -> list[tuple[Task, Prompt]]:
     """How a judge is asked in this form: the preferred task first, then its fallbacks.
 
-    As `JudgeJob` takes them: `way, prompt` and `weaker`. Raises AutointerpError where the template
-    cannot ask in this form.
+    As `JudgeJob` takes them: `chosen_task, prompt` and `fallbacks`. Raises AutointerpError where
+    the template cannot ask in this form.
     """
     check(prompt, form)
     found = [scorer.forms[form]]
-    while form in _WEAKER:
-        form = _WEAKER[form]
+    while form in _FALLBACK:
+        form = _FALLBACK[form]
         found.append(scorer.forms[form])
     return [(task, prompt) for task in found]
 

@@ -46,9 +46,9 @@ class JudgeSettings:
 class JudgeJob:
     """Judge a plan's items by one label, the feature's own or, for the null, another's.
 
-    `enough` says, between requests, whether what was judged suffices: the rest is not asked. `way`
-    is how it is asked, `weaker` what is left where the endpoint does not allow that: then all items
-    are asked about anew, so that no two ways are mixed.
+    `enough` says, between requests, whether what was judged suffices: the rest is not asked.
+    `chosen_task` is how it asks, `fallbacks` are for endpoints that do not allow that: then all
+    items are asked about anew, so that modes are never mixed.
     """
 
     scorer: Scorer
@@ -60,8 +60,8 @@ class JudgeJob:
     settings: JudgeSettings
     todo: tuple[int, ...]  # indices of items still to ask about
     enough: Callable[[Judged], bool] | None = None
-    way: Task | TokenTask | None = None  # the scorer's task where none is named
-    weaker: tuple[tuple[Task | TokenTask, Prompt], ...] = ()
+    chosen_task: Task | TokenTask | None = None  # the scorer's task if None
+    fallbacks: tuple[tuple[Task | TokenTask, Prompt], ...] = ()
     purpose: str | None = None  # what the journal calls it, where it is not for the score
     answers: Mapping[int, np.ndarray] = field(default_factory=dict)
     chances: Mapping[int, float] = field(default_factory=dict)  # of yes, where they are read
@@ -79,7 +79,7 @@ class JudgeJob:
 
     @property
     def task(self) -> Task | TokenTask:
-        task = self.way or self.scorer.task
+        task = self.chosen_task or self.scorer.task
         assert task is not None, "a scorer that asks no endpoint"
         return task
 
@@ -153,7 +153,7 @@ class JudgeJob:
             cost_usd=self.cost_usd + outcome.cost_usd,
         )
         if _not_given(self.logprobs(), outcome):
-            return Step(follow_ups=[job.otherwise()])
+            return Step(follow_ups=[job.fall_back()])
         if isinstance(outcome, CallFailure):
             if outcome.kind not in ("too_long", "content_filter", "bad_request"):
                 judged = replace(job._judged(outcome.message), unanswered=True)
@@ -234,19 +234,19 @@ class JudgeJob:
         kind = replies.ALL_YES if same else replies.ALL_NO
         return self.replies.more(*kinds, replies.TELLING, kind, uniform=about)
 
-    def otherwise(self) -> "JudgeJob":
-        """All items anew, in the next way. Raises AutointerpError where there is none."""
-        if not self.weaker:
+    def fall_back(self) -> "JudgeJob":
+        """All items anew, in the next mode. Raises AutointerpError where there is none."""
+        if not self.fallbacks:
             raise ConfigurationError(
                 f"the endpoint gives no {self.logprobs()}: choose another --{self.scorer.name}-mode"
             )
-        way, prompt = self.weaker[0]
+        task, prompt = self.fallbacks[0]
         begun = self.anew(self.plan, self.settings.items)
         return replace(
             begun,
-            way=way,
+            chosen_task=task,
             prompt=prompt,
-            weaker=self.weaker[1:],
+            fallbacks=self.fallbacks[1:],
             enough=self.enough,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
@@ -264,8 +264,8 @@ class JudgeJob:
             vocabulary=self.vocabulary,
             settings=replace(self.settings, items=items),
             todo=tuple(range(len(plan.items))),
-            way=self.way,
-            weaker=self.weaker,
+            chosen_task=self.chosen_task,
+            fallbacks=self.fallbacks,
             purpose=self.purpose,
         )
 

@@ -251,8 +251,8 @@ class Scorer:
     yes-or-no answers by stratum, from which the metric follows and asking may stop early.
     `by_rule`: for a rule in place of a language model, None where a rule cannot.
     `per_token`: truths and predictions are of tokens. `chance`: what a judge that knows nothing
-    gets, the null of scorers to which another feature's label says nothing. `better`: ways to ask
-    that not every endpoint allows, the best first, each a measurement of its own: the
+    gets, the null of scorers to which another feature's label says nothing. `preferred_modes`: ways
+    to ask that not every endpoint allows, the best first, each a measurement of its own: the
     settings choose. `forms`: ways to ask for yes or no, all by the one template; `task` is one.
     `experiment`: what it measures with the subject model (see `experiment.py`), as `module:name`;
     it is loaded when it is used.
@@ -280,13 +280,15 @@ class Scorer:
     per_token: bool = False
     needs_label: bool = True
     chance: float | None = None
-    better: tuple[TokenTask, ...] = ()
+    preferred_modes: tuple[TokenTask, ...] = ()
     forms: Mapping[str, Task] = field(default_factory=dict)
     experiment: str | None = None
 
     def templates(self) -> dict[str, Task | TokenTask]:
         """Template → the way of asking an endpoint that it is for, the best first."""
-        ways: dict[str, Task | TokenTask] = {self.template(way.mode): way for way in self.better}
+        ways: dict[str, Task | TokenTask] = {
+            self.template(task.mode): task for task in self.preferred_modes
+        }
         return ways if self.task is None else ways | {self.name: self.task}
 
     def template(self, mode: str | None) -> str:

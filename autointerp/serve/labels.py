@@ -39,9 +39,9 @@ class LabelView:
         return len(self.table)
 
     @property
-    def coder(self) -> str:
-        """What the table calls the coder; empty where it has no rows."""
-        return str(self.table["coder"][0]) if self.total else ""
+    def sae(self) -> str:
+        """The SAE's name in the table; empty if the table has no rows."""
+        return str(self.table["sae"][0]) if self.total else ""
 
     @cached_property
     def _features(self) -> frozenset[int]:

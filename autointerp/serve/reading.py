@@ -139,7 +139,7 @@ def _info(served: Served) -> RunInfo:
         labels = None
     return RunInfo(
         name=served.name,
-        coder=labels.coder if labels else "",
+        sae=labels.sae if labels else "",
         total=labels.total if labels else 0,
         columns=list(labels.columns.values()) if labels else [],
         asks=_asks(served.own),

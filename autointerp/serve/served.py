@@ -64,7 +64,7 @@ class Served:
         self.own = own
         run.settings()
         if "prompts" in own.model_fields_set and not Path(own.prompts).is_dir():
-            raise ConfigurationError(f"prompts {own.prompts}: there is no such folder")
+            raise ConfigurationError(f"prompts {own.prompts}: no such folder")
         if own.uses_model():
             language_model.endpoints(own)  # a missing key, or local model, is said at once
         self.labels: Fresh[LabelView] = Fresh([run.labels, run.edits], lambda: read_labels(run))

@@ -43,7 +43,7 @@ class RunInfo:
     """
 
     name: str
-    coder: str
+    sae: str
     total: int
     columns: list[Column]
     asks: str | None

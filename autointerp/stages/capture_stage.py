@@ -41,7 +41,7 @@ def already(session: Session) -> str:
     settings = stream_settings(session)
     if settings is None:
         return f"uses the cache {session.config.cache_path()}"
-    return f"done already, {', '.join(map(str, cache_paths(session, settings)))}"
+    return f"already done: {', '.join(map(str, cache_paths(session, settings)))}"
 
 
 def _there(session: Session, settings: StreamSettings) -> list[bool]:
@@ -57,7 +57,7 @@ def run(session: Session, inputs: str) -> None:
     paths, made_of = cache_paths(session, settings), made_from(session, settings)
     there = _there(session, settings)
     if any(there):
-        say(f"capture: done already, {', '.join(map(str, compress(paths, there)))}")
+        say(f"capture: already done: {', '.join(map(str, compress(paths, there)))}")
     missing = [not whole for whole in there]
     settings = replace(settings, hooks=tuple(compress(settings.hooks, missing)))
     paths, made_of = list(compress(paths, missing)), list(compress(made_of, missing))
@@ -85,8 +85,8 @@ def run(session: Session, inputs: str) -> None:
     if sparse:
         size, dense = stored_bytes(paths[0]), dense_bytes(manifests[0])
         say(
-            f"capture: the sparse cache takes {size / 1e6:,.1f} MB, the activations would take "
-            f"{dense / 1e6:,.1f} MB in bfloat16 ({dense / size:.1f} times as much)"
+            f"capture: the sparse cache takes {size / 1e6:,.1f} MB; activations in bfloat16 would "
+            f"take {dense / 1e6:,.1f} MB ({dense / size:.1f} times as much)"
         )
 
 

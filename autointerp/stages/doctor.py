@@ -42,7 +42,7 @@ def fit(session: Session, source: DenseCache | SubjectStream) -> tuple[SparseCod
     hook = hook_of(source)
     here, there = (canonical_place(h) if h else None for h in (hook, coder.hook))
     if here and there and here != there:
-        said = f"the activations are from {hook}, the coder's files name {coder.hook}"
+        said = f"the activations are from {hook}, but the SAE's files name {coder.hook}"
         warnings.append(said)
     return coder, replace(check, warnings=(*check.warnings, *warnings))
 
@@ -60,8 +60,8 @@ def diagnose(session: Session) -> Diagnosis:
         place = canonical_place(hook_of(source) or "")
         if place is not None and best.layer != place[1]:
             warnings.append(
-                f"the coder reconstructs layer {best.layer} better (FVU {best.fvu:.3g}) than "
-                f"layer {place[1]}, where it was pointed"
+                f"the SAE reconstructs layer {best.layer} better (FVU {best.fvu:.3g}) than layer "
+                f"{place[1]}, at which it reads"
             )
     return Diagnosis(coder, hook_of(source), check, layers, tuple(warnings))
 

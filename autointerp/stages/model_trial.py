@@ -90,7 +90,7 @@ class _Asking:
             raise asked.stopped
         for one in tried:
             if one.lost is not None:
-                raise EndpointError(f"the model could not be tried: {one.lost}")
+                raise EndpointError(f"the trial of the model failed: {one.lost}")
         return tried
 
 
@@ -123,7 +123,7 @@ def _record(
         before = known(session)
         speed = before.tokens_per_s if before else None
     except DamagedFileError as error:
-        say(f"{session.run.trial} is written anew: {error.reason}")
+        say(f"{session.run.trial} is replaced: {error.reason}")
     if fresh and seconds > 0:
         speed = (
             sum(one.usage.prompt_tokens for one in fresh) / seconds,
@@ -152,7 +152,7 @@ def _record(
 
 
 def _response_format(session: Session) -> str:
-    """How the endpoint takes it, less what it was found to refuse."""
+    """How the endpoint takes it, less what it was found to reject."""
     config = session.config
     journal = Journal.open(session.run.journal)
     try:
@@ -166,7 +166,7 @@ def with_found(session: Session, record: TrialRecord) -> Session:
     """The session with the settings that the trial found, but for those that were given."""
     fixed = given(session.config)
     found = {name: v for name, v in verdict.settings(record).items() if name not in fixed}
-    said = verdict.words(found) if found else "every setting that it would choose was given"
+    said = verdict.as_flags(found) if found else "every setting that it would choose was given"
     say(f"--auto: {said}")
     return replace(session, config=validated(session.config.model_dump(exclude_unset=True) | found))
 
@@ -186,7 +186,7 @@ def asking(session: Session, uses: Sequence[ModelUse]) -> Session | None:
         labeler, judged_by = (language_model.model_name(one.config) for one in found)
         raise ConfigurationError(
             f"--auto chooses settings for one model, but {labeler} labels and {judged_by} judges: "
-            "run `autointerp doctor` on each, and pass the settings it names"
+            "run `autointerp doctor` on each and pass the settings that it suggests"
         )
     return None
 
@@ -206,10 +206,8 @@ def check_worth(
     failings = verdict.failings(record, config, labels=labels, judge=judge)
     if not failings:
         return
-    said = f"{record.model} was tried and is of no use here: {'; '.join(failings)}"
+    said = f"in its trial, {record.model} was no better than chance: {'; '.join(failings)}"
     better = verdict.advice(record, config, labels=labels, judge=judge)
-    if agrees is not None and agrees(f"{said}. Go on all the same?"):
+    if agrees is not None and agrees(f"{said}. Continue anyway?"):
         return
-    raise ConfigurationError(
-        f"{said} ({better + '; ' if better else ''}--yes goes on all the same)"
-    )
+    raise ConfigurationError(f"{said} ({better + '; ' if better else ''}--yes continues anyway)")

@@ -26,7 +26,7 @@ def repair(run: Run) -> Iterator[str]:
     files += sorted(f for n in SCORERS for f in run.folder_of(n).glob("*.parquet"))
     there = [p for p in (*files, run.labels, run.journal, run.trial, run.manifest) if p.is_file()]
     if not there:
-        raise InputError(f"no run at {run.path}: there are no files of a run")
+        raise InputError(f"no run at {run.path}: it has none of a run's files")
     with run.locked():
         lost = []
         if moved := _record_set_aside(run):
@@ -42,7 +42,7 @@ def repair(run: Run) -> Iterator[str]:
             counts, moved = salvage(run.journal)
             yield (
                 f"{run.journal.name} was damaged and is now {moved.name}: {counts['replies']:,} "
-                "replies were saved to a new one, others are asked for again"
+                "replies were saved to a new one, the others will be requested again"
             )
             lost.append(run.journal)
         try:
@@ -98,7 +98,7 @@ def _labels_made_again(run: Run) -> str:
     if not {draft.feature for draft in drafts} <= statistics.keys():
         return f"{name} cannot be made again: the drafts are not of the features collected"
     by_model = any(draft.prompt_tokens for draft in drafts)
-    coder = next((row["coder"] for row in statistics.values()), "")
+    coder = next((row["sae"] for row in statistics.values()), "")
     scored = run.stages().score and run.scores.is_file()
     scores = read_scores(run.scores) if scored else {}
     # Prices are the settings', which may be a stranger's: costs are known where any was noted.

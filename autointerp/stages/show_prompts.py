@@ -17,7 +17,7 @@ def show(session: Session, task: str) -> str:
     """
     if task not in TEMPLATES:
         raise ConfigurationError(
-            f"prompt show {task}: there is no such task, only {', '.join(TEMPLATES)}"
+            f"prompt show {task}: not a task; tasks are {', '.join(TEMPLATES)}"
         )
     (stage,) = (stage for stage in STAGES if task in stage.tasks)
     shown = []

@@ -9,14 +9,16 @@ import pyarrow as pa
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from autointerp.errors import InputError, NotDoneError
-from autointerp.storage.parquet_files import ParquetFile
+from autointerp.storage.parquet_files import ParquetFile, renamed
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 _DESCRIPTION = b"description"
 _VERSION = b"schema_version"
 _FINITE = ConfigDict(allow_inf_nan=False)
 # Columns that have a value in every row of every table that has them.
 _NEVER_EMPTY = ("feature", "kind", "author", "time", "scorer", "metric")
+# What columns were called in earlier versions: until version 3 `sae` was `coder`.
+_FORMER_NAMES = {"sae": "coder"}
 T = TypeVar("T")
 
 
@@ -51,10 +53,12 @@ def version_of(schema: pa.Schema, path: Path) -> int:
 def checked(file: ParquetFile, schema: pa.Schema, path: Path, *, gaps: bool = True) -> ParquetFile:
     """The file, whose columns hold what those of `schema` do; others it may have besides.
 
-    Raises InputError where a newer autointerp wrote it, where one that is never empty is not there
-    or has gaps (looked for unless `gaps` is false, which opens a file of many row groups sooner),
-    or where one holds values of another kind, such as texts for numbers.
+    Columns of earlier versions go by their present names. Raises InputError where a newer
+    autointerp wrote it, where one that is never empty is not there or has gaps (looked for unless
+    `gaps` is false, which opens a file of many row groups sooner), or where one holds values of
+    another kind, such as texts for numbers.
     """
+    file = file.renamed(_former(schema, file.schema_arrow.names))
     written = file.schema_arrow
     version_of(written, path)
     for field in schema:
@@ -71,6 +75,16 @@ def checked(file: ParquetFile, schema: pa.Schema, path: Path, *, gaps: bool = Tr
         if field.name in _NEVER_EMPTY and gaps and _has_gaps(file, field.name):
             raise InputError(f"{path}: column {field.name} has missing values")
     return file
+
+
+def _former(schema: pa.Schema, written: Iterable[str]) -> dict[str, str]:
+    """Columns of the schema that a file has under a former name → that name."""
+    names = set(written)
+    return {
+        name: former
+        for name, former in _FORMER_NAMES.items()
+        if name in schema.names and name not in names and former in names
+    }
 
 
 def _are_alike(found: pa.DataType, wanted: pa.DataType) -> bool:
@@ -141,9 +155,11 @@ def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns of `schema` and their descriptions, then any others.
 
-    Columns that an earlier autointerp did not write are null. Raises InputError where a value does
-    not go into its column.
+    Columns that an earlier autointerp called otherwise are renamed, those it did not write are
+    null. Raises InputError where a value does not go into its column.
     """
+    former = _former(schema, table.column_names)
+    table = renamed(table, {old: new for new, old in former.items()})
     others = [field for field in table.schema if field.name not in schema.names]
     fields, arrays = [], []
     for field in schema:

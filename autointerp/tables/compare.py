@@ -92,13 +92,13 @@ def check_scored(*runs: Run) -> None:
 
 def _check(a: Run, b: Run) -> None:
     check_scored(a, b)
-    check_coders(a, b)
+    check_saes(a, b)
 
 
-def check_coders(a: Run, b: Run) -> None:
-    """Raises AutointerpError where the runs are not of the same coder."""
+def check_saes(a: Run, b: Run) -> None:
+    """Raises AutointerpError where the runs are not of the same SAE."""
     hashes = [made.hashes.coder if (made := run.stages().collect) else None for run in (a, b)]
-    names = ["".join(map(str, load_labels(run.path)["coder"].head(1))) for run in (a, b)]
+    names = ["".join(map(str, load_labels(run.path)["sae"].head(1))) for run in (a, b)]
     same = hashes[0] == hashes[1] if None not in hashes else names[0] == names[1]
     if not same:
         raise InputError(

@@ -7,7 +7,7 @@ import pandas as pd
 
 from autointerp.scoring import SCORERS
 from autointerp.tables.collisions import folded
-from autointerp.tables.compare import check_coders
+from autointerp.tables.compare import check_saes
 from autointerp.tables.read import by_name, load_labels
 
 
@@ -24,7 +24,7 @@ def label_differences(runs: Sequence[str | Path]) -> pd.DataFrame:
     named = by_name(runs)
     first, *others = named
     for name in others:
-        check_coders(named[first], named[name])
+        check_saes(named[first], named[name])
     tables = {name: load_labels(run.path).set_index("feature") for name, run in named.items()}
     index = pd.Index(sorted(set().union(*(table.index for table in tables.values()))))
     columns = {f"label_{name}": table["label"].reindex(index) for name, table in tables.items()}

@@ -16,8 +16,8 @@ from autointerp.plain_text import tidy
 from autointerp.registry import AFTER_OURS, Registry
 
 MAX_LABEL = 1000
-LONGEST_LINE = 1 << 22  # characters of a file's line: rows may carry embeddings
-_LONGEST_NAME = 100
+MAX_LINE_LENGTH = 1 << 22  # characters of a file's line: rows may carry embeddings
+_MAX_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +95,4 @@ def feature_of(index: object) -> int | None:
 
 
 def labeler_named(text: str) -> str:
-    return tidy(text)[:_LONGEST_NAME]
+    return tidy(text)[:_MAX_NAME]

@@ -12,7 +12,7 @@ _NULLABLE = {
     pa.bool_(): pd.BooleanDtype(),
 }
 _CATEGORIES = (
-    *("run", "coder", "status", "labeler", "prompt_hash", "kind", "split"),
+    *("run", "sae", "status", "labeler", "prompt_hash", "kind", "split"),
     *("scorer", "metric", "mode", "judge"),
 )
 

@@ -12,8 +12,8 @@ from autointerp.storage.columns import column, schema_of
 CANDIDATES = pa.list_(
     pa.struct([("label", pa.string()), ("balanced_accuracy", pa.float32()), ("n", pa.int32())])
 )
-_CODER = column("coder", pa.string(), "the coder's name")
-_FEATURE = column("feature", pa.int32(), "the feature's index in the coder")
+_SAE = column("sae", pa.string(), "the SAE's name")
+_FEATURE = column("feature", pa.int32(), "the feature's index in the SAE")
 
 
 def _estimate(name: str, about: str) -> list[pa.Field]:
@@ -40,7 +40,7 @@ def _scorer(name: str) -> list[pa.Field]:
     }
     columns = [column(f"{name}_{n}", pa.float32(), about) for n, about in numbers.items()]
     columns.append(column(f"{name}_n", pa.int32(), f"the number of judgments behind {main}"))
-    if scorer.better:
+    if scorer.preferred_modes:
         about = f"the mode in which {name} was asked; scores of different modes are not comparable"
         columns.append(column(f"{name}_mode", pa.string(), about))
     return columns
@@ -74,7 +74,7 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
     """The columns of `labels.parquet` where these scorers, besides the usual ones, have scored."""
     return schema_of(
         [
-            _CODER,
+            _SAE,
             _FEATURE,
             column(
                 "status",
@@ -143,7 +143,7 @@ EDITED = [
 
 SCORES = schema_of(
     [
-        _CODER,
+        _SAE,
         _FEATURE,
         column("scorer", pa.string(), "how the label was judged"),
         column("metric", pa.string(), "what was computed from the judgments"),
@@ -174,7 +174,7 @@ SCORES = schema_of(
 # which stays null.
 PREDICTIONS = schema_of(
     [
-        _CODER,
+        _SAE,
         _FEATURE,
         column("scorer", pa.string(), "how the label was judged"),
         column(

@@ -152,7 +152,7 @@ def write_labels(
     columns: dict[str, Any] = {name: [getattr(d, name) for d in rows] for name in _AS_DRAFTED}
     columns |= {name: [s[name] for s in seen] for name in ("density", "max_activation", "n_active")}
     columns |= {
-        "coder": [coder] * len(rows),
+        "sae": [coder] * len(rows),
         "candidates": [_structs(d.candidates) for d in rows],
         "shares_label": shares_label(columns["label"]),
         "top_tokens": [[t["token"] for t in s["top_tokens"]] for s in seen],
@@ -195,7 +195,7 @@ def write_scores(
     """Write `scores.parquet`, one row a feature, scorer and metric; a rule is given no prompt."""
     rows = [
         {
-            "coder": coder,
+            "sae": coder,
             "feature": score.feature,
             "scorer": score.scorer,
             "metric": score.metric,
@@ -260,7 +260,7 @@ class PredictionWriter:
         for j in judged.judgments:
             window, marks = j.item.window, j.item.marks
             row: dict[str, Any] = {
-                "coder": self._coder,
+                "sae": self._coder,
                 "feature": judged.feature,
                 "scorer": judged.scorer,
                 "window": {"kind": window.kind, "rank": window.rank},

@@ -102,7 +102,7 @@ def _detection(settings: JudgeSettings, form: str, way: Way, items: int, round_:
 
 
 def _judge(settings: JudgeSettings, scorer: Scorer, name: str, way: Way, plan: Plan) -> JudgeTry:
-    (task, prompt), *weaker = way
+    (task, prompt), *fallbacks = way
     job = JudgeJob(
         scorer=scorer,
         plan=plan,
@@ -112,7 +112,7 @@ def _judge(settings: JudgeSettings, scorer: Scorer, name: str, way: Way, plan: P
         vocabulary=concepts.vocabulary(),
         settings=replace(settings, items=max(1, len(plan.items))),
         todo=tuple(range(len(plan.items))),
-        way=task,
-        weaker=tuple(weaker),
+        chosen_task=task,
+        fallbacks=tuple(fallbacks),
     )
     return JudgeTry(job, name)

@@ -201,9 +201,9 @@ def advice(
     better = config.model_copy(update=dict(best))
     now, then = (failings(record, c, labels=labels, judge=judge) for c in (config, better))
     if now and not then:
-        return f"--auto would do better: {words(best)}"
+        return f"--auto would do better: {as_flags(best)}"
     return None
 
 
-def words(chosen: Mapping[str, Any]) -> str:
+def as_flags(chosen: Mapping[str, Any]) -> str:
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())

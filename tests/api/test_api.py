@@ -66,8 +66,8 @@ def test_one_goes_on_where_the_other_stopped(first, given, planted, cli, capsys)
         before = dict(ai.open_run(given["out"])._run.stages().done())
         ai.run(**given)
         err = capsys.readouterr().err
-    assert "collect: done already" in err
-    assert "label: done already" in err
+    assert "collect: already done" in err
+    assert "label: already done" in err
     after = dict(ai.open_run(given["out"])._run.stages().done())
     assert {name: after[name] for name in before} == before
     assert "score" in after
@@ -134,12 +134,26 @@ def test_cancelling_keeps_what_came(given):
 
 
 def test_a_wrong_name_is_named_with_the_nearest(given):
-    with pytest.raises(ai.ConfigurationError, match="'modle': did you mean model"):
+    with pytest.raises(
+        ai.ConfigurationError, match="'modle' is not an argument or a setting: did you mean model"
+    ):
         ai.run(**given, modle="x")
     with pytest.raises(ai.ConfigurationError, match=r"tokens \(argument tokens\)"):
         ai.run(**given, tokens=0)
+    with pytest.raises(ai.ConfigurationError, match="did you mean sae_format"):
+        ai.run(**given, sae_formt="x")
     assert inspect.signature(ai.label) == inspect.signature(ai.run)
     assert inspect.iscoroutinefunction(ai.arun)
+
+
+def test_errors_name_arguments_and_not_flags(given, tmp_path):
+    with pytest.raises(ai.ConfigurationError, match="labeler llm needs a model: `model` NAME"):
+        ai.run(**given, labeler="llm")
+    with pytest.raises(ai.ConfigurationError, match=r"holds activations: .* with `sae`$"):
+        ai.run(cache=given["cache"], out=tmp_path / "o")
+    ai.collect(**given)
+    with pytest.raises(ai.ConfigurationError, match=r"pass `model` .and drop `labeler` lexical"):
+        ai.run(**given, labeler="lexical", dry_run=True)
 
 
 def test_callers_can_tell_what_went_wrong(given, tmp_path):

@@ -54,7 +54,7 @@ def test_tensors_give_what_files_give(planted, tensors, tmp_path):
         tokenizer=word_tokenizer(WORDS),
         out=tmp_path / "memory",
     )
-    assert set(made.labels()["coder"]) == {"mine"}
+    assert set(made.labels()["sae"]) == {"mine"}
     columns = [name for name in SAME if name != "label"]
     pd.testing.assert_frame_equal(made.labels()[columns], read.labels()[columns])
 
@@ -64,10 +64,10 @@ def test_the_same_things_are_known_again(tensors, tmp_path, capsys):
     given = {"activations": activations, "tokenizer": word_tokenizer(WORDS), "out": tmp_path / "o"}
     ai.collect(sae=from_tensors(coder), token_ids=token_ids, **given)
     ai.run(sae=from_tensors(coder), token_ids=token_ids.clone(), **given)
-    assert "collect: done already" in capsys.readouterr().err
+    assert "collect: already done" in capsys.readouterr().err
     other = replace(coder, bias=coder.bias - 0.5)
     ai.run(sae=from_tensors(other), token_ids=token_ids, **given)
-    assert "collect: done already" not in capsys.readouterr().err
+    assert "collect: already done" not in capsys.readouterr().err
 
 
 class Plain:
@@ -187,7 +187,7 @@ def test_evidence_that_one_has_is_labeled_and_scored(planted, tmp_path, capsys):
     capsys.readouterr()
     frame = pd.DataFrame(rows, columns=["feature", "tokens", "activations"])
     ai.run(evidence=frame, out=tmp_path / "o")
-    assert "collect: done already" in capsys.readouterr().err
+    assert "collect: already done" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_evidence_that_does_not_fit_is_said(evidence, said, tmp_path):
         ({"token_ids": None}, "token_ids is a NoneType"),
         ({"mask": torch.zeros(2, 8)}, r"mask is \(2, 8\)"),
         ({"mask": torch.zeros(4, 8)}, "of no token"),
-        ({"text": ["a"]}, "drop one"),
+        ({"text": ["a"]}, "drop those"),
         ({"sae": 3}, "sae is a int"),
-        ({"processes": 2}, "in memory is not there for other processes"),
+        ({"processes": 2}, "in memory cannot be shared with other processes"),
     ],
 )
 def test_activations_that_do_not_fit_are_said(changed, said, planted, tmp_path):
@@ -276,7 +276,7 @@ def test_a_model_and_texts_in_memory_give_what_files_give(subject, tmp_path, cap
     capsys.readouterr()
     on_texts(tmp_path / "memory", **model, text=iter(TEXTS))
     on_texts(tmp_path / "memory", **model, text=(list(TEXTS)))
-    assert capsys.readouterr().err.count("collect: done already") == 2
+    assert capsys.readouterr().err.count("collect: already done") == 2
 
 
 def test_a_data_set_in_memory_is_read_by_its_field(tmp_path):
@@ -319,7 +319,7 @@ def test_the_command_line_says_what_it_cannot_have(cli, tensors, tmp_path):
     settings = run.settings
     code, _, err = cli("label", "--coder", settings["coder"], "--out", str(tmp_path / "o"))
     assert code == 2
-    assert "was given in memory" in err
+    assert "was an object in memory" in err
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_the_command_line_says_what_it_cannot_have(cli, tensors, tmp_path):
         ({"evidence": {"x": [(["a"], [1.0])]}}, "feature 'x' is not a whole number"),
         ({"evidence": {7: ["abc"]}}, "feature 7: an excerpt is its tokens and the activations"),
         ({"evidence": {7: [(["a"], ["b"])]}}, "activations are not a list of numbers"),
-        ({"sae": "demo", "coder": "demo"}, "sae and coder are both given"),
+        ({"sae": "demo", "coder": "demo"}, "sae and coder are the same setting"),
         ({"labler": "lexical"}, r"did you mean labeler\?"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from autointerp.cli.main import app
-from autointerp.config.settings import all_settings
+from autointerp.config.settings import all_settings, preferred
 from autointerp.scoring import SCORERS
 
 
@@ -43,11 +43,11 @@ def test_a_command_shows_what_it_uses_and_all_of_it_when_asked(cli):
     assert "temperature" not in helped
     _, everything, _ = cli("capture", "--help-all")
     options = set(re.findall(r"--([a-z][a-z0-9-]*)", everything))
-    assert {name.replace("_", "-") for name in all_settings()} <= options
+    assert {preferred(name).replace("_", "-") for name in all_settings()} <= options
     _, helped, _ = cli("score", "--help")
     for choices in ("[auto|prompt_logprobs|top_logprobs|json]", "[auto|llm|local]"):
         assert choices in "".join(helped.replace("│", " ").split())
-    assert f"Known: {', '.join(SCORERS)}." in plain(helped)
+    assert f"Available: {', '.join(SCORERS)}." in plain(helped)
     assert "--packing" in helped
 
 
@@ -86,11 +86,11 @@ def test_a_run_is_named_one_way_everywhere(cli, planted, tmp_path):
         if command[0] != "compare":
             assert cli(*command, "--run", out, *flags)[0] == positional[0], command
     code, _, said = cli("labels", out, "--run", str(tmp_path / "1"))
-    assert (code, f"two runs are named, {out} and {tmp_path / '1'}: name one" in said) == (2, True)
+    assert (code, f"two runs were given, {out} and {tmp_path / '1'}: give one" in said) == (2, True)
     code, _, said = cli("collect", out, "--out", str(tmp_path / "1"), *source)
-    assert (code, "two runs are named" in said) == (2, True)
+    assert (code, "two runs were given" in said) == (2, True)
     assert cli("labels", out, "--run", out)[0] == 0
-    assert "name the run to repair" in cli("repair")[2]
+    assert "repair needs a run" in cli("repair")[2]
 
 
 def test_a_misspelled_variable_is_named(cli, planted, tmp_path, monkeypatch):
@@ -116,3 +116,16 @@ def test_the_shell_completes():
     assert completed("autointerp cap") == ["capture"]
     assert completed("autointerp capture --packing doc") == ["documents"]
     assert "--context-length" in completed("autointerp capture --con")
+
+
+def test_an_sae_is_given_by_either_name(cli, planted, tmp_path):
+    shown = plain(cli("collect", "--help")[1])
+    assert "--sae" in shown
+    assert "--coder" not in shown
+    for flag in ("--sae", "--coder"):
+        flags = [flag, str(planted.coder), f"{flag}-format", "saelens"]
+        out = str(tmp_path / flag)
+        code, _, said = cli("collect", out, *flags, "--cache", str(planted.cache))
+        assert code == 0, said
+    code, _, said = cli("collect", str(tmp_path / "x"), "--coder-format", "nonsense")
+    assert (code, "--sae-format nonsense" in said) == (2, True)

@@ -148,14 +148,14 @@ def test_two_runs_on_one_directory(refused, planted, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--features", "0-99"], "there is no feature 99, the coder has features 0 to 13"),
-        (["--features", "@none"], "there is no file none"),
+        (["--features", "0-99"], "feature 99 does not exist; the SAE has features 0 to 13"),
+        (["--features", "@none"], "no such file: none"),
         (["--concurrency", "0"], "setting concurrency"),
         (["--scorers", "magic"], "there is no scorer 'magic'"),
         (["--device", "tpu9"], "device 'tpu9' cannot be used"),
         (["--coder", "/nowhere"], "SAE /nowhere: no such file"),
-        (["--config", "/nowhere.toml"], "config /nowhere.toml: there is no such file"),
-        (["--dry-run"], "name one with --model"),
+        (["--config", "/nowhere.toml"], "config /nowhere.toml: no such file"),
+        (["--dry-run"], "this run makes none: pass --model"),
     ],
 )
 def test_bad_settings(refused, planted, tmp_path, flags, said):
@@ -199,7 +199,7 @@ def test_a_wrong_path_leaves_no_run_behind(refused, tmp_path, monkeypatch, name,
         flags = ["--coder", "demo", "--cache", value]
     for command in ("run", "collect"):
         refused(command, *flags, "--out", "outputs/new", out=tmp_path / "outputs/new")
-    assert "no run under outputs/" in refused("labels")
+    assert "no run in outputs/" in refused("labels")
 
 
 def test_the_latest_run_is_one_with_results(cli, finished, tmp_path, monkeypatch):
@@ -213,7 +213,7 @@ def test_the_latest_run_is_one_with_results(cli, finished, tmp_path, monkeypatch
     assert cli("show", "3")[0] == 0
     shutil.rmtree("outputs/good")
     code, _, said = cli("show", "3")
-    assert (code, "has come to anything yet, not even outputs/begun" in said) == (2, True)
+    assert (code, "has any results yet (the latest is outputs/begun)" in said) == (2, True)
 
 
 def test_a_feature_that_was_not_drawn_is_said_with_those_that_were(cli, refused, planted, tmp_path):
@@ -233,8 +233,8 @@ def test_a_feature_that_was_not_drawn_is_said_with_those_that_were(cli, refused,
 
 def test_questions_about_runs_that_are_not_there(refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "no run under outputs/" in refused("labels")
-    assert "no run under outputs/" in refused("show", "3")
+    assert "no run in outputs/" in refused("labels")
+    assert "no run in outputs/" in refused("show", "3")
     assert "no run at nothing" in refused("labels", "--run", "nothing")
 
 

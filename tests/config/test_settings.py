@@ -6,7 +6,7 @@ from autointerp.config.loading import (
     config_template,
     load_config,
 )
-from autointerp.config.settings import RunConfig, all_settings
+from autointerp.config.settings import RunConfig, all_settings, preferred
 from autointerp.errors import AutointerpError
 
 
@@ -32,19 +32,19 @@ def test_the_template_holds_every_setting_and_its_default():
     assert parsed
     assert all(defaults.value(name) == value for name, value in parsed.items())
     for name in all_settings():
-        assert f"# {name} = " in template
+        assert f"# {preferred(name)} = " in template
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("no_such = 1", r"setting no_such \(.*run.toml, line 1\): there is no such setting"),
+        ("no_such = 1", r"setting no_such \(.*run.toml, line 1\): unknown setting"),
         ("concurency = 1", "did you mean concurrency"),
         ('\n[run]\nseed = "many"', r"setting seed \(.*run.toml, line 3\): "),
-        ("[no_such]\nseed = 1", r"setting no_such \(.*run.toml, line 1\): there is no such"),
-        ("[run]\n[run.more]\nseed = 1", r"setting more \(.*run.toml\): there is no such"),
-        ("seed = 1\n[run]\nseed = 2", r"gives seed twice: .*run.toml, line 1"),
-        ("run = 1", r"setting run \(.*run.toml, line 1\): there is no such setting"),
+        ("[no_such]\nseed = 1", r"setting no_such \(.*run.toml, line 1\): unknown setting"),
+        ("[run]\n[run.more]\nseed = 1", r"setting more \(.*run.toml\): unknown setting"),
+        ("seed = 1\n[run]\nseed = 2", r"sets seed twice: .*run.toml, line 1"),
+        ("run = 1", r"setting run \(.*run.toml, line 1\): unknown setting"),
         ("concurrency = 0", "setting concurrency "),
         (
             "window_length = 8\nwindow_before = 8",
@@ -58,11 +58,14 @@ def test_the_template_holds_every_setting_and_its_default():
             "fuzzing_windows needs 26 activating windows",
         ),
         ('scorers = "intruder"\nintruder_windows = 11', "intruder_windows needs 55 activating"),
-        ('model = "m"\nlabel_top = 21', "label_top shows 21 windows, top_windows keeps 20"),
-        ('model = "m"\nsample_windows = 4', "label_quantiles shows 5 windows"),
+        ('model = "m"\nlabel_top = 21', "label_top is 21, but top_windows keeps only 20"),
+        (
+            'model = "m"\nsample_windows = 4',
+            "label_quantiles is 5, but sample_windows keeps",
+        ),
         (
             'model = "m"\nlabel_contrast = 9\nnear_miss_windows = 5\nnegative_windows = 3',
-            "label_contrast shows 9 windows, near_miss_windows and negative_windows keep 8",
+            "label_contrast is 9, but near_miss_windows and negative_windows keep only 8",
         ),
         ('model = "m"\nlabel_top = 0\nlabel_quantiles = 0', "nothing to label from"),
         ("label_output_tokens = 11", "setting label_output_tokens "),
@@ -70,10 +73,10 @@ def test_the_template_holds_every_setting_and_its_default():
         ("label_meanings = 0", "setting label_meanings "),
         ('scorers = "detection,magic"', "there is no scorer 'magic'; there are detection, "),
         ("input_price = 1.0", "give both"),
-        ('tokens = "ids.npy"', "write --token-ids ids.npy for it"),
+        ('tokens = "ids.npy"', "token ids are passed as --token-ids ids.npy"),
         ('tokens = "many"', "setting tokens "),
         ("tokens = 0", "setting tokens "),
-        ("seed = ", "is not TOML"),
+        ("seed = ", "is not valid TOML"),
     ],
 )
 def test_bad_settings_are_said_in_one_line(tmp_path, text, said):
@@ -90,7 +93,7 @@ def test_tokens_are_a_number_however_it_is_written(written):
 
 
 def test_a_missing_file_is_said(tmp_path):
-    with pytest.raises(AutointerpError, match="there is no such file"):
+    with pytest.raises(AutointerpError, match="no such file"):
         load_config(tmp_path / "none.toml", {})
 
 
@@ -110,6 +113,27 @@ def test_the_printed_template_uncommented_is_read_with_its_sections_and_without(
         assert load_config(tmp_path / "run.toml", {}).values() == RunConfig().values()
 
 
+def test_an_sae_is_called_so_and_its_former_name_is_accepted(tmp_path, monkeypatch):
+    file = tmp_path / "run.toml"
+    for text in (
+        'sae = "a"\nsae_format = "npz"',
+        '[activations]\ncoder = "a"\ncoder_format = "npz"',
+    ):
+        file.write_text(text)
+        config = load_config(file, {})
+        assert (config.coder, config.coder_format) == ("a", "npz")
+    for variable in ("AUTOINTERP_SAE", "AUTOINTERP_CODER"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "b")
+            assert load_config(file, {}).coder == "b"
+    file.write_text('sae = "a"\ncoder = "b"')
+    with pytest.raises(AutointerpError, match=r"sets coder twice: .*line 1 and line 2"):
+        load_config(file, {})
+    with pytest.raises(AutointerpError, match=r"setting sae \(flag --sae\)"):
+        load_config(None, {"coder": ""})
+    assert "# sae = ..." in config_template().splitlines()
+
+
 def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatch):
     file = tmp_path / "run.toml"
     file.write_text('[run]\nseed = -1\n\n[model]\ntimeout = 0\nno_such = "a"\nmodel = "m"\n')
@@ -120,7 +144,7 @@ def test_every_wrong_setting_is_said_at_once_with_its_place(tmp_path, monkeypatc
     for expected in (
         f"setting seed ({file}, line 2): ",
         f"setting timeout ({file}, line 5): ",
-        f"setting no_such ({file}, line 6): there is no such setting",
+        f"setting no_such ({file}, line 6): unknown setting",
         "setting concurrency (environment variable AUTOINTERP_CONCURRENCY): ",
         "setting judge_items (flag --judge-items): ",
     ):

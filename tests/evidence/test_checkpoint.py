@@ -113,7 +113,7 @@ def test_a_killed_collect_goes_on(cli, planted, tmp_path, monkeypatch, killed_at
             cli("collect", *flags)
     code, _, said = cli("collect", *flags)
     assert code == 0
-    assert f"goes on after {32 * (killed_at - 1):,} contexts" in said
+    assert f"resuming after {32 * (killed_at - 1):,} contexts" in said
     for name in ("windows", "features"):
         one, other = (pd.read_parquet(tmp_path / d / f"{name}.parquet") for d in ("whole", "cut"))
         pd.testing.assert_frame_equal(one, other)

@@ -88,13 +88,13 @@ def test_a_process_that_is_killed_is_named_and_the_same_command_goes_on(
     assert code == 2
     last = said.strip().splitlines()[-1]
     assert "process 2 of 2 (contexts 224 to 400) was ended by SIGKILL" in last
-    assert "the same command goes on" in last
+    assert "rerun the same command to resume" in last
     assert not multiprocessing.active_children()
     left = {f.name for f in (tmp_path / "cut").iterdir()}
     assert left == {"run.json", "run.log", ".lock", "collect-0-of-1-from-0.checkpoint"}
     code, _, said = cli("collect", *flags, "--processes", "2")  # of the half that is missing
     assert code == 0, said
-    assert "goes on after 224 contexts that were collected before" in said
+    assert "resuming after 224 contexts" in said
     assert_same_evidence(tmp_path / "one", tmp_path / "cut")
 
 
@@ -132,7 +132,7 @@ def test_ctrl_c_ends_all_processes(cli, planted, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "connection", SimpleNamespace(wait=interrupted))
     code, _, said = cli("collect", *planted.flags(tmp_path / "out"), "--processes", "2")
     assert code == 130
-    assert "stopped; the same command goes on" in said
+    assert "stopped; rerun the same command to resume" in said
     assert len(seen) == 2
     assert not any(process.is_alive() for process in seen)
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"run.json", "run.log", ".lock"}
@@ -228,5 +228,5 @@ def test_what_was_collected_is_not_read_again(cli, planted, tmp_path, monkeypatc
     monkeypatch.setattr("autointerp.stages.collect.workers.read_part", None)
     code, _, said = cli("collect", *flags, "--processes", str(processes))
     assert code == 0, said
-    assert said.count("goes on after 400 contexts") == 2
+    assert said.count("resuming after 400 contexts") == 2
     assert len(pd.read_parquet(tmp_path / "out" / "windows.parquet")) > 500

@@ -59,7 +59,7 @@ def test_features_that_failed_are_asked_again_and_the_others_are_free(cli, plant
         server.respond = scripted.answer
         code, _, said = cli("label", *flags)
         assert code == 0
-        assert "1 features that failed are asked about again ($" in said
+        assert "retrying 1 feature that failed ($" in said
         assert len(server.requests) == sent + 1
     labels = labels_of(out)
     assert labels["status"].value_counts()["labeled"] == 12
@@ -82,13 +82,13 @@ def test_judgments_that_could_not_be_read_are_asked_again_and_the_others_are_fre
         flags += ["--judge-items", "20"]
         code, _, said = cli("run", *flags)
         assert code == 0
-        assert "1 judgments are missing" in said
+        assert "1 judgment failed" in said
         before = pq.read_table(out / "scores.parquet").num_rows
         sent = len(server.requests)
         server.respond = scripted.answer
         code, _, said = cli("run", *flags)
         assert code == 0
-        assert "1 judgments that could not be had are asked for again, $" in said
+        assert "retrying 1 judgment that failed, $" in said
         asked = server.requests[sent:]
         assert asked
         assert len(asked) < sent / 2

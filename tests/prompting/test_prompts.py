@@ -131,8 +131,8 @@ def test_runs_keep_their_templates_and_an_edit_redoes_only_what_depends_on_it(
         (folder / "detection.jinja").write_text((BUNDLED / "detection.jinja").read_text() + " ")
         sent = len(server.requests)
         _, _, said = cli("run", *flags)
-        assert "label: done already" in said
-        assert "score: done already" not in said
+        assert "label: already done" in said
+        assert "score: already done" not in said
         assert {"match" in r["messages"][0]["content"] for r in server.requests[sent:]} == {True}
         assert len(list((two / "prompts").glob("detection-*.jinja"))) == 2
         assert "the same" in cli("prompt", "diff", str(one), str(two))[1]
@@ -141,8 +141,8 @@ def test_runs_keep_their_templates_and_an_edit_redoes_only_what_depends_on_it(
         source = (BUNDLED / "label.jinja").read_text()
         (folder / "label.jinja").write_text(source.replace("You explain", "Explain"))
         _, _, said = cli("run", *flags)
-        assert "collect: done already" in said
-        assert "label: done already" not in said
+        assert "collect: already done" in said
+        assert "label: already done" not in said
         # The labels came out the same, so their scores still hold.
         again = {r["messages"][0]["content"][:7] for r in server.requests[sent:]}
         assert again == {"Explain"}
@@ -165,8 +165,8 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
             if task == "fade_texts":  # which a run of a cache has no use for
                 assert part.startswith("Description: ba")
                 continue
-            assert part.split("\n--- system ---")[0].split("\n(feature")[0] in sent
-        assert "(feature 12 is not" in before[task]
+            assert part.split("\n--- system ---")[0].split("\n(no request")[0] in sent
+        assert "(no request for feature 12" in before[task]
         assert ("in place of the one to come" in before[task]) == (
             task not in ("label", "intruder")
         )
@@ -179,7 +179,7 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
 def test_show_knows_the_tasks(cli, planted, tmp_path):
     code, _, said = cli("prompt", "show", "lable", *planted.flags(tmp_path / "out"))
     assert code == 2
-    assert "there is no such task, only label, detection, simulation" in said
+    assert "not a task; tasks are label, detection, simulation" in said
 
 
 def test_a_kept_template_that_is_lost_is_said(cli, tmp_path):

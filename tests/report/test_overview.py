@@ -123,7 +123,7 @@ def test_every_number_is_that_of_the_rows(tmp_path, scorers):
         StageTime("score", 0.0, None),
     ]
     assert found.labels.labeled == statuses["labeled"]
-    assert (found.name, found.coder, found.model, found.judge) == ("run", "c", HOSTILE, "j")
+    assert (found.name, found.sae, found.model, found.judge) == ("run", "c", HOSTILE, "j")
     assert found.settings.keys() == {"out", "features", "model", "gone"}
 
 

@@ -22,14 +22,14 @@ def test_all_ranges_files_and_samples(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("0-10", "there is no feature 10, the coder has features 0 to 9"),
+        ("0-10", "feature 10 does not exist; the SAE has features 0 to 9"),
         ("5-3", "ends before it begins"),
         ("one", "'one' is neither an id nor a range"),
         ("-3", "neither an id nor a range"),
         ("", "neither an id nor a range"),
-        ("random:0", "from 1 to the coder's width"),
-        ("random:11", "from 1 to the coder's width"),
-        ("@missing.txt", "there is no file missing.txt"),
+        ("random:0", "N is at most the number of features"),
+        ("random:11", "N is at most the number of features"),
+        ("@missing.txt", "no such file: missing.txt"),
     ],
 )
 def test_what_cannot_be_selected_is_said(text, said):

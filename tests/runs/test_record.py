@@ -158,6 +158,6 @@ def test_a_hostile_run_sends_nothing_and_loads_nothing(copied, monkeypatch, tmp_
 def test_own_settings_that_are_wrong_are_said_before_anything_is_served(cli, finished, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     code, _, said = cli("serve", str(finished.path), "--model", "m")
-    assert (code, "no key for https://api.openai.com/v1" in said) == (2, True)
+    assert (code, "no API key for https://api.openai.com/v1" in said) == (2, True)
     code, _, said = cli("serve", str(finished.path), "--prompts", "nowhere")
     assert (code, "no such folder" in said) == (2, True)

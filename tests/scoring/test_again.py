@@ -34,7 +34,7 @@ def job(fires=8, silent=12, items=50, form=forms.BOOLEANS, seed=0):
             vocabulary=VOCABULARY,
             settings=JudgeSettings("m", 0.0, items),
             todo=tuple(range(len(shown))),
-            way=SCORERS["detection"].forms[form],
+            chosen_task=SCORERS["detection"].forms[form],
         )
     )
 

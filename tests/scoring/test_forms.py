@@ -36,7 +36,7 @@ Description: {{ label }}
 
 
 def job(form, windows=6, fires=3, **changes):
-    (way, prompt), *weaker = forms.ways(SCORERS["detection"], form, PROMPT)
+    (task, prompt), *fallbacks = forms.ways(SCORERS["detection"], form, PROMPT)
     shown = [
         replace(window([i, i], [float(i < fires), 0.0], context=i), text=f"window {i}")
         for i in range(windows)
@@ -53,8 +53,8 @@ def job(form, windows=6, fires=3, **changes):
         vocabulary=VOCABULARY,
         settings=SETTINGS,
         todo=tuple(range(windows)),
-        way=way,
-        weaker=tuple(weaker),
+        chosen_task=task,
+        fallbacks=tuple(fallbacks),
         **changes,
     )
 

@@ -44,7 +44,7 @@ def test_what_is_shown_is_what_the_tables_hold(client, copied, planted):
     assert [types[n] for n in ("feature", "density", "label", "polysemantic", "flags")] == [
         *("integer", "number", "text", "boolean", "list")
     ]
-    assert (info["name"], info["coder"], info["total"]) == ("run", "planted", 14)
+    assert (info["name"], info["sae"], info["total"]) == ("run", "planted", 14)
     assert info["asks"] is None
     assert info["default_metric"] == "detection_balanced_accuracy"
     assert ok(client.get("/api/overview"))["counts"][0] == {"name": "labeled", "n": 12}

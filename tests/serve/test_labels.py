@@ -31,7 +31,7 @@ def table(tmp_path_factory):
     count = 3 * len(TEXTS)
     rows = [
         {
-            "coder": "c",
+            "sae": "c",
             "feature": 2 * i,
             "status": "labeled",
             "label": TEXTS[i % len(TEXTS)],

@@ -26,9 +26,9 @@ def test_real_features_score_above_random_ones(cli, tmp_path):
     assert cli("run", *chosen, "--out", str(real))[0] == 0
     code, _, said = cli("run", *chosen, *RANDOM, "--out", str(control))
     assert code == 0, said
-    assert "32 of the coder's" in said
+    assert "the SAE's: 32" in said
     labels = [autointerp.load_labels(out) for out in (real, control)]
-    assert [set(found["coder"]) for found in labels] == [{"demo"}, {"demo+random"}]
+    assert [set(found["sae"]) for found in labels] == [{"demo"}, {"demo+random"}]
     dense = [found["density"].mean() for found in labels]
     assert dense[1] == pytest.approx(dense[0], rel=0.25)
     detection = [found["detection_balanced_accuracy"].median() for found in labels]
@@ -69,15 +69,15 @@ def test_a_control_has_a_folder_and_a_name_of_its_own(cli, planted, tmp_path, mo
     record = json.loads((out / "run.json").read_text())
     assert record["config"]["control"] == "random-coder"
     assert record["stages"]["collect"]["control"]["kind"] == "random-coder"
-    assert "done already" in cli("collect", *flags, *RANDOM)[2]
-    assert "done already" not in cli("collect", *flags, *RANDOM, "--seed", "1")[2]
+    assert "already done" in cli("collect", *flags, *RANDOM)[2]
+    assert "already done" not in cli("collect", *flags, *RANDOM, "--seed", "1")[2]
     code, _, said = cli("collect", *flags, "--out", str(out))
     assert code == 2
     assert "holds a control: give --control random-coder" in said
     assert cli("collect", *flags)[0] == 0
     code, _, said = cli("collect", *flags, *RANDOM, "--out", "outputs/planted")
     assert code == 2
-    assert "name another --out for its control" in said
+    assert "pass another --out for its control" in said
 
 
 def test_feature_activations_cannot_be_made_random(cli, tmp_path):
@@ -95,7 +95,7 @@ def test_feature_activations_cannot_be_made_random(cli, tmp_path):
 
 def test_random_labels_are_a_null_for_every_feature(cli, planted, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    monkeypatch.setattr("autointerp.stages.score.judged_labels._FEWEST_NULLS", 2)
+    monkeypatch.setattr("autointerp.stages.score.judged_labels._MIN_NULLS", 2)
     out = tmp_path / "out"
     with FakeServer(scripted.answer) as server:
         flags = ["--model", "test-model", "--base-url", server.url, *planted.flags(out)]
@@ -104,7 +104,7 @@ def test_random_labels_are_a_null_for_every_feature(cli, planted, tmp_path, monk
         assert nulls.notna().sum() == 2
         code, printed, said = cli("run", *flags, "--control", "random-label")
     assert code == 0, said
-    assert "label: done already" in said
+    assert "label: already done" in said
     found = autointerp.load_labels(out)
     assert found["detection_null"].notna().sum() == found["label"].notna().sum() == 12
     assert "100.0% of 12 above" in words(printed)

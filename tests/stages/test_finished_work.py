@@ -62,7 +62,7 @@ def before(tmp_path, monkeypatch):
 def done(cli, *flags):
     code, _, said = cli(*flags)
     assert code == 0, said
-    return [line.partition(":")[0] for line in said.splitlines() if "done already" in line]
+    return [line.partition(":")[0] for line in said.splitlines() if "already done" in line]
 
 
 def test_runs_and_caches_from_before_count_as_done(cli, before):

@@ -69,14 +69,14 @@ def test_a_local_model_judges_what_rules_have_labeled(cli, planted, folder, tmp_
     assert set(autointerp.load_scores(out)["judge"]) == {"lexical"}
     code, _, said = cli("run", *rules, *judged)
     assert code == 0, said
-    assert "label: done already" in said
+    assert "label: already done" in said
     assert set(autointerp.load_labels(out)["labeler"]) == {"lexical"}
     assert set(autointerp.load_scores(out)["judge"]) == {identity(str(folder))}
     recorded = json.loads((out / "run.json").read_text())["config"]
     assert (recorded["labeler"], recorded["judge"]) == ("lexical", "local")
     code, _, said = cli("run", *rules, *judged)
     assert code == 0
-    assert "score: done already" in said, said
+    assert "score: already done" in said, said
 
 
 def test_dry_runs_and_doctor_take_a_local_model(cli, planted, folder, tmp_path):
@@ -107,9 +107,9 @@ def test_a_model_that_cannot_be_had_is_said_before_anything_is_done(cli, planted
     flags = [*planted.flags(out), *FEW, "--labeler", "local"]
     said = one_line(cli("run", *flags))
     assert "Qwen/Qwen3-4B-Instruct-2507 is not on this machine and cannot be downloaded" in said
-    assert "name a folder or a .gguf file" in said
+    assert "give a local folder or .gguf file" in said
     no_folder = one_line(cli("run", *flags, "--local-model", str(tmp_path / "no" / "model")))
-    assert "there is no such folder or file" in no_folder
+    assert "no such file or folder" in no_folder
     assert "no config.json" in one_line(cli("run", *flags, "--local-model", str(tmp_path)))
     (tmp_path / "x.bin").write_bytes(b"x")
     no_model = one_line(cli("run", *flags, "--local-model", str(tmp_path / "x.bin")))
@@ -135,4 +135,4 @@ def test_settings_that_do_not_go_together_are_said(cli, planted, tmp_path):
     flags = planted.flags(tmp_path / "out")
     assert "judge llm needs a model" in one_line(cli("run", *flags, "--judge", "llm"))
     said = one_line(cli("run", *flags, "--labeler", "local", "--batch"))
-    assert "batch goes to an endpoint" in said
+    assert "batch needs an endpoint" in said

@@ -18,7 +18,7 @@ DEMO = ["--subject", "demo", "--text", "demo", "--coder", "demo", "--tokens", "8
 FEATURES = ["--features", "0-199"]
 
 
-def windows(out, drop=("coder",)):
+def windows(out, drop=("sae",)):
     return pd.read_parquet(out / "windows.parquet").drop(columns=list(drop))
 
 
@@ -27,7 +27,7 @@ def corpus(out):
 
 
 def features(out):
-    return pd.read_parquet(out / "features.parquet").drop(columns="coder")
+    return pd.read_parquet(out / "features.parquet").drop(columns="sae")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_
     if store == "sparse":  # which needs no coder, but for the near misses
         code, _, said = cli("collect", *read[:2], *FEATURES, "--out", str(tmp_path / "alone"))
         assert code == 0
-        assert "keeps no near misses: --coder would tell which features are similar" in said
+        assert "no near misses: without --sae it is unknown which features are similar" in said
         # Of the later splits windows are left out whose text is a near miss for labeling.
         mine = windows(tmp_path / "alone").query("split == 'label'").reset_index(drop=True)
         whole = windows(streamed).query("split == 'label' and kind != 'near_miss'")
@@ -73,7 +73,7 @@ def test_the_windows_of_a_stream_equal_those_through_a_cache(cli, streamed, tmp_
     # The whole job, with the settings that made the cache, finds it done.
     code, _, said = cli("capture", *DEMO, *cache, "--out", str(tmp_path / "other"))
     assert code == 0
-    assert "done already" in said
+    assert "already done" in said
 
 
 @pytest.mark.parametrize("architecture", ["standard", "topk"])
@@ -124,7 +124,7 @@ def test_what_counts_and_what_repeats_is_the_users(cli, tmp_path):
     assert len(kept) < len(every)
     code, _, said = cli("collect", *DEMO, "--masks", "first")
     assert code == 2
-    assert "'first' is no mask; known: first_position, special" in said
+    assert "'first' is not a mask; masks: first_position, special" in said
 
 
 def test_a_sparse_cache_is_of_its_coder(cli, tmp_path):
@@ -135,12 +135,12 @@ def test_a_sparse_cache_is_of_its_coder(cli, tmp_path):
     write_saelens(tmp_path / "sae", "standard")
     code, _, said = cli("collect", *flags, "--coder", str(tmp_path / "sae"))
     assert code == 2
-    assert "holds the 3,072 features of another coder (demo)" in said
+    assert "holds 3,072 features of another SAE (demo)" in said
     subject = write_subject(tmp_path / "subject")
     other = ["--subject", str(subject), "--text", "demo", "--hook", "residual:1"]
     code, _, said = cli("capture", *other, "--store", "sparse", "--out", str(tmp_path / "x"))
     assert code == 2
-    assert "--store sparse needs one --hook and the --coder that reads it" in said
+    assert "--store sparse needs a single --hook, and --sae with the SAE for it" in said
 
 
 def test_latents_that_delphi_cached_give_the_windows_of_our_own_pass(cli, tmp_path):
@@ -181,7 +181,7 @@ def test_a_whole_run_from_latents_without_a_coder(cli, tmp_path):
     assert code == 0, said
     labels = pd.read_parquet(tmp_path / "run" / "labels.parquet")
     assert len(labels) == 60
-    assert set(labels.coder) == {"layers.1"}
+    assert set(labels.sae) == {"layers.1"}
     assert (labels.status == "labeled").sum() > 5
 
 
@@ -224,10 +224,10 @@ def test_a_cache_without_token_ids_says_how_to_give_them(cli, planted, tmp_path)
 def test_token_ids_given_as_tokens_say_how_to_give_them_now(cli, tmp_path):
     code, _, said = cli("collect", "--tokens", "ids.npy", "--out", str(tmp_path / "out"))
     assert code == 2
-    assert "write --token-ids ids.npy for it" in said
+    assert "passed as --token-ids ids.npy" in said
     code, _, said = cli("collect", *DEMO, "--token-ids", "ids.npy", "--out", str(tmp_path / "out"))
     assert code == 2
-    assert "with --text they are made from it" in said
+    assert "--text gives its own" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -284,13 +284,13 @@ def test_a_hook_that_is_not_what_the_layer_adds_is_said_by_doctor_and_before_a_p
 def test_doctor_on_the_demo_right_and_wrong(cli):
     code, shown, _ = cli("doctor", *DEMO)
     assert code == 0
-    for part in ("topk k=32", "3,072 features of width 256", "L0", "FVU", "nothing wrong"):
+    for part in ("topk k=32", "3,072 features of width 256", "L0", "FVU", "no problems found"):
         assert part in shown
     code, shown, _ = cli("doctor", *DEMO, "--hook", "residual:1")
     assert code == 1
     said = " ".join(shown.split())
-    assert "the coder reconstructs layer 2 better" in said
-    assert "from residual:1, the coder's files name blocks.2.hook_resid_post" in said
+    assert "the SAE reconstructs layer 2 better" in said
+    assert "from residual:1, but the SAE's files name blocks.2.hook_resid_post" in said
 
 
 def test_doctor_on_a_cache_that_was_scaled(cli, tmp_path, planted):
@@ -339,7 +339,7 @@ def test_several_hooks_are_captured_in_one_pass_and_read_one_at_a_time(cli, tmp_
     assert cli("collect", *run, "--out", str(tmp_path / "a"))[0] == 0
     code, _, said = cli("collect", "--coder", "demo", *flags, *hooks)
     assert code == 2
-    assert "a run reads one, capture several" in said
+    assert "a run reads only one; capture takes several" in said
 
 
 def test_a_coder_of_another_width_is_said_before_anything_is_stored(cli, tmp_path):
@@ -370,11 +370,11 @@ def test_runs_share_a_cache_made_from_the_same_settings(cli, planted, tmp_path):
     assert cli("capture", *flags, "--out", str(tmp_path / "a"))[0] == 0
     code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
     assert code == 0
-    assert "done already" in said
+    assert "already done" in said
     text.write_text("another text " * 30)
     code, _, said = cli("capture", *flags, "--out", str(tmp_path / "b"))
     assert code == 2
-    assert "no cache made from these settings" in said
+    assert "was captured with different settings" in said
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").write_text("keep")
     code, _, said = cli(
@@ -404,7 +404,7 @@ def test_a_cache_that_lost_a_shard_is_captured_again(cli, capturing):
         spoil(cache / "acts-00000.safetensors")
         code, _, said = cli("capture", *flags)
         assert code == 0, said
-        assert "done already" not in said
+        assert "already done" not in said
         assert (cache / "acts-00000.safetensors").read_bytes() == whole
 
 
@@ -432,7 +432,7 @@ def test_what_was_not_read_again_is_not_said_to_have_ended(cli, capturing, monke
             cli("collect", *flags)
     code, _, said = cli("collect", *flags, "--memory-gb", "1000")  # the passes stay as they were
     assert code == 0, said
-    assert said.count("goes on after 75 contexts") == 11
+    assert said.count("resuming after 75 contexts") == 11
     assert "as it was begun: 11 passes over the activations" in said
     assert "the text ends" not in said
 
@@ -448,7 +448,7 @@ def test_an_unfinished_capture_of_other_settings_is_kept(cli, capturing, monkeyp
             cli("capture", *flags)
     code, _, said = cli("capture", *flags, "--store", "float32")
     assert code == 2
-    assert "c.partial is an unfinished capture with other settings" in said
+    assert "c.partial is an unfinished capture with different settings" in said
     code, _, said = cli("capture", *flags)
     assert code == 0
     assert "resuming after" in said
@@ -463,11 +463,11 @@ def test_hooks_that_are_captured_already_are_not_captured_again(cli, capturing, 
     several = ["--hook", "residual:0, residual:1,residual:0,", "--cache", str(cache)]
     code, _, said = cli("capture", *flags, *several)
     assert code == 0, said
-    assert "done already" in said
+    assert "already done" in said
     assert sorted(p.name for p in cache.iterdir()) == ["residual-0", "residual-1"]
     assert (cache / "residual-0" / "manifest.json").stat().st_mtime_ns == before
     code, _, said = cli("capture", *flags, "--hook", " ,", "--cache", str(cache / "x"))
-    assert (code, said) == (2, "autointerp: hook ' ,' names no place\n")
+    assert (code, said) == (2, "autointerp: ' ,' is not a hook point\n")
     (cache / "file").touch()
     code, _, said = cli("capture", *flags, *several[:-1], str(cache / "file"))
     assert code == 2
@@ -530,4 +530,4 @@ def test_rows_without_text_stop_a_capture_or_are_skipped_and_said(cli, tmp_path)
     # Skipping them changes nothing of what the others give.
     code, _, said = cli("capture", *flags)
     assert code == 0
-    assert "done already" in said
+    assert "already done" in said

@@ -115,7 +115,7 @@ def test_repair_and_the_same_command_bring_it_all_back(cli, planted, run, name, 
         # From drafts and scores alone: nothing is left to do.
         pd.testing.assert_frame_equal(autointerp.load_labels(run.path), before)
         assert "made again from the drafts of 14 features and their scores" in printed
-        assert "score: done already" in cli(*flags)[2]
+        assert "score: already done" in cli(*flags)[2]
     if damage is not missing and name != "labels.parquet":
         assert "was damaged and is now" in printed
         assert list(run.path.glob(f"{name}.damaged1"))
@@ -211,7 +211,7 @@ def test_a_damaged_text_of_fade_is_set_aside(cli, run):
 
 def test_repair_wants_a_run(cli, tmp_path):
     code, _, said = cli("repair", str(tmp_path))
-    assert (code, "there are no files of a run" in said) == (2, True)
+    assert (code, "it has none of a run's files" in said) == (2, True)
     assert cli("repair", str(tmp_path / "none"))[0] == 2
     assert not (tmp_path / "none").exists()
 

@@ -26,7 +26,7 @@ def write(rows: list[Row], schema: pa.Schema, path: Path) -> None:
 def feature_rows(n: int, rng: np.random.Generator, *, dead: bool = False) -> list[Row]:
     density = 10 ** rng.uniform(-6, 0, n) * (0 if dead else rng.random(n) > 0.2)
     return [
-        {"coder": "c", "feature": 3 * i, "density": d, "n_active": round(1e6 * d)}
+        {"sae": "c", "feature": 3 * i, "density": d, "n_active": round(1e6 * d)}
         for i, d in enumerate(density.tolist())
     ]
 
@@ -36,7 +36,7 @@ def label_rows(features: list[Row], rng: np.random.Generator, reasons: int = 3) 
     for feature in features:
         status = str(rng.choice(STATUSES)) if feature["density"] else "dead"
         asked = status in ("labeled", "failed")
-        row = {key: feature[key] for key in ("coder", "feature", "density", "n_active")} | {
+        row = {key: feature[key] for key in ("sae", "feature", "density", "n_active")} | {
             "status": status,
             "flags": [f for f in ("detection_parse_rate", "odd") if asked and rng.random() < 0.2],
             "prompt_tokens": int(rng.integers(1, 99)) if asked else 0,
@@ -58,7 +58,7 @@ def score_rows(labels: list[Row], rng: np.random.Generator, scorers: list[str]) 
         for scorer in scorers if label["status"] == "labeled" else []:
             for metric, low in ((SCORERS[scorer].metric, 0), ("explained_variance", -8)):
                 values = np.round(rng.uniform(low, 1, 2), 1).tolist()
-                row = {"coder": "c", "feature": label["feature"], "scorer": scorer, "n": 10}
+                row = {"sae": "c", "feature": label["feature"], "scorer": scorer, "n": 10}
                 row |= {"metric": metric, "judge": "j"}
                 row["value"] = values[0] if rng.random() < 0.9 else None
                 if rng.random() < 0.5:
@@ -74,7 +74,7 @@ def prediction_rows(labels: list[Row], rng: np.random.Generator, scorers: list[s
         for scorer in scorers:
             for i in range(12):
                 fires = i % 3 != 0
-                row = {"coder": "c", "feature": label["feature"], "scorer": scorer, "parsed": True}
+                row = {"sae": "c", "feature": label["feature"], "scorer": scorer, "parsed": True}
                 row |= {"window": {"kind": "sample", "rank": i}, "label_of": label["feature"]}
                 row |= {"stratum": "fires" if fires else str(rng.choice(["other", "similar"]))}
                 row |= {"quantile": float(rng.random()) if fires else None}

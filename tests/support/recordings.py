@@ -32,8 +32,8 @@ FOLDER = Path(__file__).parents[1] / "data" / "replies"
 LABEL = "label"
 Row = Mapping[str, Any]
 
-_WAYS: dict[str, tuple[Scorer, Task | TokenTask]] = {
-    name: (scorer, way) for scorer in SCORERS.values() for name, way in scorer.templates().items()
+_TASKS: dict[str, tuple[Scorer, Task | TokenTask]] = {
+    name: (scorer, task) for scorer in SCORERS.values() for name, task in scorer.templates().items()
 }
 _VOCABULARY = Vocabulary((b" a", b" b"), frozenset())
 _PROMPTS: dict[str, Prompt] = {}
@@ -77,7 +77,7 @@ def job_of(row: Row) -> LabelJob | JudgeJob | TextJob:
         return _label_job(row)
     if row["task"] == TEXTS:
         return TextJob(0, "a label", len(row["asked"]), prompt_of(TEXTS), "m", 0.0)
-    scorer, way = _way(row)
+    scorer, task = _task(row)
     items = items_of(row)
     return JudgeJob(
         scorer=scorer,
@@ -88,14 +88,14 @@ def job_of(row: Row) -> LabelJob | JudgeJob | TextJob:
         vocabulary=_VOCABULARY,
         settings=JudgeSettings("m", 0.0, len(items)),
         todo=tuple(range(len(items))),
-        way=way,
+        chosen_task=task,
         scattered=row["scattered"],
     )
 
 
-def _way(row: Row) -> tuple[Scorer, Task | TokenTask]:
-    scorer, way = _WAYS[row["task"]]
-    return scorer, scorer.forms.get(row.get("form", ""), way)
+def _task(row: Row) -> tuple[Scorer, Task | TokenTask]:
+    scorer, task = _TASKS[row["task"]]
+    return scorer, scorer.forms.get(row.get("form", ""), task)
 
 
 def _label_job(row: Row) -> LabelJob:
@@ -134,9 +134,9 @@ def reader_of(row: Row) -> Callable[[str], Mapping[int, Any]]:
         return lambda text: read_labels(text, n, row["scattered"])
     if row["task"] == TEXTS:
         return lambda text: dict(enumerate(read_texts(text)))
-    _, way = _way(row)
+    _, task = _task(row)
     items = items_of(row)
-    if isinstance(way, Task):
-        return lambda text: way.read(text, items, row["scattered"])
+    if isinstance(task, Task):
+        return lambda text: task.read(text, items, row["scattered"])
     sent = row.get("sent", "")
-    return lambda text: way.read([Position(text)], sent, items, row["scattered"])
+    return lambda text: task.read([Position(text)], sent, items, row["scattered"])

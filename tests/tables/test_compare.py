@@ -32,9 +32,9 @@ def a_run(folder, labels, scores, *, config=None, stages=STAGES, coder="planted"
     run = Run(folder)
     run.update(config={"out": str(folder), "seed": 0} | (config or {}), stages=stages)
     write_table(
-        [{"coder": coder, "prompt_tokens": 0} | row for row in labels], labels_schema(), run.labels
+        [{"sae": coder, "prompt_tokens": 0} | row for row in labels], labels_schema(), run.labels
     )
-    plain = {"coder": coder, "scorer": "detection", "metric": "balanced_accuracy", "judge": "m"}
+    plain = {"sae": coder, "scorer": "detection", "metric": "balanced_accuracy", "judge": "m"}
     write_table([plain | row for row in scores], SCORES, run.scores)
     return run
 

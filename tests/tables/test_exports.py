@@ -155,7 +155,7 @@ def with_labels(run: Path, out: Path, texts: list[str]) -> Path:
     shutil.copytree(run, out)
     table = pq.read_table(out / "labels.parquet")
     texts = (texts * len(table))[: len(table)]
-    for name in ("coder", "label", "reason", "labeler", "error", "status"):
+    for name in ("sae", "label", "reason", "labeler", "error", "status"):
         place = table.column_names.index(name)
         table = table.set_column(place, name, pa.array(texts, pa.string()))
     place = table.column_names.index("top_tokens")
@@ -541,8 +541,8 @@ def test_a_table_that_is_not_sorted_is_read_by_feature(tmp_path):
     feature = rng.integers(0, 50, 400)
     nested = [[{"a": 1, "b": 2}]] * 400
     table = pa.table({"lists": nested, "feature": pa.array(feature, pa.int32()), "n": range(400)})
-    pq.write_table(table, tmp_path / "t.parquet", row_group_size=30)
-    reader = ByFeature(tmp_path / "t.parquet")
+    pq.write_table(table, tmp_path / "labels.parquet", row_group_size=30)
+    reader = ByFeature(tmp_path / "labels.parquet")
     for part in ([3, 4, 9], [10], [48, 49, 60]):
         found = reader.rows(part)
         for one in part:

@@ -90,7 +90,7 @@ def test_neuronpedias_labels_are_scored_and_compared(planted, run, tmp_path, cli
 
     code, _, said = cli("score", *planted.flags(run))
     assert code == 2
-    assert "name a judge with --model" in said
+    assert "needs --model" in said
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     own = tmp_path / "own"
     with FakeServer(scripted.answer) as server:
@@ -113,7 +113,7 @@ def test_neuronpedias_labels_are_scored_and_compared(planted, run, tmp_path, cli
     for labeled in (run, own):
         code, _, said = cli("import", "neuronpedia", str(folder), "--run", str(labeled))
         assert code == 2
-        assert "has labels already: import into a run of its own" in said
+        assert "already has labels: import into a separate run" in said
     assert {f.name: f.read_bytes() for f in run.iterdir() if f.is_file()} == before
 
 

@@ -26,9 +26,9 @@ def a_run(folder, labels, scores=(), scorers=()):
     folder.mkdir(parents=True)
     run = Run(folder)
     run.update(stages=STAGES)
-    rows = [{"coder": "c", "prompt_tokens": 0, "flags": []} | row for row in labels]
+    rows = [{"sae": "c", "prompt_tokens": 0, "flags": []} | row for row in labels]
     write_table(rows, labels_schema(scorers), run.labels)
-    plain = {"coder": "c", "scorer": "detection", "metric": "balanced_accuracy", "judge": "m"}
+    plain = {"sae": "c", "scorer": "detection", "metric": "balanced_accuracy", "judge": "m"}
     write_table([plain | row for row in scores], SCORES, run.scores)
     return folder
 
@@ -75,7 +75,7 @@ def whole(planted, tmp_path_factory):
 def test_every_column_of_a_run_says_what_it_holds(whole, name):
     schema = pq.read_schema(whole / f"{name}.parquet")
     assert [field.name for field in schema if not description(field)] == []
-    assert schema.metadata[b"schema_version"] == b"2"
+    assert schema.metadata[b"schema_version"] == b"3"
 
 
 def test_every_column_that_there_can_be_says_what_it_holds(cli):
@@ -103,9 +103,9 @@ def test_frames_go_back_to_arrow_as_they_were_written(whole, load):
         given = changed.to_arrow()
         assert given.schema.equals(written.schema, check_metadata=True)
         assert given.to_pylist() == written.to_pylist()
-    fewer = frame.set_index("feature")[["coder"]].head(1).to_arrow()
-    assert fewer.column_names == ["feature", "coder"]
-    assert description(fewer.schema.field("coder"))
+    fewer = frame.set_index("feature")[["sae"]].head(1).to_arrow()
+    assert fewer.column_names == ["feature", "sae"]
+    assert description(fewer.schema.field("sae"))
 
 
 def test_what_a_user_changed_goes_to_arrow_as_it_is(runs):

@@ -20,7 +20,7 @@ def rows(rng, n):
         stratum = KINDS[rng.integers(3)]
         feature = int(rng.integers(6))
         row = {
-            "coder": "c",
+            "sae": "c",
             "feature": feature,
             "label_of": feature if rng.random() < 0.6 else 99,
             "stratum": stratum,

@@ -1,5 +1,6 @@
-"""Tables of other versions: those of the first read as ours, those of a newer one are refused."""
+"""Tables of other versions: those of the first read as ours, those of a newer one are rejected."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 import autointerp
 from autointerp.errors import AutointerpError
 from autointerp.evidence.store import EvidenceStore
+from autointerp.report.overview import overview
+from autointerp.runs.directory import Run
 from autointerp.storage.columns import SCHEMA_VERSION
-from autointerp.tables.migrate import current, schema_for
+from autointerp.tables.migrate import current, open_table, schema_for
 
 # A run of the demo's first three features, written by the first version (commit e138f6a).
 FIRST = Path(__file__).parent / "version1"
+# A run by the last of version 2's code.
+SECOND = Path(__file__).parents[1] / "data" / "before" / "model"
 FILES = ("labels", "scores", "predictions", "windows", "features")
 
 
@@ -25,12 +30,50 @@ def test_tables_of_the_first_version_have_the_columns_of_this_one(name):
     assert read.schema.names == schema_for(path.name, written.column_names).names
     assert read.schema.metadata[b"schema_version"] == SCHEMA_VERSION.encode()
     # All that was written is there, and nothing else but one column that follows from it.
+    written = written.rename_columns([{"coder": "sae"}.get(n, n) for n in written.column_names])
     for column in read.column_names:
         if column in written.column_names:
             assert read[column].to_pylist() == written[column].to_pylist()
         elif column != "stratum":
             assert read[column].null_count == len(read)
     assert len(set(read.column_names) - set(written.column_names)) > 0
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_column_coder_of_version_2_is_read_as_sae(tmp_path, name):
+    """However a table is read: whole, by columns, in batches, in row groups."""
+    path = SECOND / f"{name}.parquet"
+    written = pq.read_table(path)
+    assert written.schema.metadata[b"schema_version"] == b"2"
+    names, features = written["coder"].to_pylist(), written["feature"].to_pylist()
+    assert set(names) == {"layers.1"}
+    whole = current(written, path)
+    assert whole["sae"].to_pylist() == names
+    assert "coder" not in whole.column_names
+    file = open_table(path)
+    assert "coder" not in file.schema_arrow.names
+    assert file.read()["sae"].to_pylist() == names
+    assert file.read(["feature", "sae"]).to_pydict() == {"feature": features, "sae": names}
+    groups = list(range(file.metadata.num_row_groups))
+    assert file.read_row_groups(groups, ["sae"])["sae"].to_pylist() == names
+    assert file.read_row_group(0).column_names == file.schema_arrow.names
+    batches = list(file.iter_batches(3, ["sae"]))
+    assert [value for batch in batches for value in batch["sae"].to_pylist()] == names
+
+
+def test_a_run_of_version_2_is_shown_and_exported_as_any(tmp_path, cli):
+    assert set(autointerp.load_labels(SECOND)["sae"]) == {"layers.1"}
+    assert set(autointerp.load_scores(SECOND)["sae"]) == {"layers.1"}
+    feature = int(autointerp.load_labels(SECOND)["feature"][0])
+    assert set(autointerp.load_windows(SECOND, feature)["sae"]) == {"layers.1"}
+    store = EvidenceStore(SECOND / "windows.parquet", SECOND / "features.parquet")
+    assert {row["sae"] for row in store.statistics.values()} == {"layers.1"}
+    assert overview(Run(SECOND)).sae == "layers.1"
+    code, _, said = cli("export", "jsonl", str(SECOND), "--out", str(tmp_path / "labels.jsonl"))
+    assert code == 0, said
+    rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert {row["sae"] for row in rows} == {"layers.1"}
+    assert not any("coder" in row for row in rows)
 
 
 def test_runs_of_the_first_version_are_read_as_any(cli):

@@ -1,4 +1,4 @@
-"""ReLU coders as two linear layers in a `.pt` or `.pth` file: Goodfire, qresearch DeepSeek-R1."""
+"""ReLU SAEs as two linear layers in a `.pt` or `.pth` file: Goodfire, qresearch DeepSeek-R1."""
 
 import re
 from pathlib import Path
@@ -64,7 +64,7 @@ def load(path: Path, k: int | None = None) -> SparseCoder:
 
 CODER_FORMAT = CoderFormat(
     name="linear_pt",
-    about="ReLU coders as two linear layers in a .pt or .pth file: Goodfire, qresearch DeepSeek-R1",
+    about="ReLU SAEs as two linear layers in a .pt or .pth file: Goodfire, qresearch DeepSeek-R1",
     matches=matches,
     files=files,
     load=load,

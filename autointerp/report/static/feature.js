@@ -13,7 +13,7 @@ async function featureView(feature) {
     h(
       "div",
       { class: "title" },
-      h("p", { class: "dim" }, `feature ${feature}`, known(row.coder) ? ` of ${row.coder}` : ""),
+      h("p", { class: "dim" }, `feature ${feature}`, known(row.sae) ? ` of ${row.sae}` : ""),
       h(
         "span",
         { class: "steps" },

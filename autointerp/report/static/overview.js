@@ -54,7 +54,7 @@ async function overviewView() {
 }
 
 function subtitle(seen) {
-  const parts = [`coder ${seen.coder}`];
+  const parts = [`SAE ${seen.sae}`];
   if (seen.model) parts.push(`labels by ${seen.model}`);
   if (seen.judge) parts.push(`judged by ${seen.judge}`);
   return parts.join(" · ");

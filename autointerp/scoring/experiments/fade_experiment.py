@@ -62,9 +62,9 @@ def missing(lab: Lab) -> dict[str, str]:
     if lab.judge is None:
         why = "rules write no texts: name a model"
     elif lab.hook is None or lab.coder is None:
-        why = "a cache was read, and they need the subject model: name --subject, --text, --coder"
+        why = "a cache was read, and they need the subject model: name --subject, --text, --sae"
     elif lab.coder.read_decoder is None:
-        return {FAITHFULNESS: "the coder has no decoder that writes where it reads"}
+        return {FAITHFULNESS: "the SAE has no decoder that writes where it reads"}
     elif (canonical_place(lab.hook) or ("", 0))[0] == "normalized":
         return {FAITHFULNESS: f"inside a norm, at {lab.hook}, nothing can be added"}
     else:

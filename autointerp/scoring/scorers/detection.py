@@ -36,7 +36,7 @@ _SILENT = 1.5  # silent windows for each activating one: three kinds of them are
 
 class DetectionSettings(ScorerSettings):
     windows: int = setting(
-        20, "Activating windows to judge, and half as many again silent ones.", ge=2
+        20, "Activating windows to judge; half as many non-activating ones are added.", ge=2
     )
 
 
@@ -87,14 +87,14 @@ _CORPUS = "over the whole corpus's windows, by detection's judgments"
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
-    about="balanced accuracy of telling windows in which the feature fires from silent ones",
+    about="balanced accuracy of telling activating from non-activating windows",
     settings=DetectionSettings,
     order=10,
     samples={NAME: samples_of_forms({"windows": [{"number": 1, "text": "a"}]})},
     columns=(
         FurtherColumn(
             "near_miss_balanced_accuracy",
-            "detection's balanced accuracy with near misses alone as the silent windows",
+            "detection's balanced accuracy with near misses as the only non-activating windows",
             interval=False,
         ),
         FurtherColumn("population_f1", f"F1 {_CORPUS}"),

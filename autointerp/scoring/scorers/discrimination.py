@@ -46,7 +46,7 @@ _SALT = 0xD15C
 class DiscriminationSettings(ScorerSettings):
     windows: int = setting(
         10,
-        "Activating windows for which to choose between the label and those of similar features.",
+        "Activating windows to match with this label or one of a similar feature.",
         ge=1,
     )
 

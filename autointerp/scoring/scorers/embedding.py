@@ -30,7 +30,7 @@ class EmbeddingSettings(ScorerSettings):
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("model",)  # its files are looked at
 
     windows: int = setting(
-        20, "Activating windows to embed, and half as many again silent ones.", ge=2
+        20, "Activating windows to embed; half as many non-activating ones are added.", ge=2
     )
     model: str = setting(
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -83,7 +83,7 @@ def _open(name: str, device: "torch.device", _prompt: Prompt | None) -> LocalJud
 SCORER = Scorer(
     name=NAME,
     metric=AUROC,
-    about="AUROC of the cosine between label and window, firing windows against silent ones",
+    about="AUROC of the cosine between label and window, activating against non-activating windows",
     settings=EmbeddingSettings,
     order=70,
     plan=detection.plan,

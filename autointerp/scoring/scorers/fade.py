@@ -62,16 +62,16 @@ class FadeSettings(ScorerSettings):
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("texts", "factors", "continuations")
 
     windows: int = setting(
-        20, "For FADE: activating windows to rate, and half as many again silent ones.", ge=2
+        20, "Activating windows for FADE to rate; half as many non-activating ones are added.", ge=2
     )
-    texts: int = setting(15, "For FADE: texts that the model writes for a label's concept.", ge=2)
+    texts: int = setting(15, "Texts that the model writes about a label's concept for FADE.", ge=2)
     factors: str = setting(
         "-50,-10,-1,1,10,50",
-        "For FADE: by how many times its largest activation a feature is turned up while the "
-        "subject model writes; without it, too.",
+        "Steering strengths for FADE, in multiples of the feature's largest activation; texts "
+        "without steering are always written too.",
     )
     continuations: int = setting(
-        10, "For FADE: texts that the subject model writes at each factor.", ge=2
+        10, "Texts that the subject model writes for FADE at each strength.", ge=2
     )
 
     @field_validator("factors")

@@ -59,8 +59,8 @@ _CHOICE = 4  # silent windows to choose from for each that is wanted
 class FuzzingSettings(ScorerSettings):
     windows: int = setting(
         12,
-        "Activating windows shown with the right tokens marked, and as many with wrong ones of "
-        "either kind.",
+        "Activating windows to show with the right tokens marked, and as many with each of the two "
+        "kinds of wrong tokens.",
         ge=2,
     )
 

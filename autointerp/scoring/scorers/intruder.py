@@ -44,7 +44,7 @@ _QUANTILES = 5  # strata of trials, by where the four windows are among the feat
 class IntruderSettings(ScorerSettings):
     windows: int = setting(
         10,
-        "Times that a judge looks for the one window of five in which the feature is silent.",
+        "Times that a judge is to find the one non-activating window among five.",
         ge=1,
     )
 
@@ -160,7 +160,7 @@ def _read(text: str, items: Sequence[Item], scattered: bool) -> dict[int, np.nda
 SCORER = Scorer(
     name=NAME,
     metric=METRIC,
-    about="accuracy of finding the one window of five in which the feature is silent",
+    about="accuracy of finding the one non-activating window among five",
     settings=IntruderSettings,
     order=40,
     samples={

@@ -51,9 +51,9 @@ class SimulationSettings(ScorerSettings):
     windows: int = setting(10, "Windows to simulate, half of them activating.", ge=2)
     mode: Literal["auto", "prompt_logprobs", "top_logprobs", "json"] = setting(
         "auto",
-        "How activations are predicted: expected values from the probabilities of the prompt's "
-        "tokens or of the reply's, or a JSON list of integers; auto: the first of these that the "
-        "endpoint allows. Scores of different modes do not compare.",
+        "How activations are predicted: as expected values from the log probabilities of the "
+        "prompt's tokens or of the reply's, or as a JSON list of integers; auto: the first that "
+        "the endpoint supports. Scores of different modes are not comparable.",
     )
 
     def chosen_mode(self) -> str:
@@ -168,7 +168,7 @@ SCORER = Scorer(
     plan=plan,
     reduce=reduce,
     task=Task(_schema, _render, _read, lambda item: 20 + 3 * len(item.truth), mode="json"),
-    better=(
+    preferred_modes=(
         TokenTask(PROMPT_LOGPROBS, _render_lines, _read_prompt, lambda _: 0),
         # A number of up to two tokens, a tab, a digit and a line break.
         TokenTask(TOP_LOGPROBS, _render_lines, _read_reply, lambda item: 10 + 5 * len(item.truth)),

@@ -32,11 +32,11 @@ class SurprisalSettings(ScorerSettings):
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("model",)  # its files are looked at
 
     windows: int = setting(
-        20, "Activating windows to read, and half as many again silent ones.", ge=2
+        20, "Activating windows to read; half as many non-activating ones are added.", ge=2
     )
     model: str | None = setting(
         None,
-        "The base language model that is surprised, or not: a folder or a Hugging Face id.",
+        "The base language model whose surprisal is measured: a folder or a Hugging Face id.",
         min_length=1,
     )
 
@@ -165,7 +165,8 @@ def _open(name: str, device: "torch.device", prompt: Prompt | None) -> LocalJudg
 SCORER = Scorer(
     name=NAME,
     metric=AUROC,
-    about="AUROC of how much likelier the label makes a window, firing against silent ones",
+    about="AUROC of how much likelier the label makes a window, activating against "
+    "non-activating ones",
     settings=SurprisalSettings,
     order=80,
     samples={NAME: [{"label": "a label"}]},

@@ -26,6 +26,7 @@ from autointerp.evidence.store import (
     write_features,
 )
 from autointerp.identity import fingerprint
+from autointerp.plain_text import counted
 from autointerp.progress import say
 from autointerp.resources.activation_source import (
     Source,
@@ -127,7 +128,7 @@ def is_done(session: Session, inputs: str) -> bool:
 
 
 def already(session: Session) -> str:
-    return f"done already, {session.run.windows}"
+    return f"already done: {session.run.windows}"
 
 
 @dataclass(frozen=True)
@@ -160,12 +161,17 @@ def _prepared(session: Session, settings: CollectSettings) -> _Prepared:
     read_decoder = known.read_decoder if known else None
     decoder = read_decoder().weight.to(session.device) if read_decoder and features > 1 else None
     if decoder is None and session.config.near_miss_windows > 0:
-        lacks = "--coder would tell" if known is None else "the coder has no decoder to tell"
-        say(f"collect: keeps no near misses: {lacks} which features are similar")
+        lacks = (
+            "without --sae it is unknown" if known is None else "the SAE has no decoder that tells"
+        )
+        say(f"collect: no near misses: {lacks} which features are similar")
         settings = without_near_misses(settings)
     if settings.length > source.context_length:
         length = source.context_length
-        say(f"collect: windows are whole contexts of {length} tokens, not {settings.length}")
+        say(
+            f"collect: windows are whole contexts of {length} tokens, shorter than "
+            f"{settings.length}"
+        )
     return _Prepared(source, coder, features, decoder, settings, control)
 
 
@@ -180,13 +186,10 @@ def run(session: Session, inputs: str) -> None:
         size = files.windows.stat().st_size
         say(
             f"collect: {written.windows:,} windows in {size / 1e6:,.1f} MB, "
-            f"{size / 1e3 / len(session.features):,.1f} kB a feature"
+            f"{size / 1e3 / len(session.features):,.1f} kB per feature"
         )
-        # How many repeat a better one depends on what was kept when they came.
-        say(
-            f"collect: left out at least {written.repeats:,} windows that repeat a better one, and "
-            f"{written.shared:,} with the text of another split"
-        )
+        if dropped := _dropped(written):
+            say(f"collect: dropped {dropped}")
         for remark in written.remarks:
             say(f"collect: {remark}")
         hook = hook_of(prepared.source) or (session.coder.hook if session.coder else None)
@@ -211,6 +214,16 @@ class _Written:
     repeats: int  # at least
     shared: int  # between splits
     remarks: list[str]
+
+
+def _dropped(written: _Written) -> str:
+    """What was not kept, empty if nothing. How many repeats depends on the order of windows."""
+    parts = []
+    if written.repeats:
+        parts.append(f"at least {counted(written.repeats, 'near-duplicate window')}")
+    if written.shared:
+        parts.append(f"{counted(written.shared, 'window')} whose text occurs in another split")
+    return " and ".join(parts)
 
 
 def _write(session: Session, prepared: _Prepared, share: Share, inputs: str) -> _Written:
@@ -300,14 +313,14 @@ def _random_coder(
     x = source.sample(session.config.mask_names()).to(session.device)
     if len(x) == 0:
         raise ConfigurationError(
-            "no token of the first contexts counts: there is nothing to match a random "
-            "coder's densities on"
+            "all tokens of the first contexts are masked: the densities of random directions "
+            "cannot be matched to the SAE's"
         )
     made = randomized(coder, x, session.config.seed)
     real, random = (len(c.encode(x).token) / len(x) for c in (coder, made))
     say(
-        f"collect: random directions take the place of the coder's features: {random:.3g} of them "
-        f"are active on each of the first {len(x):,} tokens, {real:.3g} of the coder's"
+        f"collect: random directions replace the SAE's features; mean L0 on the first {len(x):,} "
+        f"tokens: {random:.3g} (the SAE's: {real:.3g})"
     )
     return made
 

@@ -31,7 +31,7 @@ def shared_out(session: Session, source: Source, settings: CollectSettings) -> S
     selected, asked = session.features, session.config.processes
     length = min(settings.length, source.context_length)
     if asked > 1 and (why := why_one(source)) is not None:
-        say(f"collect: one process in place of {asked}: {why}")
+        say(f"collect: using one process instead of {asked}: {why}")
         asked = 1
     size = working_bytes(len(selected), length, settings)
     free = free_bytes(session.device)

@@ -43,7 +43,7 @@ def read_pass(
     parts = divided(this.held(), source.contexts, processes, this.batch_contexts)
     done = sum(part.held for part in parts)
     if done > 0:
-        say(f"collect: goes on after {done:,} contexts that were collected before")
+        say(f"collect: resuming after {done:,} contexts")
     length = source.context_length
     if done == source.contexts:
         return _merged(this, parts), []
@@ -162,7 +162,7 @@ def _heard(pipe: connection.Connection, child: _Child, parts: int) -> int | _End
             if status == -signal.SIGKILL:
                 how += " (out of memory?)"
         raise AutointerpError(
-            f"collect: {who} {how}; the same command goes on from the last checkpoints"
+            f"collect: {who} {how}; rerun the same command to resume from the last checkpoints"
         ) from None
     if isinstance(said, _Failed):
         if said.error is not None:

@@ -94,7 +94,7 @@ class CandidateJudge:
         plan = choice_plan(evidence, self.seed)
         if plan is None:
             return []
-        (way, prompt), *weaker = forms.ways(detection.SCORER, self.form, self.prompt)
+        (task, prompt), *fallbacks = forms.ways(detection.SCORER, self.form, self.prompt)
         return [
             JudgeJob(
                 scorer=detection.SCORER,
@@ -105,8 +105,8 @@ class CandidateJudge:
                 vocabulary=self.vocabulary,
                 settings=self.settings,
                 todo=tuple(range(len(plan.items))),
-                way=way,
-                weaker=tuple(weaker),
+                chosen_task=task,
+                fallbacks=tuple(fallbacks),
                 purpose=PURPOSE,
             )
             for label in labels

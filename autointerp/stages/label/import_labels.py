@@ -30,13 +30,13 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
     """
     chosen = IMPORTS.find(format_name)
     if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder")
+        raise InputError(f"{path}: no such file or folder")
     with run.locked():
         evidence = evidence_identity(run)
         if run.drafts.exists() or run.labels.exists():
             raise InputError(
-                f"{run.path} has labels already: import into a run of its own, which "
-                "`autointerp collect` makes with another --out"
+                f"{run.path} already has labels: import into a separate run, which `autointerp "
+                "collect` creates with another --out"
             )
         began = time.monotonic()
         try:
@@ -52,7 +52,7 @@ def import_labels(run: Run, format_name: str, path: Path, only: str | None = Non
         left_out["labels are of features that fire too little here to be scored"] = silent
         unknown = len(texts.keys() - store.statistics.keys())
         left_out["labels are of features that were not collected in this run"] = unknown
-        coder = next((row["coder"] for row in store.statistics.values()), "")
+        coder = next((row["sae"] for row in store.statistics.values()), "")
         write_drafts(drafts, run.drafts)
         write_labels(coder, drafts, store.statistics, {}, {}, True, run.labels)
         outcomes = Counter[str](draft.status for draft in drafts)

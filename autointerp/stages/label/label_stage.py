@@ -8,6 +8,7 @@ from autointerp.errors import ConfigurationError
 from autointerp.identity import fingerprint, settings_values
 from autointerp.labeling.label_reply import reply_schema
 from autointerp.labeling.labeler import Draft
+from autointerp.plain_text import counted
 from autointerp.progress import say
 from autointerp.prompting.prompts import keep
 from autointerp.resources import language_model
@@ -109,7 +110,7 @@ def is_done(session: Session, inputs: str) -> bool:
 
 
 def already(session: Session) -> str:
-    return f"done already, {session.run.labels}"
+    return f"already done: {session.run.labels}"
 
 
 def failed(session: Session) -> int:
@@ -122,7 +123,7 @@ def failed(session: Session) -> int:
 def run(session: Session, inputs: str) -> None:
     """Draft a label for every selected feature."""
     config, run = session.config, session.run
-    _refuse_imported(run)
+    _check_not_imported(run)
     labeler = _labeler(session, inputs)
     name, priced = labeler_name(config), language_model.is_priced(config)
     table = LabelTable(run, session.store, session.coder_name, priced)
@@ -138,16 +139,16 @@ def run(session: Session, inputs: str) -> None:
         if drafted.stopped is not None:
             counts = Counter(details.outcomes).most_common()
             outcomes = ", ".join(f"{n:,} {status}" for status, n in counts)
-            say(f"label: {outcomes} in {run.labels}; the same command goes on")
+            say(f"label: {outcomes} in {run.labels}; rerun the same command to resume")
             raise drafted.stopped
 
 
-def _refuse_imported(run: Run) -> None:
+def _check_not_imported(run: Run) -> None:
     record = run.stages().label
     if record is not None and record.imported is not None:
         raise ConfigurationError(
             f"the labels in {run.path} were imported from {record.imported.source}: score them "
-            "with `autointerp score`; to label its features anew, name another --out"
+            "with `autointerp score`, or pass another --out to label its features"
         )
 
 
@@ -159,8 +160,8 @@ def _labeler(session: Session, inputs: str) -> Labeler:
         _say_what_is_asked_again(session.run, inputs, language_model.is_priced(config))
         return ModelLabeler(session, language_model.check_endpoint(config))
     say(
-        "label: no model is named, so labels are lexical rules (--model NAME for a model, "
-        "--labeler local for one on this machine)"
+        "label: no model was given, so labels are lexical rules (use a model with --model NAME, or "
+        "one on this machine with --labeler local)"
     )
     return RuleLabeler(session.store, session.vocabulary, session.features, config.min_windows)
 
@@ -182,7 +183,7 @@ def _say_what_is_asked_again(run: Run, inputs: str, priced: bool) -> None:
     if lost:
         cost = sum(draft.cost_usd for draft in lost)
         spent = f"${cost:,.4f} so far" if priced else "at an unknown price"
-        say(f"label: {len(lost):,} features that failed are asked about again ({spent})")
+        say(f"label: retrying {counted(len(lost), 'feature')} that failed ({spent})")
 
 
 def estimate(session: Session) -> list[str]:
@@ -209,11 +210,11 @@ def prompts(session: Session, _task: str) -> Iterator[Messages]:
     for one in proposals(session, plan.asked, lambda d: skipped.update({d.feature: d})):
         yield one.job.messages()
     for draft in skipped.values():
-        yield f"(feature {draft.feature} is not asked about: {draft.error or draft.status})"
+        yield f"(no request for feature {draft.feature}: {draft.error or draft.status})"
     for feature in plan.rules:
-        yield f"(feature {feature} is not asked about: it is labeled by a rule)"
+        yield f"(no request for feature {feature}: it is labeled by a rule)"
     for feature, own in plan.twins.items():
-        yield f"(feature {feature} is not asked about: a twin of {own})"
+        yield f"(no request for feature {feature}: it is a twin of {own})"
 
 
 STAGE = Stage(

@@ -46,11 +46,11 @@ def written_meanwhile(
             try:
                 write(list(drafts.values()))
             except Exception as error:
-                say(f"the table so far could not be written: {error}; labeling goes on")
+                say(f"the partial label table could not be written: {error}; labeling continues")
                 return
             pause = pause_after(time.monotonic() - began)
 
-    writer = threading.Thread(target=keep_writing, name="label table so far", daemon=True)
+    writer = threading.Thread(target=keep_writing, name="partial label table", daemon=True)
     writer.start()
     try:
         yield take

@@ -7,6 +7,7 @@ from autointerp.labeling import no_label
 from autointerp.labeling.candidates import Proposal, Proposed
 from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import label_jobs
+from autointerp.plain_text import counted
 from autointerp.progress import Tracker, say, track
 from autointerp.resources import language_model
 from autointerp.runs.record import LabelRecord, SavedRequests
@@ -160,11 +161,14 @@ class ModelLabeler:
         if plan.rules:
             saved = saving(len(plan.rules), drafts, config)
             details.saved_by_rules = _recorded(saved)
-            say(f"label: {len(plan.rules):,} features are labeled by a rule, which {saved.words()}")
+            say(
+                f"label: {counted(len(plan.rules), 'feature')} labeled by a rule, which "
+                f"{saved.describe()}"
+            )
         if taken := sum(draft.label is not None for draft in twins):
             saved = saving(taken, drafts, config)
             details.saved_by_twins = _recorded(saved)
-            say(f"label: {taken:,} features take the label of a twin, which {saved.words()}")
+            say(f"label: {counted(taken, 'feature')} labeled like a twin, which {saved.describe()}")
 
 
 def _recorded(saved: Saving) -> SavedRequests:

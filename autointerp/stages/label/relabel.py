@@ -53,7 +53,7 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
     else works on the run, the endpoint fails, or the budget does not allow it.
     """
     if not own.uses_model():
-        raise ConfigurationError("no model is named to ask for a label")
+        raise ConfigurationError("asking for a new label needs a model: --model NAME")
     config = run.settings().with_own(own)
     session = Session(config.model_copy(update=_ONE_REQUEST), run, None, [feature])
     drafts: list[Draft] = []
@@ -67,7 +67,7 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
             raise asked.stopped
         (draft,) = drafts
         if draft.status == "over_budget":
-            raise EndpointError(f"feature {feature} is not labeled again: {draft.error}")
+            raise EndpointError(f"feature {feature} was not relabeled: {draft.error}")
         run.note(f"relabel of feature {feature}: {draft.status}")
     return draft
 
@@ -80,7 +80,7 @@ def _unanswered(session: Session, feature: int) -> LabelJob | Draft:
     run, config = session.run, session.config
     (evidence,) = session.store.read([feature])
     if not evidence.of("label", "top", "sample"):
-        raise InputError(f"feature {feature} has no window in which it is active to label it from")
+        raise InputError(f"feature {feature} has no activating windows to label it from")
     vocabulary = session.vocabulary
     prompt = label_prompt(config)
     settings = settings_of(config)
@@ -103,7 +103,7 @@ def _unanswered(session: Session, feature: int) -> LabelJob | Draft:
     finally:
         journal.close()
     raise ConfigurationError(
-        f"feature {feature} has no other windows to show: it was labeled from all choices of them"
+        f"feature {feature} has no other selection of windows to show: all have been used"
     )
 
 

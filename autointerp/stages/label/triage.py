@@ -11,6 +11,7 @@ from autointerp.labeling.labeler import Draft, unlabelable
 from autointerp.labeling.rule_drafts import rule_draft
 from autointerp.labeling.twins import alike, find_twins
 from autointerp.metrics.estimates import Counts, balanced_accuracy
+from autointerp.plain_text import counted
 from autointerp.progress import say, track
 from autointerp.resources import language_model
 from autointerp.rules import lexical
@@ -44,8 +45,8 @@ def check(run: Run, tier: str) -> None:
     kept = collected.validate_windows if collected else 0
     if tier == LEXICAL_FIRST and kept < collect_stage.TRIED_WINDOWS:
         raise NotDoneError(
-            f"the evidence in {run.path} was collected without --tier {LEXICAL_FIRST}, and has too "
-            "few windows to try rules on: run `autointerp collect` with it"
+            f"the evidence in {run.path} was collected without --tier {LEXICAL_FIRST} and has too "
+            "few windows to test rules on: run `autointerp collect` with it"
         )
 
 
@@ -106,7 +107,7 @@ def _twins(
 ) -> dict[int, int]:
     rows = {feature: store.statistics[feature] for feature in features}
     if rows and all(row["similar"] is None for row in rows.values()):
-        say("label: no twins can be linked: the evidence does not say which features are similar")
+        say("label: twins cannot be linked: the evidence does not say which features are similar")
     similar = (
         (feature, other["feature"], other["cosine"])
         for feature, row in rows.items()
@@ -128,7 +129,7 @@ def twin_draft(feature: int, own: Draft) -> Draft:
     Where that has none yet, because of a budget or an interruption, the feature waits for it.
     """
     if own.label is None:
-        waiting = f"waits for the label of feature {own.feature}"
+        waiting = f"waiting for the label of feature {own.feature}, its twin"
         return Draft(feature, own.status, own.labeler, error=waiting)
     return replace(
         own,
@@ -155,10 +156,10 @@ class Saving:
     tokens: int | None
     cost_usd: float | None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         tokens = "" if self.tokens is None else f", {self.tokens:,} tokens"
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:,.4f}"
-        return f"saves about {self.requests:,} requests{tokens}{cost} of labeling"
+        return f"saves about {counted(self.requests, 'labeling request')}{tokens}{cost}"
 
 
 def saving(features: int, drafts: Iterable[Draft], config: RunConfig) -> Saving:

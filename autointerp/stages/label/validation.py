@@ -24,7 +24,7 @@ SILENT = "silent"
 # features do (standard deviations of 0.15 and 0.07), 16 and 8 windows get four fifths of what a
 # choice without error would; twice the silent ones, 0.03 more of it for a third more tokens.
 _OF_A_KIND = 8
-_FEWEST = 5  # windows of either side, below which they tell nothing
+_MIN_WINDOWS = 5  # windows of either side, below which they tell nothing
 
 
 def choice_plan(evidence: FeatureEvidence, seed: int) -> Plan | None:
@@ -37,7 +37,7 @@ def choice_plan(evidence: FeatureEvidence, seed: int) -> Plan | None:
     largest = evidence.of("validate", "top")[:_OF_A_KIND]
     fires = sample + [w for w in largest if w.context not in contexts]
     silent = evidence.of("validate", "negative")[:_OF_A_KIND]
-    if min(len(fires), len(silent)) < _FEWEST:
+    if min(len(fires), len(silent)) < _MIN_WINDOWS:
         return None
     items = [_item(w, FIRES) for w in fires] + [_item(w, SILENT) for w in silent]
     order = np.random.default_rng([seed, evidence.feature]).permutation(len(items))

@@ -18,7 +18,7 @@ from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.planner import Planner
 from autointerp.scoring.scorer import Judged, Scorer, Task, TokenTask
 from autointerp.stages.score.judged_labels import JudgedLabels
-from autointerp.stages.score.judging import Take, is_ruled, judged_by
+from autointerp.stages.score.judging import Take, is_judged_by_rule, judged_by
 
 
 @dataclass
@@ -63,9 +63,9 @@ def judge_jobs(
     """All that is to be judged by the templates there are, whatever is not judged by rules."""
     settings, ways = judge_settings(config), _ways(prompts, config.judge_form)
     for scorer, plan in planner.plans(labels.features, ways, labels.all_known()):
-        if is_ruled(scorer, labels.drafts.get(plan.feature), config.judge):
+        if is_judged_by_rule(scorer, labels.drafts.get(plan.feature), config.judge):
             continue
-        (way, prompt), *weaker = ways[scorer.name]
+        (task, prompt), *fallbacks = ways[scorer.name]
         for label_of in labels.whose(scorer, plan.feature):
             yield JudgeJob(
                 scorer=scorer,
@@ -77,8 +77,8 @@ def judge_jobs(
                 settings=settings,
                 todo=tuple(range(len(plan.items))),
                 enough=_enough(scorer, config.precision),
-                way=way,
-                weaker=tuple(weaker),
+                chosen_task=task,
+                fallbacks=tuple(fallbacks),
             )
 
 

@@ -33,7 +33,7 @@ def chat_templates(config: RunConfig) -> list[str]:
 
 def _ways(config: RunConfig, scorer: Scorer) -> list[str]:
     """The templates of the ways in which the scorer may ask, the best first."""
-    if not scorer.better:
+    if not scorer.preferred_modes:
         return [scorer.name]
     mode = config.settings_of(scorer.name, scorer.settings).chosen_mode()
     return list(scorer.templates()) if mode == "auto" else [scorer.template(mode)]

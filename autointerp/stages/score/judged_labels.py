@@ -10,7 +10,7 @@ from autointerp.scoring.null import Labeled, null_partners, null_sample
 from autointerp.scoring.scorer import Scorer
 from autointerp.scoring.scorers.choices import KnownLabels
 
-_FEWEST_NULLS = 50  # features with a null, so that the nulls together say something
+_MIN_NULLS = 50  # features with a null, so that the nulls together say something
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,4 @@ def judged_labels(
 
 def with_null(features: list[int], share: float, seed: int) -> set[int]:
     """Those of the features that get a null."""
-    return null_sample(features, share, _FEWEST_NULLS if share > 0 else 0, seed)
+    return null_sample(features, share, _MIN_NULLS if share > 0 else 0, seed)

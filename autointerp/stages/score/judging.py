@@ -30,7 +30,7 @@ class Judge(Protocol):
         """Record who judged, and what was asked."""
 
 
-def is_ruled(scorer: Scorer, draft: Draft | None, judge: str) -> bool:
+def is_judged_by_rule(scorer: Scorer, draft: Draft | None, judge: str) -> bool:
     """Whether the label is a rule that judges itself: no model need be asked.
 
     judge: who is to judge, as settings have it.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from autointerp.config.settings import RunConfig
 from autointerp.identity import fingerprint
 from autointerp.labeling.labeler import Draft
+from autointerp.plain_text import counted
 from autointerp.progress import Tracker, say, track
 from autointerp.prompting.prompts import Prompt, keep
 from autointerp.resources import language_model
@@ -31,7 +32,7 @@ from autointerp.stages.score.judge_templates import (
 )
 from autointerp.stages.score.judge_templates import templates as templates_of
 from autointerp.stages.score.judged_labels import JudgedLabels
-from autointerp.stages.score.judging import Judge, is_ruled
+from autointerp.stages.score.judging import Judge, is_judged_by_rule
 from autointerp.stages.score.judging_results import JudgingResults
 from autointerp.stages.score.laboratory import (
     OpenExperiment,
@@ -128,7 +129,7 @@ def is_done(session: Session, inputs: str) -> bool:
 
 
 def already(session: Session) -> str:
-    return f"done already, {session.run.labels}"
+    return f"already done: {session.run.labels}"
 
 
 def run(session: Session, inputs: str) -> None:
@@ -161,12 +162,12 @@ def run(session: Session, inputs: str) -> None:
         details.evidence = evidence_identity(run)
         if details.unanswered:
             say(
-                f"score: {details.unanswered:,} judgments are missing "
-                f"({details.unanswered_for}): the next run asks for them again"
+                f"score: {counted(details.unanswered, 'judgment')} failed "
+                f"({details.unanswered_for}); the next run will retry"
             )
         if stopped is not None:
             n = len(labels.features)
-            say(f"score: {details.scored:,} of {n:,} scored; the same command goes on")
+            say(f"score: {details.scored:,} of {n:,} scored; rerun the same command to resume")
             raise stopped
 
 
@@ -174,10 +175,7 @@ def _say_what_is_asked_again(run: Run, priced: bool) -> None:
     record = run.stages().score
     if record is not None and record.unanswered:
         so_far = f", ${record.unanswered_usd:,.4f} so far" if priced else ""
-        say(
-            f"score: {record.unanswered:,} judgments that could not be had are asked for "
-            f"again{so_far}"
-        )
+        say(f"score: retrying {counted(record.unanswered, 'judgment')} that failed{so_far}")
 
 
 def _judge(
@@ -225,7 +223,7 @@ def _judge_of(
     name = labeler_name(config)
 
     def judge_of(score: Score) -> str:
-        if is_ruled(SCORERS[score.scorer], drafts[score.feature], config.judge):
+        if is_judged_by_rule(SCORERS[score.scorer], drafts[score.feature], config.judge):
             return lexical.NAME
         return details.local_judges.get(score.scorer) or name
 
@@ -241,15 +239,15 @@ def estimate(session: Session) -> list[str]:
         labels, prompts = labels_to_come(judging), load_prompts(config)
         endpoint = language_model.dialect(config)
         for request in judge_jobs(config, planner_of(judging), labels, prompts):
-            while request.weaker and not endpoint.takes(request.logprobs()):
-                request = request.otherwise()
+            while request.fallbacks and not endpoint.takes(request.logprobs()):
+                request = request.fall_back()
             total.add_all(request.requests())
         own = {feature: feature for feature in labels.nulls}  # any label does
         for experiment, lab in laboratories(judging, prompts):
             total.add_all(experiment.requests(lab, experiment_labels(replace(labels, nulls=own))))
         lines.append(total.line(NAME, config))
     if judged_here := local_judges.names(session.config):
-        lines.append(f"score: {', '.join(judged_here)} run on this machine and are not counted")
+        lines.append(f"score: {', '.join(judged_here)} run on this machine and are not included")
     return lines
 
 

@@ -56,23 +56,23 @@ def check_labels(run: Run, config: RunConfig, drafts: Mapping[int, Draft]) -> No
     """Raises AutointerpError where the labels are not to be scored, or not by what is at hand."""
     labeled = run.stages().label
     if labeled is None:
-        raise NotDoneError(f"the labels in {run.path} are not finished: run `autointerp label`")
+        raise NotDoneError(f"labeling in {run.path} is not finished: run `autointerp label` first")
     # Other evidence may be split otherwise: the labeler may have seen what would score it.
     if labeled.evidence != evidence_identity(run):
         raise NotDoneError(
-            f"the labels in {run.path} come from other evidence: run `autointerp label` first"
+            f"the labels in {run.path} were made from other evidence: run `autointerp label` first"
         )
     if config.uses_model() or not chat_scorers(config):
         return
     if any(d.label and not d.rule for d in drafts.values()):
         raise ConfigurationError(
-            f"the labels in {run.path} were not made by rules: name a judge with --model or "
+            f"the labels in {run.path} were not made by rules: scoring them needs --model or "
             "--judge local"
         )
     for name in chat_scorers(config):
         if SCORERS[name].by_rule is None:
             raise ConfigurationError(
-                f"rules cannot do {name}: name a judge with --model or --judge local"
+                f"rules cannot judge {name}: it needs --model or --judge local"
             )
 
 

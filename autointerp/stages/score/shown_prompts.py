@@ -27,9 +27,9 @@ def shown(judging: Session, task: str, planner: Planner) -> Iterator[Messages]:
     for feature in judging.features:
         draft = drafts.get(feature)
         if judging.store.statistics[feature]["n_active"] == 0:
-            skipped.append(f"(feature {feature} is not judged: it never fires)")
+            skipped.append(f"(no request for feature {feature}: it never fires)")
         elif draft is not None and draft.label is None:
-            skipped.append(f"(feature {feature} is not judged: {draft.error or draft.status})")
+            skipped.append(f"(no request for feature {feature}: {draft.error or draft.status})")
         else:
             asked.append(feature)
     labels = JudgedLabels(drafts, asked, {}, judging.store.statistics)
@@ -45,7 +45,7 @@ def shown(judging: Session, task: str, planner: Planner) -> Iterator[Messages]:
         if request.plan.items:
             yield request.messages()
         else:
-            skipped.append(f"(feature {request.plan.feature} is not judged: {NOTHING})")
+            skipped.append(f"(no request for feature {request.plan.feature}: {NOTHING})")
     yield from skipped
 
 

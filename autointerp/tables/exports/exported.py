@@ -25,8 +25,7 @@ from autointerp.progress import say, track
 from autointerp.runs.directory import Run
 from autointerp.runs.feature_selection import select_among
 from autointerp.storage.columns import leaf_of, metadata_of
-from autointerp.storage.parquet_files import open_parquet
-from autointerp.tables.migrate import open_table
+from autointerp.tables.migrate import current, open_table
 from autointerp.vocabulary import Vocabulary
 
 _CHUNK = 256  # features in memory at a time
@@ -90,7 +89,7 @@ def naming(run: Run, model: str | None, source: str | None, creator: str) -> Nam
 
 
 def _coder(run: Run) -> str:
-    names = open_table(run.features).read(columns=["coder"])["coder"]
+    names = open_table(run.features).read(columns=["sae"])["sae"]
     return str(names[0]) if len(names) else ""
 
 
@@ -101,7 +100,8 @@ class ByFeature:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open_parquet(path)
+        self._path = path
+        self._file = open_table(path)
         self._held: tuple[list[int], pa.Table] = ([], self._file.schema_arrow.empty_table())
         self._column = leaf_of(self._file, "feature")
 
@@ -121,7 +121,7 @@ class ByFeature:
         wanted = (bounds[:, 1] >= features[0]) & (bounds[:, 0] <= features[-1])
         groups = np.flatnonzero(wanted).tolist()
         if groups != self._held[0]:
-            self._held = (groups, self._file.read_row_groups(groups))
+            self._held = (groups, current(self._file.read_row_groups(groups), self._path))
         table = self._held[1]
         chosen = table.filter(pc.is_in(table["feature"], pa.array(features, pa.int32())))
         found: dict[int, list[dict[str, Any]]] = {}

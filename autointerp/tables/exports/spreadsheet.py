@@ -13,7 +13,7 @@ from autointerp.tables.exports.flat import columns_of, plain, rows_of
 
 # Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "|", "%")
-_LONGEST_CELL = 32_000  # characters; spreadsheets take 32,767
+_MAX_CELL = 32_000  # characters; spreadsheets take 32,767
 
 
 def write(source: Source, out: Path) -> None:
@@ -46,7 +46,7 @@ def _cell(value: Any, kind: pa.DataType) -> Any:
 
 def safe_cell(text: str) -> str:
     """One line of plain text that no spreadsheet takes for a formula."""
-    text = tidy(text)[:_LONGEST_CELL]
+    text = tidy(text)[:_MAX_CELL]
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

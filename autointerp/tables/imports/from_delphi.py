@@ -5,7 +5,7 @@ from pathlib import Path
 
 from autointerp.errors import InputError
 from autointerp.tables.foreign_labels import (
-    LONGEST_LINE,
+    MAX_LINE_LENGTH,
     Foreign,
     ImportedLabels,
     ImportFormat,
@@ -27,7 +27,7 @@ def _read(path: Path) -> ImportedLabels:
         named = re.fullmatch(r"(.+)_latent(\d{1,9})\.txt", file.name)
         if named is None or not file.is_file():
             continue
-        if file.stat().st_size > LONGEST_LINE:
+        if file.stat().st_size > MAX_LINE_LENGTH:
             raise InputError(
                 f"{file} is not a Delphi explanation file: it has {file.stat().st_size:,} bytes"
             )
@@ -42,7 +42,7 @@ def _read(path: Path) -> ImportedLabels:
 
 def _delphi_model(folder: Path) -> str:
     config = folder.parent / "run_config.json"
-    if config.is_file() and config.stat().st_size <= LONGEST_LINE:
+    if config.is_file() and config.stat().st_size <= MAX_LINE_LENGTH:
         settings = read_json(config.read_text(encoding="utf-8", errors="replace"))
         if isinstance(settings, dict) and isinstance(settings.get("explainer_model"), str):
             return str(settings["explainer_model"])

@@ -8,7 +8,7 @@ from typing import IO
 
 from autointerp.errors import InputError
 from autointerp.tables.foreign_labels import (
-    LONGEST_LINE,
+    MAX_LINE_LENGTH,
     Foreign,
     ImportedLabels,
     ImportFormat,
@@ -57,9 +57,9 @@ def _lines(file: Path) -> Iterator[str]:
     """Raises AutointerpError where the file cannot be read, or has a line that is not a row."""
     try:
         with _opened(file) as rows:
-            while line := rows.readline(LONGEST_LINE):
-                if len(line) == LONGEST_LINE:
-                    raise InputError(f"{file} has a line of over {LONGEST_LINE:,} characters")
+            while line := rows.readline(MAX_LINE_LENGTH):
+                if len(line) == MAX_LINE_LENGTH:
+                    raise InputError(f"{file} has a line of over {MAX_LINE_LENGTH:,} characters")
                 if line.strip():
                     yield line
     except (OSError, EOFError, zlib.error) as error:

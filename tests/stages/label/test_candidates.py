@@ -122,7 +122,7 @@ def test_the_candidate_that_is_right_on_other_windows_wins(cli, flags, tmp_path)
         prompt_tokens = sum(len(body) // 4 for body in server.bodies)
         completion_tokens = sum(len(respond(request)) // 4 for request in used)
         code, _, said = cli("label", *flags(server))
-        assert (code, "label: done already" in said) == (0, True)
+        assert (code, "label: already done" in said) == (0, True)
     labels = table(tmp_path / "out")
     right = [f for f in ASKED if f not in BOTH_ARE_WRONG]
     assert labels.loc[right, "label"].tolist() == [WORD_OF[f] for f in right]
@@ -350,7 +350,10 @@ def test_views_are_the_usual_then_all_strengths_then_the_largest():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["--sample-windows", "0", "--label-quantiles", "0"], "sample_windows keeps none"),
+        (
+            ["--sample-windows", "0", "--label-quantiles", "0"],
+            "candidates need sample_windows",
+        ),
         (["--candidates", "3", "--label-top", "0"], "needs label_top and label_quantiles"),
     ],
 )

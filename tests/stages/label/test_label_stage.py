@@ -210,7 +210,7 @@ def test_another_choice_of_what_is_shown_redoes_the_labels(everything, cli, tmp_
     shutil.copytree(out, tmp_path / "out")
     flags = [*flags, "--out", str(tmp_path / "out")]
     before = len(server.requests)
-    assert "label: done already" in cli("label", *flags)[2]
+    assert "label: already done" in cli("label", *flags)[2]
     assert len(server.requests) == before
     assert cli("label", *flags, *change)[0] == 0
     assert len(server.requests) == before + 3

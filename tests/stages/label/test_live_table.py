@@ -85,7 +85,7 @@ def test_a_run_is_read_while_it_labels_and_its_remains_are_not_taken_for_done(
         asked = len(server.requests)
         code, _, err = cli("label", *flags, "--out", str(remains))
         assert code == 0
-        assert "done already" not in err
+        assert "already done" not in err
         assert len(server.requests) == asked + 1
     pd.testing.assert_frame_equal(autointerp.load_labels(remains), whole)
 
@@ -130,6 +130,6 @@ def test_a_table_that_cannot_be_written_does_not_stop_the_labeling(capsys):
     with live_table.written_meanwhile([Draft(0, "pending", "m")], write) as show:
         show(Draft(0, "labeled", "m", label="x"))
         assert tried.wait(20)
-    assert "could not be written: no space left on device; labeling goes on" in (
+    assert "could not be written: no space left on device; labeling continues" in (
         capsys.readouterr().err
     )

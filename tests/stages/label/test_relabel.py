@@ -200,20 +200,24 @@ def test_a_feature_that_fires_little_is_asked_about_until_there_is_nothing_else_
             assert relabel(run, RARE).status == "labeled"
         except AutointerpError as error:
             said = str(error)
-    assert said.startswith(f"feature {RARE} has no other windows to show")
+    assert said.startswith(f"feature {RARE} has no other selection of windows to show")
     assert 0 < len(server.requests) - already < 20
 
 
 @pytest.mark.parametrize(
     ("feature", "changes", "why"),
     [
-        (DEAD, {}, "has no window in which it is active"),
+        (DEAD, {}, "has no activating windows"),
         (99, {}, "feature 99 was not collected"),
-        (FEATURE, {"labeler": "lexical"}, "no model is named"),
-        (FEATURE, {"model": None}, "no model is named"),
-        (FEATURE, {"budget": 1e-6}, r"not labeled again: the budget of \$1e-06 is used up"),
+        (FEATURE, {"labeler": "lexical"}, "asking for a new label needs a model"),
+        (FEATURE, {"model": None}, "asking for a new label needs a model"),
+        (FEATURE, {"budget": 1e-6}, r"was not relabeled: the budget of \$1e-06 is used up"),
         (FEATURE, {"model": "none-such"}, "does not serve 'none-such'"),
-        (FEATURE, {"api_key_env": "NO_SUCH_KEY", "base_url": "http://a.invalid/v1"}, "no key for"),
+        (
+            FEATURE,
+            {"api_key_env": "NO_SUCH_KEY", "base_url": "http://a.invalid/v1"},
+            "no API key for",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_line(run, server, feature, changes, why):

@@ -68,13 +68,13 @@ def test_features_of_words_get_rules_and_the_others_go_to_the_model(
         _, _, said = cli("label", *flags(server), "--dry-run")
         assert f"label: {len(HIDDEN)} requests" in said
         _, shown, _ = cli("prompt", "show", "label", *flags(server))
-        assert "(feature 0 is not asked about: it is labeled by a rule)" in shown
+        assert "(no request for feature 0: it is labeled by a rule)" in shown
         assert not server.requests
         code, _, said = cli("label", *flags(server))
         assert code == 0
         assert server.served.total() == len(HIDDEN)
         code, _, again = cli("label", *flags(server))
-        assert "label: done already" in again
+        assert "label: already done" in again
     labels = table(tmp_path / "out")
     assert labels["status"].tolist() == ["labeled"] * 6 + ["dead"]
     ruled = labels.loc[ONE_WORD + TWO_WORDS]
@@ -122,7 +122,7 @@ def test_where_no_feature_is_left_no_model_is_asked(cli, flags, tmp_path):
         code, _, said = cli("label", *flags(server), "--features", "0-2,6")
         assert code == 0
         assert not server.requests
-    assert "which saves about 3 requests of labeling" in said
+    assert "which saves about 3 labeling requests" in said
     assert table(tmp_path / "out")["status"].tolist() == ["labeled"] * 3 + ["dead"]
 
 
@@ -177,7 +177,7 @@ def test_evidence_with_too_few_windows_is_refused_before_anything_is_sent(
         assert code == 2
         assert "was collected without --tier lexical-first" in said
         assert len(server.requests) == sent
-        assert "label: done already" in cli("label", *flags)[2]
+        assert "label: already done" in cli("label", *flags)[2]
 
 
 def test_as_many_windows_are_kept_as_the_bound_needs():

@@ -109,7 +109,7 @@ def test_a_twin_takes_the_label_for_nothing_and_is_scored_itself(cli, flags, tmp
         _, _, said = cli("label", *flags(server), "--dry-run")
         assert "label: 3 requests" in said
         _, shown, _ = cli("prompt", "show", "label", *flags(server))
-        assert "(feature 3 is not asked about: a twin of 0)" in shown
+        assert "(no request for feature 3: it is a twin of 0)" in shown
         assert not server.requests
         code, _, said = cli("label", *flags(server))
         assert code == 0
@@ -120,7 +120,7 @@ def test_a_twin_takes_the_label_for_nothing_and_is_scored_itself(cli, flags, tmp
         assert labels.loc[[3], ["prompt_tokens", "completion_tokens", "cost_usd"]].sum().sum() == 0
         assert labels.loc[5, "prompt_tokens"] > 0
         mean = labels.loc[[0, 1, 2, 4, 5], ["prompt_tokens", "completion_tokens"]].sum().sum() / 5
-        line = next(x for x in said.splitlines() if "of a twin" in x)
+        line = next(x for x in said.splitlines() if "like a twin" in x)
         saved = json.loads((tmp_path / "out" / "run.json").read_text())["stages"]["label"]
         saved = saved["saved_by_twins"]
         assert (saved["features"], saved["requests"]) == (1, 1)
@@ -153,7 +153,7 @@ def test_a_twin_waits_for_what_the_budget_did_not_allow(cli, flags, tmp_path):
         assert cli("label", *flags(server), "--budget", "0.000001")[0] == 0
         labels = table(tmp_path / "out")
         assert labels["status"].tolist()[:6] == ["over_budget"] * 6
-        assert labels.loc[3, "error"] == "waits for the label of feature 0"
+        assert labels.loc[3, "error"] == "waiting for the label of feature 0, its twin"
         assert labels.loc[3, "label_of"] is pd.NA
         assert cli("label", *flags(server), "--budget", "1")[0] == 0
     assert table(tmp_path / "out").loc[3, "label_of"] == 0
@@ -199,7 +199,7 @@ def test_without_decoder_directions_nothing_is_linked_and_that_is_said(
         assert cli("collect", *flags)[0] == 0
         code, _, said = cli("label", *flags)
     assert code == 0
-    assert "no twins can be linked" in said
+    assert "twins cannot be linked" in said
     assert table(tmp_path / "out")["status"].tolist() == ["labeled"]
 
 

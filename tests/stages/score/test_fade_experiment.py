@@ -79,7 +79,7 @@ def test_a_killed_run_on_the_demo_pays_once_and_finds_what_features_stand_for(cl
         assert max(server.served.values()) == 1
         assert sum(server.served.values()) == counted + len(FEATURES)
         assert {p.name: p.stat().st_mtime_ns for p in (out / "fade").glob("steered-*")} == written
-        assert "score: done already" in cli("run", *flags)[2]
+        assert "score: already done" in cli("run", *flags)[2]
 
         # Other texts make another clarity, so what asks for them is not to be changed unnoticed.
         prompts = tmp_path / "prompts"
@@ -88,7 +88,7 @@ def test_a_killed_run_on_the_demo_pays_once_and_finds_what_features_stand_for(cl
         (prompts / "fade_texts.jinja").write_text(source + "{# #}")
         code, _, said = cli("run", *flags, "--prompts", str(prompts))
         assert code == 0, said
-        assert "score: done already" not in said
+        assert "score: already done" not in said
 
     labels = autointerp.load_labels(out).set_index("feature")
     assert labels["label"].to_dict() == FEATURES

@@ -54,7 +54,7 @@ def test_a_run_with_local_scorers_alone_needs_no_model(cli, planted, tmp_path):
     cosines = predictions[predictions["scorer"] == "embedding"]["prediction"]
     assert cosines.between(-1, 1).all()
 
-    assert "score: done already" in cli("run", *flags)[2]
+    assert "score: already done" in cli("run", *flags)[2]
     # Another model, or another template where there is one, makes other scores.
     prompts = tmp_path / "prompts"
     prompts.mkdir()
@@ -62,8 +62,8 @@ def test_a_run_with_local_scorers_alone_needs_no_model(cli, planted, tmp_path):
     (prompts / "surprisal.jinja").write_text(source.replace("Every text is", "A text is"))
     code, _, said = cli("run", *flags, "--prompts", str(prompts))
     assert code == 0, said
-    assert "label: done already" in said
-    assert "score: done already" not in said
+    assert "label: already done" in said
+    assert "score: already done" not in said
 
 
 def test_endpoint_and_local_judges_score_one_run(cli, planted, tmp_path):
@@ -74,7 +74,7 @@ def test_endpoint_and_local_judges_score_one_run(cli, planted, tmp_path):
         code, _, said = cli("run", *flags, "--dry-run")
         assert code == 0, said
         assert "score: 6 requests" in said
-        assert "score: embedding run on this machine and are not counted" in said
+        assert "score: embedding run on this machine and are not included" in said
         assert not server.requests
         code, _, said = cli("run", *flags)
         assert code == 0, said
