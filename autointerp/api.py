@@ -12,9 +12,9 @@ from autointerp.given import naming_arguments, taken
 from autointerp.llm.local.function_client import ChatFunction
 from autointerp.loops import Beside
 from autointerp.pipeline import run_stages, stages_of
+from autointerp.resources.session import open_session
 from autointerp.results import RunResults
 from autointerp.runs.directory import Run
-from autointerp.runs.session import open_session
 from autointerp.secrets import hide_environment
 from autointerp.tables.migrate import open_table
 

@@ -12,8 +12,8 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError
 from autointerp.progress import say
 from autointerp.prompting.prompt_check import stray_files
-from autointerp.resources import language_model
-from autointerp.runs.session import Session
+from autointerp.resources import model_facts
+from autointerp.resources.session import Session
 from autointerp.stages import model_trial
 from autointerp.stages.show_prompts import TEMPLATES
 from autointerp.stages.stage import ModelUse, Stage, do
@@ -47,7 +47,7 @@ def run_stages(
         if asking and not dry_run:
             session = _tried(session, asking, stages, record, agrees)
         elif asking and session.config.auto and record is None:
-            name = language_model.model_name(asking.config)
+            name = model_facts.model_name(asking.config)
             say(f"dry run: {name} has not been tested, so --auto has no effect on this estimate")
         # A new run is recorded by its first stage, once it is known to have something to read.
         if not dry_run and session.run.manifest.is_file():
@@ -84,9 +84,8 @@ def check(session: Session, stages: Sequence[Stage], *, dry_run: bool) -> None:
     for stage in stages:
         stage.check(session)
     if not dry_run and not _nothing_to_send(session, stages):
-        asked = (use.session.config for use in model_uses(session, stages))
-        for config in {config.asked(): config for config in asked}.values():
-            language_model.check_endpoint(config)
+        for use in model_uses(session, stages):
+            _ = use.session.model  # checks its endpoints
 
 
 def _check_control(session: Session) -> None:
@@ -136,7 +135,7 @@ def _tried(
     if _nothing_to_send(session, stages):
         return session
     if record is None:
-        name = language_model.model_name(asking.config)
+        name = model_facts.model_name(asking.config)
         say(
             f"{name} has not been tested: `autointerp doctor` (or --auto) finds out whether it "
             "can do this, and with which settings"

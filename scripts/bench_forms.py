@@ -20,9 +20,8 @@ import numpy as np
 from autointerp.config.settings import RunConfig
 from autointerp.metrics.estimates import Estimate, mean_interval
 from autointerp.progress import track
-from autointerp.resources import language_model
+from autointerp.resources.session import Session
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Session
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import Judged
@@ -141,10 +140,7 @@ def main() -> None:
             (row.own if own else row.null)[judged.feature] = judged
             progress.advance()
 
-        answering = language_model.check_endpoint(config)
-        asked = language_model.ask(
-            Session(config, run, None, []), answering, lambda: jobs, take, progress
-        )
+        asked = Session(config, run, None, []).model.ask(lambda: jobs, take, progress)
     print(_HEADER)
     for (scorer, form), row in sorted(rows.items()):
         print(row.line(scorer, form))

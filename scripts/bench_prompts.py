@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +44,9 @@ from autointerp.llm.wire.reply import ChatReply
 from autointerp.llm.wire.request import ChatRequest
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import BUNDLED, SUFFIX, Prompt, read_prompt, template_path
-from autointerp.resources import language_model
+from autointerp.resources.session import Session, open_session
 from autointerp.rules import lexical
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Session, open_session
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.experiments.fade_experiment import text_jobs
 from autointerp.scoring.null import null_partners
@@ -165,10 +163,6 @@ class Bench:
         self.vocabulary = Vocabulary.load(self.run.vocabulary)
         self.right = self._right_labels()
         self.features = sorted(self.right)
-
-    @cached_property
-    def answering(self) -> list[tuple[str, str]]:
-        return language_model.check_endpoint(self.config(schema=True))
 
     def config(self, *, schema: bool, **more: Any) -> RunConfig:
         options = self.options
@@ -303,12 +297,8 @@ class Bench:
         seen = Seen()
         results: list[Any] = []
         with track(name, len(self.features), "features") as progress:
-            asked = language_model.ask(
-                job,
-                self.answering,
-                lambda: (Watched(one, seen) for one in jobs()),
-                results.append,
-                progress,
+            asked = job.model.ask(
+                lambda: (Watched(one, seen) for one in jobs()), results.append, progress
             )
         if isinstance(asked.stopped, AutointerpError):
             raise asked.stopped

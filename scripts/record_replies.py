@@ -41,9 +41,8 @@ from autointerp.llm.wire.request import ChatRequest
 from autointerp.pipeline import run_stages
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import BUNDLED, load_prompt
-from autointerp.resources import language_model
+from autointerp.resources.session import Session, open_session
 from autointerp.rules.lexical import LexicalLabeler
-from autointerp.runs.session import Session, open_session
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.experiments.fade_experiment import text_jobs
 from autointerp.scoring.judge import JudgeJob
@@ -250,13 +249,12 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
     log = Log(arguments.name or arguments.model, arguments.server)
     began = time.monotonic()
     first = open_session(settings(arguments, out))
-    answering = language_model.check_endpoint(first.config)
     run_stages(first, (collect_stage.NAME,))
     stopped: BaseException | None = None
     for form in _FORMS:
         for job, asking in jobs(arguments, out, form):
             if stopped is None:
-                stopped = _ask(job, answering, [Recorded(one, form, log) for one in asking])
+                stopped = _ask(job, [Recorded(one, form, log) for one in asking])
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
     if not log.rows:
@@ -275,14 +273,10 @@ def record(arguments: argparse.Namespace, out: Path) -> None:
         raise stopped
 
 
-def _ask(
-    job: Session, answering: list[tuple[str, str]], asking: list[Recorded]
-) -> BaseException | None:
+def _ask(job: Session, asking: list[Recorded]) -> BaseException | None:
     """What ended it early, if anything did."""
     with track(f"replies ({asking[0].form})", len(asking), "requests") as progress:
-        done = language_model.ask(
-            job, answering, lambda: asking, lambda _: progress.advance(), progress
-        )
+        done = job.model.ask(lambda: asking, lambda _: progress.advance(), progress)
     return done.stopped
 
 

@@ -28,7 +28,7 @@ from autointerp.storage.files import unwritable
 from autointerp.version import __version__
 
 if TYPE_CHECKING:
-    from autointerp.runs.session import Session
+    from autointerp.resources.session import Session
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -73,7 +73,7 @@ def _run_stages(
 ) -> None:
     from autointerp.pipeline import run_stages
     from autointerp.report.terminal import summary
-    from autointerp.runs.session import open_session
+    from autointerp.resources.session import open_session
 
     session = open_session(config, coder_needed=stages != ("capture",))
     with _stoppable():
@@ -180,7 +180,7 @@ def prompt_show(
     task: Annotated[str, typer.Argument(help="label, or a scorer that asks a model.")],
 ) -> None:
     """Print the exact prompts that would be sent for the selected features."""
-    from autointerp.runs.session import open_session
+    from autointerp.resources.session import open_session
     from autointerp.stages.show_prompts import show
 
     if config.model is None:
@@ -283,8 +283,8 @@ def doctor(config: RunConfig) -> None:
     from autointerp.report.probe_table import print_probes
     from autointerp.report.sources import print_check
     from autointerp.report.trial_findings import print_trial
-    from autointerp.resources import language_model
-    from autointerp.runs.session import model_session, open_session
+    from autointerp.resources.language_model import diagnose as diagnose_model
+    from autointerp.resources.session import model_session, open_session
     from autointerp.stages import model_trial
     from autointerp.stages.doctor import diagnose
 
@@ -301,7 +301,7 @@ def doctor(config: RunConfig) -> None:
         checked = "the SAE and the activations"
         wrong = bool(diagnosis.warnings)
     if asks:
-        wrong |= print_probes(language_model.diagnose(session), console)
+        wrong |= print_probes(diagnose_model(session.model), console)
         with _stoppable(), session.run.locked():
             record = model_trial.try_model(session)
         wrong |= print_trial(record, config, session.run.trial, console)

@@ -22,7 +22,7 @@ from autointerp.config.activation_settings import DEMO, SPARSE
 from autointerp.errors import AutointerpError, ConfigurationError, NotDoneError
 from autointerp.held import is_held
 from autointerp.identity import fingerprint, settings_text
-from autointerp.runs.session import Session
+from autointerp.resources.session import Session
 from autointerp.storage.files import files_identity, files_in
 
 Source = DenseCache | SparseCache | SubjectStream

@@ -10,7 +10,7 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import InputError
 from autointerp.llm.limits.prices import BATCH_SHARE
 from autointerp.llm.wire.request import ChatRequest
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
 
 PLACEHOLDER_LABEL = "a label of some twelve words in place of the one to come"
 _CHARACTERS_A_TOKEN = 3.5  # of English text and code, where no tokenizer is at hand
@@ -25,7 +25,7 @@ def labeling_tokenizer(config: RunConfig) -> Any | None:
     """
     from transformers import AutoTokenizer
 
-    asked = config.local_model_name() if config.is_local() else language_model.model_name(config)
+    asked = config.local_model_name() if config.is_local() else model_facts.model_name(config)
     name = config.tokenizer or asked
     if config.tokenizer is None and not Path(name).is_dir() and "/" not in name:
         return None
@@ -85,7 +85,7 @@ class CostEstimate:
         return common / max(1, self.characters)
 
     def line(self, stage: str, config: RunConfig) -> str:
-        known = language_model.price(config)
+        known = model_facts.price(config)
         if known is None:
             cost = f"cost unknown (no price for {config.model}: give --input-price, --output-price)"
         else:

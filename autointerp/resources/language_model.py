@@ -1,167 +1,178 @@
-"""The labeling model of a run: its endpoints and keys, their checks, and sending jobs to them."""
+"""The labeling model of a run: its endpoints are checked once, then jobs are sent to them."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlsplit
+
+import torch
 
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError, ConfigurationError
-from autointerp.held import is_held
-from autointerp.identity import fingerprint
 from autointerp.llm.batches import BatchRun, BatchSettings
 from autointerp.llm.journal.in_flight import Send
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
-from autointerp.llm.limits.prices import Price, price_of, read_prices
-from autointerp.llm.local.local_client import LOCAL
 from autointerp.llm.pool import Drained, PoolJob, PoolSettings, run_jobs
 from autointerp.llm.preflight import preflight
 from autointerp.llm.probe import Probe, probe
 from autointerp.llm.request_runner import RetrySettings
 from autointerp.llm.totals import PoolTotals
 from autointerp.llm.wire.client import ChatClient, Client, connections_allowed
-from autointerp.llm.wire.dialect import Dialect, dialect_for
-from autointerp.llm.wire.logprobs import PARAMETERS
 from autointerp.loops import run_coroutine, stop_event, stoppable
+from autointerp.plain_text import counted
 from autointerp.progress import Tracker, say
-from autointerp.resources import local_model
-from autointerp.runs.session import Session
-from autointerp.secrets import hide
+from autointerp.resources import local_model, model_facts
+from autointerp.runs.directory import Run
 
 R = TypeVar("R")
 _TROUBLE = 60  # characters of a server's complaint beside the bar
-_NO_KEY_NEEDED = {"localhost", "127.0.0.1", "::1"}
 _PREFLIGHT_S = 30.0
 
 
-def model_name(config: RunConfig) -> str:
-    if config.is_local():
-        return local_model.model_name(config)
-    assert config.model is not None
-    return config.model
+@dataclass(frozen=True)
+class Answered:
+    """What came of asking; `stopped` is what ended it early, to be raised once all is written."""
+
+    totals: PoolTotals
+    stopped: BaseException | None = None
 
 
-def address(config: RunConfig) -> str:
-    """Where the model is asked, as the journal knows it: the first of several endpoints."""
-    return LOCAL if config.is_local() else config.base_urls()[0]
+@dataclass(frozen=True)
+class LanguageModel:
+    """The model that labels or judges, with what it is asked by: the run's pool and journal.
 
-
-def identity(config: RunConfig) -> str:
-    """What decides a reply, apart from the prompt. The first endpoint stands for all of them."""
-    return fingerprint(
-        model=model_name(config),
-        base_url=address(config),
-        temperature=config.temperature,
-        response_format=config.response_format,
-        thinking=config.thinking,
-        extra_body=config.extra_parameters(),
-    )
-
-
-def endpoints(config: RunConfig) -> list[tuple[str, str]]:
-    """Base URL and key of each; a server on this machine may do without a key.
-
-    A model of this process has neither. Raises AutointerpError where a key, or the model, is
-    missing.
+    `endpoints` are the addresses and keys of those that answer and know the model; `device` is
+    where a model of this process computes.
     """
-    if config.is_local():
-        local_model.check(config)
-        return [(LOCAL, "")]
-    urls, variables = config.base_urls(), config.key_variables()
-    found = []
-    for url, variable in zip(urls, variables * len(urls), strict=False):
-        key = os.environ.get(variable, "").strip()
-        hide(key)
-        if not key and urlsplit(url).hostname not in _NO_KEY_NEEDED:
+
+    config: RunConfig
+    run: Run
+    device: torch.device | None
+    endpoints: Sequence[tuple[str, str]]
+
+    def ask(
+        self,
+        make_jobs: Callable[[], Iterable[PoolJob[R]]],
+        on_result: Callable[[R], None],
+        progress: Tracker,
+        *,
+        beside_a_batch: bool = False,
+    ) -> Answered:
+        """Send the jobs to the endpoints, through the pool and the run's journal.
+
+        Where asking ends early, by Ctrl-C or because the endpoint rejects requests, what came is
+        kept and the reason is in the result. `beside_a_batch`: a pending batch does not have these
+        requests. May be called in any thread.
+        """
+        config = self.config
+        totals = PoolTotals()
+
+        def note() -> None:
+            progress.note(totals_note(totals, config))
+
+        def received(result: R) -> None:
+            on_result(result)
+            note()
+
+        async def send_all() -> None:
+            settings = _pool_settings(config, self.device)
+            dialect, price = model_facts.dialect(config), model_facts.price(config)
+            journal = Journal.open(self.run.journal)
+            clients: list[Client] = []
+            try:
+                self._look_into(journal, beside_a_batch)
+                for url, key in self.endpoints:
+                    most = settings.max_concurrency
+                    clients.append(_client(config, self.device, url, key, most))
+                with stop_event(_stopping_line(settings.drain_s)) as stop:
+                    if config.batch:
+                        batches = BatchSettings(price, config.budget)
+                        (endpoint,) = clients
+                        assert isinstance(endpoint, ChatClient), "a local model takes no batches"
+                        filling = BatchRun(
+                            endpoint, dialect, journal, batches, say, stop, stoppable(stop)
+                        )
+                        await filling.fill(make_jobs)
+                    await run_jobs(
+                        make_jobs(),
+                        clients=clients,
+                        dialect=dialect,
+                        journal=journal,
+                        price=price,
+                        settings=settings,
+                        on_result=received,
+                        on_event=say,
+                        on_retry=note,
+                        totals=totals,
+                        stop=stop,
+                    )
+            finally:
+                for client in clients:
+                    await client.close()
+                journal.close()
+
+        try:
+            run_coroutine(send_all())
+        except (Drained, asyncio.CancelledError, KeyboardInterrupt):
+            return Answered(totals, KeyboardInterrupt())
+        except AutointerpError as error:
+            return Answered(totals, error)
+        return Answered(totals)
+
+    def _look_into(self, journal: Journal, beside_a_batch: bool) -> None:
+        """Report what an earlier run left in flight. Raises AutointerpError for a pending batch."""
+        config = self.config
+        unconfirmed = journal.take_up_unconfirmed()
+        if unconfirmed and not config.is_local():
+            say(_unconfirmed_line(unconfirmed, model_facts.is_priced(config)))
+        if not (config.batch or beside_a_batch) and journal.pending_batches():
             raise ConfigurationError(
-                f"no API key for {url}: set the environment variable {variable}, or name another "
-                "with --api-key-env"
+                f"{self.run.path} has a pending batch: rerun with --batch to collect it, or its "
+                "requests will be paid for twice"
             )
-        found.append((url, key or "none"))
-    return found
 
 
-def check_endpoint(config: RunConfig) -> list[tuple[str, str]]:
-    """The endpoints that answer and know the model, with their keys.
+def open_model(config: RunConfig, run: Run, device: torch.device | None) -> LanguageModel:
+    """The model, with the endpoints that answer and know it.
 
-    Raises AutointerpError where a key is missing, or there is none.
+    Raises AutointerpError where a key or a price is missing, or no endpoint answers.
     """
-    price(config)
-    if config.budget is not None and not is_priced(config):
+    model_facts.price(config)
+    if config.budget is not None and not model_facts.is_priced(config):
         raise ConfigurationError(
             f"a budget needs a price, and none is known for {config.model}: pass --input-price and "
             "--output-price, or --prices"
         )
+    found = model_facts.endpoints(config)
     if config.is_local():
-        return endpoints(config)
+        return LanguageModel(config, run, device, found)
     errors, good = [], []
-    for url, key in endpoints(config):
-        timeout_s = min(config.timeout, _PREFLIGHT_S)
+    for url, key in found:
+        checking = preflight(
+            url,
+            key,
+            model_facts.model_name(config),
+            timeout_s=min(config.timeout, _PREFLIGHT_S),
+            follow_redirects=config.follow_redirects,
+        )
         try:
-            run_coroutine(
-                preflight(
-                    url,
-                    key,
-                    model_name(config),
-                    timeout_s=timeout_s,
-                    follow_redirects=config.follow_redirects,
-                )
-            )
+            run_coroutine(checking)
             good.append((url, key))
         except AutointerpError as error:
             errors.append(error)
-    if len(errors) == len(config.base_urls()):
+    if not good:
         raise errors[0]
     for reason in errors:
         say(f"{reason}; continuing with the others")
-    return good
-
-
-def dialect(config: RunConfig) -> Dialect:
-    found = dialect_for(
-        address(config),
-        structured=config.response_format,
-        think=config.thinking == "default",
-        extra=config.extra_parameters(),
-    )
-    # A function of this process returns text alone.
-    is_function = config.is_local() and is_held(config.local_model)
-    return replace(found, dropped=(*found.dropped, *PARAMETERS)) if is_function else found
-
-
-def price(config: RunConfig) -> Price | None:
-    """What the settings say, else the user's table, else ours. Raises AutointerpError for a bad
-    table.
-
-    A model on this machine costs nothing.
-    """
-    if config.is_local():
-        return Price(0.0, 0.0, 0.0)
-    if config.input_price is not None and config.output_price is not None:
-        cached = config.cached_input_price
-        return Price(
-            config.input_price,
-            config.input_price if cached is None else cached,
-            config.output_price,
-        )
-    own = read_prices(Path(config.prices)) if config.prices else None
-    return price_of(model_name(config), own)
-
-
-def is_priced(config: RunConfig) -> bool:
-    """Whether costs can be known: no model costs nothing, a model needs a price."""
-    return not config.uses_model() or price(config) is not None
+    return LanguageModel(config, run, device, good)
 
 
 def totals_note(totals: PoolTotals, config: RunConfig) -> str:
     """Requests, retries, spend and present trouble in a few words."""
     if config.is_local():
         spend = f"{totals.completion_tokens:,} tokens written"
-    elif not is_priced(config):
+    elif not model_facts.is_priced(config):
         spend = "price unknown"
     elif config.budget is None:
         spend = f"${totals.cost_usd:,.4f}"
@@ -179,48 +190,42 @@ def totals_note(totals: PoolTotals, config: RunConfig) -> str:
     )
 
 
-def diagnose(session: Session) -> list[tuple[str, Probe]]:
+def diagnose(model: LanguageModel) -> list[tuple[str, Probe]]:
     """What each endpoint can do; what it does not take is remembered in the run's journal."""
-    config = session.config
-    check_endpoint(config)
+    config, name = model.config, model_facts.model_name(model.config)
+    dialect = model_facts.dialect(config)
 
     async def probe_all() -> list[tuple[str, Probe]]:
         found = []
-        for url, key in endpoints(config):
-            client = _client(session, url, key, connections=1)
+        for url, key in model_facts.endpoints(config):
+            client = _client(config, model.device, url, key, connections=1)
             try:
-                found.append((url, await probe(client, dialect(config), model_name(config))))
+                found.append((url, await probe(client, dialect, name)))
             finally:
                 await client.close()
         return found
 
-    with session.run.locked():
+    with model.run.locked():
         found = run_coroutine(probe_all())
-        journal = Journal.open(session.run.journal)
+        journal = Journal.open(model.run.journal)
         # One dialect for all: what any of them does not take is not sent.
         dropped = tuple(dict.fromkeys(name for _, one in found for name in one.dialect.dropped))
-        cache = ReplyCache(journal, address(config), dialect(config))
-        cache.drop(model_name(config), dropped)
+        cache = ReplyCache(journal, model_facts.address(config), dialect)
+        cache.drop(name, dropped)
         journal.close()
     return found
 
 
-@dataclass(frozen=True)
-class Answered:
-    """What came of asking; `stopped` is what ended it early, to be raised once all is written."""
-
-    totals: PoolTotals
-    stopped: BaseException | None = None
-
-
-def _client(session: Session, url: str, key: str, connections: int) -> Client:
+def _client(
+    config: RunConfig, device: torch.device | None, url: str, key: str, connections: int
+) -> Client:
     """What takes requests for the endpoint.
 
     Raises AutointerpError where a model cannot be loaded.
     """
-    config = session.config
     if config.is_local():
-        return local_model.open_client(config, session.device)
+        assert device is not None
+        return local_model.open_client(config, device)
     return ChatClient(
         url,
         key,
@@ -231,11 +236,11 @@ def _client(session: Session, url: str, key: str, connections: int) -> Client:
     )
 
 
-def _pool_settings(session: Session) -> PoolSettings:
-    config = session.config
+def _pool_settings(config: RunConfig, device: torch.device | None) -> PoolSettings:
     if config.is_local():
+        assert device is not None
         # While one batch is answered the next is gathered.
-        most = 2 * local_model.rows(config, session.device)
+        most = 2 * local_model.rows(config, device)
         return PoolSettings(most, most, most, drain_s=config.timeout)
     urls = len(config.base_urls())
     allowed = max(1, connections_allowed(config.most_concurrent() * urls) // urls)
@@ -256,86 +261,10 @@ def _pool_settings(session: Session) -> PoolSettings:
     )
 
 
-def ask(
-    session: Session,
-    answering: list[tuple[str, str]],
-    make_jobs: Callable[[], Iterable[PoolJob[R]]],
-    on_result: Callable[[R], None],
-    progress: Tracker,
-    *,
-    beside_a_batch: bool = False,
-) -> Answered:
-    """Send the jobs to the endpoints that are `answering`, through the pool and the run's journal.
-
-    Where asking ends early, by Ctrl-C or because the endpoint rejects requests, what came is kept
-    and the reason is in the result. `beside_a_batch`: a pending batch does not have these
-    requests. May be called in any thread.
-    """
-    config = session.config
-    totals = PoolTotals()
-
-    def note() -> None:
-        progress.note(totals_note(totals, config))
-
-    def received(result: R) -> None:
-        on_result(result)
-        note()
-
-    async def send_all() -> None:
-        settings = _pool_settings(session)
-        journal = Journal.open(session.run.journal)
-        clients: list[Client] = []
-        try:
-            unconfirmed = journal.take_up_unconfirmed()
-            if unconfirmed and not config.is_local():
-                say(_unconfirmed_line(unconfirmed, is_priced(config)))
-            if not (config.batch or beside_a_batch) and journal.pending_batches():
-                raise ConfigurationError(
-                    f"{session.run.path} has a pending batch: rerun with --batch to collect it, "
-                    "or its requests will be paid for twice"
-                )
-            for url, key in answering:
-                clients.append(_client(session, url, key, settings.max_concurrency))
-            with stop_event(_stopping_line(settings.drain_s)) as stop:
-                if config.batch:
-                    batches = BatchSettings(price(config), config.budget)
-                    (endpoint,) = clients
-                    assert isinstance(endpoint, ChatClient), "a local model takes no batches"
-                    filling = BatchRun(
-                        endpoint, dialect(config), journal, batches, say, stop, stoppable(stop)
-                    )
-                    await filling.fill(make_jobs)
-                await run_jobs(
-                    make_jobs(),
-                    clients=clients,
-                    dialect=dialect(config),
-                    journal=journal,
-                    price=price(config),
-                    settings=settings,
-                    on_result=received,
-                    on_event=say,
-                    on_retry=note,
-                    totals=totals,
-                    stop=stop,
-                )
-        finally:
-            for client in clients:
-                await client.close()
-            journal.close()
-
-    try:
-        run_coroutine(send_all())
-    except (Drained, asyncio.CancelledError, KeyboardInterrupt):
-        return Answered(totals, KeyboardInterrupt())
-    except AutointerpError as error:
-        return Answered(totals, error)
-    return Answered(totals)
-
-
 def _stopping_line(drain_s: float) -> str:
     return (
-        f"stopping: what is on its way is waited for, up to {drain_s:.0f} s; a second Ctrl-C "
-        "leaves it"
+        f"stopping: waiting up to {drain_s:.0f} s for requests in flight (Ctrl-C again to abandon "
+        "them)"
     )
 
 
@@ -348,6 +277,6 @@ def _unconfirmed_line(unconfirmed: Sequence[Send], priced: bool) -> str:
     worst = sum(send.worst_usd for send in unconfirmed)
     cost = f"at most ${worst:,.4f}, which counts as spent" if priced else "an unknown amount"
     return (
-        f"{len(unconfirmed)} requests sent earlier were never answered: no reply came whose id an "
-        f"endpoint's records could be searched for. They may have cost {cost}, and are sent again"
+        f"{counted(len(unconfirmed), 'request')} sent earlier have no recorded reply: they may "
+        f"have cost {cost}, and are sent again"
     )

@@ -10,7 +10,7 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError, ConfigurationError
 from autointerp.report.feature import FeaturePages
 from autointerp.report.overview import Overview, overview
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
 from autointerp.runs.directory import Run
 from autointerp.scoring.scorers import embedding
 from autointerp.serve.labels import LabelView, read_labels
@@ -66,7 +66,7 @@ class Served:
         if "prompts" in own.model_fields_set and not Path(own.prompts).is_dir():
             raise ConfigurationError(f"prompts {own.prompts}: no such folder")
         if own.uses_model():
-            language_model.endpoints(own)  # a missing key, or local model, is said at once
+            model_facts.endpoints(own)  # a missing key, or local model, is said at once
         self.labels: Fresh[LabelView] = Fresh([run.labels, run.edits], lambda: read_labels(run))
         self.overview: Fresh[Overview] = Fresh(
             [run.manifest, run.labels, run.scores, run.predictions], lambda: overview(run)

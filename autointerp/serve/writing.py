@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Response
 
 from autointerp.errors import AutointerpError, InputError
 from autointerp.plain_text import line_for_person
-from autointerp.resources.language_model import is_priced
+from autointerp.resources.model_facts import is_priced
 from autointerp.serve.reading import Number
 from autointerp.serve.served import Served
 from autointerp.serve.shapes import NewEdit, Nothing, Problem, answer

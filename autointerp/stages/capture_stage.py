@@ -18,8 +18,8 @@ from autointerp.resources.activation_source import (
     made_from,
     stream_settings,
 )
+from autointerp.resources.session import Session
 from autointerp.runs.record import CaptureRecord
-from autointerp.runs.session import Session
 from autointerp.stages.stage import Stage
 from autointerp.tensors.firings import Firings
 

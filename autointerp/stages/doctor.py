@@ -20,7 +20,7 @@ from autointerp.coders.check import (
 )
 from autointerp.errors import AutointerpError
 from autointerp.resources.activation_source import Source, open_source
-from autointerp.runs.session import Session
+from autointerp.resources.session import Session
 
 
 def counted_activations(batch: ActivationBatch) -> Tensor:

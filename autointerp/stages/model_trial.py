@@ -20,8 +20,9 @@ from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
 from autointerp.progress import say, track
 from autointerp.prompting.prompts import Prompt
-from autointerp.resources import language_model
-from autointerp.runs.session import Session
+from autointerp.resources import model_facts
+from autointerp.resources.language_model import LanguageModel
+from autointerp.resources.session import Session
 from autointerp.scoring.judge import JudgeSettings
 from autointerp.stages.label.label_settings import settings_of
 from autointerp.stages.stage import ModelUse
@@ -52,7 +53,7 @@ def _inputs(session: Session) -> str:
     return fingerprint(
         version=VERSION,
         planted=concepts.identity(),
-        model=language_model.identity(session.config),
+        model=model_facts.identity(session.config),
         shown=shown,
         prompts={task: prompt.hash for task, prompt in prompts.items()},
     )
@@ -68,8 +69,7 @@ def known(session: Session) -> TrialRecord | None:
 class _Asking:
     """Sends requests through the run's pool; `seconds` is how long that took."""
 
-    session: Session
-    answering: list[tuple[str, str]]
+    model: LanguageModel
     seconds: float = 0.0
 
     def ask(self, tries: Sequence[Try]) -> list[Tried]:
@@ -82,9 +82,7 @@ class _Asking:
                 progress.advance(0 if one.is_further else 1)
 
             began = time.monotonic()
-            asked = language_model.ask(
-                self.session, self.answering, lambda: tries, take, progress, beside_a_batch=True
-            )
+            asked = self.model.ask(lambda: tries, take, progress, beside_a_batch=True)
             self.seconds += time.monotonic() - began
         if asked.stopped is not None:
             raise asked.stopped
@@ -102,9 +100,9 @@ def try_model(session: Session) -> TrialRecord:
     # A batch would take a day.
     session = replace(session, config=session.config.model_copy(update={"batch": False}))
     config = session.config
-    asking = _Asking(session, language_model.check_endpoint(config))
+    asking = _Asking(session.model)
     prompts = load_prompts(Path(config.prompts))
-    judge = JudgeSettings(language_model.model_name(config), config.temperature, config.judge_items)
+    judge = JudgeSettings(model_facts.model_name(config), config.temperature, config.judge_items)
     tried = find_out(asking.ask, prompts, settings_of(session.config), judge, given(config), say)
     record = _record(session, tried, asking.seconds, prompts)
     record.write(session.run.trial)
@@ -132,8 +130,8 @@ def _record(
     return TrialRecord(
         inputs=_inputs(session),
         given=given(config),
-        model=language_model.model_name(config),
-        endpoint=language_model.address(config),
+        model=model_facts.model_name(config),
+        endpoint=model_facts.address(config),
         tried_at=datetime.now(UTC).isoformat(timespec="seconds"),
         templates={task: prompt.hash for task, prompt in prompts.items()},
         labels=label_ways(tried),
@@ -145,7 +143,7 @@ def _record(
         recalled=len(asked) - len(fresh),
         prompt_tokens=sum(one.usage.prompt_tokens for one in asked),
         completion_tokens=sum(one.usage.completion_tokens for one in asked),
-        cost_usd=sum(one.cost_usd for one in asked) if language_model.is_priced(config) else None,
+        cost_usd=sum(one.cost_usd for one in asked) if model_facts.is_priced(config) else None,
         tokens_per_s=speed,
         failures=[one.failure for one in tried if one.failure is not None],
     )
@@ -156,8 +154,8 @@ def _response_format(session: Session) -> str:
     config = session.config
     journal = Journal.open(session.run.journal)
     try:
-        recall = ReplyCache(journal, language_model.address(config), language_model.dialect(config))
-        return recall.dialect(language_model.model_name(config)).structured
+        recall = ReplyCache(journal, model_facts.address(config), model_facts.dialect(config))
+        return recall.dialect(model_facts.model_name(config)).structured
     finally:
         journal.close()
 
@@ -180,10 +178,10 @@ def asking(session: Session, uses: Sequence[ModelUse]) -> Session | None:
     found = [use.session for use in uses]
     if not session.config.auto:  # a trial is no use to whoever wrote the function
         found = [o for o in found if not (o.config.is_local() and is_held(o.config.local_model))]
-    if len({language_model.identity(one.config) for one in found}) <= 1:
+    if len({model_facts.identity(one.config) for one in found}) <= 1:
         return found[0] if found else None
     if session.config.auto:
-        labeler, judged_by = (language_model.model_name(one.config) for one in found)
+        labeler, judged_by = (model_facts.model_name(one.config) for one in found)
         raise ConfigurationError(
             f"--auto chooses settings for one model, but {labeler} labels and {judged_by} judges: "
             "run `autointerp doctor` on each and pass the settings that it suggests"

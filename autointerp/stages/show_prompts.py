@@ -2,7 +2,7 @@
 
 from autointerp.errors import ConfigurationError
 from autointerp.plain_text import line_for_person
-from autointerp.runs.session import Session
+from autointerp.resources.session import Session
 from autointerp.stages.stage_list import STAGES
 
 # Task → the keys of the JSON object that its replies are; none where they are not JSON.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from autointerp.config.settings import RunConfig
 from autointerp.errors import NotDoneError
 from autointerp.progress import say
-from autointerp.runs.session import Session
+from autointerp.resources.session import Session
 
 # The messages of a request, as sent; or, as a line, whom none is sent for and why.
 Messages = list[dict[str, str]] | str

@@ -35,9 +35,9 @@ from autointerp.resources.activation_source import (
     open_source,
     place_of,
 )
+from autointerp.resources.session import Session
 from autointerp.runs.directory import Run
 from autointerp.runs.record import CollectedFrom, CollectRecord, ControlOf, CorpusSummary
-from autointerp.runs.session import Session
 from autointerp.stages.collect.one_pass import Pass, checkpoints
 from autointerp.stages.collect.planning import Share, shared_out
 from autointerp.stages.collect.workers import read_pass

@@ -11,7 +11,7 @@ from autointerp.activations.stream import SubjectStream
 from autointerp.evidence.collector import CollectSettings, working_bytes
 from autointerp.progress import say
 from autointerp.resources.activation_source import Source
-from autointerp.runs.session import Session
+from autointerp.resources.session import Session
 from autointerp.stages.collect.one_pass import checkpoints
 from autointerp.tensors.memory import free_bytes
 

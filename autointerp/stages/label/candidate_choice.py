@@ -18,9 +18,9 @@ from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.labeler import Draft
 from autointerp.progress import track
 from autointerp.prompting.prompts import Prompt, load_prompt
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
 from autointerp.resources.estimate import PLACEHOLDER_LABEL, CostEstimate
-from autointerp.runs.session import Session
+from autointerp.resources.language_model import Answered, LanguageModel
 from autointerp.scoring import forms
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
 from autointerp.scoring.scorers import detection
@@ -76,7 +76,7 @@ class Chosen:
 
     drafts: dict[int, Draft]
     unanswered: int
-    asked: language_model.Answered
+    asked: Answered
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class CandidateJudge:
 
 def candidate_judge(config: RunConfig, vocabulary: Vocabulary) -> CandidateJudge:
     # Once for all jobs: the name of a model on this machine is read from its files.
-    name = language_model.model_name(config)
+    name = model_facts.model_name(config)
     settings = JudgeSettings(name, config.temperature, config.judge_items)
     return CandidateJudge(
         judge_prompt(config), config.judge_form, settings, vocabulary, config.seed
@@ -123,8 +123,8 @@ def candidate_judge(config: RunConfig, vocabulary: Vocabulary) -> CandidateJudge
 
 
 def choose(
-    session: Session,
-    answering: list[tuple[str, str]],
+    model: LanguageModel,
+    store: EvidenceStore,
     judge: CandidateJudge,
     firsts: Mapping[int, Draft],
     choices: Mapping[int, Sequence[Draft]],
@@ -142,12 +142,12 @@ def choose(
             progress.advance()
 
         def jobs() -> Iterator[ChoiceJob]:
-            for evidence in session.store.read(list(choices)):
+            for evidence in store.read(list(choices)):
                 labels = [draft.label or "" for draft in choices[evidence.feature]]
                 if judging := judge.jobs(evidence, labels):
                     yield ChoiceJob(judging[0], tuple(judging[1:]))
 
-        asked = language_model.ask(session, answering, jobs, take, progress)
+        asked = model.ask(jobs, take, progress)
     return Chosen(found, unanswered, asked)
 
 

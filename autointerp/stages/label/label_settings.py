@@ -7,14 +7,14 @@ from autointerp.labeling.candidates import views
 from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings
 from autointerp.prompting.prompts import Prompt, load_prompt
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
 from autointerp.rules import lexical
 
 TASK = "label"
 
 
 def labeler_name(config: RunConfig) -> str:
-    return language_model.model_name(config) if config.uses_model() else lexical.NAME
+    return model_facts.model_name(config) if config.uses_model() else lexical.NAME
 
 
 def label_prompt(config: RunConfig) -> Prompt:
@@ -23,7 +23,7 @@ def label_prompt(config: RunConfig) -> Prompt:
 
 def settings_of(config: RunConfig) -> LabelSettings:
     return LabelSettings(
-        model=language_model.model_name(config),
+        model=model_facts.model_name(config),
         temperature=config.temperature,
         features_per_request=config.features_per_request,
         shown=Shown(

@@ -11,12 +11,12 @@ from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import counted
 from autointerp.progress import say
 from autointerp.prompting.prompts import keep
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
+from autointerp.resources.session import Session
 from autointerp.rules import lexical
 from autointerp.runs.directory import Run
 from autointerp.runs.record import LabelRecord
-from autointerp.runs.session import Session
 from autointerp.scoring import forms
 from autointerp.scoring.scorers import detection
 from autointerp.stages.collect.collect_stage import evidence_identity, no_evidence
@@ -82,7 +82,7 @@ def inputs(session: Session) -> str:
 def _method(config: RunConfig) -> dict[str, object]:
     """How a model labels."""
     method: dict[str, object] = {
-        "model": language_model.identity(config),
+        "model": model_facts.identity(config),
         "prompt": label_prompt(config).hash,
         "settings": settings_values(settings_of(config)),
         "link_twins": config.link_twins,
@@ -125,7 +125,7 @@ def run(session: Session, inputs: str) -> None:
     config, run = session.config, session.run
     _check_not_imported(run)
     labeler = _labeler(session, inputs)
-    name, priced = labeler_name(config), language_model.is_priced(config)
+    name, priced = labeler_name(config), model_facts.is_priced(config)
     table = LabelTable(run, session.store, session.coder_name, priced)
     with session.recorded(NAME, inputs, LabelRecord()) as details:
         if config.uses_model():
@@ -157,8 +157,8 @@ def _labeler(session: Session, inputs: str) -> Labeler:
     config = session.config
     if config.uses_model():
         check_tier(session.run, config.tier)
-        _say_what_is_asked_again(session.run, inputs, language_model.is_priced(config))
-        return ModelLabeler(session, language_model.check_endpoint(config))
+        _say_what_is_asked_again(session.run, inputs, model_facts.is_priced(config))
+        return ModelLabeler(session)
     say(
         "label: no model was given, so labels are lexical rules (use a model with --model NAME, or "
         "one on this machine with --labeler local)"

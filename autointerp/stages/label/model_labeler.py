@@ -9,9 +9,9 @@ from autointerp.labeling.labeler import Draft
 from autointerp.labeling.llm import label_jobs
 from autointerp.plain_text import counted
 from autointerp.progress import Tracker, say, track
-from autointerp.resources import language_model
+from autointerp.resources.language_model import Answered
+from autointerp.resources.session import Session
 from autointerp.runs.record import LabelRecord, SavedRequests
-from autointerp.runs.session import Session
 from autointerp.stages.label.candidate_choice import (
     LabelCandidates,
     candidate_judge,
@@ -76,7 +76,6 @@ class _Came:
 @dataclass(frozen=True)
 class ModelLabeler:
     session: Session
-    answering: list[tuple[str, str]]
 
     def draft(self, details: LabelRecord, show: Show) -> Drafted:
         plan = triage(self.session)
@@ -117,9 +116,7 @@ class ModelLabeler:
             progress.advance(len(came.skipped) + len(linked) + len(plan.rules))
         return linked, asked.stopped
 
-    def _ask_about(
-        self, features: Sequence[int], came: _Came, progress: Tracker
-    ) -> language_model.Answered:
+    def _ask_about(self, features: Sequence[int], came: _Came, progress: Tracker) -> Answered:
         def take(new: Proposed) -> None:
             if came.take(new):
                 progress.advance()
@@ -127,7 +124,7 @@ class ModelLabeler:
         def jobs() -> Iterator[Proposal]:
             return proposals(self.session, features, came.skip)
 
-        return language_model.ask(self.session, self.answering, jobs, take, progress)
+        return self.session.model.ask(jobs, take, progress)
 
     def _choose(
         self,
@@ -144,7 +141,7 @@ class ModelLabeler:
         if not choices or stopped is not None:
             return stopped
         judge = candidate_judge(self.session.config, self.session.vocabulary)
-        found = choose(self.session, self.answering, judge, firsts, choices)
+        found = choose(self.session.model, self.session.store, judge, firsts, choices)
         drafts |= found.drafts
         details.asked_for_candidates = asdict(found.asked.totals)
         details.unchosen += found.unanswered

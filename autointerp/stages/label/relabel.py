@@ -17,9 +17,9 @@ from autointerp.labeling.llm import LabelJob
 from autointerp.labeling.selections import selections
 from autointerp.llm.journal.journal import Journal
 from autointerp.llm.journal.reply_cache import ReplyCache
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
+from autointerp.resources.session import Session
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Session
 from autointerp.stages.label.candidate_choice import is_worth_another
 from autointerp.stages.label.label_settings import label_prompt, settings_of, views_of
 from autointerp.tables.edits import read_edits
@@ -61,8 +61,7 @@ def relabel(run: Run, feature: int, own: RunConfig) -> Draft:
         request = _unanswered(session, feature)
         if isinstance(request, Draft):
             return request
-        answering = language_model.check_endpoint(session.config)
-        asked = language_model.ask(session, answering, lambda: [request], drafts.append, _Quiet())
+        asked = session.model.ask(lambda: [request], drafts.append, _Quiet())
         if asked.stopped is not None:
             raise asked.stopped
         (draft,) = drafts
@@ -88,7 +87,7 @@ def _unanswered(session: Session, feature: int) -> LabelJob | Draft:
     kept = {edit.label for edit in read_edits(run, feature)}
     journal = Journal.open(run.journal)
     try:
-        recall = ReplyCache(journal, language_model.address(config), language_model.dialect(config))
+        recall = ReplyCache(journal, model_facts.address(config), model_facts.dialect(config))
         every = selections(evidence, settings.shown, config.sample_windows, config.seed)
         for of, shown in every:
             if of is evidence and shown in used:
@@ -117,7 +116,7 @@ def _shown_by_run(session: Session, evidence: FeatureEvidence) -> list[Shown]:
     drafts = read_drafts(session.run.drafts, evidence.feature)
     if not drafts or drafts[0].status in _NOT_ASKED or drafts[0].label_of is not None:
         return []
-    if drafts[0].labeler != language_model.model_name(session.config):
+    if drafts[0].labeler != model_facts.model_name(session.config):
         return []
     every = views_of(session.config)
     worth = (

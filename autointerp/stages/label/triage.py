@@ -13,10 +13,10 @@ from autointerp.labeling.twins import alike, find_twins
 from autointerp.metrics.estimates import Counts, balanced_accuracy
 from autointerp.plain_text import counted
 from autointerp.progress import say, track
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
+from autointerp.resources.session import Session
 from autointerp.rules import lexical
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Session
 from autointerp.scoring.scorer import FIRES
 from autointerp.stages.collect import collect_stage
 
@@ -175,5 +175,5 @@ def saving(features: int, drafts: Iterable[Draft], config: RunConfig) -> Saving:
         features=features,
         requests=requests,
         tokens=round(share * tokens) if asked else None,
-        cost_usd=share * cost if asked and language_model.is_priced(config) else None,
+        cost_usd=share * cost if asked and model_facts.is_priced(config) else None,
     )

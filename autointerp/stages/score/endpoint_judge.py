@@ -9,9 +9,9 @@ from autointerp.llm.totals import PoolTotals
 from autointerp.metrics.sequential import anytime_balanced_accuracy
 from autointerp.progress import Tracker
 from autointerp.prompting.prompts import Prompt
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
+from autointerp.resources.language_model import LanguageModel
 from autointerp.runs.record import ScoreRecord
-from autointerp.runs.session import Session
 from autointerp.scoring import SCORERS, forms
 from autointerp.scoring.again import CarefulJob
 from autointerp.scoring.judge import JudgeJob, JudgeSettings
@@ -23,15 +23,14 @@ from autointerp.stages.score.judging import Take, is_judged_by_rule, judged_by
 
 @dataclass
 class EndpointJudge:
-    session: Session
-    answering: list[tuple[str, str]]
+    model: LanguageModel
     prompts: Mapping[str, Prompt]
     _totals: PoolTotals = field(default_factory=PoolTotals)
 
     def judge(
         self, planner: Planner, labels: JudgedLabels, take: Take, progress: Tracker
     ) -> BaseException | None:
-        config = self.session.config
+        config = self.model.config
         empty: dict[tuple[str, int, int], Judged] = {}
 
         def jobs() -> Iterator[CarefulJob]:
@@ -42,7 +41,7 @@ class EndpointJudge:
                     key = one.scorer.name, one.plan.feature, one.label_of
                     empty[key] = judged_by(one.scorer, one.plan, one.label_of, [])
 
-        asked = language_model.ask(self.session, self.answering, jobs, take, progress)
+        asked = self.model.ask(jobs, take, progress)
         for judged in empty.values():
             take(judged)
         self._totals = asked.totals
@@ -53,7 +52,7 @@ class EndpointJudge:
 
 
 def judge_settings(config: RunConfig) -> JudgeSettings:
-    name = language_model.model_name(config)
+    name = model_facts.model_name(config)
     return JudgeSettings(name, config.temperature, config.judge_items)
 
 

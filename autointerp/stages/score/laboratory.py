@@ -1,6 +1,6 @@
 """Experiments of scorers in a run: what they may use, opened as it is used, and their results."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,9 @@ from autointerp.llm.pool import PoolJob
 from autointerp.llm.totals import PoolTotals
 from autointerp.progress import Tracker, say
 from autointerp.prompting.prompts import Prompt
-from autointerp.resources import language_model
 from autointerp.resources.activation_source import check_width, made_from, stream_settings
+from autointerp.resources.session import Session
 from autointerp.runs.record import ExperimentRecord
-from autointerp.runs.session import Session
 from autointerp.scoring import SCORERS
 from autointerp.scoring.experiment import Experiment, ExperimentLabels, Measured
 from autointerp.scoring.judge import JudgeSettings
@@ -34,12 +33,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Laboratory:
-    """`scoring.experiment.Lab` in a run. answering: the endpoints that are asked."""
+    """`scoring.experiment.Lab` in a run."""
 
     session: Session
     scorer: Scorer
     prompts: Mapping[str, Prompt]
-    answering: Sequence[tuple[str, str]] = ()
 
     @property
     def settings(self) -> ScorerSettings:
@@ -104,17 +102,16 @@ class Laboratory:
         take: Callable[[R], None],
         progress: Tracker,
     ) -> tuple[PoolTotals, BaseException | None]:
-        answering = list(self.answering)
-        asked = language_model.ask(self.session, answering, make_jobs, take, progress)
+        asked = self.session.model.ask(make_jobs, take, progress)
         return asked.totals, asked.stopped
 
 
 def laboratories(
-    session: Session, prompts: Mapping[str, Prompt], answering: Sequence[tuple[str, str]] = ()
+    session: Session, prompts: Mapping[str, Prompt]
 ) -> list[tuple[Experiment, Laboratory]]:
     """One for each scorer with an experiment."""
     return [
-        (experiment, Laboratory(session, SCORERS[name], prompts, answering))
+        (experiment, Laboratory(session, SCORERS[name], prompts))
         for name, experiment in experiments_of(session.config).items()
     ]
 
@@ -147,12 +144,10 @@ class OpenExperiment:
             yield from beside_nulls(self.name, metric, own, measured.nulls[metric])
 
 
-def open_experiments(
-    session: Session, prompts: Mapping[str, Prompt], answering: Sequence[tuple[str, str]]
-) -> list[OpenExperiment]:
+def open_experiments(session: Session, prompts: Mapping[str, Prompt]) -> list[OpenExperiment]:
     """Load what they need, and say what will be missing. Raises AutointerpError."""
     found = []
-    for experiment, lab in laboratories(session, prompts, answering):
+    for experiment, lab in laboratories(session, prompts):
         cannot = experiment.missing(lab)
         if cannot:
             say(f"score: {' and '.join(cannot)} will be missing: {next(iter(cannot.values()))}")

@@ -9,12 +9,12 @@ from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import counted
 from autointerp.progress import Tracker, say, track
 from autointerp.prompting.prompts import Prompt, keep
-from autointerp.resources import language_model
+from autointerp.resources import model_facts
 from autointerp.resources.estimate import CostEstimate, labeling_tokenizer
+from autointerp.resources.session import Session
 from autointerp.rules import lexical
 from autointerp.runs.directory import Run
 from autointerp.runs.record import ExperimentRecord, ScoreRecord
-from autointerp.runs.session import Session
 from autointerp.scoring import SCORERS, forms, has_template
 from autointerp.scoring.experiment import experiment_of
 from autointerp.scoring.planner import Planner
@@ -101,7 +101,7 @@ def _judges_identity(
     judge: dict[str, object] = {"judge": lexical.NAME, "version": lexical.VERSION}
     if config.uses_model():
         judge = {
-            "judge": language_model.identity(config),
+            "judge": model_facts.identity(config),
             "version": lexical.VERSION if has_rules else None,
             "prompts": {name: prompts[name].hash for name in chat_templates(config)},
             "items": config.judge_items,
@@ -136,13 +136,12 @@ def run(session: Session, inputs: str) -> None:
     """Score every label on unseen windows."""
     judging = session.judging
     config, run = judging.config, judging.run
-    _say_what_is_asked_again(run, language_model.is_priced(config))
+    _say_what_is_asked_again(run, model_facts.is_priced(config))
     labels = labels_of(judging)
     check_labels(run, config, labels.drafts)
     prompts = load_prompts(config)
-    answering = language_model.check_endpoint(config) if uses_model(session) else []
-    experiments = open_experiments(judging, prompts, answering)
-    judges = open_judges(judging, prompts, answering)
+    judges = open_judges(judging, prompts)
+    experiments = open_experiments(judging, prompts)
     with judging.recorded(NAME, inputs, ScoreRecord()) as details:
         keep(run, prompts.values())
         with atomic_path(run.predictions) as temporary:
@@ -156,7 +155,7 @@ def run(session: Session, inputs: str) -> None:
         details.judge = labeler_name(config)
         hashes = {name: prompt.hash for name, prompt in prompts.items()}
         # The labels of one model may be judged by another.
-        priced = all(map(language_model.is_priced, (config, judging.recorded_config or config)))
+        priced = all(map(model_facts.is_priced, (config, judging.recorded_config or config)))
         who = _judge_of(config, labels.drafts, details)
         results.write(run, judging.coder_name, labels, who, hashes, priced)
         details.evidence = evidence_identity(run)
@@ -237,7 +236,7 @@ def estimate(session: Session) -> list[str]:
     if config.uses_model():
         total = CostEstimate(labeling_tokenizer(config))
         labels, prompts = labels_to_come(judging), load_prompts(config)
-        endpoint = language_model.dialect(config)
+        endpoint = model_facts.dialect(config)
         for request in judge_jobs(config, planner_of(judging), labels, prompts):
             while request.fallbacks and not endpoint.takes(request.logprobs()):
                 request = request.fall_back()

@@ -6,8 +6,8 @@ from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.labeling.labeler import Draft
 from autointerp.prompting.prompts import Prompt
+from autointerp.resources.session import Session
 from autointerp.runs.directory import Run
-from autointerp.runs.session import Session
 from autointerp.scoring import SCORERS
 from autointerp.scoring.planner import Planner
 from autointerp.stages.collect.collect_stage import evidence_identity
@@ -76,16 +76,14 @@ def check_labels(run: Run, config: RunConfig, drafts: Mapping[int, Draft]) -> No
             )
 
 
-def open_judges(
-    judging: Session, prompts: Mapping[str, Prompt], answering: list[tuple[str, str]]
-) -> list[Judge]:
+def open_judges(judging: Session, prompts: Mapping[str, Prompt]) -> list[Judge]:
     """Those that are needed, the cheapest first. Raises AutointerpError where one cannot be had."""
     config = judging.config
     judges: list[Judge] = []
     if config.judge == "auto":
         judges.append(RulesJudge(chat_scorers(config)))
-    if answering:
-        judges.append(EndpointJudge(judging, answering, prompts))
+    if config.uses_model() and chat_scorers(config):
+        judges.append(EndpointJudge(judging.model, prompts))
     if local_judges.names(config):
         judges.append(local_judges.open_judges(config, judging.device, prompts))
     return judges

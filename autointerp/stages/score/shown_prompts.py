@@ -5,7 +5,7 @@ from pathlib import Path
 
 from autointerp.plain_text import one_line
 from autointerp.prompting.prompts import Prompt, load_prompt
-from autointerp.runs.session import Session
+from autointerp.resources.session import Session
 from autointerp.scoring import SCORERS
 from autointerp.scoring.experiment import experiment_of
 from autointerp.scoring.planner import Planner

@@ -126,7 +126,7 @@ def test_a_twin_takes_the_label_for_nothing_and_is_scored_itself(cli, flags, tmp
         assert (saved["features"], saved["requests"]) == (1, 1)
         assert saved["tokens"] == round(mean)
         assert saved["cost_usd"] == pytest.approx(labels["cost_usd"].sum() / 5)
-        assert "label: 1 features take the label of a twin, which saves about 1 requests" in line
+        assert "label: 1 feature labeled like a twin, which saves about 1 labeling request" in line
         assert cli("score", *flags(server))[0] == 0
     labels = table(tmp_path / "out")
     assert labels.loc[3, "detection_balanced_accuracy"] >= 0.95

@@ -24,6 +24,7 @@ from autointerp.errors import ConfigurationError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
 from autointerp.identity import fingerprint
+from autointerp.resources.language_model import LanguageModel, open_model
 from autointerp.runs.directory import Run
 from autointerp.runs.feature_selection import select_features
 from autointerp.runs.record import StageRecord
@@ -47,7 +48,7 @@ class Session:
     @cached_property
     def judging(self) -> "Session":
         """The same session for the stage that scores."""
-        if self.recorded_config is not None:
+        if self.recorded_config is not None or self.config.judging() is self.config:
             return self
         return replace(self, config=self.config.judging(), recorded_config=self.config)
 
@@ -63,6 +64,12 @@ class Session:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.load(self.run.vocabulary)
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The labeling or judging model, its endpoints checked. Raises AutointerpError."""
+        device = self.device if self.config.is_local() else None
+        return open_model(self.config, self.run, device)
 
     @property
     def coder_name(self) -> str:
