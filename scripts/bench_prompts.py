@@ -238,13 +238,19 @@ class Bench:
             Variant(task, name, read_prompt(task, path), schema, per_request, form, meanings)
             for task in ("label", *tasks, concept_texts.TASK)
             if wanted is None or task in wanted
-            for schema in ((True, False) if _takes_schema(task) else (False,))
+            for schema in self._schemas(task)
             for name, path in _files(task, Path(self.options.templates))
             if variants is None or name in variants
             for form in _forms(task)
+            if form is None or self.options.forms is None or form in self.options.forms.split(",")
             for meanings in (self.meanings if task == "label" else (1,))
             for per_request in (self.per_request if task == "label" else (1,))
         ]
+
+    def _schemas(self, task: str) -> Sequence[bool]:
+        if not _takes_schema(task):
+            return (False,)
+        return {"both": (True, False), "yes": (True,), "no": (False,)}[self.options.schemas]
 
     def measure(self) -> None:
         """Every row that is still to come, the table after each."""
@@ -490,6 +496,8 @@ def main() -> None:
     parser.add_argument("--templates", default=str(VARIANTS), help="FOLDER/TASK/VARIANT.jinja")
     parser.add_argument("--only", help="tasks, comma-separated: label, detection, …")
     parser.add_argument("--variants", help="comma-separated: current, and names of --templates")
+    parser.add_argument("--schemas", choices=("both", "yes", "no"), default="both")
+    parser.add_argument("--forms", help="comma-separated: lists, booleans, quotes, probabilities")
     parser.add_argument("--features", type=int, default=50)
     parser.add_argument("--of", type=int, default=500, help="features of the demo to choose from")
     parser.add_argument("--tokens", default="100_000", help="of the demo's text")
