@@ -277,6 +277,6 @@ def _unconfirmed_line(unconfirmed: Sequence[Send], priced: bool) -> str:
     worst = sum(send.worst_usd for send in unconfirmed)
     cost = f"at most ${worst:,.4f}, which counts as spent" if priced else "an unknown amount"
     return (
-        f"{counted(len(unconfirmed), 'request')} sent earlier have no recorded reply: they may "
-        f"have cost {cost}, and are sent again"
+        f"{counted(len(unconfirmed), 'request')} sent earlier without a recorded reply may have "
+        f"cost {cost}; retrying"
     )

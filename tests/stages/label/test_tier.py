@@ -89,7 +89,8 @@ def test_features_of_words_get_rules_and_the_others_go_to_the_model(
     assert (saved["features"], saved["requests"]) == (3, 3)
     assert saved["tokens"] == round(tokens)
     assert saved["cost_usd"] == pytest.approx(asked["cost_usd"].mean() * 3)
-    assert f"3 features labeled by a rule, which saves about 3 labeling requests, {tokens:,.0f}" in said
+    line = f"3 features labeled by a rule, which saves about 3 labeling requests, {tokens:,.0f}"
+    assert line in said
 
 
 def test_twins_are_linked_among_those_that_a_model_is_asked_about(cli, flags, tmp_path):
