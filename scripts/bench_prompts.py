@@ -88,6 +88,13 @@ class Variant:
         return f"{self.task}{f' ({self.form})' if self.form else ''}{name}{without}"
 
 
+def _gives_example(request: ChatRequest, reply: str) -> bool:
+    """Whether a reply begins with an example of one that the instructions show."""
+    system = str(request.messages[0]["content"])
+    shown = ("".join(line.split()) for line in system.splitlines() if line.startswith("{"))
+    return any("".join(reply.split()).startswith(example) for example in shown)
+
+
 @dataclass
 class Seen:
     """What the replies to the first requests were, and the tokens of all."""
@@ -104,6 +111,9 @@ class Seen:
         self.completion_tokens += outcome.usage.completion_tokens
         if is_first and isinstance(job, LabelJob):
             self._take_labels(job, outcome)
+        elif isinstance(outcome, ChatReply):
+            self.answers["replies"] += 1
+            self.answers["copied"] += _gives_example(job.request(), outcome.text)
 
     def _take_labels(self, job: LabelJob, outcome: Outcome) -> None:
         self.answers["asked"] += len(job.group)
@@ -392,6 +402,7 @@ class Bench:
         yes = [float(j.prediction[0] > 0) for j in read if j.item.truth.size == 1]
         return {
             "readable": float(np.nanmean([one.parse_rate() for one in results])) if asked else None,
+            "copied": seen.answers["copied"] / max(1, seen.answers["replies"]),
             "yes": float(np.mean(yes)) if yes and variant.form else None,
             "score": self._difference(results),
         } | self._spent(seen)

@@ -14,7 +14,7 @@ from autointerp.llm.numbering import Miscounted
 from autointerp.llm.wire.dialect import Dialect
 from autointerp.llm.wire.logprobs import NO_LOGPROBS, TOP_LOGPROBS, Position
 from autointerp.llm.wire.reply import CallFailure, ChatReply, Usage
-from autointerp.prompting.prompts import BUNDLED, load_prompt, samples
+from autointerp.prompting.prompts import BUNDLED, load_prompt, read_prompt, samples
 from autointerp.scoring import SCORERS, forms, replies
 from autointerp.scoring.judge import JudgeJob
 from autointerp.scoring.scorer import FIRES, Item, Plan, answer
@@ -23,6 +23,7 @@ from tests.scoring.test_judge import SETTINGS, VOCABULARY, judged_windows
 from tests.support.samples import window
 
 PROMPT = load_prompt("detection", BUNDLED)
+WITH_EXAMPLES = Path(__file__).parents[2] / "scripts/prompt_variants/detection/example.jinja"
 OLD = """{% block system -%}
 {"match": [2, 5], "no_match": [1, 3, 4]}
 {%- endblock %}
@@ -98,20 +99,31 @@ def test_only_probabilities_ask_for_log_probabilities():
 
 @pytest.mark.parametrize("scorer", ["detection", "fuzzing"])
 @pytest.mark.parametrize("form", forms.FORMS)
-def test_the_template_asks_for_what_the_reader_reads_and_its_example_is_not_an_answer(scorer, form):
-    task = SCORERS[scorer].forms[form]
+def test_the_template_names_the_keys_that_the_reader_reads(scorer, form):
     prompt = load_prompt(scorer, BUNDLED)
     system = prompt.messages(label="a", windows=[], form=form, open_mark="<", close_mark=">")[0]
+    asked = system["content"].partition("Reply with one JSON object")[2]
+    yes, no = {"detection": ("match", "no_match"), "fuzzing": ("right", "wrong")}[scorer]
+    named = {name for name in (yes, no, "quote") if f'"{name}"' in asked}
+    keys = {forms.LISTS: {yes, no}, forms.QUOTES: {yes, "quote"}}
+    assert named == keys.get(form, set())
+    # Only lists show an example: models that were shown one of another form gave it back.
+    assert ("{" in asked) == (form == forms.LISTS)
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_an_example_that_a_template_shows_is_not_an_answer(form):
+    """A template of the user's own, say, with the examples that ours once had."""
+    prompt = read_prompt("detection", WITH_EXAMPLES)
+    variables = {"label": "a", "windows": [], "form": form}
+    (system, _) = prompt.messages(**variables)
     example = next(line for line in system["content"].splitlines() if line.startswith("{"))
-    assert task.said(example)
-    names = {"detection": ("match", "no_match"), "fuzzing": ("right", "wrong")}[scorer]
-    assert all((f'"{name}"' in example) == (form == forms.LISTS) for name in names[1:])
-    if scorer == "detection":
-        tokens = [Position(example, [{"token": example, "logprob": 0.0}])]
-        step = job(form).reduce(reply(example, tokens=tokens))
-        assert step.unread
-        assert not step.results
-        assert step.follow_ups[0].replies.counts[replies.COPIED] == 1
+    assert SCORERS["detection"].forms[form].said(example)
+    tokens = [Position(example, [{"token": example, "logprob": 0.0}])]
+    step = replace(job(form), prompt=prompt).reduce(reply(example, tokens=tokens))
+    assert step.unread
+    assert not step.results
+    assert step.follow_ups[0].replies.counts[replies.COPIED] == 1
 
 
 def test_a_template_of_the_users_own_that_knows_no_forms_asks_for_lists_alone(tmp_path):

@@ -51,6 +51,24 @@ def measured(bench, server, run, out, monkeypatch, capsys, *more):
     return {(row["variant"], row["schema"]): row for row in rows}, table
 
 
+def test_a_judge_that_gives_an_example_back_shows_in_its_row(
+    bench, finished, tmp_path, monkeypatch, capsys
+):
+    def example(request):
+        system = request["messages"][0]["content"]
+        return next((x for x in system.splitlines() if x.startswith("{")), None) or scripted.answer(
+            request
+        )
+
+    with FakeServer(example) as server:
+        asked = (bench, server, finished, tmp_path / "bench", monkeypatch, capsys)
+        flags = ("--only", "fade,fuzzing", "--schemas", "yes", "--forms", "booleans")
+        rows, _ = measured(*asked, *flags)
+    assert set(rows) == {("fade", True), ("fuzzing (booleans)", True)}
+    assert rows["fade", True]["copied"] == 1
+    assert rows["fuzzing (booleans)", True]["copied"] == 0
+
+
 def test_a_copied_example_shows_in_its_row_and_nothing_is_paid_twice(
     bench, finished, tmp_path, monkeypatch, capsys
 ):

@@ -104,7 +104,7 @@ def answer(request: dict[str, Any]) -> str:
         return json.dumps({"sets": [intruder(n, t) for n, t in _sets(user)]})
     if '"A": [' in system:
         return json.dumps(choices(user))
-    if '"101": ' in system:
+    if "Its key is the excerpt's number" in system:
         return json.dumps(verdicts(system, user))
     words = set(re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1]))
     if '"no_match"' in system:
@@ -141,7 +141,7 @@ def verdicts(system: str, user: str) -> dict[str, Any]:
         shown = _inside(text, *marks.groups()) if marks else text.split()
         fits = sorted(words & set(shown))
         found[number] = bool(fits)
-        if '"quote": ' in system:
+        if '"quote"' in system:
             name = "right" if marks else "match"
             found[number] = {"quote": " ".join(fits[:1]), name: bool(fits)}
     return found
