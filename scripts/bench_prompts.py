@@ -115,6 +115,11 @@ class Seen:
             self.answers["replies"] += 1
             self.answers["copied"] += _gives_example(job.request(), outcome.text)
 
+    def copied(self) -> float | None:
+        """The share of judges' replies that are the template's example."""
+        replies = self.answers["replies"]
+        return self.answers["copied"] / replies if replies else None
+
     def _take_labels(self, job: LabelJob, outcome: Outcome) -> None:
         self.answers["asked"] += len(job.group)
         if not isinstance(outcome, ChatReply):
@@ -151,6 +156,14 @@ class Watched:
 
 class Stopped(Exception):
     """Interrupted: what is finished is kept."""
+
+
+class NothingReadableError(AutointerpError):
+    """Asking was in vain; `seen` is what the replies so far were."""
+
+    def __init__(self, reason: AutointerpError, seen: Seen) -> None:
+        super().__init__(str(reason))
+        self.seen = seen
 
 
 class Bench:
@@ -292,6 +305,8 @@ class Bench:
                 row |= self._texts(variant)
             else:
                 row |= self._judgments(variant)
+        except NothingReadableError as error:
+            row |= {"error": str(error), "copied": error.seen.copied()}
         except AutointerpError as error:
             row |= {"error": str(error)}
         except Stopped:
@@ -308,7 +323,7 @@ class Bench:
     def _ask(self, job: Session, jobs: Callable[[], Iterable[PoolJob[Any]]], name: str) -> Any:
         """The results and what was seen.
 
-        Raises Stopped, or AutointerpError where asking is in vain.
+        Raises Stopped, or NothingReadableError where asking is in vain.
         """
         seen = Seen()
         results: list[Any] = []
@@ -317,7 +332,7 @@ class Bench:
                 lambda: (Watched(one, seen) for one in jobs()), results.append, progress
             )
         if isinstance(asked.stopped, AutointerpError):
-            raise asked.stopped
+            raise NothingReadableError(asked.stopped, seen)
         if asked.stopped is not None:
             raise Stopped
         return results, seen
@@ -402,7 +417,7 @@ class Bench:
         yes = [float(j.prediction[0] > 0) for j in read if j.item.truth.size == 1]
         return {
             "readable": float(np.nanmean([one.parse_rate() for one in results])) if asked else None,
-            "copied": seen.answers["copied"] / max(1, seen.answers["replies"]),
+            "copied": seen.copied(),
             "yes": float(np.mean(yes)) if yes and variant.form else None,
             "score": self._difference(results),
         } | self._spent(seen)
