@@ -313,7 +313,7 @@ def test_requests_that_break_the_server_hurt_no_others(breakable, journal, trans
     failures = {word: o for word, o in outcomes.items() if isinstance(o, CallFailure)}
     if any("timed out" in trouble for trouble in ran.troubles) and is_hung(breakable):
         pytest.skip(HUNG)
-    # The server drops what it does beside a request that breaks it. Without backoff a request may be
+    # The server drops what it does beside a request that breaks it. Without backoff one may be
     # tried each time beside the same one, and as often in vain.
     assert set(failures) >= {job.word for job in broken}
     others = len(failures) - len(broken)
