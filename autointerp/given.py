@@ -30,7 +30,8 @@ THINGS = (
     *("activations", "token_ids", "mask", "evidence"),
 )
 _UNNAMED_CHARACTERS = 8
-_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*[a-z0-9])")
+# Commands in backticks stay as they are; `--model NAME` becomes `model=NAME`.
+_FLAG = re.compile(r"`[^`]*`|(?<![\w/-])--([a-z][a-z0-9-]*[a-z0-9])(?: ([A-Z]+)\b)?")
 
 
 def setting_names() -> list[str]:
@@ -42,9 +43,11 @@ def naming_arguments() -> Iterator[None]:
     """Errors in the block name settings as a call does: `sae`, not `--sae`."""
     names = {*THINGS, *all_settings(), *setting_names(), "yes", "dry_run"}
 
-    def argument(flag: re.Match[str]) -> str:
-        name = flag[1].replace("-", "_")
-        return f"`{name}`" if name in names else flag[0]
+    def argument(found: re.Match[str]) -> str:
+        name = (found[1] or "").replace("-", "_")
+        if name not in names:
+            return found[0]
+        return f"{name}={found[2]}" if found[2] else f"`{name}`"
 
     try:
         yield
@@ -80,7 +83,7 @@ class Given:
     def config(self, file: Path | None, *, judging: bool = False) -> RunConfig:
         """The configuration. Raises ConfigurationError."""
         chosen = self.settings | (self.judging if judging else {})
-        config = load_config(file, chosen, lambda name: f"argument {name}")
+        config = load_config(file, chosen, lambda name: f"argument {preferred(name)}")
         objects = [t for t in self.things.values() if isinstance(t, EncoderObject)]
         if objects and config.is_random():
             raise ConfigurationError(

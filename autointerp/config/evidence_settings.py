@@ -44,7 +44,7 @@ class EvidenceSettings(Section):
         "direction fires and this one does not.",
         ge=0,
     )
-    score_windows: int = setting(25, "Windows of each kind to keep for scoring.", ge=2)
+    score_windows: int = setting(25, "Activating windows of each kind to keep for scoring.", ge=2)
     corpus_windows: int = setting(
         10_000,
         "Windows drawn at random from the corpus, shared by all features: a source of "

@@ -80,13 +80,15 @@ def _lines_of(text: str) -> dict[tuple[str, str], int]:
 
 def _from_environment() -> dict[str, _Given]:
     """All variables with the prefix: one that is not a setting is misspelled, and reported."""
-    return {
-        setting_named(variable.removeprefix(ENVIRONMENT_PREFIX).lower()): _Given(
-            value, f"environment variable {variable}"
-        )
-        for variable, value in os.environ.items()
-        if variable.startswith(ENVIRONMENT_PREFIX)
-    }
+    found: dict[str, _Given] = {}
+    for variable, value in os.environ.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            name = setting_named(variable.removeprefix(ENVIRONMENT_PREFIX).lower())
+            place = f"environment variable {variable}"
+            if name in found:
+                raise ConfigurationError(f"{found[name].place} and {place} are the same setting")
+            found[name] = _Given(value, place)
+    return found
 
 
 def _flag(name: str) -> str:

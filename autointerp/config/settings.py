@@ -203,7 +203,8 @@ class RunConfig(
 
     def judging(self) -> "RunConfig":
         """The settings for scoring: the judge is the one who is asked."""
-        return self if self.judge == "auto" else self.model_copy(update={"labeler": self.judge})
+        same = self.judge in ("auto", self.asked())
+        return self if same else self.model_copy(update={"labeler": self.judge})
 
     def to_be_tried(self) -> "RunConfig":
         """The settings of the labeler; of the judge, or of --model, where rules are learned."""

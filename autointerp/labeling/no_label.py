@@ -218,9 +218,8 @@ def gives_heading(label: str, density_percent: str) -> bool:
     Small models give back other features' shares, too, but always as a share of tokens.
     """
     told = rf"{re.escape(density_percent)}|{BLANK}"
-    return (
-        re.search(rf"(?<![\d.,])(?:{told})\s*%|\d\s*% of (?:all |the )*tokens", label) is not None
-    )
+    anothers = r"\bactive on (?:about )?[\d.,]+\s*% of (?:all |the )*tokens"
+    return re.search(rf"(?<![\d.,])(?:{told})\s*%|{anothers}", label) is not None
 
 
 def recites(label: str, tokens: Callable[[], Iterable[str]], template: Template) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from autointerp.config.settings import all_settings
+from autointerp.config.settings import all_settings, preferred
 from autointerp.report.distributions import (
     Curve,
     Distribution,
@@ -201,7 +201,7 @@ def failures(labels: pd.DataFrame, most: int = _MAX_FAILURES) -> list[Failure]:
 def _settings(recorded: RecordedSettings) -> dict[str, Any]:
     known = all_settings()
     every = recorded.shown().items()
-    return {n: v for n, v in every if n not in known or v != known[n].field.default}
+    return {preferred(n): v for n, v in every if n not in known or v != known[n].field.default}
 
 
 @lru_cache(maxsize=4)

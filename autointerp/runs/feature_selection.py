@@ -24,7 +24,7 @@ def select_features(text: str, width: int, seed: int) -> list[int]:
         count = text.removeprefix("random:")
         if not re.fullmatch("[0-9]{1,12}", count) or not 0 < int(count) <= width:
             raise ConfigurationError(
-                f"features {text!r}: in random:N, N is at most the number of features, {width}"
+                f"features {text!r}: in random:N, N is a whole number from 1 to {width}"
             )
         return sorted(random.Random(seed).sample(range(width), int(count)))
     chosen: set[int] = set()

@@ -8,6 +8,7 @@ import pytest
 
 import autointerp as ai
 from autointerp import held
+from autointerp.given import naming_arguments
 from tests.support import scripted
 from tests.support.fake_server import FakeServer, status
 
@@ -146,8 +147,17 @@ def test_a_wrong_name_is_named_with_the_nearest(given):
     assert inspect.iscoroutinefunction(ai.arun)
 
 
+def test_commands_in_errors_stay_as_they_are():
+    said = (
+        "doctor.json is damaged: `autointerp doctor --model` makes it again, or pass --model NAME"
+    )
+    with pytest.raises(ai.AutointerpError) as caught, naming_arguments():
+        raise ai.InputError(said)
+    assert str(caught.value) == said.replace("--model NAME", "model=NAME")
+
+
 def test_errors_name_arguments_and_not_flags(given, tmp_path):
-    with pytest.raises(ai.ConfigurationError, match="labeler llm needs a model: `model` NAME"):
+    with pytest.raises(ai.ConfigurationError, match="labeler llm needs a model: model=NAME"):
         ai.run(**given, labeler="llm")
     with pytest.raises(ai.ConfigurationError, match=r"holds activations: .* with `sae`$"):
         ai.run(cache=given["cache"], out=tmp_path / "o")

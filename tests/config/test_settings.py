@@ -126,6 +126,11 @@ def test_an_sae_is_called_so_and_its_former_name_is_accepted(tmp_path, monkeypat
         with monkeypatch.context() as patch:
             patch.setenv(variable, "b")
             assert load_config(file, {}).coder == "b"
+    with monkeypatch.context() as patch:
+        patch.setenv("AUTOINTERP_SAE", "b")
+        patch.setenv("AUTOINTERP_CODER", "c")
+        with pytest.raises(AutointerpError, match=r"AUTOINTERP_\w+ are the same setting"):
+            load_config(None, {})
     file.write_text('sae = "a"\ncoder = "b"')
     with pytest.raises(AutointerpError, match=r"sets coder twice: .*line 1 and line 2"):
         load_config(file, {})

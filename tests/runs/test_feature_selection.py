@@ -27,8 +27,8 @@ def test_all_ranges_files_and_samples(tmp_path):
         ("one", "'one' is neither an id nor a range"),
         ("-3", "neither an id nor a range"),
         ("", "neither an id nor a range"),
-        ("random:0", "N is at most the number of features"),
-        ("random:11", "N is at most the number of features"),
+        ("random:0", "N is a whole number from 1 to 10"),
+        ("random:11", "N is a whole number from 1 to 10"),
         ("@missing.txt", "no such file: missing.txt"),
     ],
 )

@@ -36,7 +36,7 @@ _SILENT = 1.5  # silent windows for each activating one: three kinds of them are
 
 class DetectionSettings(ScorerSettings):
     windows: int = setting(
-        20, "Activating windows to judge; half as many non-activating ones are added.", ge=2
+        20, "Activating windows to judge; 1.5 times as many non-activating ones.", ge=2
     )
 
 

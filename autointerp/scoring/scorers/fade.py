@@ -62,7 +62,7 @@ class FadeSettings(ScorerSettings):
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("texts", "factors", "continuations")
 
     windows: int = setting(
-        20, "Activating windows for FADE to rate; half as many non-activating ones are added.", ge=2
+        20, "Activating windows for FADE to rate; 1.5 times as many non-activating ones.", ge=2
     )
     texts: int = setting(15, "Texts that the model writes about a label's concept for FADE.", ge=2)
     factors: str = setting(

@@ -220,7 +220,7 @@ def _dropped(written: _Written) -> str:
     """What was not kept, empty if nothing. How many repeats depends on the order of windows."""
     parts = []
     if written.repeats:
-        parts.append(f"at least {counted(written.repeats, 'near-duplicate window')}")
+        parts.append(f"at least {counted(written.repeats, 'repeated window')}")
     if written.shared:
         parts.append(f"{counted(written.shared, 'window')} whose text occurs in another split")
     return " and ".join(parts)

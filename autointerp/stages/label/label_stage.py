@@ -158,6 +158,7 @@ def _labeler(session: Session, inputs: str) -> Labeler:
     if config.uses_model():
         check_tier(session.run, config.tier)
         _say_what_is_asked_again(session.run, inputs, model_facts.is_priced(config))
+        _ = session.model  # its endpoints are checked before the stage counts as not done
         return ModelLabeler(session)
     say(
         "label: no model was given, so labels are lexical rules (use a model with --model NAME, or "
