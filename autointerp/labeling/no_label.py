@@ -17,7 +17,7 @@ from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import line_for_person, tidy
 
 COPIED, BORROWED, INSTRUCTIONS, HEADING = "copied", "borrowed", "instructions", "heading"
-DECLINED, EMPTY, HALF = "declined", "empty", "half_characters"
+DECLINED, EMPTY, LOOPED, HALF = "declined", "empty", "looped", "half_characters"
 ALIKE, MISCOUNTED, LEFT_OUT = "alike", "miscounted", "left_out"
 # Kind → what a run's summary says of so many labels, in the order in which it is said.
 KINDS = {
@@ -27,6 +27,7 @@ KINDS = {
     HEADING: "giving back the numbers above the excerpts",
     DECLINED: "in which the model declines to answer",
     EMPTY: "without a word",
+    LOOPED: "repeating one word over and over",
     HALF: "with an incomplete character (�)",
     ALIKE: "the same for most features of a request",
     MISCOUNTED: "from replies with more or other features than requested",
@@ -45,6 +46,7 @@ _EXAMPLE = re.compile(r'("(?:label|reason)"\s*:\s*")((?:[^"\\]|\\.)+)(")')
 _QUOTED = re.compile(r'"(\w[^"\n]{0,40})"')
 _IN_QUOTES = re.compile(r"['\"`‘“]([^'\"`‘’“”]*)['\"`’”]")
 _NOT_SENT = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
+_LOOP = re.compile(r"([^\W_]{1,20}[\W_]{1,3})\1{7,}")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 # What labels of all kinds are made of: that an example has them as well says nothing.
 _USUAL = frozenset(
@@ -187,6 +189,8 @@ def doubt(label: str, template: Template, shown: Callable[[], str]) -> str | Non
         return EMPTY
     if (found := _DECLINES.match(label.casefold().replace("’", "'"))) is not None:
         return None if _has(shown(), _words(found[0])) else DECLINED
+    if (found := _LOOP.search(label)) is not None and found[0] not in shown():
+        return LOOPED
     quoted = same(label) in template.quoted or template.instructions.are_quoted(words)
     if quoted and not _has(shown(), words):
         return INSTRUCTIONS

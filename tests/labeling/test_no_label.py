@@ -174,6 +174,18 @@ def test_leaving_out_the_example_leaves_the_excerpts_alone():
     assert "timetables" not in message["content"]
 
 
+def test_a_word_over_and_over_is_no_label_unless_the_excerpts_have_it():
+    for label in (
+        "format-1.1.1.1.1.1.1.1.1.1",
+        "active_tokens_on_n_n_n_n_n_n_n_n_n",
+        "a a a a a a a a a",
+    ):
+        assert doubt(label, TEMPLATE, nothing) == "looped"
+        assert doubt(label, TEMPLATE, lambda shown=label: f"it has {shown} in it") is None
+    for label in ("runs of 00000000000", "'la la la la la la'", "rows of --------------------"):
+        assert doubt(label, TEMPLATE, nothing) is None
+
+
 RECITED = [  # labels of Qwen2.5-Coder-1.5B-Instruct, without an example in the template
     "The feature is active on 1.2% of tokens and most often on ' ', ' '.",
     "The 'T' token is active on 1.2 % of tokens, most often on 'T', '25', '22', ' size'.",
