@@ -1,0 +1,1 @@
+"""Experiments of `audit_scores.py`, a module each."""
