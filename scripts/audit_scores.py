@@ -19,17 +19,13 @@ import audit
 from audit.findings import Findings
 
 Experiment = Callable[[bool, int], list[Findings]]
-_NOT_EXPERIMENTS = ("findings",)
 
 
 def experiments() -> dict[str, Experiment]:
-    """Name → `audit(short, seed)` of every module in `audit/`."""
+    """Name → `audit(short, seed)` of every module in `audit/` that has one."""
     names = sorted(m.name for m in pkgutil.iter_modules(audit.__path__))
-    found: dict[str, Experiment] = {}
-    for name in names:
-        if name not in _NOT_EXPERIMENTS:
-            found[name] = importlib.import_module(f"audit.{name}").audit
-    return found
+    modules = {name: importlib.import_module(f"audit.{name}") for name in names}
+    return {name: m.audit for name, m in modules.items() if hasattr(m, "audit")}
 
 
 def main() -> None:

@@ -76,7 +76,11 @@ def show(feature: Annotated[int, typer.Argument(min=0)], run: Named = None) -> N
 def labels(
     run: Named = None,
     sort: Annotated[
-        str, typer.Option(help="Sort by a scorer, f1, density, confidence or feature.")
+        str,
+        typer.Option(
+            help="Sort by a scorer, f1 (by the lower end of its interval), density, confidence or "
+            "feature."
+        ),
     ] = "feature",
     limit: Annotated[int, typer.Option(min=1, help="Number of rows to print.")] = 20,
     grep: Annotated[

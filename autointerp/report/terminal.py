@@ -18,6 +18,7 @@ from autointerp.errors import InputError
 from autointerp.evidence.store import EvidenceStore
 from autointerp.evidence.window import FeatureEvidence, Window
 from autointerp.evidence.window_text import marked, marks_for, one_line, quoted
+from autointerp.metrics.population import MAX_WIDTH
 from autointerp.plain_text import line_for_person, listed
 from autointerp.report.control_table import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
@@ -38,7 +39,8 @@ _SHOWN_WINDOWS = 5
 _SHOWN_FEATURES, _SHOWN_TOKENS = 5, 8
 _SHOWN_REASONS = 3
 _SORTS = {
-    "f1": "population_f1",
+    "f1": "population_f1_ci_low",
+    "population_f1": "population_f1_ci_low",
     "density": "density",
     "confidence": "confidence",
     "feature": "feature",
@@ -62,6 +64,12 @@ def _interval(row: Mapping[str, Any], scorer: str) -> str:
         return value
     low, high = _number(row[f"{scorer}_ci_low"]), _number(row[f"{scorer}_ci_high"])
     return f"{value} ({low} to {high})"
+
+
+def _f1(row: Mapping[str, Any]) -> str:
+    """Unknown where the windows leave too much open: there is an interval, and no value."""
+    wide = pd.isna(row["population_f1"]) and pd.notna(row["population_f1_ci_low"])
+    return "unknown" if wide else _number(row["population_f1"])
 
 
 def _plain(value: object) -> str:
@@ -90,7 +98,7 @@ def label_table(frame: pd.DataFrame, title: str) -> Table:
             _number(row["detection_null"]),
             _number(row["simulation_correlation"]),
             _number(row["simulation_null"]),
-            _number(row["population_f1"]),
+            _f1(row),
             f"{100 * row['density']:.2g} %",
         )
     return table
@@ -248,8 +256,8 @@ def summary(run: Run) -> Table:
         row(title, line)
     for name, against in against_other_labels(run).items():
         row(metric_name(*name), other_labels_line(against))
-    if f1 := scores.get("detection population f1"):
-        row("population F1", f"median {f1.median:.3f} at the corpus's density")
+    if labels["population_f1_ci_low"].notna().any():
+        row("population F1", _population_line(labels))
     used = spent(labels)
     if used.prompt_tokens or used.completion_tokens:
         cost = "price unknown" if used.cost_usd is None else f"${used.cost_usd:,.4f}"
@@ -258,6 +266,18 @@ def summary(run: Run) -> Table:
     row("seconds", ", ".join(f"{name} {stage.seconds:.1f}" for name, stage in stages.done()))
     row("table", str(run.labels))
     return table
+
+
+def _population_line(labels: pd.DataFrame) -> str:
+    values = labels.loc[labels["population_f1_ci_low"].notna(), "population_f1"]
+    known = values.dropna().astype(float)
+    line = f"median {known.median():.3f} at the corpus's density, {len(known):,} features"
+    if unknown := len(values) - len(known):
+        share = unknown / len(values)
+        why = f"their 95 % intervals are wider than {MAX_WIDTH}"
+        line = f"{line}; " if len(known) else ""
+        line += f"unknown for {unknown:,} ({share:.0%}): {why}"
+    return line
 
 
 def _spread(corpus: CorpusSummary) -> str:

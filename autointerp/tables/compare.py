@@ -12,7 +12,6 @@ import pandas as pd
 
 from autointerp.errors import InputError, NotDoneError
 from autointerp.metrics.paired import MeanDifference, mean_difference, sign_test
-from autointerp.metrics.population import MIN_FEATURES
 from autointerp.runs.directory import Run, find_run
 from autointerp.tables.collisions import Collisions, collisions, folded
 from autointerp.tables.read import load_labels, load_scores
@@ -131,14 +130,6 @@ def judging_warnings(a: Run, b: Run) -> list[str]:
         }
         for of_run in scores
     ]
-    # Of so few features nothing is learned of how rates are spread.
-    features = [int((s["metric"] == "population_f1").sum()) for s in scores]
-    few = [n < MIN_FEATURES for n in features]
-    if all(features) and few[0] != few[1]:
-        found.append(
-            f"{(a, b)[few.index(True)].path} has scores of fewer than {MIN_FEATURES} "
-            "features: its population scores use another prior"
-        )
     for scorer in sorted(judged[0].keys() & judged[1].keys()):
         for part, what in enumerate(("judge", "prompt", "mode")):
             if judged[0][scorer][part] != judged[1][scorer][part]:

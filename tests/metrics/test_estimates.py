@@ -6,7 +6,6 @@ from hypothesis.extra import numpy as hnp
 
 from autointerp.metrics.estimates import Counts, balanced_accuracy, wilson
 from autointerp.metrics.graded import graded
-from autointerp.metrics.population import learned_prior, population
 from autointerp.metrics.sequential import anytime_balanced_accuracy
 
 
@@ -81,101 +80,6 @@ def test_a_class_without_windows_is_missing_and_not_zero():
     for only in (counts(fires=(5, 5)), counts(other=(0, 5)), counts()):
         assert np.isnan(balanced_accuracy(only).value)
         assert balanced_accuracy(only).n == 0
-        assert np.isnan(population([only], 0)[0]["f1"].value)
-    for density in (0.0, 1.0):
-        whole = counts(density, fires=(5, 5), other=(1, 5))
-        assert np.isnan(population([whole], 0)[0]["f1"].value)
-
-
-def metrics_of(hit_rate, alarm_rate, density):
-    """Precision, recall, F1 and MCC of a judge with these rates, by the definitions."""
-    tp, fn = hit_rate * density, (1 - hit_rate) * density
-    fp, tn = alarm_rate * (1 - density), (1 - alarm_rate) * (1 - density)
-    return {
-        "precision": tp / (tp + fp),
-        "recall": hit_rate,
-        "f1": 2 * tp / (2 * tp + fp + fn),
-        "mcc": (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)),
-    }
-
-
-def test_population_metrics_fall_with_density():
-    for density, f1 in ((0.5, 0.95), (1e-2, 0.275), (1e-3, 0.037)):
-        expected = metrics_of(0.95, 0.05, density)
-        assert expected["f1"] == pytest.approx(f1, abs=0.001)
-        found = population([counts(density, fires=(9500, 10000), other=(500, 10000))], 0)[0]
-        for name, value in expected.items():
-            assert found[name].value == pytest.approx(value, rel=0.05)
-
-
-def test_no_false_alarm_among_few_windows_does_not_mean_precision_one():
-    precision = population([counts(1e-3, fires=(20, 20), other=(0, 20))], 0)[0]["precision"]
-    assert precision.ci_low < 0.1
-    assert precision.value < 0.5
-
-
-def spread_judges(rng, features):
-    """Judges whose rates differ from feature to feature, and what holds for each of them."""
-    density = rng.choice([0.003, 0.02, 0.1, 0.4], features)
-    hit_rates = rng.beta(6, 2, features)
-    alarm_rates = {
-        "similar": rng.beta(1, 4, features),
-        "same_token": rng.beta(1, 5, features),
-        "other": rng.beta(0.3, 15, features),
-    }
-    found, truths = [], []
-    for i in range(features):
-        rates = {s: float(r[i]) for s, r in alarm_rates.items()}
-        found.append(answered(rng, hit_rates[i], rates, float(density[i])))
-        total = sum(SHARES[s] * rates[s] for s in SHARES)
-        truths.append(metrics_of(float(hit_rates[i]), total, float(density[i])))
-    return found, truths
-
-
-@pytest.mark.parametrize("together", [True, False])
-def test_population_intervals_cover_the_truth(together):
-    """With the prior learned from all features, and with Jeffreys' for a few.
-
-    Jeffreys' expects half of all rates beyond one half, false alarms are rare: intervals of a few
-    features alone cover less.
-    """
-    found, truths = spread_judges(np.random.default_rng(2), 800)
-    parts = [found] if together else [found[i : i + 40] for i in range(0, 800, 40)]
-    estimates = [e for part in parts for e in population(part, 0)]
-    for name in ("precision", "recall", "f1", "mcc"):
-        inside = [
-            e[name].ci_low <= t[name] <= e[name].ci_high
-            for e, t in zip(estimates, truths, strict=True)
-        ]
-        assert np.mean(inside) > (0.93 if together else 0.87), name
-    if together:
-        error = [abs(e["f1"].value - t["f1"]) for e, t in zip(estimates, truths, strict=True)]
-        alone = [population([c], 0)[0]["f1"] for c in found]
-        before = [abs(e.value - t["f1"]) for e, t in zip(alone, truths, strict=True)]
-        assert np.mean(error) < 0.8 * np.mean(before)
-
-
-def test_the_prior_is_that_of_the_rates():
-    rng = np.random.default_rng(3)
-    rates = rng.beta(2, 8, 3000)
-    pairs = np.stack([rng.binomial(20, rates), np.full(3000, 20)], axis=1).astype(float)
-    a, b, weight = learned_prior(pairs).T
-    mean = a / (a + b)
-    assert weight.sum() == pytest.approx(1)
-    assert weight @ mean == pytest.approx(0.2, abs=0.02)
-    variance = weight @ (mean * (1 - mean) / (a + b + 1) + mean**2) - (weight @ mean) ** 2
-    assert np.sqrt(variance) == pytest.approx(np.sqrt(0.2 * 0.8 / 11), rel=0.1)
-    assert learned_prior(pairs[:49]).tolist() == [[0.5, 0.5, 1.0]]
-
-
-def test_intervals_hold_where_no_beta_fits_the_rates():
-    """A single beta of greatest likelihood as the prior holds 92.6 % of these."""
-    rng = np.random.default_rng(0)
-    rates = rng.uniform(0.6, 1, 4000)
-    found = [counts(0.05, fires=(int(rng.binomial(20, rate)), 20), other=(1, 20)) for rate in rates]
-    estimates = [e["recall"] for e in population(found, 0)]
-    held = [e.ci_low <= rate <= e.ci_high for e, rate in zip(estimates, rates, strict=True)]
-    assert np.mean(held) > 0.935
 
 
 def test_windows_with_many_firings_weigh_less_for_all_windows():

@@ -173,15 +173,6 @@ def _words(printed):
     return " ".join(printed.replace("│", " ").split())
 
 
-@pytest.mark.parametrize(("features", "warned"), [(49, True), (50, False)])
-def test_scores_weighed_by_another_prior_are_warned_of(tmp_path, features, warned):
-    made = []
-    for name, n in (("a", features), ("b", 50)):
-        rows = [score(f, 0.5, metric="population_f1") for f in range(n)]
-        made.append(a_run(tmp_path / name, [label(f) for f in range(n)], rows))
-    assert any("fewer than 50 features" in line for line in warnings_about(*made)) == warned
-
-
 def test_the_command_shows_hostile_labels_as_text(cli, tmp_path):
     hostile = "\x1b[2J[red]gone[/red]\n[/nothing] <|im_end|>"
     features = range(30)
