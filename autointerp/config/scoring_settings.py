@@ -16,6 +16,13 @@ class ScoringSettings(Section):
         "labels, or rules if rules label.",
     )
     scorers: str = setting("detection,simulation", "Scorers, comma-separated.")
+    negatives: Literal["label", "meaning", "feature"] | None = setting(
+        None,
+        "Where the non-activating windows for detection come from, besides the whole corpus: label "
+        "(windows with words of the label, near misses, and more windows for rare features), "
+        "meaning (as label, but by the embedding model instead of words; extra embed) or feature "
+        "(near misses only). Default: label; a run that was scored before keeps its own.",
+    )
     judge_items: int = setting(50, "Judgments per request.", ge=1)
     judge_form: JudgeForm = setting(
         "lists",

@@ -232,6 +232,11 @@ class Corpus:
         values, offsets = self._tokens
         return values[offsets[number] : offsets[number + 1]]
 
+    def texts(self) -> list[str]:
+        """Of all windows."""
+        texts: list[str] = self._table["text"].to_pylist()
+        return texts
+
     def silent_window(self, number: int) -> Window:
         """A window of the sample, for a feature that is inactive in it."""
         ids = self.token_ids(number)

@@ -66,7 +66,7 @@ def _interval(row: Mapping[str, Any], scorer: str) -> str:
     return f"{value} ({low} to {high})"
 
 
-def _f1(row: Mapping[str, Any]) -> str:
+def _f1(row: Mapping[Any, Any]) -> str:
     """Unknown where the windows leave too much open: there is an interval, and no value."""
     wide = pd.isna(row["population_f1"]) and pd.notna(row["population_f1_ci_low"])
     return "unknown" if wide else _number(row["population_f1"])

@@ -24,6 +24,7 @@ from autointerp.errors import ConfigurationError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
 from autointerp.identity import fingerprint
+from autointerp.resources.kept_settings import settled
 from autointerp.resources.language_model import LanguageModel, open_model
 from autointerp.runs.directory import Run
 from autointerp.runs.feature_selection import select_features
@@ -144,6 +145,7 @@ def open_session(config: RunConfig, *, coder_needed: bool = True) -> Session:
     """
     spec = _coder_spec(config)
     run = Run(config.run_path())
+    config = settled(config, run)
     if spec is None and not coder_needed:
         return Session(config, run, None, [])
     if spec is not None:

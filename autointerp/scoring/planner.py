@@ -1,12 +1,13 @@
 """What scorers ask of features: their plans, made of the evidence."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autointerp.config.scorer_settings import ScorerSettings
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
 from autointerp.scoring import SCORERS
+from autointerp.scoring.label_windows import LabelWindows
 from autointerp.scoring.scorer import Material, Plan, Scorer
 from autointerp.scoring.scorers.choices import KnownLabels
 from autointerp.scoring.strata import strata_of
@@ -15,21 +16,40 @@ from autointerp.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Planner:
-    """`settings`: scorer → its own."""
+    """`settings`: scorer → its own. `like_label`: windows that are like a label; None: labels do
+    not decide which windows are judged, and how many does not depend on the density."""
 
     store: EvidenceStore
     corpus: Corpus
     vocabulary: Vocabulary
     seed: int
     settings: Mapping[str, ScorerSettings]
+    like_label: LabelWindows | None = None
 
     def plans(
-        self, features: Sequence[int], scorers: Iterable[str], labels: KnownLabels | None = None
+        self,
+        features: Sequence[int],
+        scorers: Iterable[str],
+        label_of: Callable[[int], str | None],
+        labels: KnownLabels | None = None,
     ) -> Iterator[tuple[Scorer, Plan]]:
-        """The plans of the scorers for every feature; labels: those that one may choose between."""
+        """The plans of the scorers for every feature; labels: those that one may choose between.
+
+        label_of: a feature's own label, where it is known.
+        """
         known, special = labels or KnownLabels(), self.vocabulary.special_ids
         for evidence in self.store.read(features):
-            strata = strata_of(self.corpus, evidence)
-            material = Material(evidence, self.corpus, strata, self.seed, special, known)
+            label = label_of(evidence.feature)
+            like_label = self.like_label(label) if self.like_label and label else ()
+            strata = strata_of(self.corpus, evidence, like_label)
+            material = Material(
+                evidence,
+                self.corpus,
+                strata,
+                self.seed,
+                special,
+                known,
+                by_density=self.like_label is not None,
+            )
             for name in scorers:
                 yield SCORERS[name], SCORERS[name].plan(material, self.settings[name])

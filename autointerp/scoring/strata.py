@@ -1,10 +1,10 @@
 """Inactive windows in strata of difficulty, each with its share of the corpus.
 
 A judge's false alarms are rare where nothing speaks for the feature. Most come from the few windows
-where something does: those in which a similar feature fires, and those with a token on which the
-feature fires elsewhere. Judging some of each kind and weighing by the kinds' shares says as much of
-the whole corpus as many times the windows drawn at random (Oikarinen et al. 2026, importance
-sampling; stratified estimates: Cochran 1977, section 5).
+where something does: those in which a similar feature fires, those with a token on which the
+feature fires elsewhere, and those that are like the label. Judging some of each kind and weighing
+by the kinds' shares says as much of the whole corpus as many times the windows drawn at random
+(Oikarinen et al. 2026, importance sampling; stratified estimates: Cochran 1977, section 5).
 """
 
 from collections import Counter
@@ -19,11 +19,13 @@ from autointerp.evidence.window import FeatureEvidence
 if TYPE_CHECKING:
     from autointerp.evidence.corpus import Corpus
 
-SIMILAR, SAME_TOKEN, OTHER = "similar", "same_token", "other"
-STRATA = (SIMILAR, SAME_TOKEN, OTHER)
+SIMILAR, SAME_TOKEN, LABEL, OTHER = "similar", "same_token", "label", "other"
+STRATA = (SIMILAR, SAME_TOKEN, LABEL, OTHER)
 _MAX_SHARE = 0.1  # of the inactive windows, in a hard stratum: one of all would say nothing
 _TOKENS = 20  # that a feature fires on, most often first, of which windows are looked for
-_QUOTA = {SIMILAR: 0.2, SAME_TOKEN: 0.2}  # of the windows to judge; the rest are others
+_QUOTA = {SIMILAR: 0.2, SAME_TOKEN: 0.2, LABEL: 0.2}  # of the windows to judge; the rest are others
+_FREQUENT, _RARE = 0.1, 1e-4  # window densities, beyond which the number of windows stays the same
+_PER_DECADE = 0.5  # windows for each activating one, more for a feature a tenth as frequent
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,13 @@ class Stratum:
     share: float
 
 
-def strata_of(corpus: "Corpus", evidence: FeatureEvidence) -> list[Stratum]:
-    """The inactive windows of the sample, each in one stratum; empty strata are dropped."""
+def strata_of(
+    corpus: "Corpus", evidence: FeatureEvidence, like_label: Iterable[np.ndarray] = ()
+) -> list[Stratum]:
+    """The inactive windows of the sample, each in one stratum; empty strata are dropped.
+
+    like_label: windows that are like the label of the feature, the most telling set first.
+    """
     silent = np.ones(len(corpus), dtype=bool)
     silent[corpus.firing(evidence.feature)] = False
     free = silent.copy()
@@ -44,12 +51,23 @@ def strata_of(corpus: "Corpus", evidence: FeatureEvidence) -> list[Stratum]:
     for name, sources in (
         (SIMILAR, (corpus.firing(f) for f in similar_features(evidence))),
         (SAME_TOKEN, (corpus.having(t) for t in _tokens(evidence))),
+        (LABEL, like_label),
     ):
         found[name] = _gather(sources, free, _MAX_SHARE * silent.sum())
         free[found[name]] = False
     found[OTHER] = np.flatnonzero(free)
     total = max(int(silent.sum()), 1)
     return [Stratum(n, found[n], len(found[n]) / total) for n in STRATA if len(found[n])]
+
+
+def windows_for(density: float, activating: int) -> int:
+    """How many non-activating windows to judge: the more, the rarer the feature.
+
+    What is said of the precision of a feature that fires in a tenth of the windows rests on a few
+    alarms; of one that fires in a thousandth, on nearly none being raised.
+    """
+    decades = np.log10(_FREQUENT / np.clip(density, _RARE, _FREQUENT))
+    return round(activating * (1 + _PER_DECADE * float(decades)))
 
 
 def similar_features(evidence: FeatureEvidence) -> list[int]:
@@ -87,7 +105,7 @@ def draw(strata: Sequence[Stratum], n: int, feature: int, seed: int) -> list[tup
     rng = np.random.default_rng([seed, feature, 0x57A7])
     orders = {s.name: rng.permutation(s.windows) for s in strata}
     counts = {name: min(round(n * _QUOTA.get(name, 0)), len(o)) for name, o in orders.items()}
-    for name in (OTHER, SAME_TOKEN, SIMILAR):
+    for name in (OTHER, SAME_TOKEN, SIMILAR, LABEL):
         missing = n - sum(counts.values())
         if name in counts:
             counts[name] = min(counts[name] + missing, len(orders[name]))

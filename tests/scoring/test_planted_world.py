@@ -195,7 +195,7 @@ def test_population_metrics_are_those_of_all_windows(collected, by_count):
     scorer = SCORERS["detection"]
     judge = make_judge(collected.world, seed=3, by_count=by_count)
     answers = [scorer.counts(judged(plan, scorer, judge)) for plan in collected.plans(scorer)]
-    estimates = population(answers, SEED)
+    estimates = population(answers, SEED, max_width=1.0)
     truths = [of_corpus(collected, judge, feature) for feature in collected.evidence]
     for metric in METRICS:
         pairs = [(e[metric], t[metric]) for e, t in zip(estimates, truths, strict=True)]

@@ -1,7 +1,13 @@
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.scoring.strata import STRATA, draw, draw_uniform, strata_of
+from autointerp.evidence.corpus import Corpus
+from autointerp.scoring.label_windows import by_meaning, by_words
+from autointerp.scoring.strata import STRATA, draw, draw_uniform, strata_of, windows_for
 from tests.support.samples import corpus_of, evidence, window
 
 
@@ -50,4 +56,55 @@ def test_a_similar_feature_that_fires_nearly_everywhere_is_passed_by():
     corpus = corpus_of({i: [1] if i < 50 else [2] if i < 53 else [] for i in range(100)}, {}, 100)
     strata = strata_of(corpus, labeled_on([], similar=[(1, 0.9), (2, 0.8)]))
     assert {s.name: s.share for s in strata} == {"similar": 0.03, "other": 0.97}
-    assert [s.name for s in strata] == [n for n in STRATA if n != "same_token"]
+    assert [s.name for s in strata] == [n for n in STRATA if n in ("similar", "other")]
+
+
+def corpus_with(texts):
+    table = pa.table(
+        {
+            "window": pa.array(range(len(texts)), pa.int32()),
+            "context": pa.array(range(len(texts)), pa.int64()),
+            "start": pa.array([0] * len(texts), pa.int32()),
+            "token_ids": pa.array([[1]] * len(texts), pa.list_(pa.int32())),
+            "text": texts,
+            "features": pa.array([[]] * len(texts), pa.list_(pa.int32())),
+        }
+    )
+    return Corpus(table)
+
+
+def test_windows_like_a_label_are_those_with_its_rarest_word_first():
+    texts = ["the day", "the night", "Months of the year", "in months, the", "a", *["the"] * 5]
+    sources = by_words(corpus_with(texts))
+    assert [s.tolist() for s in sources("the MONTHS, dates (year)")] == [
+        [2],
+        [2, 3],
+        [0, 1, 2, 3, 5, 6, 7, 8, 9],
+    ]
+    assert [s.tolist() for s in sources("unheard of words?!")] == [[2]]
+    assert sources("") == []
+
+
+def test_windows_like_a_label_are_a_stratum_of_their_own():
+    texts = ["months"] * 8 + ["the"] * 92
+    corpus = corpus_with(texts)
+    strata = strata_of(corpus, labeled_on([]), by_words(corpus)("the names of months"))
+    assert {s.name: s.share for s in strata} == {"label": 0.08, "other": 0.92}
+    assert Counter(name for name, _ in draw(strata, 30, 0, 0)) == {"label": 6, "other": 24}
+    # A word of most windows says nothing, and without a label all is as it was.
+    assert [s.name for s in strata_of(corpus, labeled_on([]), by_words(corpus)("the"))] == ["other"]
+    assert [s.name for s in strata_of(corpus, labeled_on([]))] == ["other"]
+
+
+def test_windows_like_a_label_by_meaning_are_the_nearest():
+    corpus = corpus_with(["x"] * 100)
+    angles = np.linspace(0, np.pi, 100)
+    documents = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    (nearest,) = by_meaning(corpus, documents, lambda _: np.array([-1.0, 0.0]))("x")
+    assert sorted(nearest.tolist()) == [95, 96, 97, 98, 99]
+
+
+def test_more_windows_are_judged_of_rare_features():
+    assert [windows_for(q, 20) for q in (0.9, 0.1, 0.01, 0.001, 1e-4, 1e-9)] == [
+        *(20, 20, 30, 40, 50, 50)
+    ]

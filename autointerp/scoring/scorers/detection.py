@@ -26,25 +26,31 @@ from autointerp.scoring.scorer import (
     answer,
 )
 from autointerp.scoring.scorers.ranking import ranking_by_chances
-from autointerp.scoring.strata import SIMILAR, draw
+from autointerp.scoring.strata import SIMILAR, draw, windows_for
 from autointerp.vocabulary import Vocabulary
 
 NAME = "detection"
 METRIC = "balanced_accuracy"
-_SILENT = 1.5  # silent windows for each activating one: three kinds of them are told apart
+_SILENT = 1.5  # non-activating windows for each activating one, where density does not decide
 
 
 class DetectionSettings(ScorerSettings):
     windows: int = setting(
-        20, "Activating windows to judge; 1.5 times as many non-activating ones.", ge=2
+        20,
+        "Activating windows to judge, and non-activating ones: as many for frequent features, up "
+        "to 2.5 times as many for rare ones (1.5 times with --negatives feature).",
+        ge=2,
     )
 
 
 def plan(material: Material, settings: ScorerSettings) -> Plan:
-    """Unseen activating windows and half as many again silent ones."""
+    """Unseen activating windows, and non-activating ones by stratum."""
     evidence, corpus, windows = material.evidence, material.corpus, settings.windows
     items = [Item(w, FIRES, answer(True)) for w in activating(evidence, windows)]
-    silent = draw(material.strata, round(_SILENT * windows), evidence.feature, material.seed)
+    others = round(_SILENT * windows)
+    if material.by_density:
+        others = windows_for(evidence.window_density, windows)
+    silent = draw(material.strata, others, evidence.feature, material.seed)
     items += [Item(corpus.silent_window(i), name, answer(False)) for name, i in silent]
     return material.plan(items)
 

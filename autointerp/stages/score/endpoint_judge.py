@@ -61,7 +61,7 @@ def judge_jobs(
 ) -> Iterator[JudgeJob]:
     """All that is to be judged by the templates there are, whatever is not judged by rules."""
     settings, ways = judge_settings(config), _ways(prompts, config.judge_form)
-    for scorer, plan in planner.plans(labels.features, ways, labels.all_known()):
+    for scorer, plan in planner.plans(labels.features, ways, labels.own_text, labels.all_known()):
         if is_judged_by_rule(scorer, labels.drafts.get(plan.feature), config.judge):
             continue
         (task, prompt), *fallbacks = ways[scorer.name]

@@ -30,6 +30,11 @@ class JudgedLabels:
         draft = self.drafts.get(feature)
         return (draft.label if draft else None) or PLACEHOLDER_LABEL
 
+    def own_text(self, feature: int) -> str | None:
+        """The feature's label; None where it is still to come."""
+        draft = self.drafts.get(feature)
+        return draft.label if draft else None
+
     def whose(self, scorer: Scorer, feature: int) -> list[int]:
         """Whose labels are judged on a feature's windows: its own and, for the null, another's."""
         if scorer.needs_label and feature in self.nulls:

@@ -58,7 +58,7 @@ class LocalModelsJudge:
         self, planner: Planner, labels: JudgedLabels, take: Take, _progress: Tracker
     ) -> BaseException | None:
         """Some features at a time, so that their windows fill a batch."""
-        plans = planner.plans(labels.features, self.judges)
+        plans = planner.plans(labels.features, self.judges, labels.own_text)
         try:
             while batch := list(islice(plans, _PLANS_AT_ONCE * max(1, len(self.judges)))):
                 for judged in self._judged(batch, labels):

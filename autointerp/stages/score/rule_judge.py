@@ -32,7 +32,9 @@ class RulesJudge:
             return None
         labeler = LexicalLabeler(planner.vocabulary)
         # A rule chooses among rules.
-        for scorer, plan in planner.plans(sorted(rules), ruled, labels.known(rules)):
+        for scorer, plan in planner.plans(
+            sorted(rules), ruled, labels.own_text, labels.known(rules)
+        ):
             assert scorer.by_rule is not None
             for label_of in labels.whose(scorer, plan.feature):
                 judgments = scorer.by_rule(labeler, rules[label_of], plan.items)

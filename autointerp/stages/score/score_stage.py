@@ -42,8 +42,10 @@ from autointerp.stages.score.laboratory import (
 )
 from autointerp.stages.score.scoring_inputs import (
     check_labels,
+    check_negatives,
     labels_of,
     labels_to_come,
+    negatives_identity,
     open_judges,
     planner_of,
 )
@@ -72,6 +74,7 @@ def templates(session: Session) -> list[str]:
 def check(session: Session) -> None:
     """Raises AutointerpError where what a judge needs is missing, or a template cannot be used."""
     local_judges.check(session.config)
+    check_negatives(session.config)
     load_prompts(session.judging.config)
 
 
@@ -85,6 +88,7 @@ def inputs(session: Session) -> str:
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
         scorers={name: settings[name].identity() for name in config.scorer_names()},
         null_share=config.share_with_null(),
+        **negatives_identity(config),
         seed=config.seed,
         **_judges_identity(config, prompts, any(d.rule for d in drafts)),
         **{
