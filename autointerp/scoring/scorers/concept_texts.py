@@ -85,7 +85,7 @@ class TextJob:
             return Step(results=[written], unreadable=self._unreadable())
         if outcome.declined:
             return Step(results=[job._written("the model declined to write texts")])
-        read = read_texts(outcome.text)
+        read = [text for text in read_texts(outcome.text) if not self._is_example(text)]
         if not read:
             job = replace(job, vain=(*self.vain, outcome.key))
         if outcome.finish_reason == "length" and not read and self.room == 1:
@@ -102,6 +102,11 @@ class TextJob:
         error = f"{missing} of {self.wanted} texts were not written"
         written = job._written(error, unanswered=bool(job.vain))
         return Step(results=[written], unread=not read, unreadable=job._unreadable())
+
+    def _is_example(self, text: str) -> bool:
+        """Whether the template's example has this very text, which small models give back."""
+        shown = " ".join(self.messages()[0]["content"].split()).casefold()
+        return f'"{" ".join(text.split()).casefold()}"' in shown
 
     def _unreadable(self) -> list[tuple[str, ...]]:
         return [self.vain] if self.vain else []
