@@ -32,6 +32,7 @@ from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels
 from autointerp.tables.read import load_labels
 from autointerp.tables.schema import EDITED, RUN, labels_schema
+from autointerp.tables.window_length import of_windows
 from autointerp.vocabulary import Vocabulary
 
 _SHOWN_WINDOWS = 5
@@ -69,17 +70,21 @@ def _plain(value: object) -> str:
     return line_for_person(value) if isinstance(value, str) else ""
 
 
-def label_table(frame: pd.DataFrame, title: str) -> Table:
-    """The label table's main columns: each score beside that of another feature's label."""
+def label_table(frame: pd.DataFrame, title: str, windows: str) -> Table:
+    """The label table's main columns: each score beside that of another feature's label.
+
+    windows: what F1 is of, in words.
+    """
     table = Table(
         title=Text(line_for_person(title)),
+        caption=Text(f"F1: of {windows}. In windows, on tokens: the shares in which it fires"),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("feature", justify="right")
     table.add_column("label", min_width=24, overflow="fold")
-    for name in ("det.", "null", "sim.", "null", "F1", "density"):
+    for name in ("det.", "null", "sim.", "null", "F1", "in windows", "on tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
         shown = _plain(row["label"]) or f"({_plain(row['status'])})"
@@ -91,9 +96,14 @@ def label_table(frame: pd.DataFrame, title: str) -> Table:
             _number(row["simulation_correlation"]),
             _number(row["simulation_null"]),
             _number(row["population_f1"]),
-            f"{100 * row['density']:.2g} %",
+            _share(row["window_density"]),
+            _share(row["density"]),
         )
     return table
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.2g} %"
 
 
 def window_text(window: Window, vocabulary: Vocabulary, largest: float, *, shaded: bool) -> Text:
@@ -149,7 +159,8 @@ def feature_panel(
     tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:_SHOWN_TOKENS])
     parts.append(
         Text(
-            f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), "
+            f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), in "
+            f"{100 * (evidence.window_density or 0):.3g} % of {of_windows(run)}, "
             f"mean {evidence.mean_activation:.3g}, max {evidence.max_activation:.3g}"
         )
     )
@@ -249,7 +260,7 @@ def summary(run: Run) -> Table:
     for name, against in against_other_labels(run).items():
         row(metric_name(*name), other_labels_line(against))
     if f1 := scores.get("detection population f1"):
-        row("population F1", f"median {f1.median:.3f} at the corpus's density")
+        row("population F1", f"median {f1.median:.3f}, of all {of_windows(run)} in the corpus")
     used = spent(labels)
     if used.prompt_tokens or used.completion_tokens:
         cost = "price unknown" if used.cost_usd is None else f"${used.cost_usd:,.4f}"
@@ -297,4 +308,5 @@ def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Con
         frame = frame[np.array(matches, dtype=bool)]  # of no rows, a list would be of no columns
     column = sorts[sort]
     frame = frame.sort_values(column, ascending=column == "feature", na_position="last")
-    console.print(label_table(frame.head(limit), f"{min(limit, len(frame))} of {len(frame)} rows"))
+    title = f"{min(limit, len(frame))} of {len(frame)} rows"
+    console.print(label_table(frame.head(limit), title, of_windows(run)))

@@ -2,6 +2,7 @@
 
 from autointerp.config.settings import preferred
 from autointerp.errors import InputError
+from autointerp.plain_text import line_for_person
 from autointerp.runs.directory import Run
 from autointerp.tables.compare import settings_apart, warnings_about
 
@@ -30,4 +31,4 @@ def check_repeat(first: Run, repeat: Run) -> str:
             "run A's settings again with another --seed and --out"
         )
     seeds = apart.get("seed")
-    return f"seed {seeds[0]} and {seeds[1]}" if seeds else "the same seed"
+    return line_for_person(f"seed {seeds[0]} and {seeds[1]}") if seeds else "the same seed"

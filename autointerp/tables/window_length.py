@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from autointerp.plain_text import line_for_person
 from autointerp.runs.directory import Run
 
 # Settings that say what a score is of, and why scores of others are not comparable.
@@ -28,7 +29,10 @@ def unlike_windows(runs: Mapping[str, Run]) -> list[str]:
     found = []
     for setting, why in _MEANINGS.items():
         values = {name: run.settings().shown().get(setting) for name, run in runs.items()}
-        shown = {n: "not recorded" if v is None else str(v) for n, v in values.items()}
+        shown = {
+            name: "not recorded" if value is None else line_for_person(value)
+            for name, value in values.items()
+        }
         if len(set(shown.values())) > 1:
             said = ", ".join(f"{value} in {name}" for name, value in shown.items())
             found.append(f"{setting} differs ({said}): {why}")

@@ -274,6 +274,11 @@ def test_the_command_on_two_real_runs(cli, planted, tmp_path, monkeypatch):
         of_windows = features["window_density"].loc[labels["feature"]]
         assert labels["window_density"].tolist() == of_windows.tolist()
         assert (labels["window_density"] >= labels["density"]).all()
+    length = autointerp.open_run(outs[0]).settings["window_length"]
+    assert f"F1: of windows of {length} tokens" in _words(cli("labels", str(outs[0]))[1])
+    of_windows = f"of all windows of {length} tokens in the corpus"
+    assert of_windows in _words(cli("scores", str(outs[0]))[1])
+    assert "Population scores are of windows" in shown
     code, _, said = cli("compare", *map(str, outs), "--metric", "magic")
     assert code == 2
     assert "the metrics of both runs are balanced_accuracy, correlation, detection" in said
