@@ -120,16 +120,26 @@ def compare(
         int,
         typer.Option(min=0, help="Number of features to list with the largest gains and losses."),
     ] = 5,
+    repeat: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A second run of the first one's settings, with another seed or a journal of its "
+            "own: how far scores move when nothing is changed.",
+        ),
+    ] = None,
 ) -> None:
     """Print how the second run differs from the first in scores, labels, cost and settings.
 
     Scores are paired by feature, except between a run and its control (--control random-coder).
+    Features whose labels came in one reply, or are the same, count as one cluster.
     In Python, `autointerp.compare_runs` gives the paired scores as a pandas table.
     """
     from autointerp.report.comparison import print_comparison
     from autointerp.runs.directory import find_run
 
-    print_comparison(find_run(a), find_run(b), metric, top, Console())
+    again = None if repeat is None else find_run(repeat)
+    print_comparison(find_run(a), find_run(b), metric, top, Console(), again)
 
 
 @command(app, "autointerp repair outputs/mine")

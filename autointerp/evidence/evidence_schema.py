@@ -53,8 +53,12 @@ FEATURES_SCHEMA = schema_of(
         column("sae", pa.string(), "the SAE's name"),
         column("feature", pa.int32(), "the feature's index in the SAE"),
         column("n_active", pa.int64(), "tokens of the corpus on which it fires"),
-        column("density", pa.float32(), "the share of tokens on which it fires"),
-        column("window_density", pa.float32(), "the share of windows in which it fires"),
+        column("density", pa.float32(), "per token: the share of tokens on which it fires"),
+        column(
+            "window_density",
+            pa.float32(),
+            "per window of window_length tokens: the share of windows in which it fires",
+        ),
         column("mean_activation", pa.float32(), "the mean activation where it fires"),
         column("max_activation", pa.float32(), "the largest activation"),
         column(

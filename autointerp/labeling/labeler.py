@@ -29,6 +29,8 @@ class Draft:
     made for, where that is another one. `candidates` are the labels it was chosen from, in the
     order they were proposed; None where but one was. `asked_again` are the kinds of replies for it
     that were not labels (see `no_label.KINDS`), `flags` what is doubtful of the label it has.
+    `request` is short for the key of the request that the label came from: labels that have the
+    same one came in one reply. A rule and an imported label have none.
     """
 
     feature: int
@@ -42,6 +44,7 @@ class Draft:
     meanings: list[str] | None = None
     candidates: list[Candidate] | None = None
     prompt_hash: str | None = None
+    request: str | None = None
     rule: str | None = None
     asked_again: list[str] | None = None
     flags: list[str] | None = None

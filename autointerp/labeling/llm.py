@@ -29,6 +29,7 @@ _TOKENS_OF_MEANINGS = 60  # and for its meanings: few features have several
 _ALONE_TRIES = 2  # times a feature is asked for by itself before it is failed
 RECITES = "label_recites_tokens"
 HALF_CHARACTERS = "label_half_characters"
+_KEY_DIGITS = 12  # of a request's key, as of a template's hash
 _MORE_ROOM = 8  # times the tokens, once, for a reply that was cut off before anything was in it
 
 
@@ -135,7 +136,7 @@ class LabelJob:
             job = job._doubting(dict.fromkeys(missing, no_label.LEFT_OUT))
         job = job._doubting(doubts)
         drafts = [
-            job._labeled(evidence, found[place])
+            job._labeled(evidence, found[place], outcome.key)
             for place, evidence in enumerate(self.group, 1)
             if place in found and place not in doubts
         ]
@@ -262,7 +263,7 @@ class LabelJob:
             asked_again=list(self.doubts.get(evidence.feature, ())) or None,
         )
 
-    def _labeled(self, evidence: FeatureEvidence, item: LabelItem) -> Draft:
+    def _labeled(self, evidence: FeatureEvidence, item: LabelItem, key: str) -> Draft:
         meanings = self._meanings(evidence, item)
         copied = no_label.same(item.reason) in self._template().texts
         return replace(
@@ -270,6 +271,7 @@ class LabelJob:
             # What is judged has to cover all meanings, and is made of those that were checked.
             label=joint_label(meanings) if meanings else item.label,
             reason="" if copied else item.reason,
+            request=key[:_KEY_DIGITS] or None,
             flags=self._flags(evidence, item.label) or None,
             confidence=item.confidence,
             polysemantic=None if meanings is None else bool(meanings),

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
-from autointerp.metrics.paired import MIN_FEATURES
+from autointerp.metrics.clustered import MIN_FEATURES
 from autointerp.metrics.unpaired import Unpaired
 from autointerp.runs.directory import Run
 from autointerp.tables.compare import judging_warnings

@@ -33,6 +33,7 @@ from autointerp.scoring.scorer import FIRES
 from autointerp.storage.parquet_files import read_parquet
 from autointerp.tables.edits import Edit, edited_row, read_edits
 from autointerp.tables.migrate import current, open_table
+from autointerp.tables.window_length import window_length
 from autointerp.vocabulary import Vocabulary
 
 _DIGITS = 4  # significant ones of activations: a page is no place for more
@@ -146,6 +147,8 @@ class FeaturePages:
         return ShownStatistics(
             n_active=row["n_active"],
             density=row["density"],
+            window_density=_finite(row["window_density"]),
+            window_length=window_length(self._run),
             mean_activation=row["mean_activation"],
             max_activation=row["max_activation"],
             edges=self._edges,

@@ -39,6 +39,7 @@ from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
 from autointerp.tables.migrate import current, open_table
 from autointerp.tables.strata_table import load_strata
+from autointerp.tables.window_length import window_length
 
 _MAX_FAILURES = 20
 _LABEL_COLUMNS = [
@@ -93,7 +94,8 @@ class StageTime:
 class Overview:
     """A run in numbers, all of them finite; what it has not come to is empty or None.
 
-    `settings` are those that differ from the defaults, `counts` the features by status, commonest
+    `settings` are those that differ from the defaults, `window_length` the tokens a window, which
+    is what population scores are of, `counts` the features by status, commonest
     first. `failures` are the 20 most frequent reasons, and the rest as one, "other". `corpus` is
     what `collect` recorded of the tokens it saw.
     """
@@ -103,6 +105,7 @@ class Overview:
     model: str | None
     judge: str | None
     settings: dict[str, Any]
+    window_length: int | None
     counts: list[Count]
     failures: list[Failure]
     flags: list[Count]
@@ -134,6 +137,7 @@ def overview(run: Run) -> Overview:
         model=stages.label.labeler if stages.label else None,
         judge=stages.score.judge if stages.score else None,
         settings=_settings(run.settings()),
+        window_length=window_length(run),
         counts=status_counts(labels),
         failures=failures(labels),
         flags=flag_counts(labels),

@@ -95,10 +95,15 @@ class ShownLogit:
 
 @dataclass(frozen=True, slots=True)
 class ShownStatistics:
-    """From the pass over the corpus; `histogram` counts firings between `edges`, [bins + 1]."""
+    """From the pass over the corpus; `histogram` counts firings between `edges`, [bins + 1].
+
+    `density` is the share of tokens, `window_density` that of windows of `window_length` tokens.
+    """
 
     n_active: int
     density: float
+    window_density: float | None
+    window_length: int | None
     mean_activation: float
     max_activation: float
     edges: list[float]

@@ -13,6 +13,7 @@ from autointerp.report.overview import flag_counts
 from autointerp.runs.directory import Run
 from autointerp.tables.read import load_labels, load_scores
 from autointerp.tables.strata_table import load_strata
+from autointerp.tables.window_length import of_windows
 
 _BAR = 24  # characters of a share of 1
 
@@ -23,6 +24,8 @@ def print_scores(run: Run, console: Console) -> None:
     flags = flag_counts(load_labels(run.path))
     for scorer, of_scorer in groupby(found, key=lambda d: d.scorer):
         console.print(_distributions(scorer, of_scorer))
+    if any("population" in d.metric for d in found):
+        console.print(f"population scores: of all {of_windows(run)} in the corpus")
     for flag in flags:
         scorer = flag.name.removesuffix("_parse_rate")
         console.print(f"{flag.n:,} features: under 90 % of {scorer}'s judgments could be read")

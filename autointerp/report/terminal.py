@@ -33,6 +33,7 @@ from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels
 from autointerp.tables.read import load_labels
 from autointerp.tables.schema import EDITED, RUN, labels_schema
+from autointerp.tables.window_length import of_windows
 from autointerp.vocabulary import Vocabulary
 
 _SHOWN_WINDOWS = 5
@@ -77,17 +78,21 @@ def _plain(value: object) -> str:
     return line_for_person(value) if isinstance(value, str) else ""
 
 
-def label_table(frame: pd.DataFrame, title: str) -> Table:
-    """The label table's main columns: each score beside that of another feature's label."""
+def label_table(frame: pd.DataFrame, title: str, windows: str) -> Table:
+    """The label table's main columns: each score beside that of another feature's label.
+
+    windows: what F1 is of, in words.
+    """
     table = Table(
         title=Text(line_for_person(title)),
+        caption=Text(f"F1: of {windows}. In windows, on tokens: the shares in which it fires"),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("feature", justify="right")
     table.add_column("label", min_width=24, overflow="fold")
-    for name in ("det.", "null", "sim.", "null", "F1", "density"):
+    for name in ("det.", "null", "sim.", "null", "F1", "in windows", "on tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
         shown = _plain(row["label"]) or f"({_plain(row['status'])})"
@@ -99,9 +104,14 @@ def label_table(frame: pd.DataFrame, title: str) -> Table:
             _number(row["simulation_correlation"]),
             _number(row["simulation_null"]),
             _f1(row),
-            f"{100 * row['density']:.2g} %",
+            _share(row["window_density"]),
+            _share(row["density"]),
         )
     return table
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.2g} %"
 
 
 def window_text(window: Window, vocabulary: Vocabulary, largest: float, *, shaded: bool) -> Text:
@@ -157,7 +167,8 @@ def feature_panel(
     tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:_SHOWN_TOKENS])
     parts.append(
         Text(
-            f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), "
+            f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), in "
+            f"{100 * (evidence.window_density or 0):.3g} % of {of_windows(run)}, "
             f"mean {evidence.mean_activation:.3g}, max {evidence.max_activation:.3g}"
         )
     )
@@ -257,7 +268,7 @@ def summary(run: Run) -> Table:
     for name, against in against_other_labels(run).items():
         row(metric_name(*name), other_labels_line(against))
     if labels["population_f1_ci_low"].notna().any():
-        row("population F1", _population_line(labels))
+        row("population F1", _population_line(labels, of_windows(run)))
     used = spent(labels)
     if used.prompt_tokens or used.completion_tokens:
         cost = "price unknown" if used.cost_usd is None else f"${used.cost_usd:,.4f}"
@@ -268,10 +279,10 @@ def summary(run: Run) -> Table:
     return table
 
 
-def _population_line(labels: pd.DataFrame) -> str:
+def _population_line(labels: pd.DataFrame, windows: str) -> str:
     values = labels.loc[labels["population_f1_ci_low"].notna(), "population_f1"]
     known = values.dropna().astype(float)
-    line = f"median {known.median():.3f} at the corpus's density, {len(known):,} features"
+    line = f"median {known.median():.3f}, of all {windows} in the corpus, {len(known):,} features"
     if unknown := len(values) - len(known):
         share = unknown / len(values)
         why = f"their 95 % intervals are wider than {MAX_WIDTH}"
@@ -317,4 +328,5 @@ def print_labels(run: Run, sort: str, limit: int, grep: str | None, console: Con
         frame = frame[np.array(matches, dtype=bool)]  # of no rows, a list would be of no columns
     column = sorts[sort]
     frame = frame.sort_values(column, ascending=column == "feature", na_position="last")
-    console.print(label_table(frame.head(limit), f"{min(limit, len(frame))} of {len(frame)} rows"))
+    title = f"{min(limit, len(frame))} of {len(frame)} rows"
+    console.print(label_table(frame.head(limit), title, of_windows(run)))

@@ -3,41 +3,48 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from autointerp.config.settings import all_settings, preferred
 from autointerp.errors import InputError, NotDoneError
-from autointerp.metrics.paired import MeanDifference, mean_difference, sign_test
+from autointerp.metrics.clustered import ClusteredMean, clustered_mean, holm
 from autointerp.runs.directory import Run, find_run
+from autointerp.tables.clusters import related
 from autointerp.tables.collisions import Collisions, collisions, folded
+from autointerp.tables.outcomes import outcomes
 from autointerp.tables.read import load_labels, load_scores
+from autointerp.tables.window_length import unlike_windows
+from autointerp.tables.window_pairs import paired_tests
 
 _KEY = ["feature", "scorer", "metric"]
 _VALUES = ["value", "ci_low", "ci_high"]
 _OWN_SETTINGS = ("out",)  # which every run has for itself
+_OF_WINDOWS = ("activations", "evidence")  # sections of settings that decide what windows there are
 
 
 @dataclass(frozen=True, slots=True)
 class MetricComparison:
     """One metric over the features that both runs have scored; differences are second − first.
 
-    The second wins on a feature where its interval lies wholly above the first's, and loses where
-    it lies wholly below; where they meet it is a tie. `p` is of the sign test: the chance of so
-    uneven a split into higher and lower values, were both as likely.
+    `difference` has the mean's interval and p value, features whose labels came in one reply or are
+    the same going together; `p_adjusted` is Holm's, for all metrics compared at once. The second
+    run wins, loses or ties on each feature by `outcomes`, on `paired` of them by a paired test.
     """
 
     scorer: str
     metric: str
     means: tuple[float, float]
-    difference: MeanDifference
+    difference: ClusteredMean
+    p_adjusted: float | None
     wins: int
     ties: int
     losses: int
-    p: float | None
+    paired: int
     only_first: int  # features that the other run has no such score of
     only_second: int
 
@@ -71,8 +78,9 @@ def compare_runs(a: str | Path, b: str | Path) -> pd.DataFrame:
     """Every score that both runs have of a feature: one row a feature, scorer and metric.
 
     Columns: feature, scorer, metric; value, ci_low and ci_high of either run (`_a`, `_b`);
-    difference = value_b − value_a; outcome: win, tie or loss of b (its interval wholly above, not
-    apart from, or wholly below that of a; null where one is missing); label_a, label_b.
+    difference = value_b − value_a; p, that of a paired test on the windows that both runs judged,
+    and p_adjusted for the features of the metric (Benjamini and Hochberg), null where there is no
+    such test; outcome: win, tie or loss of b (see `outcomes`); label_a, label_b.
     Warns where the runs' windows or judges differ. Raises InputError where a run is not scored, or
     the coders are not the same.
     """
@@ -112,11 +120,23 @@ def warnings_about(a: Run, b: Run) -> list[str]:
     found = []
     collected = [made.inputs if (made := run.stages().collect) else None for run in (a, b)]
     if collected[0] != collected[1]:
+        apart = ", ".join(_evidence_apart(a, b))
         found.append(
-            "the runs have different windows: features are paired, but the windows "
-            "they are judged on are not"
+            f"the runs have different windows{f' ({apart} differ)' if apart else ''}: features are "
+            "paired, but the windows they are judged on are not"
         )
+    found += unlike_windows({str(run.path): run for run in (a, b)})
     return found + judging_warnings(a, b)
+
+
+def _evidence_apart(a: Run, b: Run) -> list[str]:
+    """Settings that decide what windows there are and are not the same, as users call them."""
+    known = all_settings()
+    return [
+        preferred(name)
+        for name in settings_apart(a, b)
+        if name == "seed" or (name in known and known[name].section in _OF_WINDOWS)
+    ]
 
 
 def judging_warnings(a: Run, b: Run) -> list[str]:
@@ -148,7 +168,7 @@ def paired_scores(a: Run, b: Run) -> pd.DataFrame:
     if pairs.empty:
         raise InputError(f"{a.path} and {b.path} have no feature scored by the same metric")
     pairs["difference"] = pairs["value_b"] - pairs["value_a"]
-    pairs["outcome"] = _outcomes(pairs)
+    pairs = outcomes(pairs.merge(paired_tests(a, b), on=_KEY, how="left"))
     for run, suffix in ((a, "_a"), (b, "_b")):
         labels = load_labels(run.path).set_index("feature")["label"]
         pairs["label" + suffix] = pairs["feature"].map(labels)
@@ -162,38 +182,34 @@ def scored(run: Run) -> pd.DataFrame:
     return found.astype({"scorer": str, "metric": str})
 
 
-def _outcomes(pairs: pd.DataFrame) -> pd.Series:
-    ends = [f"ci_{end}_{run}" for run in "ab" for end in ("low", "high")]
-    known = pairs[ends].notna().all(axis=1)
-    win = pairs["ci_low_b"] > pairs["ci_high_a"]
-    loss = pairs["ci_high_b"] < pairs["ci_low_a"]
-    outcomes = pd.Series(np.select([win, loss], ["win", "loss"], "tie"), pairs.index)
-    return outcomes.where(known).astype(pd.CategoricalDtype(["win", "tie", "loss"]))
-
-
 def metric_comparisons(a: Run, b: Run, pairs: pd.DataFrame) -> list[MetricComparison]:
     """One for every scorer and metric in `pairs`, which `paired_scores` made."""
     having = [Counter(_names(scored(run))) for run in (a, b)]
+    features = np.unique(pairs["feature"].to_numpy())
+    relations = related(a, b, features)
     found = []
     for (scorer, metric), n in sorted(Counter(_names(pairs)).items()):
         rows = pairs[(pairs["scorer"] == scorer) & (pairs["metric"] == metric)]
-        differences = rows["difference"].to_numpy()
-        outcomes = rows["outcome"].value_counts()
+        place = np.searchsorted(features, rows["feature"].to_numpy())
+        groups = [relation[place] for relation in relations]
+        counts = rows["outcome"].value_counts()
         found.append(
             MetricComparison(
                 scorer=scorer,
                 metric=metric,
                 means=(float(rows["value_a"].mean()), float(rows["value_b"].mean())),
-                difference=mean_difference(differences),
-                wins=int(outcomes["win"]),
-                ties=int(outcomes["tie"]),
-                losses=int(outcomes["loss"]),
-                p=sign_test(differences),
+                difference=clustered_mean(rows["difference"].to_numpy(), groups),
+                p_adjusted=None,
+                wins=int(counts["win"]),
+                ties=int(counts["tie"]),
+                losses=int(counts["loss"]),
+                paired=int(rows["p"].notna().sum()),
                 only_first=having[0][scorer, metric] - n,
                 only_second=having[1][scorer, metric] - n,
             )
         )
-    return found
+    adjusted = holm([one.difference.p for one in found])
+    return [replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True)]
 
 
 def _names(scores: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Labels and scores of several runs of one coder side by side, a row a feature."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from autointerp.scoring import SCORERS
 from autointerp.tables.collisions import folded
 from autointerp.tables.compare import check_saes
 from autointerp.tables.read import by_name, load_labels
+from autointerp.tables.window_length import unlike_windows
 
 
 def label_differences(runs: Sequence[str | Path]) -> pd.DataFrame:
@@ -19,12 +21,15 @@ def label_differences(runs: Sequence[str | Path]) -> pd.DataFrame:
     `status_<run>`; of each scorer's main metric, and of the corpus's F1, `<metric>_<run>` and
     `<metric>_difference_<run>`, that run's value less the first's.
 
-    Raises AutointerpError where a run has no labels yet, or the coders are not the same.
+    Warns where the runs' population scores are not of the same windows. Raises AutointerpError
+    where a run has no labels yet, or the coders are not the same.
     """
     named = by_name(runs)
     first, *others = named
     for name in others:
         check_saes(named[first], named[name])
+    for line in unlike_windows(named):
+        warnings.warn(line, stacklevel=2)
     tables = {name: load_labels(run.path).set_index("feature") for name, run in named.items()}
     index = pd.Index(sorted(set().union(*(table.index for table in tables.values()))))
     columns = {f"label_{name}": table["label"].reindex(index) for name, table in tables.items()}

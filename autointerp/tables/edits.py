@@ -34,7 +34,9 @@ _MAX_LENGTHS = {"author": 100, "label": 1000, "reason": 5000, "text": 20_000}  #
 _VOTES = (-1, 0, 1)
 _LEFTOVER = "new"
 # What is known of a label and does not hold for another one in its place.
-_OF_THE_LABEL = ("label_of", "polysemantic", "meanings", "candidates", "prompt_hash", "error")
+_OF_THE_LABEL = (
+    *("label_of", "polysemantic", "meanings", "candidates", "prompt_hash", "request", "error"),
+)
 
 SCHEMA = schema_of(
     [

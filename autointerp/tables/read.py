@@ -15,6 +15,7 @@ from autointerp.tables.edits import apply_edits
 from autointerp.tables.frame import TableFrame, frame_of
 from autointerp.tables.migrate import current, open_table, schema_for
 from autointerp.tables.schema import RUN
+from autointerp.tables.window_length import unlike_windows
 
 
 def load_labels(run: str | Path | Sequence[str | Path], *, edits: bool = False) -> TableFrame:
@@ -22,8 +23,9 @@ def load_labels(run: str | Path | Sequence[str | Path], *, edits: bool = False) 
 
     While the run is labeling it is the table so far, in which features that are still to come are
     `pending`. Of several runs the rows follow one another, and a first column `run` has the names
-    of their folders. With `edits`, labels by people and from the page stand in for the run's own,
-    and columns `edited`, `original_label`, `votes` and `notes` are added (see `apply_edits`).
+    of their folders; it warns where their population scores are not of the same windows. With
+    `edits`, labels by people and from the page stand in for the run's own, and columns `edited`,
+    `original_label`, `votes` and `notes` are added (see `apply_edits`).
 
     Columns that repeat are categories, integers and booleans that may be missing are nullable,
     lists are Arrow's. `to_arrow()` gives it back as an Arrow table with every column's description.
@@ -83,6 +85,8 @@ def _of_runs(
     if isinstance(runs, str | Path):
         return read(_files(runs))
     named = by_name(runs)
+    for line in unlike_windows(named):
+        warnings.warn(line, stacklevel=4)
     tables = [read(run) for run in named.values()]
     together = pa.concat_tables(tables, promote_options="permissive")
     # Columns that the first does not have, such as other scorers', have come last.

@@ -111,7 +111,23 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
             ),
             column("labeler", pa.string(), "the model's name, lexical for a rule, or a person's"),
             column("prompt_hash", pa.string(), "hash of the template used for the label"),
-            column("density", pa.float32(), "the share of the corpus's tokens on which it fires"),
+            column(
+                "request",
+                pa.string(),
+                "short hash of the request whose reply has the label; labels of one request came "
+                "together; null for rules, imported labels and older tables",
+            ),
+            column(
+                "density",
+                pa.float32(),
+                "per token: the share of the corpus's tokens on which it fires",
+            ),
+            column(
+                "window_density",
+                pa.float32(),
+                "per window of window_length tokens: the share of the corpus's windows with at "
+                "least one token on which it fires; what population_f1 is of",
+            ),
             column("max_activation", pa.float32(), "its largest activation in the corpus"),
             column("n_active", pa.int64(), "tokens of the corpus on which it fires"),
             column("top_tokens", pa.list_(pa.string()), "the tokens on which it fires most often"),

@@ -26,8 +26,9 @@ _ROW_GROUP = 65_536
 _FLUSH_ROWS = 20_000
 _AS_DRAFTED = (
     *("feature", "status", "label", "label_of", "reason", "confidence"),
-    *("polysemantic", "meanings", "labeler", "prompt_hash"),
+    *("polysemantic", "meanings", "labeler", "prompt_hash", "request"),
 )
+_AS_COLLECTED = ("density", "window_density", "max_activation", "n_active")
 _PARSED = 0.9  # of the judgments, below which a score is flagged
 
 
@@ -50,7 +51,7 @@ _DRAFTS = pa.schema(
         ("polysemantic", pa.bool_()),
         ("meanings", pa.list_(pa.string())),
         ("candidates", CANDIDATES),
-        *((name, pa.string()) for name in ("prompt_hash", "rule")),
+        *((name, pa.string()) for name in ("prompt_hash", "request", "rule")),
         *((name, pa.list_(pa.string())) for name in ("asked_again", "flags")),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
@@ -150,7 +151,7 @@ def write_labels(
     schema = labels_schema(s for s in SCORERS if s in scorers)
     # By column, not by row: there may be a million rows, and most columns may be empty.
     columns: dict[str, Any] = {name: [getattr(d, name) for d in rows] for name in _AS_DRAFTED}
-    columns |= {name: [s[name] for s in seen] for name in ("density", "max_activation", "n_active")}
+    columns |= {name: [s[name] for s in seen] for name in _AS_COLLECTED}
     columns |= {
         "sae": [coder] * len(rows),
         "candidates": [_structs(d.candidates) for d in rows],

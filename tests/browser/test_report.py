@@ -52,8 +52,8 @@ def test_the_table_is_searched_sorted_and_filtered(page, report, finished):
     page.keyboard.press("Backspace")
     expect(rows(page)).to_have_count(14)
 
-    page.get_by_role("button", name="density").click()
-    header = page.get_by_role("columnheader").filter(has_text="density")
+    page.get_by_role("button", name="density", exact=True).click()
+    header = page.get_by_role("columnheader").filter(has=page.locator("#sort-density"))
     expect(header).to_have_attribute("aria-sort", "descending")
     order = labels.sort_values(["density", "feature"], ascending=[False, True])["feature"]
     expect(rows(page)).to_have_count(14)  # drawn anew, over more than one frame

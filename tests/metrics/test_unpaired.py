@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.metrics.paired import MIN_FEATURES
+from autointerp.metrics.clustered import MIN_FEATURES
 from autointerp.metrics.unpaired import auroc_interval, compare_unpaired
 
 SCORES = st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.9]), min_size=1, max_size=30)

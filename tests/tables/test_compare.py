@@ -1,9 +1,13 @@
 import json
 import math
+import sqlite3
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 import autointerp
 from autointerp.errors import AutointerpError
@@ -14,7 +18,7 @@ from autointerp.tables.compare import (
     settings_apart,
     warnings_about,
 )
-from autointerp.tables.schema import SCORES, labels_schema
+from autointerp.tables.schema import PREDICTIONS, SCORES, labels_schema
 from autointerp.tables.write import write_table
 from tests.support import scripted
 from tests.support.fake_server import FakeServer
@@ -110,7 +114,9 @@ def test_metrics_are_summed_up(runs):
     assert detection.difference.value == pytest.approx(-0.1 / 3)
     assert math.isnan(detection.difference.ci_low)
     assert (detection.only_first, detection.only_second) == (1, 1)
-    assert detection.p == 1.0
+    assert detection.difference.p is None
+    assert detection.p_adjusted is None
+    assert detection.paired == 0
     assert (f1.metric, f1.difference.n) == ("population_f1", 1)
     assert (f1.wins, f1.ties, f1.losses) == (0, 0, 0)
     assert (f1.only_first, f1.only_second) == (0, 1)
@@ -178,7 +184,7 @@ def test_the_command_shows_hostile_labels_as_text(cli, tmp_path):
     features = range(30)
     first = a_run(
         tmp_path / "a",
-        [label(f, hostile) for f in features],
+        [label(f, f"{hostile} {f}") for f in features],
         [score(f, 0.5, 0.4, 0.6, scorer="[b]odd") for f in features],
     )
     second = a_run(
@@ -231,6 +237,39 @@ def test_the_command_on_two_real_runs(cli, planted, tmp_path, monkeypatch):
     gained = pairs[(pairs["metric"] == "balanced_accuracy") & (pairs["difference"] > 0)]
     assert set(gained["feature"]) <= {0, 3, 6, 9}
     assert len(gained) >= 3
+    # Both have judged the same windows: which were right is compared one by one.
+    right = []
+    for out in outs:
+        said = pq.read_table(out / "predictions.parquet").to_pandas()
+        own = said[(said["scorer"] == "detection") & (said["label_of"] == said["feature"])]
+        key = own["window"].map(lambda w: (w["kind"], w["rank"]))
+        right.append((own["truth"] == own["prediction"]).set_axis([own["feature"], key]))
+    for metric, n in (("balanced_accuracy", len(gained)), ("correlation", 1)):
+        tested = pairs[(pairs["metric"] == metric) & pairs["p"].notna()]
+        assert len(tested) >= n
+    for row in pairs[pairs["metric"] == "balanced_accuracy"].to_dict("records"):
+        a, b = (of_run.loc[row["feature"]] for of_run in right)
+        apart = [(b & ~a.reindex(b.index)).sum(), (a & ~b.reindex(a.index)).sum()]
+        expected = stats.binomtest(apart[0], sum(apart), 0.5).pvalue if sum(apart) else 1
+        assert row["p"] == pytest.approx(expected)
+    # Labels of one reply have one request, which is in the journal.
+    for out in outs:
+        labels = autointerp.load_labels(out)
+        labeled = labels[labels["status"] == "labeled"]
+        assert labeled["request"].notna().all()
+        assert labeled.groupby("request").size().max() > 1
+        with sqlite3.connect(out / "journal.sqlite") as journal:
+            keys = " ".join(str(row) for row in journal.execute("select key from replies"))
+        assert all(request in keys for request in labeled["request"])
+        features = pq.read_table(out / "features.parquet").to_pandas().set_index("feature")
+        of_windows = features["window_density"].loc[labels["feature"]]
+        assert labels["window_density"].tolist() == of_windows.tolist()
+        assert (labels["window_density"] >= labels["density"]).all()
+    length = autointerp.open_run(outs[0]).settings["window_length"]
+    assert f"F1: of windows of {length} tokens" in _words(cli("labels", str(outs[0]))[1])
+    of_windows = f"of all windows of {length} tokens in the corpus"
+    assert of_windows in _words(cli("scores", str(outs[0]))[1])
+    assert "Population scores are of windows" in shown
     code, _, said = cli("compare", *map(str, outs), "--metric", "magic")
     assert code == 2
     assert "the metrics of both runs are balanced_accuracy, correlation, detection" in said
@@ -240,6 +279,222 @@ def test_a_run_compared_with_itself_does_not_differ(runs):
     pairs = autointerp.compare_runs(runs[0].path, runs[0].path)
     assert (pairs["difference"] == 0).all()
     assert settings_apart(runs[0], runs[0]) == {}
-    assert all(found.p is None for found in metric_comparisons(runs[0], runs[0], pairs))
+    found = metric_comparisons(runs[0], runs[0], pairs)
+    assert all(one.difference.p is None for one in found)
     assert isinstance(pairs, pd.DataFrame)
     assert pa.Table.from_pandas(pairs).num_rows == len(pairs)
+
+
+def _many(folder, values, *, labels=None, config=None, stages=STAGES):
+    """A run with one score a feature; labels: what their rows have beside the key."""
+    rows = [label(f, f"label {f}", **(labels(f) if labels else {})) for f in range(len(values))]
+    scores = [score(f, v, v - 0.1, v + 0.1) for f, v in enumerate(values)]
+    return a_run(folder, rows, scores, config=config, stages=stages)
+
+
+@pytest.mark.parametrize(
+    ("related", "clusters"),
+    [
+        (None, 100),
+        (lambda f: {"request": f"r{f // 10}"}, 10),
+        (lambda f: {"request": None if f % 2 else f"r{f // 10}"}, 100**2 / (50 + 10 * 25)),
+        (lambda f: {"label": f"Label {f // 4}"}, 25),
+        (lambda f: {"label": f"label {f - f % 5}", "label_of": f - f % 5 if f % 5 else None}, 20),
+    ],
+    ids=["independent", "requests", "half by rules", "the same label", "twins"],
+)
+def test_features_that_share_a_reply_or_a_label_go_together(tmp_path, related, clusters):
+    rng = np.random.default_rng(0)
+    first = _many(tmp_path / "a", rng.uniform(0.5, 0.8, 100))
+    second = _many(tmp_path / "b", rng.uniform(0.5, 0.8, 100), labels=related)
+    for a, b in ((first, second), (second, first)):
+        (found,) = metric_comparisons(a, b, autointerp.compare_runs(a.path, b.path))
+        assert found.difference.clusters == pytest.approx(clusters)
+
+
+def test_what_a_request_shares_is_no_difference(tmp_path):
+    """The same differences, which say much of a hundred features and little of ten replies."""
+    request = np.arange(100) // 10
+    shift = np.array([0.09, -0.05, 0.06, -0.01, 0.07, 0.01, -0.03, 0.05, 0.02, -0.04])[request]
+    values = 0.5 + shift + np.random.default_rng(1).normal(0, 0.01, 100)
+    first = _many(tmp_path / "a", np.full(100, 0.5))
+    alone = _many(tmp_path / "b", values)
+    together = _many(tmp_path / "c", values, labels=lambda f: {"request": f"r{f // 10}"})
+    found = [
+        metric_comparisons(first, b, autointerp.compare_runs(first.path, b.path))[0].difference
+        for b in (alone, together)
+    ]
+    assert found[0].p < 0.01
+    assert found[1].p > 0.2
+    assert found[1].ci_low < 0 < found[0].ci_low
+
+
+def test_p_values_are_adjusted_for_the_metrics_that_are_compared(cli, tmp_path):
+    rng = np.random.default_rng(2)
+    made = []
+    for name, gain in (("a", 0), ("b", 0.02)):
+        rows = [
+            score(f, 0.5 + gain + rng.normal(0, 0.05), metric=metric)
+            for f in range(60)
+            for metric in ("balanced_accuracy", "population_f1", "population_mcc")
+        ]
+        made.append(a_run(tmp_path / name, [label(f, f"x{f}") for f in range(60)], rows))
+    pairs = autointerp.compare_runs(*(run.path for run in made))
+    found = metric_comparisons(*made, pairs)
+    smallest = min(found, key=lambda one: one.difference.p)
+    assert smallest.p_adjusted == pytest.approx(3 * smallest.difference.p)
+    one = metric_comparisons(*made, pairs[pairs["metric"] == "population_f1"])
+    assert one[0].p_adjusted == one[0].difference.p
+    shown = _words(cli("compare", *(str(run.path) for run in made))[1])
+    assert "Holm's, for 3 metrics at once" in shown
+    assert "60 clusters" in shown
+
+
+def _predictions(run, answers, **columns):
+    """Write what judges said; answers: of each feature a pair for each window, truth and answer."""
+    plain = {"sae": "planted", "scorer": "detection", "parsed": True}
+    rows = [
+        {
+            **plain,
+            "feature": f,
+            "label_of": f,
+            "window": {"kind": "sample" if truth else "corpus", "rank": rank},
+            "stratum": "fires" if truth else "other",
+            "truth": float(truth),
+            "prediction": None if said is None else float(said),
+        }
+        | columns
+        for f, of_feature in enumerate(answers)
+        for rank, (truth, said) in enumerate(of_feature)
+    ]
+    write_table(rows, PREDICTIONS, run.predictions)
+
+
+def test_wins_are_told_by_a_paired_test_on_the_same_windows(tmp_path):
+    """Of feature 0 the second label is right on ten windows more, of 1 on one, of 2 fewer."""
+    truths = [True] * 15 + [False] * 15
+    right = [(t, t) for t in truths]
+    some_wrong = [(t, not t if i < 10 else t) for i, t in enumerate(truths)]
+    one_wrong = [(t, not t if i == 0 else t) for i, t in enumerate(truths)]
+    wide = {"low": 0.3, "high": 1.0}  # which would not tell any of them apart
+    made = []
+    for name, answers, values in (
+        ("a", [some_wrong, one_wrong, right, right], (0.67, 0.97, 1.0, 1.0)),
+        ("b", [right, right, some_wrong, right], (1.0, 1.0, 0.67, 1.0)),
+    ):
+        scores = [score(f, v, **wide) for f, v in enumerate(values)]
+        scores += [score(f, v, **wide, metric="population_f1") for f, v in enumerate(values)]
+        made.append(a_run(tmp_path / name, [label(f, f"x{f}") for f in range(4)], scores))
+        _predictions(made[-1], answers)
+    pairs = autointerp.compare_runs(*(run.path for run in made))
+    paired = pairs[pairs["metric"] == "balanced_accuracy"]
+    assert paired["outcome"].tolist() == ["win", "tie", "loss", "tie"]
+    assert paired["p"].tolist() == pytest.approx([2 / 2**10, 1, 2 / 2**10, 1])
+    assert paired["p_adjusted"].tolist() == pytest.approx([4 / 2**10, 1, 4 / 2**10, 1])
+    by_interval = pairs[pairs["metric"] == "population_f1"]
+    assert by_interval["outcome"].tolist() == ["tie"] * 4
+    assert by_interval["p"].isna().all()
+    detection, f1 = metric_comparisons(*made, pairs)
+    assert (detection.paired, f1.paired) == (4, 0)
+    # Of other windows, of which the same ranks are other texts, nothing is paired.
+    made[1].update(stages=STAGES | {"collect": {"inputs": "other", "hashes": {"coder": "c0de"}}})
+    with pytest.warns(UserWarning, match="different windows"):
+        pairs = autointerp.compare_runs(*(run.path for run in made))
+    assert pairs["p"].isna().all()
+    assert set(pairs["outcome"]) == {"tie"}
+
+
+def test_only_what_both_judges_said_of_own_labels_is_paired(tmp_path):
+    """A window that one could not read says nothing, nor do judgments of another's label."""
+    truths = [True] * 8 + [False] * 8
+    made = []
+    for name, said in (("a", lambda t: not t), ("b", lambda t: t)):
+        made.append(a_run(tmp_path / name, [label(0)], [score(0, 0.5 + (name == "b") / 2)]))
+        answers = [[(t, said(t)) for t in truths]]
+        _predictions(made[-1], answers)
+    unread = [[(t, not t if i < 5 else None) for i, t in enumerate(truths)]]
+    _predictions(made[0], unread)
+    table = pq.read_table(made[0].predictions)
+    parsed = pa.array(table["prediction"].is_valid())
+    table = table.set_column(table.schema.get_field_index("parsed"), "parsed", parsed)
+    pq.write_table(table, made[0].predictions)
+    pairs = autointerp.compare_runs(*(run.path for run in made))
+    assert pairs["p"].tolist() == pytest.approx([2 / 2**5])
+    _predictions(made[0], [[(t, not t) for t in truths]], label_of=7)
+    assert autointerp.compare_runs(*(run.path for run in made))["p"].isna().all()
+
+
+REPEATS = {"seed": 1}
+
+
+def _three(tmp_path, repeat=0.0, config=REPEATS):
+    """A, a second run of its settings and B, which is .1 better."""
+    rng = np.random.default_rng(4)
+    base = rng.uniform(0.5, 0.8, 60)
+    first = _many(tmp_path / "a", base)
+    again = _many(tmp_path / "again", base + repeat * rng.normal(0, 0.1, 60), config=config)
+    second = _many(
+        tmp_path / "b", base + 0.1 + rng.normal(0, 0.05, 60), config={"temperature": 0.5}
+    )
+    return [str(run.path) for run in (first, second, again)]
+
+
+def test_a_repeat_says_how_much_is_noise(cli, tmp_path):
+    first, second, again = _three(tmp_path, repeat=1.0)
+    code, printed, said = cli("compare", first, second, "--repeat", again)
+    assert (code, said) == (0, "")
+    shown = _words(printed)
+    assert f"A2: {again} (seed 0 and 1)" in shown
+    table = shown.partition("A2 − A")[2]
+    assert " yes " in table
+    assert "nothing of the noise" not in shown
+
+
+def test_a_repeat_of_the_same_replies_is_said_to_say_nothing(cli, tmp_path):
+    first, second, again = _three(tmp_path, config={})
+    code, printed, _ = cli("compare", first, second, "--repeat", again)
+    assert code == 0
+    assert "it says nothing of the noise" in _words(printed)
+    assert "(the same seed)" in _words(printed)
+
+
+def test_a_run_of_other_settings_is_not_a_repeat(cli, tmp_path):
+    first, second, other = _three(tmp_path, config={"temperature": 1.0, "coder": "x", "seed": 3})
+    code, printed, said = cli("compare", first, second, "--repeat", other)
+    assert (code, printed) == (2, "")
+    assert "is not a repeat of" in said
+    assert "temperature, sae differ" in said
+    assert said.count("\n") == 1
+    code, _, said = cli("compare", first, second, "--repeat", first)
+    assert code == 2
+    assert "is the run A itself" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "line"),
+    [
+        ("window_length", (32, 64), "window_length differs (32 in {a}, 64 in {b}): population"),
+        ("split", (None, "document"), "split differs (not recorded in {a}, document in {b})"),
+        ("split", ("context", "document"), "split differs (context in {a}, document in {b})"),
+        ("score_windows", (25, 30), "different windows (score_windows differ)"),
+        ("coder", ("x", "y"), "different windows (sae differ)"),
+    ],
+)
+def test_scores_of_another_meaning_are_warned_of(tmp_path, setting, values, line):
+    other = STAGES | {"collect": {"inputs": "other", "hashes": {"coder": "c0de"}}}
+    made = []
+    for name, value, stages in zip("ab", values, (STAGES, other), strict=True):
+        config = {} if value is None else {setting: value}
+        made.append(_many(tmp_path / name, [0.5], config=config, stages=stages))
+    a, b = (run.path for run in made)
+    assert any(line.format(a=a, b=b) in said for said in warnings_about(*made))
+
+
+def test_runs_side_by_side_are_warned_of_alike(tmp_path):
+    made = [
+        _many(tmp_path / str(length), [0.5], config={"window_length": length}).path
+        for length in (32, 64)
+    ]
+    for together in (autointerp.load_labels, autointerp.label_differences, autointerp.load_scores):
+        with pytest.warns(UserWarning, match=r"window_length differs \(32 in 32, 64 in 64\)"):
+            together(made)

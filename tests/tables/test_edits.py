@@ -26,7 +26,7 @@ SCORED = {"detection_balanced_accuracy": 0.75, "detection_n": 50, "population_f1
 @pytest.fixture
 def run(tmp_path):
     rows = [
-        label(0, "own", **SCORED, meanings=["m"], prompt_tokens=10, cost_usd=0.5),
+        label(0, "own", **SCORED, meanings=["m"], request="0123", prompt_tokens=10, cost_usd=0.5),
         label(1, "own", **SCORED),
         label(2, None, "failed", error="no reply"),
         label(3, "Twin", label_of=0, flags=["detection_parse_rate"], confidence=0.25),
@@ -69,7 +69,7 @@ def test_the_newest_label_stands_in_without_the_scores_of_the_other(run):
     assert found.edited.tolist() == [True, False, True, True]
     assert found.original_label.dropna().tolist() == ["own", "Twin"]
     assert found.shares_label.tolist() == [0, 1, 1, 0]
-    for name in (*SCORED, "meanings", "error"):
+    for name in (*SCORED, "meanings", "request", "error"):
         assert found.loc[[0, 2], name].isna().all()
     assert found.loc[1, "detection_balanced_accuracy"] == 0.75
     assert found.loc[3, "label_of"] == 0

@@ -66,6 +66,12 @@ def test_a_run_of_version_2_is_shown_and_exported_as_any(tmp_path, cli):
     assert set(autointerp.load_scores(SECOND)["sae"]) == {"layers.1"}
     feature = int(autointerp.load_labels(SECOND)["feature"][0])
     assert set(autointerp.load_windows(SECOND, feature)["sae"]) == {"layers.1"}
+    code, printed, said = cli("labels", str(SECOND))
+    assert code == 0, said
+    assert "– " in printed  # the density of windows was not in the table
+    assert "F1: of windows of" in printed
+    assert autointerp.load_labels(SECOND)["window_density"].isna().all()
+    assert autointerp.load_labels(SECOND)["request"].isna().all()
     store = EvidenceStore(SECOND / "windows.parquet", SECOND / "features.parquet")
     assert {row["sae"] for row in store.statistics.values()} == {"layers.1"}
     assert overview(Run(SECOND)).sae == "layers.1"

@@ -66,7 +66,7 @@ function scoresSection(page) {
   return section(
     "Scores",
     ofRunsLabel(page),
-    h("p", { class: "dim" }, "Dot: value. Bar: 95 % interval. Stroke: the null, another feature's label."),
+    h("p", { class: "dim" }, `Dot: value. Bar: 95 % interval. Stroke: the null, another feature's label. Population scores: of all ${ofWindows(page.statistics)} in the corpus.`),
     scorers.map((scorer) => scoreTable(scorer, mainFirst(scorer, page))),
     deciles(page),
   );
@@ -148,6 +148,10 @@ function deciles(page) {
   });
 }
 
+function ofWindows(seen) {
+  return known(seen.window_length) ? `windows of ${number(seen.window_length)} tokens` : "windows";
+}
+
 function statistics(page) {
   const seen = page.statistics;
   return h(
@@ -157,6 +161,7 @@ function statistics(page) {
       "Activations",
       facts([
         ["fires on", `${number(seen.n_active)} tokens (${percent(seen.density)})`],
+        ["fires in", known(seen.window_density) ? `${percent(seen.window_density)} of ${ofWindows(seen)}` : null],
         ["mean when active", number(seen.mean_activation)],
         ["largest", number(seen.max_activation)],
       ]),

@@ -19,7 +19,7 @@ async function overviewView() {
         h(
           "p",
           { class: "dim" },
-          "Bars: the features' own labels. Line: labels of other features on the same windows.",
+          `Bars: the features' own labels. Line: labels of other features on the same windows. Population scores: of all ${ofWindows(seen)} in the corpus.`,
         ),
         h("div", { class: "figures" }, seen.scores.filter(isChief).map(distribution)),
         lesser(seen.scores.filter((one) => !isChief(one))),

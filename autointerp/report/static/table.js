@@ -12,6 +12,7 @@ const USUAL = [
   "simulation_correlation",
   "simulation_null",
   "population_f1",
+  "window_density",
   "density",
   "confidence",
 ];
@@ -119,7 +120,7 @@ function columnTitle(name) {
 function cell(column, value) {
   if (!known(value)) return h("span", { class: "dim" }, "–");
   if (column.name === "feature" || column.name === "label_of") return String(value); // a name
-  if (column.name === "density") return percent(value);
+  if (column.name === "density" || column.name === "window_density") return percent(value);
   if (column.type === "list") return value.map(readable).join(", ");
   // As many places in a column: digits stand under one another.
   if (column.type === "number" && (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 100))) return fixed(value, 3);

@@ -88,7 +88,10 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
 
 
 _FORMS = yes_or_no(("match", "no_match"), _render)
-_CORPUS = "over the whole corpus's windows, by detection's judgments"
+_CORPUS = (
+    "of all windows of the corpus, window_length tokens each, not of its tokens, by detection's "
+    "judgments; compare it with window_density"
+)
 
 SCORER = Scorer(
     name=NAME,

@@ -21,6 +21,7 @@ from autointerp.llm.wire.request import ReplySchema, array, list_of, one_of
 from autointerp.llm.wire.structured import items as replied
 from autointerp.metrics.estimates import Estimate
 from autointerp.metrics.graded import graded
+from autointerp.metrics.token_scores import token_recall
 from autointerp.rules.lexical import LexicalLabeler
 from autointerp.rules.rules import Rule
 from autointerp.scoring.scorer import (
@@ -43,6 +44,10 @@ NAME = "simulation"
 METRIC = "correlation"
 HIGHEST = 10  # predictions run from 0 to this
 _SILENT = "silent"
+# From what prediction on a token is taken to fire, whatever the truth: an expected value, which is
+# hardly ever 0, where it rounds to 1 or more; a whole number or a rule's level where it is above 0.
+_FIRES_FROM: dict[str | None, float] = {PROMPT_LOGPROBS: 0.5, TOP_LOGPROBS: 0.5}
+_ANYTHING = float(np.finfo(np.float32).tiny)
 
 
 class SimulationSettings(ScorerSettings):
@@ -90,7 +95,8 @@ def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
         if known.any():
             truths.append(judgment.item.truth[known])
             predictions.append(judgment.prediction[known])
-    return graded(truths, predictions, seed)
+    recall = token_recall(truths, predictions, _FIRES_FROM.get(judged.mode, _ANYTHING))
+    return graded(truths, predictions, seed) | {"token_recall": recall}
 
 
 def _render(number: int, item: Item, vocabulary: Vocabulary) -> dict[str, Any]:
