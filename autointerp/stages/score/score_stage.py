@@ -29,6 +29,7 @@ from autointerp.stages.score.judge_templates import (
     chat_templates,
     load_prompts,
     settings_of,
+    unlike_their_protocols,
 )
 from autointerp.stages.score.judge_templates import templates as templates_of
 from autointerp.stages.score.judged_labels import JudgedLabels
@@ -73,6 +74,8 @@ def check(session: Session) -> None:
     """Raises AutointerpError where what a judge needs is missing, or a template cannot be used."""
     local_judges.check(session.config)
     load_prompts(session.judging.config)
+    for line in unlike_their_protocols(session.config):
+        say(f"warning: {line}")
 
 
 def inputs(session: Session) -> str:
