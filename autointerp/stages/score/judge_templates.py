@@ -21,20 +21,6 @@ def chat_scorers(config: RunConfig) -> list[str]:
     return [name for name in config.scorer_names() if SCORERS[name].task]
 
 
-def unlike_their_protocols(config: RunConfig) -> list[str]:
-    """What the run's settings make other than the protocols that are followed have it, a line each.
-
-    How many windows there must be is checked with the settings themselves.
-    """
-    followed = {one.name: one for n in config.scorer_names() if (one := SCORERS[n].protocol)}
-    return [
-        f"protocol {name} has windows of {one.window_length} tokens, this run of "
-        f"{config.window_length} (--window-length)"
-        for name, one in followed.items()
-        if one.window_length != config.window_length
-    ]
-
-
 def experiments_of(config: RunConfig) -> dict[str, Experiment]:
     """Scorer → its experiment, of those that have one."""
     found = {name: experiment_of(SCORERS[name]) for name in config.scorer_names()}

@@ -318,3 +318,14 @@ def test_f1_has_the_value_of_the_field_s_and_an_interval_around_it():
         )["delphi_detection_f1"]
         assert found.value == pytest.approx(float(metrics.BINARY["f1"](truth, said)))
         assert found.ci_low < found.value < found.ci_high
+
+
+def test_the_page_names_every_scorer_and_what_was_run():
+    page = (Path(__file__).parents[3] / "docs" / "protocols.md").read_text()
+    for name, scorer in SCORERS.items():
+        if scorer.protocol is not None:
+            assert f"`{name}`" in page
+            assert f"`{scorer.protocol.name}`" in page
+    for repository, commit in json.loads((DATA / "made_by.json").read_text()).items():
+        assert repository in page
+        assert commit[:7] in page

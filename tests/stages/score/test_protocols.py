@@ -1,6 +1,7 @@
 """Protocols from the command line: what is asked, of whom, for what, and what stands in tables."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -164,6 +165,19 @@ def test_rules_judge_all_of_them_and_each_has_its_null(cli, planted, tmp_path):
     assert nulls["delphi_detection", "balanced_accuracy"] == pytest.approx(0.5, abs=0.05)
     assert nulls["neuronpedia_alt", "accuracy"] == pytest.approx(1 / 3, abs=0.05)
     assert nulls["bills", "correlation"] == pytest.approx(0, abs=0.1)
+
+
+def test_evidence_that_keeps_too_few_windows_is_said(cli, finished, planted, tmp_path):
+    """Settings say how many are kept, evidence that is there how many there are."""
+    out = tmp_path / "out"
+    shutil.copytree(finished.path, out)
+    flags = [*planted.flags(out), "--features", "all", "--scorers", "saebench"]
+    code, _, said = cli("score", *flags, "--protocol", "delphi", "--score-windows", "50")
+    assert code == 0, said
+    for name in ("delphi_detection", "delphi_fuzzing"):
+        line = f"warning: {name} asks for 50 activating windows, and no feature has more than 25"
+        assert line in said
+    assert "saebench asks" not in said
 
 
 def test_an_unreadable_reply_is_missing(cli, planted, tmp_path):
