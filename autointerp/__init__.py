@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from autointerp.results import RunResults as Run
     from autointerp.tables.compare import compare_runs
     from autointerp.tables.differences import label_differences
+    from autointerp.tables.protocol_figures import load_protocol_figures
     from autointerp.tables.read import load_labels, load_scores, load_windows
     from autointerp.tables.strata_table import load_strata
 
@@ -59,6 +60,7 @@ __all__ = [
     "label",
     "label_differences",
     "load_labels",
+    "load_protocol_figures",
     "load_scores",
     "load_strata",
     "load_windows",
@@ -75,6 +77,7 @@ _MODULES = {
     "compare_runs": "autointerp.tables.compare",
     "label_differences": "autointerp.tables.differences",
     "load_labels": "autointerp.tables.read",
+    "load_protocol_figures": "autointerp.tables.protocol_figures",
     "load_scores": "autointerp.tables.read",
     "load_strata": "autointerp.tables.strata_table",
     "load_windows": "autointerp.tables.read",

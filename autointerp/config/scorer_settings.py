@@ -1,6 +1,7 @@
 """What a scorer's own settings are to the others: `windows` of Fuzzing is `fuzzing_windows`."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from autointerp.config.section import Section, setting
@@ -32,7 +33,7 @@ class ScorerSettings(Section):
         if self.most_windows() > score_windows:
             yield (
                 f"{name}_windows needs {self.most_windows()} activating windows for scoring, "
-                f"score_windows keeps {score_windows}"
+                f"score_windows keeps {score_windows}: --score-windows {self.most_windows()}"
             )
 
     def identity(self) -> Any:
@@ -46,11 +47,36 @@ class ScorerSettings(Section):
         return {"windows": self.windows} | more if more else self.windows
 
 
+@dataclass(frozen=True, slots=True)
+class PeerProtocol:
+    """Another tool's way of scoring, which a scorer follows (docs/protocols.md).
+
+    `items`: what one request asks about there, `window_length`: the tokens of its windows.
+    `pooled`: its published figure is of all features' windows together, not a mean over features.
+    """
+
+    name: str
+    items: int
+    window_length: int
+    pooled: bool = False
+
+
 class ConfiguredScorer(Entry, Protocol):
     """What settings know of a scorer."""
 
     @property
     def settings(self) -> type[ScorerSettings]: ...
+    @property
+    def protocol(self) -> PeerProtocol | None: ...
 
 
 CONFIGURED: Registry[ConfiguredScorer] = Registry("autointerp.scorers")
+
+
+def scorers_by_protocol() -> dict[str, list[str]]:
+    """Protocol → the scorers that follow it, both in order."""
+    found: dict[str, list[str]] = {}
+    for name, scorer in CONFIGURED.items():
+        if scorer.protocol is not None:
+            found.setdefault(scorer.protocol.name, []).append(name)
+    return found

@@ -1,7 +1,9 @@
 """How labels are judged, whatever the scorer; scorers' own settings are in their files."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from autointerp.config.scorer_settings import scorers_by_protocol
 from autointerp.config.section import Section, names_in, setting
 
 JudgeForm = Literal["lists", "booleans", "quotes", "probabilities"]
@@ -16,6 +18,11 @@ class ScoringSettings(Section):
         "labels, or rules if rules label.",
     )
     scorers: str = setting("detection,simulation", "Scorers, comma-separated.")
+    protocol: str | None = setting(
+        None,
+        "Score as another tool does as well, to compare with its published numbers: delphi, "
+        "saebench, bills or neuronpedia, comma-separated (docs/protocols.md).",
+    )
     negatives: Literal["label", "meaning", "feature"] | None = setting(
         None,
         "Where the non-activating windows for detection come from, besides the whole corpus: label "
@@ -46,4 +53,17 @@ class ScoringSettings(Section):
     )
 
     def scorer_names(self) -> list[str]:
-        return names_in(self.scorers)
+        """The scorers that are asked for, and those of the protocols."""
+        known = scorers_by_protocol()
+        followed = [name for one in self.protocol_names() for name in known.get(one, ())]
+        return list(dict.fromkeys([*names_in(self.scorers), *followed]))
+
+    def protocol_names(self) -> list[str]:
+        return [] if self.protocol is None else names_in(self.protocol)
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        known = scorers_by_protocol()
+        for name in self.protocol_names():
+            if name not in known:
+                yield f"protocol: there is no {name!r}; there are {', '.join(known)}"

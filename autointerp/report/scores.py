@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import groupby
 
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.text import Text
 from autointerp.report.distributions import ALPHA, Curve, Distribution, curves, distributions
 from autointerp.report.overview import flag_counts
 from autointerp.runs.directory import Run
+from autointerp.tables.protocol_figures import load_protocol_figures
 from autointerp.tables.read import load_labels, load_scores
 from autointerp.tables.strata_table import load_strata
 from autointerp.tables.window_length import of_windows
@@ -31,6 +33,9 @@ def print_scores(run: Run, console: Console) -> None:
         console.print(f"{flag.n:,} features: under 90 % of {scorer}'s judgments could be read")
     for curve in curves(load_strata(run.path)):
         console.print(_curve(curve))
+    figures = load_protocol_figures(run.path)
+    if len(figures):
+        console.print(_published(figures))
 
 
 def _distributions(scorer: str, found: Iterable[Distribution]) -> Table:
@@ -49,6 +54,20 @@ def _distributions(scorer: str, found: Iterable[Distribution]) -> Table:
             "–" if d.p_below is None else f"{d.p_below:.0%}",
             f"{d.n:,}",
         )
+    return table
+
+
+def _published(figures: pd.DataFrame) -> Table:
+    """What stands in other tools' tables, for each protocol that the run follows."""
+    table = _table("as other tools report it (docs/protocols.md)")
+    for name in ("scorer", "figure"):
+        table.add_column(name)
+    for name in ("value", "sd", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in figures.to_dict("records"):
+        value, sd = (_number(None if pd.isna(row[n]) else row[n]) for n in ("value", "sd"))
+        figure = f"{row['figure']} {row['metric']}".replace("_", " ")
+        table.add_row(row["scorer"], figure, value, sd, f"{row['n']:,}")
     return table
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from autointerp.config.scorer_settings import ScorerSettings
+from autointerp.config.scorer_settings import PeerProtocol, ScorerSettings
 from autointerp.evidence.window import FeatureEvidence, Window, spread
 from autointerp.llm.wire.logprobs import Logprobs, Position
 from autointerp.llm.wire.request import ReplySchema
@@ -160,7 +160,8 @@ class Material:
 class Task:
     """How a language model is asked, and read: the template's name is the scorer's.
 
-    `schema`: the items, and whether their numbers are scattered → what a reply must look like.
+    `schema`: the items, and whether their numbers are scattered → what a reply must look like,
+    None where it is not a JSON object.
     `render`: number and item → what the template shows of it. `read`: a reply, the items it is
     about and whether their numbers are scattered → predictions by their index, those that can be
     read; raises Miscounted. `variables`: what the template shows
@@ -173,7 +174,7 @@ class Task:
     items, and whether their numbers are scattered → the probability of yes by index, as `read`.
     """
 
-    schema: Callable[[Sequence[Item], bool], ReplySchema]
+    schema: Callable[[Sequence[Item], bool], ReplySchema | None]
     render: Callable[..., dict[str, Any]]
     read: Callable[[str, Sequence[Item], bool], dict[int, np.ndarray]]
     reply_tokens: Callable[[Item], int]
@@ -185,8 +186,9 @@ class Task:
     chances: Callable[[Sequence[Position], int, bool], dict[int, float]] | None = None
 
     def keys(self) -> tuple[str, ...]:
-        """The keys of the JSON object that a reply is."""
-        return tuple(self.schema((), False).schema["properties"])
+        """The keys of the JSON object that a reply is; none where it is not one."""
+        schema = self.schema((), False)
+        return () if schema is None else tuple(schema.schema["properties"])
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,8 @@ class Scorer:
     to ask that not every endpoint allows, the best first, each a measurement of its own: the
     settings choose. `forms`: ways to ask for yes or no, all by the one template; `task` is one.
     `experiment`: what it measures with the subject model (see `experiment.py`), as `module:name`;
-    it is loaded when it is used.
+    it is loaded when it is used. `protocol`: the other tool's that it follows, and so whatever is
+    asked for otherwise: how many items a request has, and in what form they are asked about.
 
     `samples`: template → variables to try it on, one entry in each list. Where settings decide what
     a template is given, with all of it and with none of it. `template_folder`: where the templates
@@ -284,6 +287,7 @@ class Scorer:
     preferred_modes: tuple[TokenTask, ...] = ()
     forms: Mapping[str, Task] = field(default_factory=dict)
     experiment: str | None = None
+    protocol: PeerProtocol | None = None
 
     def templates(self) -> dict[str, Task | TokenTask]:
         """Template → the way of asking an endpoint that it is for, the best first."""

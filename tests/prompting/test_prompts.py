@@ -152,6 +152,7 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
     with FakeServer(scripted.answer) as server:
         flags = [*flags_of(server, planted, tmp_path / "out"), "--features", "3,4,6,7,12"]
         flags += ["--scorers", ",".join(name for name, s in SCORERS.items() if s.task)]
+        flags += ["--score-windows", "50"]
         assert cli("collect", *flags)[0] == 0
         before = {task: cli("prompt", "show", task, *flags)[1] for task in NAMES}
         assert not server.requests

@@ -239,8 +239,8 @@ def test_the_terminal_the_log_and_the_tables_stay_calm(cli, hostile_corpus, tmp_
         assert_calm((out / "run.log").read_text())
         assert "[red]" in "".join(printed.split())
         for task in TEMPLATES:
-            # Two have tabs of their own, between a token and its place.
-            tabs = task.startswith("simulation_")
+            # Some have tabs of their own, between a token and its place.
+            tabs = task.endswith("_logprobs")
             assert_calm(cli("prompt", "show", task, *flags)[1], tabs=tabs)
         server.faults = lambda *_: status(401, words)
         code, _, said = cli("run", *flags, "--temperature", "0.5")

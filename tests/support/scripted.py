@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support import peer_forms
+
 _FEATURE = re.compile(r"Feature (\d+) \(active on \S+ % of tokens; most often on (.*)\)")
 _MARKS = re.compile(
     r"^Active tokens stand between (\S+) and (\S+?)"
@@ -106,7 +108,11 @@ def answer(request: dict[str, Any]) -> str:
         return json.dumps(choices(user))
     if "Its key is the excerpt's number" in system:
         return json.dumps(verdicts(system, user))
-    words = set(re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1]))
+    if (said := peer_forms.answer(user)) is not None:
+        return said
+    words = peer_forms.words_of_label(user) or set(
+        re.findall(r"\w+", re.search(r"^Description: (.*)$", user, re.MULTILINE)[1])
+    )
     if '"no_match"' in system:
         lines = _LINE.findall(user)
         match = [int(n) for n, text in lines if words & set(text.split())]

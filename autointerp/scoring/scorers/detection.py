@@ -77,17 +77,17 @@ def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
     return estimates | ranking_by_chances(judged, judged.plan, seed)
 
 
-def _render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
+def render(number: int, item: Item, _vocabulary: Vocabulary) -> dict[str, Any]:
     return {"number": number, "text": one_line(item.window.text)}
 
 
-def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
+def by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
     windows = [item.window for item in items]
     fires, chances = labeler.fires(rule, windows), labeler.matches(rule, windows)
     return [Judgment(i, answer(f), c) for i, f, c in zip(items, fires, chances, strict=True)]
 
 
-_FORMS = yes_or_no(("match", "no_match"), _render)
+_FORMS = yes_or_no(("match", "no_match"), render)
 _CORPUS = (
     "of all windows of the corpus, window_length tokens each, not of its tokens, by detection's "
     "judgments; compare it with window_density"
@@ -117,5 +117,5 @@ SCORER = Scorer(
     task=_FORMS[LISTS],
     forms=_FORMS,
     counts=counts,
-    by_rule=_by_rule,
+    by_rule=by_rule,
 )

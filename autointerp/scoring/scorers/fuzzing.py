@@ -138,19 +138,19 @@ def _shown(item: Item, vocabulary: Vocabulary) -> Window:
     return to_show(_marked(item), vocabulary)
 
 
-def _variables(items: Sequence[Item], vocabulary: Vocabulary) -> dict[str, Any]:
+def variables(items: Sequence[Item], vocabulary: Vocabulary) -> dict[str, Any]:
     opening, closing = marks_for([_shown(item, vocabulary) for item in items], vocabulary)
     return {"open_mark": opening, "close_mark": closing}
 
 
-def _render(
+def render(
     number: int, item: Item, vocabulary: Vocabulary, open_mark: str, close_mark: str
 ) -> dict[str, Any]:
     text = marked(_shown(item, vocabulary), vocabulary, (open_mark, close_mark))
     return {"number": number, "text": text}
 
 
-def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
+def by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list[Judgment]:
     """Marks are right where the rule, in what is shown, matches at least half of the marked."""
     shown = [_marked(item) for item in items]
     predicted = labeler.predict(rule, [cut(one) for one in shown])
@@ -160,7 +160,7 @@ def _by_rule(labeler: LexicalLabeler, rule: Rule, items: Sequence[Item]) -> list
     ]
 
 
-_FORMS = yes_or_no(("right", "wrong"), _render, _variables)
+_FORMS = yes_or_no(("right", "wrong"), render, variables)
 
 SCORER = Scorer(
     name=NAME,
@@ -182,5 +182,5 @@ SCORER = Scorer(
     task=_FORMS[LISTS],
     forms=_FORMS,
     counts=counts,
-    by_rule=_by_rule,
+    by_rule=by_rule,
 )

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from autointerp.config.settings import RunConfig
 from autointerp.llm.totals import PoolTotals
@@ -65,6 +65,8 @@ def judge_jobs(
         if is_judged_by_rule(scorer, labels.drafts.get(plan.feature), config.judge):
             continue
         (task, prompt), *fallbacks = ways[scorer.name]
+        fixed = scorer.protocol
+        of_scorer = settings if fixed is None else replace(settings, items=fixed.items)
         for label_of in labels.whose(scorer, plan.feature):
             yield JudgeJob(
                 scorer=scorer,
@@ -73,7 +75,7 @@ def judge_jobs(
                 label=labels.text(label_of),
                 prompt=prompt,
                 vocabulary=planner.vocabulary,
-                settings=settings,
+                settings=of_scorer,
                 todo=tuple(range(len(plan.items))),
                 enough=_enough(scorer, config.precision),
                 chosen_task=task,

@@ -40,6 +40,7 @@ from autointerp.stages.score.laboratory import (
     laboratories,
     open_experiments,
 )
+from autointerp.stages.score.protocol_checks import unlike_their_protocols, with_too_few_windows
 from autointerp.stages.score.scoring_inputs import (
     check_labels,
     check_negatives,
@@ -76,6 +77,8 @@ def check(session: Session) -> None:
     local_judges.check(session.config)
     check_negatives(session.config)
     load_prompts(session.judging.config)
+    for line in unlike_their_protocols(session.config):
+        say(f"warning: {line}")
 
 
 def inputs(session: Session) -> str:
@@ -143,6 +146,8 @@ def run(session: Session, inputs: str) -> None:
     _say_what_is_asked_again(run, model_facts.is_priced(config))
     labels = labels_of(judging)
     check_labels(run, config, labels.drafts)
+    for line in with_too_few_windows(run, config):
+        say(f"warning: {line}")
     prompts = load_prompts(config)
     judges = open_judges(judging, prompts)
     experiments = open_experiments(judging, prompts)
@@ -236,7 +241,8 @@ def _judge_of(
 def estimate(session: Session) -> list[str]:
     """What the stage would send; labels that are still to come are taken as twelve words."""
     judging = session.judging
-    config, lines = judging.config, []
+    config = judging.config
+    lines = [f"warning: {line}" for line in with_too_few_windows(judging.run, config)]
     if config.uses_model():
         total = CostEstimate(labeling_tokenizer(config))
         labels, prompts = labels_to_come(judging), load_prompts(config)
