@@ -19,7 +19,7 @@ from autointerp import demo
 from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder, coder_identity, load_coder, randomized
-from autointerp.config.settings import RunConfig
+from autointerp.config.settings import RunConfig, all_settings
 from autointerp.errors import ConfigurationError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore
@@ -136,6 +136,17 @@ def model_session(config: RunConfig) -> Session:
     return Session(config, Run(config.run_path()), None, [])
 
 
+def _split_of(run: Run) -> str:
+    """How the run was split; by document where nothing is collected yet.
+
+    A run that does not say so was collected when there was no choice.
+    """
+    recorded = run.settings().text("split")
+    if recorded in all_settings()["split"].choices():
+        return recorded
+    return "document" if run.stages().collect is None else "context"
+
+
 def open_session(config: RunConfig, *, coder_needed: bool = True) -> Session:
     """Load the coder and resolve the features. Touches no file of the run. Raises AutointerpError.
 
@@ -144,6 +155,7 @@ def open_session(config: RunConfig, *, coder_needed: bool = True) -> Session:
     """
     spec = _coder_spec(config)
     run = Run(config.run_path())
+    config = config.model_copy(update={"split": config.split or _split_of(run)})
     if spec is None and not coder_needed:
         return Session(config, run, None, [])
     if spec is not None:
