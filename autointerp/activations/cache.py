@@ -120,8 +120,8 @@ class Cache:
         assert self.documents is not None
         units = Units(self.context_length, self.contexts)
         starts: list[int] = []
-        for part in self.documents.split(_READ_AT_ONCE):
-            starts += units.starts(part.numpy())
+        for begin in range(0, self.contexts, _READ_AT_ONCE):
+            starts += units.starts(self.documents[begin : begin + _READ_AT_ONCE].numpy())
         return units, np.array(starts, dtype=np.int64)
 
     def _unit(self, begin: int, end: int) -> Tensor:

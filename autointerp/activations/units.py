@@ -16,7 +16,7 @@ MANY = BLOCK * _UNITS  # contexts from which on it does not matter how many ther
 
 
 def block_of(contexts: int) -> int:
-    """The contexts of a block in a corpus of so many; of any number from `MANY` on it is `BLOCK`."""
+    """The contexts of a block in a corpus of so many: `BLOCK` of any number from `MANY` on."""
     return max(1, min(BLOCK, contexts // _UNITS))
 
 
@@ -82,7 +82,8 @@ class Units:
         document = flat[place]
         before = np.concatenate([[self._document], document[:-1]])
         self._document = int(document[-1])
-        return self._read + place[document != before]
+        found: np.ndarray = self._read + place[document != before]
+        return found
 
     def remarks(self) -> list[str]:
         """What to say of a corpus in which a document is cut."""

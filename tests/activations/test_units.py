@@ -170,7 +170,7 @@ def test_what_records_no_documents_is_split_in_blocks():
 
 def test_each_given_excerpt_is_a_document():
     excerpts = [((f"a{i}", "b", "c")[: 1 + i % 3], [1.0, 0, 0][: 1 + i % 3]) for i in range(12)]
-    cache, _ = given_evidence({4: excerpts, 5: excerpts[:1] + [(("x", "y"), [0.0, 2.0])]})
+    cache, _ = given_evidence({4: excerpts, 5: [*excerpts[:1], (("x", "y"), [0.0, 2.0])]})
     (batch,) = cache.batches(100, CPU, units=True)
     assert batch.unit[:, 0].tolist() == list(range(13))
     assert ((batch.document >= 0) == (batch.mask > 0)).all()
