@@ -29,6 +29,7 @@ from autointerp.tensors.firings import Firings
 LENGTH, CONTEXTS, ACTIVE = 128, 64, 50
 IN_TURN = 8  # batches
 VOCABULARY = 50_000
+DOCUMENT = 600  # tokens
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ def inputs(case: Case, contexts: int, first: int, device: torch.device) -> Activ
     topic = torch.randn((contexts, 1, case.d_in), generator=generator, device=device)
     activations = kinds[(token_ids % 256).long()] + 0.5 * topic + noise
     mask = torch.full(shape, VALID, dtype=torch.uint8, device=device)
-    return ActivationBatch(first, token_ids, mask, activations)
+    place = first * LENGTH + torch.arange(contexts * LENGTH, device=device).view(shape)
+    document = place // DOCUMENT
+    return ActivationBatch(
+        first, token_ids, mask, activations, document=document.int(), unit=document
+    )
 
 
 def coder(case: Case, device: torch.device) -> SparseCoder:

@@ -1,7 +1,7 @@
 """Batches of whole contexts: tokens, their masks, and activations or firings."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -17,11 +17,18 @@ _MASK_BITS = {"special": SPECIAL, "norm_outlier": OUTLIER, "other_turns": UNCOUN
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """`first_context` is the index of the first row in all the contexts that are read."""
+    """`first_context` is the index of the first row in all the contexts that are read.
+
+    document: the number of each token's document in the text, -1 for padding; None where unknown.
+    unit: what lies on one side of a split, by number, of each token or of each context; None where
+    it was not asked for.
+    """
 
     first_context: int
     token_ids: Tensor  # int32 [contexts, length]
     mask: Tensor  # uint8 [contexts, length]: VALID, SPECIAL, OUTLIER, UNCOUNTED, NOT_FINITE
+    document: Tensor | None = field(default=None, kw_only=True)  # int32 [contexts, length]
+    unit: Tensor | None = field(default=None, kw_only=True)  # int64 [contexts, length or 1]
 
     def eligible(self, masks: Collection[Mask] = MASKS) -> Tensor:
         """Tokens whose activations count: bool [contexts, length].

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,12 +27,14 @@ from autointerp.activations.activation_batch import (
 )
 from autointerp.activations.finite import check_finite_batch
 from autointerp.activations.masks import Mask
+from autointerp.activations.units import Units, block_of, contexts_in_a_row
 from autointerp.errors import InputError
 from autointerp.tensors.firings import Firings
 from autointerp.tensors.prefetch import prefetched
 from autointerp.vocabulary import Vocabulary
 
 T = TypeVar("T")
+_READ_AT_ONCE = 4096  # contexts whose documents are looked through
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """`identity` changes when the content does; `mask` has VALID, and other bits where known."""
+    """`identity` changes when the content does; `mask` has VALID, and other bits where known.
+
+    documents: the number of each token's document, ascending, -1 for padding; None where unknown.
+    """
 
     path: Path
     format: str
@@ -61,6 +67,7 @@ class Cache:
     mask: Tensor  # uint8 [contexts, length]
     mask_is_whole: bool = False  # False: SPECIAL and OUTLIER are still to be told
     has_padding_mask: bool = False  # False: every token is taken for valid
+    documents: Tensor | None = None  # int32 [contexts, length]
     vocabulary: Vocabulary | None = None
     repaired: Counter[str] = field(default_factory=Counter)  # values mended in the last pass
 
@@ -100,8 +107,41 @@ class Cache:
         """Remarks on values that had to be repaired, once the cache is read."""
         return [f"{n:,} values in the cache were {what}" for what, n in self.repaired.items() if n]
 
-    def _tokens(self, begin: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        return self.text()[begin:end].to(device), self.mask[begin:end].to(device)
+    def unit_remarks(self) -> list[str]:
+        """What to say of what lies on one side of a split."""
+        if self.documents is not None:
+            return self._units[0].remarks()
+        block = contexts_in_a_row(block_of(self.contexts))
+        return [f"the cache does not record documents: split in blocks of {block}"]
+
+    @cached_property
+    def _units(self) -> tuple[Units, np.ndarray]:
+        """The positions at which units begin, but for the first: int64, ascending."""
+        assert self.documents is not None
+        units = Units(self.context_length, self.contexts)
+        starts: list[int] = []
+        for begin in range(0, self.contexts, _READ_AT_ONCE):
+            starts += units.starts(self.documents[begin : begin + _READ_AT_ONCE].numpy())
+        return units, np.array(starts, dtype=np.int64)
+
+    def _unit(self, begin: int, end: int) -> Tensor:
+        """Of every token of some contexts, or of every context: int64 [contexts, length or 1]."""
+        if self.documents is None:
+            return torch.arange(begin, end).unsqueeze(1) // block_of(self.contexts)
+        place = np.arange(begin * self.context_length, end * self.context_length)
+        found = np.searchsorted(self._units[1], place, side="right")
+        return torch.from_numpy(found).view(-1, self.context_length)
+
+    def _tokens(
+        self, begin: int, end: int, device: torch.device, units: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Token ids, mask, documents and units of some contexts."""
+        return (
+            self.text()[begin:end].to(device),
+            self.mask[begin:end].to(device),
+            None if self.documents is None else self.documents[begin:end].to(device),
+            self._unit(begin, end).to(device) if units else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +176,18 @@ class DenseCache(Cache):
         return batch.activations[batch.eligible(masks)]
 
     def batches(
-        self, contexts: int, device: torch.device, skip: int = 0, stop: int | None = None
+        self,
+        contexts: int,
+        device: torch.device,
+        skip: int = 0,
+        stop: int | None = None,
+        *,
+        units: bool = False,
     ) -> Iterator[ActivationBatch]:
-        """Batches of at most `contexts` whole contexts, in order, from `skip` on up to `stop`."""
+        """Batches of at most `contexts` whole contexts, in order, from `skip` on up to `stop`.
+
+        `units`: whether they say what lies on one side of a split.
+        """
         median = None if self.mask_is_whole else self.norms.median
         self.repaired.clear()
 
@@ -148,12 +197,12 @@ class DenseCache(Cache):
 
         last = self.contexts if stop is None else stop
         for begin, end, stored in _read_ahead(read, skip, last, contexts):
-            token_ids, mask = self._tokens(begin, end, device)
+            token_ids, mask, document, unit = self._tokens(begin, end, device, units)
             activations = stored.to(device, non_blocking=True)
             if median is not None:
                 norms = activations.float().norm(dim=-1)
                 mask = mask | norm_bits(norms, (mask & VALID) != 0, median)
-            yield ActivationBatch(begin, token_ids, mask, activations)
+            yield ActivationBatch(begin, token_ids, mask, activations, document=document, unit=unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,17 +214,26 @@ class SparseCache(Cache):
     coder_identity: str | None = None
 
     def batches(
-        self, contexts: int, device: torch.device, skip: int = 0, stop: int | None = None
+        self,
+        contexts: int,
+        device: torch.device,
+        skip: int = 0,
+        stop: int | None = None,
+        *,
+        units: bool = False,
     ) -> Iterator[FiringBatch]:
-        """Batches of at most `contexts` whole contexts, in order, from `skip` on up to `stop`."""
+        """Batches of at most `contexts` whole contexts, in order, from `skip` on up to `stop`.
+
+        `units`: whether they say what lies on one side of a split.
+        """
         self.repaired.clear()
         last = self.contexts if stop is None else stop
         for begin, end, found in _read_ahead(self.read, skip, last, contexts):
-            token_ids, mask = self._tokens(begin, end, device)
+            token_ids, mask, document, unit = self._tokens(begin, end, device, units)
             firings = Firings(
                 found.token.to(device), found.feature.to(device), found.value.to(device)
             )
-            yield FiringBatch(begin, token_ids, mask, firings)
+            yield FiringBatch(begin, token_ids, mask, firings, document=document, unit=unit)
 
 
 def _read_ahead(

@@ -1,6 +1,6 @@
 """Documents cut into contexts of equal length, as the subject model will see them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from itertools import islice
@@ -82,16 +82,27 @@ class ContextReader:
         if self.bos != "none" and tokenizer.bos_token_id is None:
             self.bos = "none"
 
-    def batches(self, contexts: int, limit: int, skip: int = 0) -> Iterator[Contexts]:
+    def batches(
+        self,
+        contexts: int,
+        limit: int,
+        skip: int = 0,
+        passed: Callable[[np.ndarray], object] = lambda _: None,
+    ) -> Iterator[Contexts]:
         """Batches of at most `contexts` rows, from row `skip` up to row `limit`.
 
+        `passed` is told of the documents of rows before: int32 [rows, length], in batches as well.
         Raises AutointerpError where the text cannot be read, or too many of its rows hold none.
         """
         self.truncated = 0
         self.files = files_of(self.settings.text, self.settings.field)
         self.rows = RowCount(self.settings.skip_bad_rows)
         rows = islice(self._rows(), limit)
-        self.contexts = sum(1 for _ in islice(rows, skip))
+        before = islice(rows, skip)
+        self.contexts = 0
+        while batch := list(islice(before, contexts)):
+            self.contexts += len(batch)
+            passed(self._stacked(batch).document)
         while batch := list(islice(rows, contexts)):
             self.contexts += len(batch)
             found = self._stacked(batch)

@@ -24,6 +24,8 @@ Evidence = Mapping[int, Sequence[tuple[Sequence[str], Sequence[float]]]]
 def given_evidence(evidence: Any) -> tuple[SparseCache, list[int]]:
     """A cache in which each excerpt is a context, and the features that there is evidence of.
 
+    Each is taken for a document of its own: those of a feature stand in a row, and in blocks all of
+    them might lie on one side of the split.
     An excerpt of one feature is taken for one in which the others are not active, unless it is
     given for them as well. Raises InputError.
     """
@@ -64,6 +66,7 @@ def given_evidence(evidence: Any) -> tuple[SparseCache, list[int]]:
         mask=mask,
         mask_is_whole=True,
         has_padding_mask=True,
+        documents=torch.where(mask > 0, torch.arange(len(contexts))[:, None], -1).int(),
         vocabulary=Vocabulary(tuple(text.encode() for text in texts), frozenset()),
         features=features[-1] + 1,
         read=read,

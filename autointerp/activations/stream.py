@@ -1,10 +1,11 @@
 """Activations computed by the subject model on the fly, without storing them."""
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from autointerp.activations.hooks import Hook, activations_at, resolve_hook
 from autointerp.activations.masks import Mask
 from autointerp.activations.residual import check_residual_sums
 from autointerp.activations.subject import Subject, load_subject
+from autointerp.activations.units import MANY, Units
 from autointerp.errors import InputError
 from autointerp.vocabulary import Vocabulary, vocabulary_of
 
@@ -65,7 +67,10 @@ class Captured:
         activations = self.activations[hook]
         norms = activations.float().norm(dim=-1)
         mask = self.mask | norm_bits(norms, self.valid(), median)
-        return ActivationBatch(self.first_context, self.token_ids, mask, activations)
+        document = torch.from_numpy(self.contexts.document).to(mask.device)
+        return ActivationBatch(
+            self.first_context, self.token_ids, mask, activations, document=document
+        )
 
 
 class SubjectStream:
@@ -100,6 +105,7 @@ class SubjectStream:
         self.hooks: list[Hook] = [resolve_hook(self.subject.model, h) for h in settings.hooks]
         self.reader = ContextReader(settings.text, self.subject.tokenizer)
         self._read_whole = False
+        self._units: Units | None = None  # where batches were asked for with them
         if norms is not None:
             self.norm_samples = norms
 
@@ -182,7 +188,7 @@ class SubjectStream:
             found.append(f"the text ends after {had:,} of the {asked:,} tokens asked for")
         else:
             found += self.reader.unread()
-        return found
+        return found + (self._units.remarks() if self._units is not None else [])
 
     def check(self) -> list[str]:
         """Look at the first batch, before any is read, and warn of what it shows.
@@ -242,19 +248,42 @@ class SubjectStream:
         counted = torch.cat([batch.eligible(masks) for batch in batches])[:rows]
         return torch.cat([batch.activations for batch in batches])[:rows][counted]
 
-    def batches(self, skip: int = 0, stop: int | None = None) -> Iterator[ActivationBatch]:
-        """The batches of the first hook, from context `skip` on up to `stop`."""
-        for captured in self.captured(skip, stop):
-            yield captured.batch(0, self.norms.median)
+    def batches(
+        self, skip: int = 0, stop: int | None = None, *, units: bool = False
+    ) -> Iterator[ActivationBatch]:
+        """The batches of the first hook, from context `skip` on up to `stop`.
 
-    def captured(self, skip: int = 0, stop: int | None = None) -> Iterator[Captured]:
+        `units`: whether they say what lies on one side of a split.
+        """
+        if not units:
+            for captured in self.captured(skip, stop):
+                yield captured.batch(0, self.norms.median)
+            return
+        self._units = Units(self.context_length, self._contexts_there)
+        for captured in self.captured(skip, stop, self._units.starts):
+            unit = torch.from_numpy(self._units.of(captured.contexts.document))
+            yield replace(captured.batch(0, self.norms.median), unit=unit.to(self.device))
+
+    @cached_property
+    def _contexts_there(self) -> int:
+        """How many contexts the text has, counted as far as `MANY`."""
+        reader = ContextReader(self.settings.text, self.subject.tokenizer)
+        batches = reader.batches(self.settings.batch_contexts, min(MANY, self.contexts))
+        return sum(map(len, batches))
+
+    def captured(
+        self,
+        skip: int = 0,
+        stop: int | None = None,
+        passed: Callable[[np.ndarray], object] = lambda _: None,
+    ) -> Iterator[Captured]:
         """Every forward pass from context `skip` on up to `stop`.
 
-        Contexts before `skip` are read but not run.
+        Contexts before `skip` are read but not run; `passed` is told of their documents.
         """
         last = self.contexts if stop is None else stop
         if skip > 0 or last < self.contexts:
-            return self._captured(skip, last)
+            return self._captured(skip, last, passed)
         assert self.norm_samples
         assert self.widths
         return chain(self._drained(self._head), self._rest)
@@ -287,9 +316,11 @@ class SubjectStream:
             first, contexts, token_ids.to(self.device), mask.byte().to(self.device), rounded
         )
 
-    def _captured(self, skip: int, last: int) -> Iterator[Captured]:
+    def _captured(
+        self, skip: int, last: int, passed: Callable[[np.ndarray], object] = lambda _: None
+    ) -> Iterator[Captured]:
         first = skip
-        for contexts in self.reader.batches(self.settings.batch_contexts, last, skip):
+        for contexts in self.reader.batches(self.settings.batch_contexts, last, skip, passed):
             yield self.run(contexts, first)
             first += len(contexts)
         self._read_whole = last == self.contexts

@@ -27,6 +27,12 @@ class EvidenceSettings(Section):
         "Which repeats of a feature's windows are dropped: near (windows that share half of their "
         "4-token runs), exact, or none.",
     )
+    split: Literal["document", "context"] | None = setting(
+        None,
+        "What lies on one side of the split between windows to label, to choose a label and to "
+        "score: document (where unknown, a block of contexts) or context (default: document; a run "
+        "that was collected before keeps its own).",
+    )
     memory_gb: float | None = setting(
         None,
         "Memory for evidence, in GB; if it is not enough, several passes are made (default: four "

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from autointerp.evidence.collector import Collector
 from autointerp.storage.files import atomic_path
 
+CHECKPOINT_VERSION = 2  # raised where a collector keeps other tables
 _DAMAGED = (OSError, SafetensorError, KeyError, TypeError, ValueError)
 
 

@@ -22,6 +22,7 @@ from autointerp.evidence.cutting import (
     ContextRows,
     FoundWindows,
     Places,
+    SplitBy,
     contexts_of,
     cut,
     firings_within,
@@ -63,7 +64,8 @@ class CollectSettings:
     """`before`: tokens of a window that come before its peak, where the context has them.
 
     `repeats`: of which windows of a feature only the best is kept. `masks`: which tokens do not
-    count. `corpus`: windows of the corpus kept for all features together.
+    count. `corpus`: windows of the corpus kept for all features together. `split`: what lies on one
+    side of the split between windows to label and windows to score.
     """
 
     length: int
@@ -73,6 +75,8 @@ class CollectSettings:
     repeats: Repeats = "near"
     masks: tuple[Mask, ...] = MASKS
     corpus: int = 0
+    # Runs from before there was a choice were split by context: left unnamed, it is theirs.
+    split: SplitBy = "context"
 
     def places(self, spec: SelectionSpec) -> int:
         """How many windows a pass keeps: more than requested, to replace near-duplicates."""
@@ -168,11 +172,11 @@ class Collector:
         """Take in one batch; `firings.token` counts the batch's tokens row by row."""
         eligible = batch.eligible(self.settings.masks)
         choices = self.settings
-        seen = contexts_of(batch, self.length, choices.seed, choices.repeats)
-        found = found_firings(firings, eligible, len(self.features), self._row_of)
+        seen = contexts_of(batch, self.length, choices.seed, choices.repeats, choices.split)
+        found = found_firings(firings, eligible, len(self.features), self._row_of, seen.is_shown)
         every = found
         if self._row_of is not None:
-            every = found_firings(firings, eligible, self._encoded, None)
+            every = found_firings(firings, eligible, self._encoded, None, seen.is_shown)
         strongest = strongest_firings(every, len(seen.index))
         place = found.context * batch.token_ids.shape[1] + found.position
         token_state = self._token_states(seen).index_select(0, place)
@@ -286,7 +290,10 @@ class Collector:
         state = self._sample_state.index_select(0, found.row)
         priority = end_hash(continue_hash(state, token_state))
         slot = (seen.split * len(self.features)).index_select(0, found.context) + found.row
-        kept = (priority >= self._floor["sample"].index_select(0, slot)).nonzero().flatten()
+        kept = priority >= self._floor["sample"].index_select(0, slot)
+        if found.is_shown is not None:
+            kept &= found.is_shown
+        kept = kept.nonzero().flatten()
         cell, priority = found.cell[kept], priority[kept]
         cells = len(seen.index) * len(self.features)
         best = torch.full((cells,), NONE, dtype=torch.int64, device=self.device)
@@ -306,6 +313,8 @@ class Collector:
         contexts, rows = len(seen.index), len(self.features)
         offset = found.position - start[found.context]
         inside = (offset >= 0) & (offset < self.length)
+        if found.is_shown is not None:
+            inside &= found.is_shown
         fires = torch.zeros(contexts * rows, dtype=torch.bool, device=self.device)
         fires[found.cell[inside]] = True
         fires = fires.view(contexts, rows)

@@ -34,17 +34,22 @@ _SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("text", pa.string()),
         ("features", pa.list_(pa.int32())),  # all that fire in it, ascending
+        ("document", pa.int32()),  # null where unknown
     ]
 )
 
 
 def sample_bytes(windows: int, length: int, encoded: int) -> int:
     """What a sample takes while it is collected."""
-    return windows * (3 * 8 + 4 * length + -(-encoded // 8))
+    return windows * (4 * 8 + 4 * length + -(-encoded // 8))
 
 
 class CorpusSample:
-    """The `windows` windows of largest hash, one a context, of the contexts that score."""
+    """The `windows` windows of largest hash, one a context, of the contexts that score.
+
+    Every such context is as likely to be in it, so that shares of the sample are shares of the
+    corpus; a long document has many of them, and `document` says which belong together.
+    """
 
     def __init__(
         self, windows: int, length: int, encoded: int, seed: int, device: torch.device
@@ -55,12 +60,13 @@ class CorpusSample:
         self.priority = torch.full((windows,), NONE, dtype=torch.int64, device=device)
         self.context = torch.zeros(windows, dtype=torch.int64, device=device)
         self.start = torch.zeros(windows, dtype=torch.int64, device=device)
+        self.document = torch.full((windows,), NONE, dtype=torch.int64, device=device)
         self.token_ids = torch.full((windows, length), -1, dtype=torch.int32, device=device)
         # A bit a feature: uint8 [windows, features / 8].
         self.fires = torch.zeros((windows, -(-encoded // 8)), dtype=torch.uint8, device=device)
 
     def tables(self) -> dict[str, Tensor]:
-        names = ("priority", "context", "start", "token_ids", "fires")
+        names = ("priority", "context", "start", "document", "token_ids", "fires")
         return {name: getattr(self, name) for name in names}
 
     def merge(self, tables: Mapping[str, Tensor]) -> None:
@@ -89,6 +95,7 @@ class CorpusSample:
         self.priority[place] = priority[new]
         self.context[place] = seen.index[new]
         self.start[place] = start[new]
+        self.document[place] = seen.document_at(new, start[new])
         at = start[new].unsqueeze(1) + torch.arange(seen.window, device=start.device)
         self.token_ids[place] = seen.token_ids[new].gather(1, at)
         self.fires[place] = self._firing(seen, start, new, every)
@@ -99,6 +106,8 @@ class CorpusSample:
         number[new] = torch.arange(len(new), device=start.device)
         offset = every.position - start[every.context]
         inside = (offset >= 0) & (offset < seen.window) & (number[every.context] != NONE)
+        if every.is_shown is not None:
+            inside &= every.is_shown
         hit = inside.nonzero().flatten()
         bits = 8 * self.fires.shape[1]
         fires = torch.zeros(len(new) * bits, dtype=torch.uint8, device=start.device)
@@ -113,6 +122,7 @@ class Sampled:
 
     context: np.ndarray  # int64 [windows]
     start: np.ndarray  # int64 [windows]
+    document: np.ndarray  # int64 [windows], -1 where unknown
     token_ids: np.ndarray  # int32 [windows, length], -1 where there is no text
     window: np.ndarray
     feature: np.ndarray
@@ -127,6 +137,7 @@ def sampled(sample: CorpusSample, encoded: Tensor) -> Sampled:
     return Sampled(
         sample.context[kept].cpu().numpy(),
         sample.start[kept].cpu().numpy(),
+        sample.document[kept].cpu().numpy(),
         sample.token_ids[kept].cpu().numpy(),
         window.astype(np.int32),
         encoded.cpu().numpy()[row].astype(np.int32),
@@ -151,6 +162,7 @@ def write_corpus(passes: list[Sampled], vocabulary: Vocabulary, path: Path) -> N
         _lists(ids, lengths),
         vocabulary.texts(ids, lengths),
         _lists((pairs % width).astype(np.int32), firing),
+        pa.array(first.document, pa.int32(), mask=first.document == NONE),
     ]
     with atomic_path(path) as temporary:
         write_parquet(pa.table(columns, schema=_SCHEMA), temporary, _ROWS_A_GROUP)
@@ -185,6 +197,8 @@ class Corpus:
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table.combine_chunks()
+        if "document" not in table.column_names:  # earlier versions did not write it
+            self._table = self._table.append_column("document", pa.nulls(len(table), pa.int32()))
         self._tokens = _column(self._table, "token_ids")
         self._features = _column(self._table, "features")
 
@@ -250,6 +264,7 @@ class Corpus:
             token_ids=ids,
             activations=np.zeros(len(ids), dtype=np.float32),
             text=self._table["text"][number].as_py(),
+            document=self._table["document"][number].as_py(),
         )
 
 

@@ -38,6 +38,12 @@ WINDOWS_SCHEMA = schema_of(
             "the share of the feature's firings that are weaker than its peak, "
             "estimated from a sample; null where it is inactive",
         ),
+        column(
+            "document",
+            pa.int32(),
+            "the number of the document in the corpus that its peak, or its first token, is of; "
+            "null where documents are unknown",
+        ),
     ]
 )
 

@@ -39,6 +39,7 @@ class OfferedWindows:
     peak: Tensor  # position in the context
     start: Tensor  # position in the context
     text_key: Tensor  # of windows with equal keys only the best is kept
+    document: Tensor  # of its peak, or of its first token; -1 where unknown
     token_ids: Tensor  # int32 [n, length]
     activations: Tensor  # float32 [n, length]
 
@@ -48,7 +49,7 @@ class OfferedWindows:
     @classmethod
     def empty(cls, n: int, length: int, device: torch.device) -> "OfferedWindows":
         """Room for n of them."""
-        integers = [torch.empty(n, dtype=torch.int64, device=device) for _ in range(6)]
+        integers = [torch.empty(n, dtype=torch.int64, device=device) for _ in range(7)]
         windows = [torch.empty((n, length), dtype=t, device=device) for t in _WINDOW_DTYPES]
         return cls(*integers, *windows)
 
@@ -82,7 +83,7 @@ def rank_in_group(first: Tensor) -> Tensor:
 
 def window_bytes(length: int) -> int:
     """What one kept window takes: its place and text in int64, its tokens and activations."""
-    return 5 * 8 + length * (4 + 4)
+    return 6 * 8 + length * (4 + 4)
 
 
 class Selection:
@@ -109,6 +110,7 @@ class Selection:
         self.peak = integers(0)
         self.start = integers(0)
         self.text_key = integers(0)
+        self.document = integers(NONE)
         self.repeats = 0  # windows that were left out for a better one with their key
         self.token_ids = torch.full((*shape, length), -1, dtype=torch.int32, device=device)
         self.activations = torch.zeros((*shape, length), dtype=torch.float32, device=device)

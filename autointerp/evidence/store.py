@@ -51,6 +51,7 @@ _COACTIVE = 10  # features that fire on the same tokens
 _DENSE = 0.1  # share of tokens
 # What is known of every feature that was collected.
 KNOWN_OF_ALL = ("n_active", "density", "mean_activation", "max_activation", "top_tokens")
+_TOKENS_OF_WINDOWS = ("token_ids", "activations")
 _STATISTICS = FEATURES_SCHEMA.remove(FEATURES_SCHEMA.get_field_index("histogram"))
 
 WriteWindows = Callable[[Collector], int]  # writes what a collector kept, returns the windows
@@ -64,7 +65,8 @@ def _lists(values: np.ndarray, lengths: np.ndarray, kind: pa.DataType) -> pa.Arr
 def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Vocabulary) -> pa.Table:
     """The windows of consecutive rows of the collector, sorted by feature."""
     parts: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("row", "kind", "rank", "context", "start", "token_ids", "activations")
+        name: []
+        for name in ("row", "kind", "rank", "context", "start", "document", *_TOKENS_OF_WINDOWS)
     }
 
     def cut(selection: Selection, name: str) -> np.ndarray:
@@ -77,7 +79,7 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
         parts["row"].append(row)
         parts["kind"].append(np.full(len(row), number))
         parts["rank"].append((kept.cumsum(1) - 1)[kept])
-        for name in ("context", "start", "token_ids", "activations"):
+        for name in ("context", "start", "document", *_TOKENS_OF_WINDOWS):
             parts[name].append(cut(selection, name)[kept])
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     order = np.lexsort((joined["rank"], joined["kind"], joined["row"]))
@@ -104,6 +106,7 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
         _lists(joined["activations"][valid], lengths, pa.float32()),
         vocabulary.texts(joined["token_ids"][valid], lengths),
         _quantiles_of_peaks(collector, rows, joined["row"], joined["activations"].max(1)),
+        pa.array(joined["document"], pa.int32(), mask=joined["document"] == NONE),
     ]
     return pa.table(columns, schema=WINDOWS_SCHEMA)
 
@@ -378,8 +381,8 @@ def _windows_of(table: pa.Table, feature: int) -> list[Window]:
     columns = [
         *(rows[name].to_pylist() for name in ("kind", "split")),
         *(rows[name].to_numpy().tolist() for name in ("rank", "context", "start", "peak")),
-        *(_arrays(table[name], begin, end) for name in ("token_ids", "activations")),
-        *(rows[name].to_pylist() for name in ("text", "quantile")),
+        *(_arrays(table[name], begin, end) for name in _TOKENS_OF_WINDOWS),
+        *(rows[name].to_pylist() for name in ("text", "quantile", "document")),
     ]
     return list(map(Window, *columns))
 

@@ -19,6 +19,7 @@ class Window:
     for all features together; `generated` ones the subject model wrote. `start` is the position of
     its first token in the context, `peak` the index in the window of its largest activation,
     `quantile` the share of the feature's firings that are weaker; None where it is silent.
+    `document` is the number of its document in the corpus, None where that is unknown.
     """
 
     kind: Kind
@@ -31,6 +32,7 @@ class Window:
     activations: np.ndarray  # float32 [length], 0 where silent
     text: str
     quantile: float | None = None
+    document: int | None = None
 
     @property
     def fires(self) -> bool:

@@ -20,7 +20,10 @@ class _Changed:
     present: str
 
 
-_CHANGED = {"negatives": _Changed("score", "feature", "label")}
+_CHANGED = {
+    "split": _Changed("collect", "context", "document"),
+    "negatives": _Changed("score", "feature", "label"),
+}
 
 
 def settled(config: RunConfig, run: Run) -> RunConfig:

@@ -13,6 +13,9 @@ _MIX_2 = 0x94D049BB133111EB
 LABEL, VALIDATE, SCORE = 0, 1, 2
 # Of 100 contexts: what the labeler may see, what chooses between labels, what scores them.
 _SPLIT_BOUNDS = (50, 60, 100)
+# The same of ten units in a row, in groups within which a hash decides which is which: of any three
+# in a row at a corpus's beginning, and of any ten, each side has its share.
+_UNITS_OF_SIDES = ((LABEL, VALIDATE, SCORE), (LABEL, SCORE), (LABEL, SCORE), (LABEL, LABEL, SCORE))
 
 
 def _signed(value: int) -> int:
@@ -65,6 +68,21 @@ def split_of_contexts(context: Tensor, seed: int) -> Tensor:
     """LABEL, VALIDATE or SCORE for every context index, by its hash alone."""
     percent = hash_integers(seed ^ 0x5B117, context) % _SPLIT_BOUNDS[-1]
     return (percent >= _SPLIT_BOUNDS[0]).long() + (percent >= _SPLIT_BOUNDS[1]).long()
+
+
+def split_of_units(unit: Tensor, seed: int) -> Tensor:
+    """LABEL, VALIDATE or SCORE for every number of a unit, the same shape."""
+    sides = torch.tensor([side for group in _UNITS_OF_SIDES for side in group], device=unit.device)
+    sizes = [len(group) for group in _UNITS_OF_SIDES for _ in group]
+    firsts = [sum(map(len, _UNITS_OF_SIDES[:i])) for i, g in enumerate(_UNITS_OF_SIDES) for _ in g]
+    place = unit % len(sides)
+    size, first = (torch.tensor(n, device=unit.device)[place] for n in (sizes, firsts))
+    own = hash_integers(seed ^ 0x5B117, unit)
+    rank = torch.zeros_like(unit)
+    for i in range(max(sizes)):
+        other = hash_integers(seed ^ 0x5B117, unit - place + first + i)
+        rank += (i < size) & (other < own)
+    return sides[first + rank]
 
 
 def file_sha256(path: Path) -> str:

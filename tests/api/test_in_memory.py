@@ -46,13 +46,15 @@ def from_tensors(coder, **more) -> ai.SparseCoder:
 
 def test_tensors_give_what_files_give(planted, tensors, tmp_path):
     coder, activations, token_ids = tensors
-    read = ai.run(sae=planted.coder, cache=planted.cache, out=tmp_path / "files")
+    # The files record documents.
+    read = ai.run(sae=planted.coder, cache=planted.cache, out=tmp_path / "files", split="context")
     made = ai.run(
         sae=from_tensors(coder, name="mine"),
         activations=activations.float().numpy(),
         token_ids=token_ids.numpy(),
         tokenizer=word_tokenizer(WORDS),
         out=tmp_path / "memory",
+        split="context",
     )
     assert set(made.labels()["sae"]) == {"mine"}
     columns = [name for name in SAME if name != "label"]

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pydantic
 import pytest
 
@@ -17,9 +18,12 @@ from autointerp.activations.contexts import TextSettings
 from autointerp.activations.stream import StreamSettings
 from autointerp.config.settings import RunConfig
 from autointerp.evidence.collector import CollectSettings
+from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.selection import SelectionSpec
+from autointerp.evidence.store import EvidenceStore
 from autointerp.labeling.excerpts import Shown
 from autointerp.labeling.llm import LabelSettings
+from autointerp.runs.directory import find_run
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 READ = ["--subject", "source/subject", "--text", "text.txt"]
@@ -107,6 +111,32 @@ def test_a_new_setting_that_changes_nothing_leaves_everything_done(
 )
 def test_a_changed_setting_redoes_just_what_depends_on_it(cli, before, changed, still):
     assert done(cli, "run", *RULES, *changed) == still
+
+
+def test_a_run_from_before_keeps_its_split_unless_another_is_asked_for(cli, before):
+    def split():
+        return json.loads(Path("rules/run.json").read_text())["config"].get("split")
+
+    assert split() is None
+    assert done(cli, "run", *RULES, "--split", "context") == ["collect", "label", "score"]
+    # What is collected anew for another setting is split as before, and stays so.
+    assert done(cli, "run", *RULES, "--score-windows", "25") == []
+    assert split() == "context"
+    assert done(cli, "run", *RULES, "--score-windows", "25") == ["collect", "label", "score"]
+    of_contexts = pd.read_parquet("rules/windows.parquet")
+    assert done(cli, "run", *RULES, "--split", "document") == []
+    assert split() == "document"
+    assert not of_contexts.equals(pd.read_parquet("rules/windows.parquet"))
+    assert done(cli, "run", *RULES) == ["collect", "label", "score"]
+
+
+def test_evidence_from_before_has_no_documents(before):
+    run = find_run("rules")
+    corpus = Corpus.read(run.corpus)
+    assert corpus.silent_window(len(corpus) - 1).document is None
+    (evidence,) = EvidenceStore(run.windows, run.features).read([3])
+    assert len(evidence.windows) > 10
+    assert all(window.document is None for window in evidence.windows)
 
 
 def test_a_cache_is_not_taken_for_another(cli, before):

@@ -10,6 +10,14 @@ def test_a_new_run_gets_the_present_default(tmp_path):
     assert settled(RunConfig(negatives="meaning"), Run(tmp_path / "new")).negatives == "meaning"
 
 
+def test_each_setting_is_kept_by_the_stage_that_it_is_of(tmp_path):
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    run.update(config={"seed": 0}, stages={"collect": {"inputs": "x"}})
+    found = settled(RunConfig(), run)
+    assert (found.split, found.negatives) == ("context", "label")
+
+
 def test_a_run_that_was_scored_before_keeps_the_former_one(tmp_path):
     run = Run(tmp_path / "run")
     run.path.mkdir()

@@ -112,13 +112,14 @@ def select(
     seed: int,
     repeats: str = "near",
     others: np.ndarray | None = None,  # float32 [contexts, length, similar features]
+    sides: list[str] | None = None,  # of each context, by its hash where not given
 ) -> list[Found]:
     candidates = []
     contexts, context_length = token_ids.shape
     length = min(length, context_length)
     before = min(before, length - 1)
     for context in range(contexts):
-        if split_of(context, seed) != split:
+        if (split_of(context, seed) if sides is None else sides[context]) != split:
             continue
         valid = [p for p in range(context_length) if token_ids[context, p] >= 0]
         if not valid:

@@ -46,7 +46,7 @@ def load(path: Path) -> DenseCache | SparseCache:
     if damaged is not None:
         raise InputError(f"{damaged} is missing or truncated: capture the cache again")
     tokens_file = path / TOKENS_FILE
-    tokens = read_safetensors(tokens_file, "token_ids", "mask")
+    tokens = read_safetensors(tokens_file, "token_ids", "mask", "documents")
     shape = (manifest.contexts, manifest.context_length)
     for name in ("token_ids", "mask"):
         if name not in tokens or tuple(tokens[name].shape) != shape:
@@ -54,6 +54,9 @@ def load(path: Path) -> DenseCache | SparseCache:
                 f"{tokens_file} does not hold {name} of {shape}, as the manifest "
                 "says: capture the cache again"
             )
+    documents = tokens.get("documents")
+    if documents is not None and (documents.shape, documents.dtype) != (shape, torch.int32):
+        documents = None
     vocabulary = path / _VOCABULARY
     common: dict[str, Any] = {
         "path": path,
@@ -65,6 +68,7 @@ def load(path: Path) -> DenseCache | SparseCache:
         "mask": tokens["mask"],
         "mask_is_whole": True,
         "has_padding_mask": True,
+        "documents": documents,
         "vocabulary": Vocabulary.load(vocabulary) if vocabulary.is_file() else None,
     }
     shards = _Shards(path, manifest)

@@ -14,6 +14,7 @@ from autointerp.coders.randomized import randomized
 from autointerp.config.labeling_settings import OUTPUT_TOKENS
 from autointerp.config.settings import RunConfig
 from autointerp.errors import ConfigurationError, NotDoneError
+from autointerp.evidence.checkpoint import CHECKPOINT_VERSION
 from autointerp.evidence.collector import Collector, CollectSettings
 from autointerp.evidence.corpus import sampled, write_corpus
 from autointerp.evidence.directions import Directions, Ranked, decoder_neighbors, output_tokens
@@ -25,7 +26,7 @@ from autointerp.evidence.store import (
     windows_file,
     write_features,
 )
-from autointerp.identity import fingerprint
+from autointerp.identity import fingerprint, since_first
 from autointerp.plain_text import counted
 from autointerp.progress import say
 from autointerp.resources.activation_source import (
@@ -80,6 +81,7 @@ def collect_settings(config: RunConfig) -> CollectSettings:
         repeats=config.repeats,
         masks=config.mask_names(),
         corpus=config.corpus_windows,
+        split=config.split or "document",
     )
 
 
@@ -243,6 +245,8 @@ def _write(session: Session, prepared: _Prepared, share: Share, inputs: str) -> 
             this = _pass(session, prepared, share, number, rows, similar, inputs)
             collector, remarks = read_pass(this, source, place, share.processes)
             remarks = [*remarks, *_not_finite(session, source, collector)]
+            if prepared.settings.split == "document" and not isinstance(source, SubjectStream):
+                remarks += source.unit_remarks()
             left_out = collector.choose()
             repeats, shared = repeats + left_out.repeats, shared + left_out.shared
             windows += write_windows(collector)
@@ -300,7 +304,10 @@ def _pass(
         settings=prepared.settings,
         batch_contexts=session.config.batch_contexts,
         inputs=fingerprint(
-            inputs=inputs, settings=prepared.settings.identity(), features=rows.tolist()
+            inputs=inputs,
+            settings=prepared.settings.identity(),
+            features=rows.tolist(),
+            **since_first(CHECKPOINT_VERSION),
         ),
         checkpoint_every_s=CHECKPOINT_EVERY_S,
     )

@@ -119,14 +119,15 @@ def _encoded(this: Pass, source: Source, part: range) -> Iterator[tuple[TokenBat
     if not part:
         return
     device, size = this.rows.device, this.batch_contexts
+    units = this.settings.split == "document"
     if isinstance(source, SparseCache):
-        for sparse in source.batches(size, device, part.start, part.stop):
+        for sparse in source.batches(size, device, part.start, part.stop, units=units):
             yield sparse, sparse.firings
         return
     assert this.coder is not None
     if isinstance(source, DenseCache):
-        batches = source.batches(size, device, part.start, part.stop)
+        batches = source.batches(size, device, part.start, part.stop, units=units)
     else:
-        batches = source.batches(part.start, part.stop)
+        batches = source.batches(part.start, part.stop, units=units)
     for batch in batches:
         yield batch, this.coder.encode(batch.activations.flatten(0, 1))
