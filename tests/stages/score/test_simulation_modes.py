@@ -95,6 +95,7 @@ def test_the_first_way_that_the_endpoint_has_is_used(
     simulated = scores[scores["scorer"] == "simulation"]
     assert set(simulated["metric"]) == {
         "correlation", "correlation_among_active", "spearman", "explained_variance",
+        "population_correlation",
     }  # fmt: skip
     assert simulated.groupby("metric", observed=True).size().eq(6).all()
     template = "simulation" if mode == JSON else f"simulation_{mode}"
