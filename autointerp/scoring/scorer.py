@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FIRES = "fires"  # the stratum of windows in which the feature fires
 # Strata of windows that were drawn to be strong, or whether the feature fires in them or not.
-TOP, RANDOM = "top", "random"
+TOP, RANDOM = "top_window", "random_window"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

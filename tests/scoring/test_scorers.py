@@ -146,7 +146,7 @@ def test_simulation_takes_top_windows_and_random_ones_where_asked():
     by_stratum = {}
     for item in plan.items:
         by_stratum.setdefault(item.stratum, []).append(item.window)
-    top, random = by_stratum.pop("top"), by_stratum.pop("random")
+    top, random = by_stratum.pop("top_window"), by_stratum.pop("random_window")
     assert {(w.kind, w.split) for w in top} == {("top", "score")}
     assert len(top) == 10  # all there are
     assert len(random) == 20
