@@ -5,7 +5,8 @@ window however long it is. `tests/metrics/test_graded.py` holds them against the
 `metrics` over all tokens.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -53,8 +54,9 @@ def graded(
 
     Intervals are of a Bayesian bootstrap (Rubin 1981) over the units of each side, activating and
     non-activating, since how many there are of each is not by chance. Each side has half a window
-    besides that is predicted rightly and half a one that is predicted as the windows of the other
-    side are: that none of five activating windows was overlooked does not mean that none is.
+    besides, as under Jeffreys' prior: that none of five activating windows was overlooked does not
+    mean that none is. For the low end it is predicted as the windows of the other side are, for the
+    high end rightly; `population_correlation` has half a window of both.
     Weights are spread as much as the variance of few windows asks for, and tails are those of
     `expanded_tail`. From one window there is no interval.
     """
@@ -83,25 +85,31 @@ def graded(
     numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
     draws, tail = _weights(activating, tuple(numbers[name] for name in names), seed)
 
-    def estimate(values: np.ndarray) -> Estimate:
-        return interval(float(values[0]), values[1:], len(times), tail)
+    def estimates(moments: np.ndarray, tokens: np.ndarray, *metrics: _Metric) -> list[Estimate]:
+        ends = [_drawn(draws[end], moments, tokens, activating) for end in ("low", "high")]
+        found = []
+        for metric in metrics:
+            low, high = (
+                interval(float(values[0]), values[1:], len(times), tail)
+                for values in map(metric, ends)
+            )
+            found.append(replace(low, ci_high=high.ci_high))
+        return found
 
-    both = _drawn(draws, plain, plain, activating)
+    correlation, explained = estimates(plain, plain, _correlations, _explained)
     found = {
-        "correlation": estimate(_correlations(both)),
-        "correlation_among_active": estimate(
-            _correlations(_drawn(draws, active, plain, activating))
-        ),
-        "spearman": estimate(_correlations(_drawn(draws, ranked, ranked, activating))),
-        "explained_variance": estimate(_explained(both)),
+        "correlation": correlation,
+        "correlation_among_active": estimates(active, plain, _correlations)[0],
+        "spearman": estimates(ranked, ranked, _correlations)[0],
+        "explained_variance": explained,
         POPULATION: MISSING,
     }
     if density is not None and 0 < density < 1 and 0 < activating < len(times):
         # Windows were drawn by their firings, those of the corpus are not.
         weight = 1 / np.maximum(times, 1)
-        values = _correlations(_drawn(draws, plain, plain, activating, weight, density))
-        values[0] = np.nanmedian(values[1:])
-        found[POPULATION] = estimate(values)
+        drawn = _drawn(draws["both"], plain, plain, activating, weight, density)
+        values = _correlations(drawn)[1:]
+        found[POPULATION] = interval(float(np.nanmedian(values)), values, len(times), tail)
     return found
 
 
@@ -148,8 +156,13 @@ def _drawn(
 
 
 @lru_cache(maxsize=64)
-def _weights(activating: int, units: tuple[int, ...], seed: int) -> tuple[np.ndarray, float]:
+def _weights(
+    activating: int, units: tuple[int, ...], seed: int
+) -> tuple[dict[str, np.ndarray], float]:
     """How much each window weighs in each draw [1 + draws, windows + 4]; the tail of intervals.
+
+    For an interval's low end what was not seen was predicted wrongly, for its high end rightly, and
+    for `both` either.
 
     units: of each window, activating ones first, numbered in this order. In the first row all weigh
     alike. The last four are windows that were not seen: of the activating side one predicted
@@ -166,15 +179,21 @@ def _weights(activating: int, units: tuple[int, ...], seed: int) -> tuple[np.nda
     rng = np.random.default_rng(seed)
     drawn = rng.standard_gamma(np.repeat(shapes, repeats), (_DRAWS, sum(repeats)))[:, of_window]
     unseen = rng.standard_gamma(_UNSEEN * np.repeat(shapes, 2), (_DRAWS, 4))
-    found = np.zeros((1 + _DRAWS, len(units) + 4))
-    found[0, : len(units)] = 1
-    for side, place, n in zip(sides, (slice(-4, -2), slice(-2, None)), held, strict=True):
-        if n:
-            windows = side.stop - side.start
-            mine, more = drawn[:, side], unseen[:, place] * windows / n
-            scale = windows / (mine.sum(1) + more.sum(1))[:, None]
-            found[1:, side], found[1:, place] = mine * scale, more * scale
+    found = {}
+    for end, outcomes in (("low", [0, 1]), ("high", [1, 0]), ("both", [1, 1])):
+        weights = np.zeros((1 + _DRAWS, len(units) + 4))
+        weights[0, : len(units)] = 1
+        for side, place, n in zip(sides, (slice(-4, -2), slice(-2, None)), held, strict=True):
+            if n:
+                windows = side.stop - side.start
+                mine, more = drawn[:, side], unseen[:, place] * outcomes * windows / n
+                scale = windows / (mine.sum(1) + more.sum(1))[:, None]
+                weights[1:, side], weights[1:, place] = mine * scale, more * scale
+        found[end] = weights
     return found, expanded_tail(max(sum(repeats), 2))
+
+
+_Metric = Callable[[np.ndarray], np.ndarray]
 
 
 def _varies(moments: np.ndarray) -> np.ndarray:

@@ -89,13 +89,15 @@ def test_every_draw_is_the_metric_over_all_tokens(name, few_draws):
             truths, predictions = (
                 metrics.middle_ranks(s.ravel(), every).reshape(s.shape) for s in sides
             )
-        drawn = [brute_force(name, truths, predictions, row, share) for row in draws[1:]]
-        expected = np.quantile(drawn, (tail, 1 - tail))
-        value = np.median(drawn)
+        low, high = (
+            [brute_force(name, truths, predictions, row, share) for row in draws[end][1:]]
+            for end in (("both", "both") if name == POPULATION else ("low", "high"))
+        )
+        value = np.median(low)
         if name != POPULATION:
-            value = brute_force(name, truths, predictions, draws[0])
+            value = brute_force(name, truths, predictions, draws["low"][0])
         assert found.value == pytest.approx(value, abs=1e-9)
-        ends = min(expected[0], found.value), max(expected[1], found.value)
+        ends = min(np.quantile(low, tail), value), max(np.quantile(high, 1 - tail), value)
         assert (found.ci_low, found.ci_high) == pytest.approx(ends, abs=1e-9)
         assert found.n == activating + others
 
