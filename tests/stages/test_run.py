@@ -67,6 +67,7 @@ def test_right_labels_score_high_and_wrong_ones_like_chance(cli, planted, tmp_pa
         "correlation_among_active",
         "explained_variance",
         "spearman",
+        "population_correlation",
         "population_f1",
         "population_mcc",
         "population_precision",
