@@ -52,13 +52,16 @@ def bootstrap(
     return interval(value, draws, windows)
 
 
-def interval(value: float, draws: np.ndarray, windows: int) -> Estimate:
-    """A value with its interval from draws of windows [draws], as `bootstrap` has it."""
+def interval(value: float, draws: np.ndarray, windows: int, tail: float | None = None) -> Estimate:
+    """A value with its interval from draws of windows [draws], as `bootstrap` has it.
+
+    tail: the share of draws to leave out at either end; that of so many windows where None.
+    """
     if np.isnan(value):
         return MISSING
     defined = draws[~np.isnan(draws)]
     if windows < 2 or len(defined) < 0.95 * len(draws):
         return Estimate(value, np.nan, np.nan, windows)
-    tail = expanded_tail(windows)
+    tail = expanded_tail(windows) if tail is None else tail
     low, high = np.quantile(defined, (tail, 1 - tail)).tolist()
     return Estimate(value, min(low, value), max(high, value), windows)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from autointerp.evidence.corpus import Corpus
 
 FIRES = "fires"  # the stratum of windows in which the feature fires
+# Strata of windows that were drawn to be strong, or whether the feature fires in them or not.
+TOP, RANDOM = "top_window", "random_window"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
-from autointerp.scoring.scorer import FIRES
+from autointerp.scoring.scorer import FIRES, RANDOM, TOP
 from autointerp.tables.migrate import current, open_table
 
 _DECILES = [f"{10 * i}–{10 * i + 10} %" for i in range(10)]
@@ -78,7 +78,7 @@ def load_strata(run: str | Path) -> pd.DataFrame:
                 if found[1].any():
                     rows.append(row | _ratio(*found))
             elif stratum in _DECILES and found[_WINDOWS]:
-                silent = [c[0] == label and c[1] not in _DECILES for c in cells]
+                silent = [c[0] == label and c[1] not in (*_DECILES, TOP, RANDOM) for c in cells]
                 together = found + sums[scorer][silent].sum(0)
                 n = int(together[_WINDOWS])
                 rows.append(row | {"correlation": _correlation(together), "n": n})

@@ -12,7 +12,12 @@ from functools import cache
 import numpy as np
 import pytest
 
+from autointerp.metrics.graded import graded
 from autointerp.metrics.metrics import BINARY, GRADED, RANKING, pearson
+from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Plan
+from autointerp.scoring.scorers import fade
+from autointerp.scoring.scorers.ranking import AVERAGE_PRECISION, ranking
+from tests.support.samples import window
 
 METRICS = BINARY | RANKING | GRADED
 FREQUENCIES = (0.499, 0.1, 0.01, 0.001, 0.0001)
@@ -176,3 +181,66 @@ def test_correlation_on_half_and_half_fails_and_passes_with_importance_weights()
     weights = np.repeat([s.sum() / 10 for s in strata], 10)
     weighted = pearson(truth[chosen], prediction[chosen], weights)
     assert weighted == pytest.approx(pearson(truth, prediction), abs=1e-9)
+
+
+SHOWN = 1000  # activating windows, and as many others or as it takes for one extra window
+
+
+def estimated(density, extra):
+    """What scorers say of a label that is right, but for the share `extra` of the other windows.
+
+    Both halves are large: what is left is by the design, and not by the windows that were drawn.
+    """
+    others = SHOWN if density > 1 / SHOWN else 2 * SHOWN
+    deceived = np.arange(others) < round(extra * others)
+    one, none = np.array([0.0, 1.0]), np.zeros(2)
+    truths = [one] * SHOWN + [none] * others
+    found = {
+        f"simulation {name}": estimate.value
+        for name, estimate in graded(
+            truths, [one] * SHOWN + [one if d else none for d in deceived], 0, density=density
+        ).items()
+    }
+
+    shown = window([1], [0])
+    items = [Item(shown, FIRES, np.array([1.0]))] * SHOWN
+    items += [Item(shown, "other", np.array([0.0]))] * others
+    yes = np.r_[np.ones(SHOWN), deceived]
+    plan = Plan(0, items, density, {"other": 1.0})
+    rated = [Judgment(i, np.array([fade.SHOWN * y])) for i, y in zip(items, yes, strict=True)]
+    of_fade = fade.reduce(Judged(plan, "fade", 0, rated), 0)
+    found |= {name: estimate.value for name, estimate in of_fade.items()}
+    ranked = ranking(plan, list(zip(items, yes, strict=True)), 0)
+    return found | {name: estimate.value for name, estimate in ranked.items()}
+
+
+@pytest.mark.parametrize("density", [0.1, 0.01, 0.001])
+def test_which_estimators_see_a_label_twice_as_broad(density):
+    """Half of the windows activate, as no corpus has it: a metric may pass, and its score not."""
+    right, broad = (estimated(density, extra) for extra in (0.0, density / (1 - density)))
+    falls = {name: right[name] - broad[name] for name in right}
+    see = {
+        "simulation population_correlation",
+        "fade_population_purity",
+        AVERAGE_PRECISION,
+    }
+    hardly = {
+        "simulation correlation",
+        "simulation explained_variance",
+        "simulation spearman",
+        fade.METRIC,
+        "auroc",
+    }
+    for name in see:
+        assert falls[name] > 0.12, name
+    for name in hardly:
+        assert falls[name] < 3 * density, name
+
+
+def test_five_windows_cannot_see_it_and_the_interval_says_so():
+    # At a density of 1 % the extra windows are among five non-activating ones once in twenty.
+    one, none = np.array([0.0, 1.0, 0.0, 0.0]), np.zeros(4)
+    found = graded([one] * 5 + [none] * 5, [one] * 5 + [none] * 5, 0, density=0.01)
+    broad = np.sqrt(0.5)  # about, of the tokens that the label marks half are right
+    assert found["correlation"].value == 1
+    assert found["population_correlation"].ci_low < broad < found["population_correlation"].ci_high

@@ -135,3 +135,45 @@ def test_a_judge_that_contradicts_itself_has_said_nothing():
     )
     read = simulation.SCORER.task.read(twice, [item, item], False)
     assert {n: v.tolist() for n, v in read.items()} == {1: [0.0, 2.0]}
+
+
+def test_simulation_takes_top_windows_and_random_ones_where_asked():
+    corpus = corpus_of({i: [3] for i in range(10)}, {}, windows=60)
+    found = feature()
+    given = Material(found, corpus, strata_of(corpus, found), seed=0)
+    usual = simulation.plan(given, simulation.SimulationSettings())
+    plan = simulation.plan(given, simulation.SimulationSettings(top_windows=20))
+    by_stratum = {}
+    for item in plan.items:
+        by_stratum.setdefault(item.stratum, []).append(item.window)
+    top, random = by_stratum.pop("top_window"), by_stratum.pop("random_window")
+    assert {(w.kind, w.split) for w in top} == {("top", "score")}
+    assert len(top) == 10  # all there are
+    assert len(random) == 20
+    # Windows of the corpus; of those in which it fires, others of the sample with activations.
+    assert {(w.kind, w.fires) for w in random} == {("sample", True), ("corpus", False)}
+    other = [w for windows in by_stratum.values() for w in windows]
+    assert {id(w) for w in other}.isdisjoint(map(id, random))
+    assert len({(w.kind, w.context) for w in [*other, *random]}) == 30
+    # The windows of all other metrics are those of before.
+    assert {w.context for w in other} == {i.window.context for i in usual.items}
+
+    scores = simulation.reduce(judged(plan, "simulation", lambda i: i.truth), 0)
+    without = simulation.reduce(judged(usual, "simulation", lambda i: i.truth), 0)
+    assert scores.keys() - without.keys() == {
+        "top_and_random_correlation", "random_only_correlation",
+    }  # fmt: skip
+    assert scores["top_and_random_correlation"].n == 30
+    assert scores["random_only_correlation"].n == 20
+    assert scores["correlation"].n == without["correlation"].n == 10
+    assert all(scores[n].value == pytest.approx(1) for n in (*scores.keys() - without.keys(),))
+
+
+def test_random_only_correlation_is_missing_where_the_feature_fires_in_none():
+    corpus = corpus_of({}, {}, windows=60)
+    found = feature()
+    given = Material(found, corpus, strata_of(corpus, found), seed=0)
+    plan = simulation.plan(given, simulation.SimulationSettings(top_windows=5))
+    scores = simulation.reduce(judged(plan, "simulation", lambda i: i.truth), 0)
+    assert np.isnan(scores["random_only_correlation"].value)
+    assert scores["top_and_random_correlation"].value == pytest.approx(1)

@@ -68,6 +68,7 @@ def test_right_labels_score_high_and_wrong_ones_like_chance(cli, planted, tmp_pa
         "explained_variance",
         "spearman",
         "token_recall",
+        "population_correlation",
         "population_f1",
         "population_mcc",
         "population_precision",

@@ -272,7 +272,7 @@ def test_the_command_on_two_real_runs(cli, planted, tmp_path, monkeypatch):
     assert "Population scores are of windows" in shown
     code, _, said = cli("compare", *map(str, outs), "--metric", "magic")
     assert code == 2
-    assert "the metrics of both runs are balanced_accuracy, correlation, detection" in said
+    assert "the metrics of both runs are balanced_accuracy, correlation, correlation_among" in said
 
 
 def test_a_run_compared_with_itself_does_not_differ(runs):

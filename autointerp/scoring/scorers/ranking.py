@@ -7,31 +7,29 @@ corpus has them, and average precision of the corpus itself, at the feature's de
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from autointerp.metrics.estimates import MISSING, Estimate
+from autointerp.metrics.precision_draws import average_precision
 from autointerp.scoring.scorer import FIRES, Item, Judged, Judgment, Plan
 
 AUROC, AVERAGE_PRECISION = "auroc", "average_precision"
-_DRAWS = 1000
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _STEPS = 40
-_TAIL = 0.025
 _KNOWN = 0.9  # of the readable judgments
 
 
 def ranking(plan: Plan, graded: Sequence[tuple[Item, float]], seed: int) -> dict[str, Estimate]:
     """AUROC and average precision from a score for each item, higher for a likelier match.
 
-    A window weighs density / n among those that fire, (1 − density) · share / n in a silent stratum
-    of n. AUROC does not depend on the density; its interval is Newcombe's (2006, part 2, method 5)
-    with the effective number of silent windows. That of average precision is a Bayesian bootstrap
-    in which the weight of silent windows lies between and beyond them (Rubin 1981; Banks 1988): no
-    alarm among a few dozen of them does not mean none in the corpus. At a low density the value
-    itself says little more than that none was seen: read the lower end. Both are missing where a
-    side was not judged, average precision also without a density.
+    Silent windows weigh as much as their stratum has of the corpus's. AUROC does not depend on the
+    density; its interval is Newcombe's (2006, part 2, method 5) with the effective number of silent
+    windows. Average precision is the median over draws of where the corpus's windows rank between
+    and beyond the judged ones (see `precision_draws`): no alarm among a few dozen does not mean
+    none in the corpus. At a density far below 1 / the number of silent windows that is all that can
+    be said, and the interval is most of 0 to 1. Both are missing where a side was not judged,
+    average precision also without a density.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for item, score in graded:
@@ -40,17 +38,14 @@ def ranking(plan: Plan, graded: Sequence[tuple[Item, float]], seed: int) -> dict
     if FIRES not in scores or not silent:
         return {AUROC: MISSING, AVERAGE_PRECISION: MISSING}
     total = sum(silent.values())
-    sides = [(share / total, _descending(scores[s])) for s, share in silent.items()]
-    hits, n = _descending(scores[FIRES]), len(graded)
+    sides = [(share / total, np.array(scores[s])) for s, share in silent.items()]
+    hits, n = np.array(scores[FIRES]), len(graded)
     area = min(1.0, sum(share * _area(hits, alarms) for share, alarms in sides))
     effective = 1 / sum(share**2 / len(alarms) for share, alarms in sides)
     found = {AUROC: Estimate(area, *newcombe(area, len(hits), effective), n)}
     found[AVERAGE_PRECISION] = MISSING
     if 0 < plan.density < 1:
-        value = _average_precision(hits, sides, plan.density)
-        drawn = _draw_average_precision(hits, sides, plan.density, seed)
-        low, high = np.quantile(drawn, (_TAIL, 1 - _TAIL)).tolist()
-        found[AVERAGE_PRECISION] = Estimate(value, min(low, value), max(high, value), n)
+        found[AVERAGE_PRECISION] = average_precision(hits, sides, plan.density, seed)
     return found
 
 
@@ -95,61 +90,7 @@ def _least(area: float, m: float, n: float) -> float:
     return below
 
 
-def _descending(scores: Sequence[float]) -> np.ndarray:
-    return -np.sort(-np.array(scores))
-
-
 def _area(hits: np.ndarray, alarms: np.ndarray) -> float:
     """AUROC of scores [n] against [m], a tie counting half."""
     mine = hits[:, None]
     return float(((mine > alarms) + (mine == alarms) / 2).mean())
-
-
-_Sides = Sequence[tuple[float, np.ndarray]]  # silent strata: share, scores [n] descending
-
-
-def _among(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """For each hit how many scores, descending, are at least as high: windows enter in ties."""
-    return np.searchsorted(-scores, -hits, side="right")
-
-
-def _average_precision(hits: np.ndarray, sides: _Sides, density: float) -> float:
-    """Average precision where a share `density` fires; hits: scores [n], descending."""
-    true = density * _among(hits, hits) / len(hits)
-    false = sum(share * _among(alarms, hits) / len(alarms) for share, alarms in sides)
-    return float((true / (true + (1 - density) * false)).mean())
-
-
-def _draw_average_precision(
-    hits: np.ndarray, sides: _Sides, density: float, seed: int
-) -> np.ndarray:
-    """Average precision of each draw: [draws]."""
-    weights, below = _weights(len(hits), 0, seed)
-    true = below[_among(hits, hits)]
-    false = np.zeros_like(true)
-    for place, (share, alarms) in enumerate(sides, 1):
-        # A stratum's weight lies in the gaps before, between and after its windows: of the gap that
-        # a hit is in, so much comes before it as of the hits that are in the same gap.
-        gap = _among(alarms, hits)
-        first = np.searchsorted(gap, gap)
-        passed = np.arange(1, len(hits) + 1) - first
-        part = passed / (np.searchsorted(gap, gap, side="right") - first + 1)
-        in_gap, before = _weights(len(alarms) + 1, place, seed)
-        factor = share * (1 - density) / density
-        false += np.float32(factor) * before[gap]
-        false += (factor * part).astype(np.float32)[:, None] * in_gap[gap]
-    found: np.ndarray = (weights * (true / (true + false))).sum(0)
-    return found
-
-
-@lru_cache(maxsize=128)
-def _weights(n: int, place: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights that sum to 1, uniform among all such: float32 [n, draws]; and the sums of those
-    before each, [n + 1, draws].
-
-    The same for all features, since drawing would take most of the time.
-    """
-    drawn = np.random.default_rng([seed, place]).standard_exponential((n, _DRAWS))
-    drawn /= drawn.sum(0)
-    sums = np.concatenate([np.zeros((1, _DRAWS)), np.cumsum(drawn, axis=0)])
-    return drawn.astype(np.float32), sums.astype(np.float32)

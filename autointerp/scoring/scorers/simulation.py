@@ -4,6 +4,10 @@ There are three ways to ask, the first of them the paper's: expected values from
 of a prompt in which every token's digit is unknown, all windows at once; expected values from the
 probabilities of the digits that the model writes; or a JSON list of integers. In the second and the
 third the model has its own earlier predictions before it. Scores of different ways do not compare.
+
+Half of the windows are activating, which the corpus's are not: a label that is twice as broad as
+it should be loses hardly any correlation over them. `population_correlation` weighs both halves as
+the corpus has them, and with few windows is as uncertain as that makes it.
 """
 
 from collections.abc import Sequence
@@ -20,12 +24,15 @@ from autointerp.llm.wire.logprobs import PROMPT_LOGPROBS, TOP_LOGPROBS, Position
 from autointerp.llm.wire.request import ReplySchema, array, list_of, one_of
 from autointerp.llm.wire.structured import items as replied
 from autointerp.metrics.estimates import Estimate
-from autointerp.metrics.graded import graded
+from autointerp.metrics.graded import POPULATION, graded
 from autointerp.metrics.token_scores import token_recall
 from autointerp.rules.lexical import LexicalLabeler
 from autointerp.rules.rules import Rule
 from autointerp.scoring.scorer import (
     FIRES,
+    RANDOM,
+    TOP,
+    FurtherColumn,
     Item,
     Judged,
     Judgment,
@@ -48,12 +55,19 @@ _SILENT = "silent"
 # hardly ever 0, where it rounds to 1 or more; a whole number or a rule's level where it is above 0.
 _FIRES_FROM: dict[str | None, float] = {PROMPT_LOGPROBS: 0.5, TOP_LOGPROBS: 0.5}
 _ANYTHING = float(np.finfo(np.float32).tiny)
+TOP_AND_RANDOM, RANDOM_ONLY = "top_and_random_correlation", "random_only_correlation"
 
 
 class SimulationSettings(ScorerSettings):
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("mode",)  # each way has its template
 
     windows: int = setting(10, "Windows to simulate, half of them activating.", ge=2)
+    top_windows: int = setting(
+        0,
+        "Top-activating windows to simulate besides, and as many drawn from the whole corpus, for "
+        "the top-and-random and random-only correlations of Bills et al. 2023, who take 5.",
+        ge=0,
+    )
     mode: Literal["auto", "prompt_logprobs", "top_logprobs", "json"] = setting(
         "auto",
         "How activations are predicted: as expected values from the log probabilities of the "
@@ -65,11 +79,15 @@ class SimulationSettings(ScorerSettings):
         return self.mode
 
     def most_windows(self) -> int:
-        return -(-self.windows // 2)
+        return max(-(-self.windows // 2), self.top_windows)
 
 
 def plan(material: Material, settings: SimulationSettings) -> Plan:
     """Unseen windows to simulate: half activating, half silent ones drawn from all of them.
+
+    With `top_windows` so many of the scoring side's strongest windows besides, and as many drawn
+    from the corpus whether the feature fires there or not. Of those in which it does activations
+    are not known: other windows of the sample of its firings stand for them.
 
     Truths are on the scale 0 to HIGHEST, the feature's maximum being HIGHEST.
     """
@@ -80,23 +98,83 @@ def plan(material: Material, settings: SimulationSettings) -> Plan:
     def item(window: Window, stratum: str) -> Item:
         return Item(window, stratum, (window.activations * scale).astype(np.float32))
 
-    items = [item(w, FIRES) for w in activating(evidence, settings.windows - half)]
+    fires = activating(evidence, settings.windows - half)
+    items = [item(w, FIRES) for w in fires]
     drawn = draw_uniform(material.strata, half, evidence.feature, material.seed)
     items += [item(corpus.silent_window(i), _SILENT) for i in drawn]
+    if settings.top_windows:
+        top = [w for w in evidence.of("score", "top") if w not in fires][: settings.top_windows]
+        items += [item(w, TOP) for w in top]
+        random = _random(material, settings.top_windows, fires, drawn)
+        items += [item(w, RANDOM) for w in random]
     return material.plan(items)
+
+
+def _random(
+    material: Material, n: int, fires: Sequence[Window], drawn: Sequence[int]
+) -> list[Window]:
+    """About `n` windows of the corpus that are none of those, activating or not."""
+    evidence, corpus = material.evidence, material.corpus
+    rng = np.random.default_rng([material.seed, evidence.feature, 0xB115])
+    firing = set(corpus.firing(evidence.feature).tolist())
+    sample = iter([w for w in evidence.of("score", "sample") if w not in fires])
+    places = [i for i in rng.permutation(len(corpus)).tolist() if i not in set(drawn)][:n]
+    found = (next(sample, None) if i in firing else corpus.silent_window(i) for i in places)
+    return [window for window in found if window is not None]
 
 
 def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
     """Metric name → estimate, over all tokens of all windows that have a readable prediction."""
-    truths, predictions = [], []
-    for judgment in judged.readable():
+    readable = judged.readable()
+    halves = [j for j in readable if j.item.stratum not in (TOP, RANDOM)]
+    found = _graded(halves, seed, judged.plan.density)
+    found["token_recall"] = _token_recall(halves, judged.mode)
+    if len(halves) < len(readable):
+        top, random = ([j for j in readable if j.item.stratum == s] for s in (TOP, RANDOM))
+        found |= top_and_random(top, random, seed)
+    return found
+
+
+def top_and_random(
+    top: Sequence[Judgment], random: Sequence[Judgment], seed: int
+) -> dict[str, Estimate]:
+    """Pearson's correlation over the tokens of all windows, and over those of the random ones.
+
+    The top-and-random and the random-only score of Bills et al. (2023): 5 of the windows in which
+    the feature is most active, and 5 drawn from the corpus. Missing where the feature fires in
+    none.
+    """
+    return {
+        TOP_AND_RANDOM: _graded([*top, *random], seed)[METRIC],
+        RANDOM_ONLY: _graded(random, seed)[METRIC],
+    }
+
+
+def _graded(
+    judgments: Sequence[Judgment], seed: int, density: float | None = None
+) -> dict[str, Estimate]:
+    truths, predictions, firings, units = [], [], [], []
+    for judgment in judgments:
         assert judgment.prediction is not None
         known = ~np.isnan(judgment.prediction)
         if known.any():
             truths.append(judgment.item.truth[known])
             predictions.append(judgment.prediction[known])
-    recall = token_recall(truths, predictions, _FIRES_FROM.get(judged.mode, _ANYTHING))
-    return graded(truths, predictions, seed) | {"token_recall": recall}
+            firings.append(int((judgment.item.truth > 0).sum()))
+            units.append(_unit(judgment.item.window))
+    return graded(truths, predictions, seed, firings=firings, density=density, units=units)
+
+
+def _token_recall(judgments: Sequence[Judgment], mode: str | None) -> Estimate:
+    read = [(j.item.truth, j.prediction) for j in judgments]
+    known = [(t[~np.isnan(p)], p[~np.isnan(p)]) for t, p in read if p is not None]
+    threshold = _FIRES_FROM.get(mode, _ANYTHING)
+    return token_recall([t for t, _ in known], [p for _, p in known], threshold)
+
+
+def _unit(window: Window) -> int:
+    """What windows that are not independent have in common: their document, else their context."""
+    return window.context if window.document is None else window.document
 
 
 def _render(number: int, item: Item, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -170,6 +248,13 @@ SCORER = Scorer(
         f"{NAME}_top_logprobs": [_LINES],
         NAME: [{"label": "a label", "windows": [{"number": 1, "length": 1, "tokens": '["a"]'}]}],
     },
+    columns=(
+        FurtherColumn(
+            POPULATION,
+            "simulation's correlation with activating and non-activating windows weighted as the "
+            "corpus has them",
+        ),
+    ),
     usual=True,
     plan=plan,
     reduce=reduce,

@@ -94,7 +94,8 @@ def test_the_first_way_that_the_endpoint_has_is_used(
     scores = autointerp.load_scores(tmp_path / "out")
     simulated = scores[scores["scorer"] == "simulation"]
     assert set(simulated["metric"]) == {
-        "correlation", "correlation_among_active", "spearman", "explained_variance", "token_recall",
+        "correlation", "correlation_among_active", "spearman", "explained_variance",
+        "population_correlation", "token_recall",
     }  # fmt: skip
     assert simulated.groupby("metric", observed=True).size().eq(6).all()
     template = "simulation" if mode == JSON else f"simulation_{mode}"
