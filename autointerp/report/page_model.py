@@ -98,7 +98,7 @@ class ShownStatistics:
     """From the pass over the corpus; `histogram` counts firings between `edges`, [bins + 1]."""
 
     n_active: int
-    density: float
+    density: float | None  # None where only records of some texts are known
     mean_activation: float
     max_activation: float
     edges: list[float]

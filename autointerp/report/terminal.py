@@ -91,7 +91,7 @@ def label_table(frame: pd.DataFrame, title: str) -> Table:
             _number(row["simulation_correlation"]),
             _number(row["simulation_null"]),
             _number(row["population_f1"]),
-            f"{100 * row['density']:.2g} %",
+            "–" if pd.isna(row["density"]) else f"{100 * row['density']:.2g} %",
         )
     return table
 
@@ -114,6 +114,10 @@ def window_text(window: Window, vocabulary: Vocabulary, largest: float, *, shade
             style = ""
         line.append(one_line(piece), style=style)
     return line
+
+
+def _share(density: float) -> str:
+    return "" if math.isnan(density) else f" ({100 * density:.3g} %)"
 
 
 def feature_panel(
@@ -149,7 +153,7 @@ def feature_panel(
     tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:_SHOWN_TOKENS])
     parts.append(
         Text(
-            f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), "
+            f"fires on {evidence.n_active:,} tokens{_share(evidence.density)}, "
             f"mean {evidence.mean_activation:.3g}, max {evidence.max_activation:.3g}"
         )
     )
@@ -236,6 +240,8 @@ def summary(run: Run) -> Table:
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in corpus.masked.items() if n)
         row("masked", masked or "nothing")
+    if stages.collect and (imported := stages.collect.imported):
+        row("imported", "; ".join([imported.line(), *stages.collect.remarks]))
     scores = {d.title: d for d in distributions(scores_of(run, labels))}
     for title, d in scores.items():
         if d.main:

@@ -10,7 +10,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-_FEATURE = re.compile(r"Feature (\d+) \(active on \S+ % of tokens; most often on (.*)\)")
+_FEATURE = re.compile(
+    r"Feature (\d+) \(active on (?:an unknown|\S+) % of tokens; most often on (.*)\)"
+)
 _MARKS = re.compile(
     r"^Active tokens stand between (\S+) and (\S+?)"
     r"(, each run of them with its strength after the last \|)?\.$",

@@ -43,6 +43,8 @@ class DetectionSettings(ScorerSettings):
 def plan(material: Material, settings: ScorerSettings) -> Plan:
     """Unseen activating windows and half as many again silent ones."""
     evidence, corpus, windows = material.evidence, material.corpus, settings.windows
+    if not material.strata:  # activating windows alone would be judged for nothing
+        return material.plan([])
     items = [Item(w, FIRES, answer(True)) for w in activating(evidence, windows)]
     silent = draw(material.strata, round(_SILENT * windows), evidence.feature, material.seed)
     items += [Item(corpus.silent_window(i), name, answer(False)) for name, i in silent]
