@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from autointerp.version import __version__
 
 if TYPE_CHECKING:
-    from autointerp.api import arun, capture, collect, label, open_run, run, score
+    from autointerp.api import (
+        arun,
+        capture,
+        collect,
+        import_activations,
+        label,
+        open_run,
+        run,
+        score,
+    )
     from autointerp.coders.given_coder import GivenCoder as SparseCoder
     from autointerp.errors import (
         AutointerpError,
@@ -57,6 +66,7 @@ __all__ = [
     "capture",
     "collect",
     "compare_runs",
+    "import_activations",
     "label",
     "label_differences",
     "load_labels",
@@ -84,7 +94,8 @@ _MODULES = {
 }
 _MODULES |= {name: "autointerp.errors" for name in __all__ if name.endswith("Error")}
 _MODULES |= dict.fromkeys(
-    ("arun", "capture", "collect", "label", "open_run", "run", "score"), "autointerp.api"
+    ("arun", "capture", "collect", "import_activations", "label", "open_run", "run", "score"),
+    "autointerp.api",
 )
 
 

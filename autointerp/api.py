@@ -1,10 +1,11 @@
 """autointerp from Python: the whole job, or a stage of it, over files or things in memory."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from autointerp.activations.record_reading import TokenMarks
 from autointerp.coders import SparseCoder
 from autointerp.config.settings import RunConfig
 from autointerp.errors import OutOfBudgetError
@@ -150,6 +151,43 @@ def label(**given: Any) -> RunResults:
 def score(**given: Any) -> RunResults:
     """Score the labels on windows that the labeler did not see. Takes what `run` takes."""
     return _done(given, ("score",))
+
+
+def import_activations(
+    files: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    format: str | None = None,
+    tokenizer: str | None = None,
+    token_marks: TokenMarks = "none",
+    all_for_labeling: bool = False,
+    allow_negative: bool = False,
+    name: str | None = None,
+    config: str | Path | None = None,
+    **settings: Any,
+) -> RunResults:
+    """Make a run of activation records in files; `label(out=…)` and `score(out=…)` go on with it.
+
+    - files: files, or folders of them; their formats are told by content, or by `format`.
+    - tokenizer: whose token ids the records have in the place of texts: a path or name.
+    - token_marks: `byte-level` or `sentencepiece` where tokens stand as in a vocabulary (Ġ, ▁).
+    - all_for_labeling: keep no records for scoring labels.
+    - allow_negative: negative activations count as inactive, as of neurons and plain directions.
+    - name: what tables call the SAE.
+
+    Other settings are those of `autointerp import activations`. Raises AutointerpError.
+    """
+    from autointerp.stages.import_records import ImportOptions
+    from autointerp.stages.import_records import import_activations as make
+
+    hide_environment()
+    paths = [files] if isinstance(files, str | Path) else files
+    options = ImportOptions(format, tokenizer, token_marks, all_for_labeling, allow_negative, name)
+    with naming_arguments():
+        found = taken({"out": out} | settings, ())
+        chosen = found.config(Path(config) if config is not None else None)
+        run = make([Path(path) for path in paths], chosen, options)
+    return RunResults(run.path)
 
 
 def open_run(path: str | Path) -> RunResults:

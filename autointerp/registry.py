@@ -47,6 +47,9 @@ _KINDS = {
     "autointerp.caches": _Kind("cache format", "autointerp.activations.formats", "CACHE_FORMAT"),
     "autointerp.exports": _Kind("export format", "autointerp.tables.exports", "EXPORT"),
     "autointerp.imports": _Kind("import format", "autointerp.tables.imports", "IMPORT"),
+    "autointerp.records": _Kind(
+        "record format", "autointerp.activations.record_formats", "RECORD_FORMAT"
+    ),
 }
 E = TypeVar("E", bound=Entry)
 

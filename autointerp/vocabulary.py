@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -186,12 +187,33 @@ def _decoder_kinds(node: object) -> set[str]:
     return kinds
 
 
+_BYTES = _byte_level_table()
+# Some tools write spaces and line breaks of byte-level tokens as they are, and nothing else.
+_BYTES_AND_SPACE = {" ": 0x20, "\n": 0x0A, "\t": 0x09} | _BYTES
+
+
+def token_bytes(token: str, marks: str) -> bytes:
+    """The bytes of a token as a tokenizer's vocabulary has it. marks: `none`, it is the text
+    itself; `byte-level`, every character stands for a byte, as in GPT-2's; `sentencepiece`, `▁` is
+    a space and `<0x0A>` a byte. A token that has not these marks is taken for the text."""
+    if marks == "byte-level" and all(c in _BYTES_AND_SPACE for c in token):
+        return bytes(_BYTES_AND_SPACE[c] for c in token)
+    if marks == "sentencepiece":
+        return _sentencepiece_bytes(token)
+    return token.encode()
+
+
+def _sentencepiece_bytes(token: str) -> bytes:
+    if re.fullmatch("<0x[0-9A-Fa-f]{2}>", token):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("▁", " ").encode()
+
+
 def vocabulary_of(tokenizer: "PreTrainedTokenizerBase") -> Vocabulary:
     """Read every token's bytes out of a tokenizer: byte-level BPE or SentencePiece conventions."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     described = json.loads(backend.to_str()) if backend is not None else {}
     byte_level = "ByteLevel" in _decoder_kinds(described.get("decoder"))
-    table = _byte_level_table()
     added = tokenizer.added_tokens_decoder
     special = {i for i, token in added.items() if token.special}
     size = max([len(tokenizer), *(i + 1 for i in added)])
@@ -201,10 +223,8 @@ def vocabulary_of(tokenizer: "PreTrainedTokenizerBase") -> Vocabulary:
             contents.append(f"⟨{token_id}⟩".encode())
         elif token_id in added:
             contents.append(added[token_id].content.encode())
-        elif byte_level and all(c in table for c in token):
-            contents.append(bytes(table[c] for c in token))
-        elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-            contents.append(bytes([int(token[3:5], 16)]))
+        elif byte_level and all(c in _BYTES for c in token):
+            contents.append(bytes(_BYTES[c] for c in token))
         else:
-            contents.append(token.replace("▁", " ").encode())
+            contents.append(_sentencepiece_bytes(token))
     return Vocabulary(tuple(contents), frozenset(special))

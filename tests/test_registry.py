@@ -145,26 +145,33 @@ def test_formats_of_saes_caches_and_labels_are_one_file_each(planted, tmp_path):
     )
     files = ["--coder", tmp_path / "mine.sae.npz", "--cache", tmp_path / "text.acts.npz"]
     labeled, taken = tmp_path / "labeled", tmp_path / "taken"
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"latent": 7, "pairs": [["the", 0], [" cat", 1.5]]}\n')
     commands = [
         ["run", labeled, *files],
         ["export", "tsv", labeled],
         ["collect", taken, *files],
         ["import", "tsv", labeled / "exports" / "labels.tsv", taken],
+        ["import", "activations", pairs, "--out", tmp_path / "pairs"],
         ["score", taken, *files],
         ["export", "--help"],
         ["import", "--help"],
+        ["import", "activations", "--help"],
     ]
     done = with_package(*commands)
-    for status, _, said in done[:4]:
+    for status, _, said in done[:5]:
         assert status == 0, said
+    windows = pq.read_table(tmp_path / "pairs" / "windows.parquet").to_pylist()
+    assert {(w["feature"], w["text"], w["peak"]) for w in windows} == {(7, "the cat", 1)}
     written = (labeled / "exports" / "labels.tsv").read_text().splitlines()
     imported = pq.read_table(taken / "labels.parquet").to_pylist()
     assert {f"{r['feature']}\t{r['label']}" for r in imported if r["label"]} == set(written)
     assert len(written) == 12
     assert {r["labeler"] for r in imported if r["label"]} == {"tsv:tsv"}
-    assert "needs --model" in done[4][2]
-    for _, helped, _ in done[5:]:
+    assert "needs --model" in done[5][2]
+    for _, helped, _ in done[6:8]:
         assert "tsv: features and their labels" in helped
+    assert "pairs: lines of latent and pairs" in done[8][1]
 
 
 BROKEN = {

@@ -50,7 +50,7 @@ def _json_rows(file: TextFile, field: str | None) -> Iterator[Row]:
         is_array = text.read(_CHUNK).lstrip().startswith("[")
     with opened(file) as text:
         if is_array:
-            values = enumerate(_elements(text, file.path), 1)
+            values = enumerate(json_elements(text, f"text {file.path}"), 1)
             yield from (Row(value, f"{file.path}, row {n:,}") for n, value in values)
             return
         lines = ((n, line) for n, line in enumerate(text, 1) if line.strip())
@@ -79,10 +79,13 @@ def _parsed(line: str) -> Any:
         return BadRow("not a JSON object")
 
 
-def _elements(text: IO[str], path: Path) -> Iterator[Any]:
-    """The values of a JSON array, one at a time: it may be larger than memory."""
+def json_elements(text: IO[str], source: str, held: str = "") -> Iterator[Any]:
+    """The values of a JSON array, one at a time: it may be larger than memory.
+
+    held: what was read of it before. Raises InputError, naming the source, where it is cut short.
+    """
     decoder = json.JSONDecoder()
-    held, number, is_whole = "", 1, False
+    number, is_whole = 1, False
     place = 0  # in `held`, where what was not given yet begins
     begun = False
     while True:
@@ -104,9 +107,7 @@ def _elements(text: IO[str], path: Path) -> Iterator[Any]:
             continue
         more = text.read(max(_CHUNK, len(held) - place))
         if not more:
-            raise InputError(
-                f"text {path}, row {number:,}: the JSON is malformed or truncated here"
-            )
+            raise InputError(f"{source}, row {number:,}: the JSON is malformed or truncated here")
         held, place = held[place:] + more, 0
 
 

@@ -80,10 +80,11 @@ class TextFile:
 
 
 @contextmanager
-def opened(file: TextFile, newline: str | None = None) -> Iterator[IO[str]]:
+def opened(file: TextFile, newline: str | None = None, what: str = "text ") -> Iterator[IO[str]]:
     """The characters of a file of text or rows; bytes that are none become lone surrogates.
 
-    newline: as `open` takes it. Raises AutointerpError where the file is damaged.
+    newline: as `open` takes it. Raises AutointerpError where the file is damaged; `what` stands
+    before its name.
     """
     try:
         with (
@@ -92,7 +93,7 @@ def opened(file: TextFile, newline: str | None = None) -> Iterator[IO[str]]:
         ):
             yield text
     except (*_DAMAGED, UnicodeError) as error:
-        raise InputError(f"text {file.path} cannot be read: {error}") from None
+        raise InputError(f"{what}{file.path} cannot be read: {error}") from None
 
 
 def _unpacked(path: Path, packing: Packing | None) -> BinaryIO:

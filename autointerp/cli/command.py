@@ -32,9 +32,14 @@ _ALL_HELP = "Show every setting, also those that this command does not use, and 
 
 
 class CommandGroup(TyperGroup):
-    """Only the command that is called gets its options: settings make a hundred, and take time."""
+    """Only the command that is called gets its options: settings make a hundred, and take time.
+
+    A command's name may be of two words, of which the first alone is another one.
+    """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if " ".join(args[:2]) in self.commands:
+            args = [" ".join(args[:2]), *args[2:]]
         name, found, rest = super().resolve_command(ctx, args)
         whole = getattr(getattr(found, "callback", None), _WHOLE, None)
         return name, found if whole is None else whole(), rest
@@ -59,13 +64,15 @@ def command(
     name: str | None = None,
     uses: Uses | None = None,
     lists: str | None = None,
+    by_place: bool = True,
 ) -> Callable[[Function], Function]:
     """Register a command, whose help begins with the example.
 
     What its parameter `run` names can be given by position or as --run. With `uses` it takes all
     settings, shows these, and receives the resolved configuration as its first argument; where
-    `out` is among them, that is the run. `lists`: the group of entry points whose entries its help
-    lists.
+    `out` is among them, that is the run, which is named by --out alone unless `by_place`. `lists`:
+    the group of entry points whose entries its help lists. A parameter of the function's own comes
+    before a setting of its name.
     """
 
     def decorate(function: Function) -> Function:
@@ -76,8 +83,10 @@ def command(
 
         def with_settings(**given: Any) -> None:
             assert uses is not None
+            kept = {p.name: given.pop(p.name) for p in own if p.name in given}
             flags = flags_among(given)
-            if "out" in names_used(uses):
+            given |= kept
+            if "out" in names_used(uses) and by_place:
                 flags["out"] = given.pop("run")
             function(load_config(given.pop("config"), flags), **given)
 
@@ -85,11 +94,13 @@ def command(
             """The command with all its options, and its whole help."""
             call, parameters = function, _with_run(own, _RUN, "--run")
             if uses is not None:
-                run = _CREATED if "out" in names_used(uses) else _RUN
+                run = _CREATED if "out" in names_used(uses) and by_place else _RUN
                 named = [*own[1:], *([run] if run is _CREATED else []), _CONFIG, _HELP_ALL]
                 parameters = _with_run(named, run, "--run", "--out")
                 without_out = any(p.name == "run" for p in parameters)
-                parameters += setting_options(uses, without_out=without_out)
+                options = setting_options(uses, without_out=without_out)
+                names = {p.name for p in own}
+                parameters += [option for option in options if option.name not in names]
                 call = with_settings
             entries = [] if lists is None else Registry[Any](lists).values()
             more = "".join(f"\n\n{entry.name}: {entry.about}" for entry in entries)

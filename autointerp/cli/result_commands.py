@@ -295,8 +295,61 @@ def import_(
         str | None, typer.Option(help="Only import labels by this labeler, if there are several.")
     ] = None,
 ) -> None:
-    """Import another tool's labels into a run that has evidence but no labels, to score them."""
+    """Import another tool's labels into a run that has evidence but no labels, to score them.
+
+    `autointerp import activations` imports evidence.
+    """
     from autointerp.runs.directory import find_run
     from autointerp.stages.label.import_labels import import_labels
 
     import_labels(find_run(run), format_name, path, only)
+
+
+@command(
+    app,
+    "autointerp import activations records.jsonl.gz --out outputs/theirs",
+    name="import activations",
+    uses=(
+        *("out", "seed", "skip_bad_rows", "window_length", "window_before", "repeats"),
+        *("top_windows", "sample_windows", "negative_windows", "score_windows"),
+    ),
+    lists="autointerp.records",
+    by_place=False,
+)
+def import_records(
+    config: RunConfig,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files or folders.")],
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="One of those below, or delphi (default: by content)."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="The model whose token ids the records have in the place of texts."),
+    ] = None,
+    token_marks: Annotated[
+        Literal["none", "byte-level", "sentencepiece"],
+        typer.Option(help="How tokens stand in the files: as text, or as in a vocabulary (Ġ, ▁)."),
+    ] = "none",
+    all_for_labeling: Annotated[
+        bool, typer.Option("--all-for-labeling", help="Keep no records for scoring labels.")
+    ] = False,
+    allow_negative: Annotated[
+        bool,
+        typer.Option("--allow-negative", help="Negative activations count as inactive."),
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="What tables call the SAE (default: as the files do).")
+    ] = None,
+) -> None:
+    """Make a run of activation records: tokens, and a feature's activation on each.
+
+    `autointerp label` and `autointerp score` go on with it.
+    """
+    from autointerp.stages.import_records import ImportOptions, import_activations
+
+    options = ImportOptions(
+        format_name, tokenizer, token_marks, all_for_labeling, allow_negative, name
+    )
+    run = import_activations(files, config, options)
+    print(line_for_person(run.path))

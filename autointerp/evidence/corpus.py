@@ -4,7 +4,7 @@ One for all features. How often a label is wrong on text of some kind can be wei
 such text there is: of windows of any kind, and for any feature, the sample knows the share.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +168,12 @@ def write_corpus(passes: list[Sampled], vocabulary: Vocabulary, path: Path) -> N
         write_parquet(pa.table(columns, schema=_SCHEMA), temporary, _ROWS_A_GROUP)
 
 
+def write_no_corpus(path: Path) -> None:
+    """Write a `corpus.parquet` without windows, where nothing is known of the corpus."""
+    with atomic_path(path) as temporary:
+        write_parquet(_SCHEMA.empty_table(), temporary, _ROWS_A_GROUP)
+
+
 def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.int32()))
@@ -266,6 +272,22 @@ class Corpus:
             text=self._table["text"][number].as_py(),
             document=self._table["document"][number].as_py(),
         )
+
+
+class OwnSilentWindows(Corpus):
+    """Non-activating windows of one feature in the corpus's place, where there is no corpus."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        lengths = np.array([len(w.token_ids) for w in windows])
+        none = np.zeros(0, dtype=np.int32)
+        ids = np.concatenate([none, *(w.token_ids for w in windows)])
+        features = _lists(none, np.zeros(len(windows), dtype=np.int64))
+        table = pa.table({"token_ids": _lists(ids, lengths), "features": features})
+        super().__init__(table)
+        self._windows = windows
+
+    def silent_window(self, number: int) -> Window:
+        return self._windows[number]
 
 
 def _column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

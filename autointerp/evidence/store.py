@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,10 @@ from torch import Tensor
 
 from autointerp.errors import AutointerpError, InputError, NotDoneError
 from autointerp.evidence.coactive import coactive_features
-from autointerp.evidence.collector import Collector
 from autointerp.evidence.directions import Directions, Ranked
 from autointerp.evidence.evidence_schema import FEATURES_SCHEMA, WINDOWS_SCHEMA
 from autointerp.evidence.selection import NONE, Selection
-from autointerp.evidence.statistics import histogram_edges
+from autointerp.evidence.statistics import Statistics, histogram_edges
 from autointerp.evidence.window import FeatureEvidence, TokenCount, Window
 from autointerp.plain_text import listed
 from autointerp.progress import track
@@ -49,12 +48,28 @@ _FEW = 64  # features whose statistics are looked up rather than all read
 _TOP_TOKENS = 10
 _COACTIVE = 10  # features that fire on the same tokens
 _DENSE = 0.1  # share of tokens
-# What is known of every feature that was collected.
+# What is known of every feature that was collected; of one whose records were imported all but how
+# dense it is.
 KNOWN_OF_ALL = ("n_active", "density", "mean_activation", "max_activation", "top_tokens")
 _TOKENS_OF_WINDOWS = ("token_ids", "activations")
+_UNKNOWN_OF_RECORDS = ("density",)
+# In the metadata of `features.parquet`: how many records were imported, and what all of them are
+# for, where they are for one thing.
+RECORDS, ONLY = b"records", b"only_split"
 _STATISTICS = FEATURES_SCHEMA.remove(FEATURES_SCHEMA.get_field_index("histogram"))
 
-WriteWindows = Callable[[Collector], int]  # writes what a collector kept, returns the windows
+
+class Kept(Protocol):
+    """What was kept of a few features: a collector, or what takes its place."""
+
+    features: Tensor
+    selections: list[Selection]
+    statistics: Statistics
+
+    def window_density(self) -> Tensor: ...
+
+
+WriteWindows = Callable[[Kept], int]  # writes what a collector kept, returns the windows
 
 
 def _lists(values: np.ndarray, lengths: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -62,7 +77,7 @@ def _lists(values: np.ndarray, lengths: np.ndarray, kind: pa.DataType) -> pa.Arr
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, kind))
 
 
-def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Vocabulary) -> pa.Table:
+def _group_table(collector: Kept, rows: range, coder: str, vocabulary: Vocabulary) -> pa.Table:
     """The windows of consecutive rows of the collector, sorted by feature."""
     parts: dict[str, list[np.ndarray]] = {
         name: []
@@ -112,7 +127,7 @@ def _group_table(collector: Collector, rows: range, coder: str, vocabulary: Voca
 
 
 def _quantiles_of_peaks(
-    collector: Collector, rows: range, row: np.ndarray, peak: np.ndarray
+    collector: Kept, rows: range, row: np.ndarray, peak: np.ndarray
 ) -> pa.Array:
     """row: [windows], counted from the first of `rows`; peak: [windows], 0 where silent."""
     known, values = collector.statistics.sampled(rows)
@@ -138,7 +153,7 @@ def windows_file(coder: str, vocabulary: Vocabulary, path: Path) -> Iterator[Wri
         ) as writer,
     ):
 
-        def write(collector: Collector) -> int:
+        def write(collector: Kept) -> int:
             total, features = 0, len(collector.features)
             begins = range(0, features, _FEATURES_A_GROUP)
             groups = (range(b, min(b + _FEATURES_A_GROUP, features)) for b in begins)
@@ -169,7 +184,7 @@ def _ranked(
 
 
 def features_table(
-    collector: Collector,
+    collector: Kept,
     coder: str,
     vocabulary: Vocabulary,
     directions: Directions = Directions(),  # noqa: B008, it is frozen
@@ -250,7 +265,36 @@ def write_features(
     table = pa.concat_tables(tables).append_column(
         FEATURES_SCHEMA.field("coactive"), _coactive(tables, sketches)
     )
-    table = table.replace_schema_metadata(FEATURES_SCHEMA.metadata | _encoded(metadata))
+    _write_features(table, _encoded(metadata), path)
+
+
+def write_record_features(
+    tables: Sequence[pa.Table],
+    densities: Mapping[int, float],
+    records: int,
+    only: str | None,
+    path: Path,
+) -> None:
+    """Write the `features.parquet` of imported records.
+
+    Which share of tokens a feature fires on is known where `densities` has it, of windows never;
+    nor is it known which features fire together. only: the split of all records, where it is one.
+    """
+    table = pa.concat_tables(tables)
+    density = [densities.get(feature) for feature in table["feature"].to_pylist()]
+    for name, values in (("density", density), ("window_density", [None] * len(table))):
+        field = FEATURES_SCHEMA.field(name)
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, field, pa.array(values, field.type))
+    coactive = FEATURES_SCHEMA.field("coactive")
+    table = table.append_column(coactive, pa.nulls(len(table), coactive.type))
+    metadata = {b"histogram_edges": json.dumps(histogram_edges()).encode()}
+    metadata |= {b"tokens": b"0", RECORDS: str(records).encode()}  # none of a corpus
+    _write_features(table, metadata | ({} if only is None else {ONLY: only.encode()}), path)
+
+
+def _write_features(table: pa.Table, metadata: Mapping[bytes, bytes], path: Path) -> None:
+    table = table.replace_schema_metadata({**FEATURES_SCHEMA.metadata, **metadata})
     with atomic_path(path) as temporary:
         write_parquet(table, temporary, _FEATURE_ROWS_A_GROUP)
 
@@ -284,6 +328,11 @@ class EvidenceStore:
     def statistics(self) -> dict[int, dict[str, Any]]:
         """Of every feature, without its histogram."""
         return read_statistics(self._features)
+
+    @cached_property
+    def label_only(self) -> bool:
+        """Whether no window was kept for scoring, by choice."""
+        return _metadata(_open_features(self._features)).get(ONLY) == b"label"
 
     @property
     def features(self) -> list[int]:
@@ -354,8 +403,9 @@ class EvidenceStore:
         return FeatureEvidence(
             feature=row["feature"],
             n_active=row["n_active"],
-            density=row["density"],
-            window_density=row["window_density"],
+            density=_or_nan(row["density"]),
+            window_density=_or_nan(row["window_density"]),
+            label_only=self.label_only,
             mean_activation=row["mean_activation"],
             max_activation=row["max_activation"],
             top_tokens=[TokenCount(**t) for t in row["top_tokens"]],
@@ -365,6 +415,10 @@ class EvidenceStore:
             lowered_tokens=[t["token"] for t in row["lowered_tokens"] or []],
             windows=windows,
         )
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _rows_of(table: pa.Table, feature: int) -> range:
@@ -402,10 +456,20 @@ def read_statistics(path: Path, features: Sequence[int] | None = None) -> dict[i
     file = _open_features(path)
     columns = file.stored([n for n in _STATISTICS.names if n in file.schema_arrow.names])
     table = conform(read_parquet(path, columns=columns, filters=chosen), _STATISTICS)
-    for name in KNOWN_OF_ALL:
+    for name in known_of_all(path):
         if table[name].null_count:
             raise InputError(f"{path}: column {name} has missing values")
     return {row["feature"]: row for row in table.to_pylist()}
+
+
+def known_of_all(features: Path) -> list[str]:
+    """The columns of `features.parquet` that have a value for every feature."""
+    imported = RECORDS in _metadata(_open_features(features))
+    return [n for n in KNOWN_OF_ALL if not (imported and n in _UNKNOWN_OF_RECORDS)]
+
+
+def _metadata(file: ParquetFile) -> Mapping[bytes, bytes]:
+    return file.schema_arrow.metadata or {}
 
 
 def collected_features(features: Path) -> set[int]:

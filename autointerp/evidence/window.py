@@ -53,7 +53,8 @@ class FeatureEvidence:
     """Everything collected for one feature: statistics over the corpus, and windows.
 
     `density` is the share of tokens on which it fires, `window_density` the share of windows of
-    this length in which it fires at all.
+    this length in which it fires at all; NaN where it is not known, as of imported records, of
+    which the other statistics are. `label_only`: all of its windows are to label it from.
     """
 
     feature: int
@@ -68,6 +69,7 @@ class FeatureEvidence:
     coactive: list[tuple[int, float]] = field(default_factory=list)  # by Jaccard overlap of tokens
     raised_tokens: list[str] = field(default_factory=list)  # by the logit lens
     lowered_tokens: list[str] = field(default_factory=list)
+    label_only: bool = False
 
     def of(self, split: Split, *kinds: Kind) -> list[Window]:
         """The windows of one split, of the given kinds (all kinds when none is given)."""

@@ -1,5 +1,6 @@
 """The excerpts in a labeling prompt: which windows of a feature are shown, and how."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,7 +154,8 @@ def shown_variables(
 
 
 def density_percent(evidence: FeatureEvidence) -> str:
-    return f"{100 * evidence.density:.2g}"
+    """As templates show it: "active on … % of tokens"."""
+    return "an unknown" if math.isnan(evidence.density) else f"{100 * evidence.density:.2g}"
 
 
 def _whole(tokens: Sequence[str], n: int) -> list[str]:

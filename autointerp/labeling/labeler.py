@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from autointerp.evidence.window import FeatureEvidence
+from autointerp.evidence.window import FeatureEvidence, Split
 
 Status = Literal["labeled", "dead", "too_few", "refused", "failed", "over_budget", "pending"]
 
@@ -58,7 +58,8 @@ def unlabelable(evidence: FeatureEvidence, min_windows: int, labeler: str) -> Dr
     """The draft of a feature that fires too little to be labeled and scored, else None."""
     if evidence.n_active == 0:
         return Draft(evidence.feature, "dead", labeler)
-    for split in ("label", "score"):
+    splits: tuple[Split, ...] = ("label",) if evidence.label_only else ("label", "score")
+    for split in splits:
         contexts = {w.context for w in evidence.of(split, "top", "sample")}
         if len(contexts) < min_windows:
             reason = f"{len(contexts)} activating windows to {split}, but {min_windows} are needed"

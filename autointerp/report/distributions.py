@@ -192,6 +192,8 @@ def scatters(scores: pd.DataFrame, features: np.ndarray, density: np.ndarray) ->
         place = np.searchsorted(features, wanted).clip(max=len(features) - 1)
         known = (features[place] == wanted) & np.isfinite(density[place])
         points, place = points[known], place[known]
+        if points.empty:
+            continue
         found.append(
             Scatter(
                 scorer=scorer,

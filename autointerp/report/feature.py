@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from autointerp.errors import InputError
 from autointerp.evidence.corpus import Corpus
-from autointerp.evidence.store import KNOWN_OF_ALL, EvidenceStore, histogram_edges_of
+from autointerp.evidence.store import EvidenceStore, histogram_edges_of, known_of_all
 from autointerp.evidence.window import Window
 from autointerp.evidence.window_text import one_line, shown_tokens
 from autointerp.report.page_model import (
@@ -141,7 +141,7 @@ class FeaturePages:
         if not rows:
             raise InputError(f"feature {feature} was not collected in the run {self._run.path}")
         row = rows[0]
-        for name in (*KNOWN_OF_ALL, "histogram"):
+        for name in (*known_of_all(self._run.features), "histogram"):
             if row[name] is None:
                 raise InputError(f"{self._run.features}: feature {feature} has no {name}")
         return ShownStatistics(

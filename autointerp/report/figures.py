@@ -73,7 +73,7 @@ def figures(found: Overview) -> Iterator[tuple[str, Figure | str]]:
     for curve in found.strata:
         yield f"deciles-{curve.scorer}", curve_figure(curve)
     if found.density is None or not found.density.counts:
-        yield "density", "no feature fires" if found.density else "no evidence is collected yet"
+        yield "density", "no feature fires" if found.density else "no density is known"
     else:
         yield "density", density_figure(found.density)
     yield "status", counts_figure(found.counts) if found.counts else "nothing is labeled yet"

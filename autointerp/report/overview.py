@@ -143,7 +143,7 @@ def overview(run: Run) -> Overview:
         flags=flag_counts(labels),
         scores=distributions(scores),
         scatter=scatters(scores, labels["feature"].to_numpy(), labels["density"].to_numpy()),
-        density=density_histogram(evidence["density"].to_numpy()) if len(evidence) else None,
+        density=_densities(evidence),
         strata=_curves(run.path, files_identity([run.predictions])) if scored else [],
         corpus=stages.collect.corpus.model_dump()
         if stages.collect and stages.collect.corpus
@@ -152,6 +152,12 @@ def overview(run: Run) -> Overview:
         time=[_time(name, stage) for name, stage in stages.done()],
         labels=collisions(labels["label"].tolist()),
     )
+
+
+def _densities(evidence: pd.DataFrame) -> Histogram | None:
+    """None where no feature's density is known, as of imported records."""
+    known = evidence["density"].dropna()
+    return density_histogram(known.to_numpy()) if len(known) else None
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -246,6 +252,8 @@ def _features(stage: StageRecord) -> int | None:
     """Of how many features the stage made something, where that is known."""
     match stage:
         case CollectRecord():
+            if stage.imported:
+                return stage.imported.features
             return stage.corpus.features if stage.corpus else None
         case LabelRecord():
             return sum(stage.outcomes.values())

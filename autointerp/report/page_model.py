@@ -101,7 +101,7 @@ class ShownStatistics:
     """
 
     n_active: int
-    density: float
+    density: float | None  # None where only records of some texts are known
     window_density: float | None
     window_length: int | None
     mean_activation: float

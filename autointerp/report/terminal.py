@@ -134,6 +134,16 @@ def window_text(window: Window, vocabulary: Vocabulary, largest: float, *, shade
     return line
 
 
+def _densities(evidence: FeatureEvidence, windows: str) -> str:
+    """Nothing where they are unknown, as of imported records."""
+    parts = ""
+    if math.isfinite(evidence.density):
+        parts += f" ({100 * evidence.density:.3g} %)"
+    if math.isfinite(evidence.window_density):
+        parts += f", in {100 * evidence.window_density:.3g} % of {windows}"
+    return parts
+
+
 def feature_panel(
     run: Run, evidence: FeatureEvidence, row: Mapping[str, Any] | None, *, shaded: bool
 ) -> Panel:
@@ -167,8 +177,7 @@ def feature_panel(
     tokens = ", ".join(f"{quoted(t.token)} ×{t.count}" for t in evidence.top_tokens[:_SHOWN_TOKENS])
     parts.append(
         Text(
-            f"fires on {evidence.n_active:,} tokens ({100 * evidence.density:.3g} %), in "
-            f"{100 * (evidence.window_density or 0):.3g} % of {of_windows(run)}, "
+            f"fires on {evidence.n_active:,} tokens{_densities(evidence, of_windows(run))}, "
             f"mean {evidence.mean_activation:.3g}, max {evidence.max_activation:.3g}"
         )
     )
@@ -255,6 +264,8 @@ def summary(run: Run) -> Table:
         )
         masked = ", ".join(f"{n:,} {why}" for why, n in corpus.masked.items() if n)
         row("masked", masked or "nothing")
+    if stages.collect and (imported := stages.collect.imported):
+        row("imported", "; ".join([imported.line(), *stages.collect.remarks]))
     scores = {d.title: d for d in distributions(scores_of(run, labels))}
     for title, d in scores.items():
         if d.main:

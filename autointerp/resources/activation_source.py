@@ -31,6 +31,8 @@ Source = DenseCache | SparseCache | SubjectStream
 def stream_settings(session: Session) -> StreamSettings | None:
     """What to run the subject model on, None where the run reads a cache."""
     config = session.config
+    if session.imported_as is not None:
+        return None
     subject, text = config.subject, config.text
     if config.is_demo() and config.cache is None:
         subject, text = subject or DEMO, text or DEMO
@@ -123,6 +125,8 @@ def _manifest(path: Path) -> Manifest | None:
 def check(session: Session) -> None:
     """Raise AutointerpError for what can be known to fail before the run begins."""
     settings = stream_settings(session)
+    if session.imported_as is not None:
+        return
     if settings is None:
         path = session.config.cache_path()
         if not (path.exists() or is_held(path)) and session.config.text is None:
@@ -152,6 +156,10 @@ def check(session: Session) -> None:
 
 def open_cache_of(session: Session) -> DenseCache | SparseCache:
     config = session.config
+    if session.imported_as is not None:
+        raise NotDoneError(
+            f"the evidence in {session.run.path} was imported: it has no activations to read"
+        )
     subject = _subject(config.subject) if config.subject is not None else None
     return open_cache(config.cache_path(), config.token_ids_file(), subject)
 

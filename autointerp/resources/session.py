@@ -19,20 +19,22 @@ from autointerp import demo
 from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder, coder_identity, load_coder, randomized
-from autointerp.config.settings import RunConfig
+from autointerp.config.settings import RunConfig, preferred
 from autointerp.errors import ConfigurationError
 from autointerp.evidence.corpus import Corpus
-from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.store import EvidenceStore, read_statistics
 from autointerp.identity import fingerprint
+from autointerp.plain_text import listed
 from autointerp.resources.kept_settings import settled
 from autointerp.resources.language_model import LanguageModel, open_model
 from autointerp.runs.directory import Run
-from autointerp.runs.feature_selection import select_features
+from autointerp.runs.feature_selection import select_among, select_features
 from autointerp.runs.record import StageRecord
 from autointerp.version import __version__
 from autointerp.vocabulary import Vocabulary
 
 Details = TypeVar("Details", bound=StageRecord)
+_SOURCES = ("coder", "cache", "subject", "text", "hook", "token_ids")
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
 
 
@@ -45,6 +47,7 @@ class Session:
     coder: SparseCoder | None  # None where a cache of feature activations is read
     features: list[int]
     recorded_config: RunConfig | None = None  # where the stage's own settings differ from it
+    imported_as: str | None = None  # the SAE's name, where the evidence was not collected here
 
     @cached_property
     def judging(self) -> "Session":
@@ -74,7 +77,7 @@ class Session:
 
     @property
     def coder_name(self) -> str:
-        return self.config.coder_name()
+        return self.imported_as or self.config.coder_name()
 
     @cached_property
     def real_coder_identity(self) -> str:
@@ -132,6 +135,32 @@ def _coder_spec(config: RunConfig) -> str | None:
     return str(demo.CODER) if config.is_demo() else config.coder
 
 
+def has_imported(run: Run) -> bool:
+    """Whether the run's evidence was imported, and not collected. Raises AutointerpError."""
+    collected = run.stages().collect
+    return collected is not None and collected.imported is not None
+
+
+def _imported_session(config: RunConfig, run: Run) -> Session:
+    """Of the features that were imported. Raises ConfigurationError where others are meant."""
+    for name in _SOURCES:
+        if getattr(config, name) is not None:
+            raise ConfigurationError(
+                f"the evidence in {run.path} was imported: drop --{preferred(name)}, or pass "
+                "another --out"
+            )
+    store = EvidenceStore(run.windows, run.features)
+    chosen, missing = select_among(config.features, store.features, config.seed)
+    if missing or not chosen:
+        raise ConfigurationError(
+            f"features {config.features!r}: not all of them were imported into {run.path}, which "
+            f"has {len(store.features):,} features: {listed(store.features)}"
+        )
+    few = read_statistics(run.features, store.features[:1])
+    sae = next((row["sae"] for row in few.values()), None)
+    return Session(config, run, None, chosen, imported_as=sae or run.path.name)
+
+
 def model_session(config: RunConfig) -> Session:
     """A session to ask a model and no more: it has neither a coder nor features."""
     return Session(config, Run(config.run_path()), None, [])
@@ -143,9 +172,11 @@ def open_session(config: RunConfig, *, coder_needed: bool = True) -> Session:
     Without a coder the features are those of the run's cache, if it holds feature activations; a
     capture needs neither.
     """
-    spec = _coder_spec(config)
     run = Run(config.run_path())
     config = settled(config, run)
+    if has_imported(run):
+        return _imported_session(config, run)
+    spec = _coder_spec(config)
     if spec is None and not coder_needed:
         return Session(config, run, None, [])
     if spec is not None:

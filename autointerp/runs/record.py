@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from autointerp.config.loading import problem_of, validated
 from autointerp.config.settings import RunConfig
 from autointerp.errors import AutointerpError, InputError
+from autointerp.plain_text import counted
 from autointerp.secrets import masked
 from autointerp.storage.damage import damaged
 from autointerp.storage.files import atomic_path
@@ -125,6 +126,38 @@ class ImportedFrom(_Part):
     left_out: dict[str, _Count] = {}
 
 
+class ImportedFile(_Part):
+    name: _Line
+    bytes: _Count = 0
+    sha256: _Line = ""
+
+
+class ImportedRecords(_Part):
+    """Where evidence comes from that was not collected here. `files`: the first of them.
+
+    `sha256` is of all files' hashes; `silent` counts features that have non-activating windows to
+    be scored on, `silent_elsewhere` those whose are of texts in which the feature fires as well.
+    """
+
+    format: _Line = ""
+    files: list[ImportedFile] = []
+    n_files: _Count = 0
+    sha256: _Line = ""
+    records: _Count = 0
+    skipped: _Count = 0
+    features: _Count = 0
+    only_split: _Line | None = None
+    silent: _Count = 0
+    silent_elsewhere: _Count = 0
+    complete: bool = False
+
+    def line(self) -> str:
+        alone = self.files[0].name if self.n_files == 1 and self.files else None
+        what = "latents" if self.complete else counted(self.records, "record")
+        source = alone or counted(self.n_files, "file")
+        return f"{what} of {counted(self.features, 'feature')} from {source}"
+
+
 class StageRecord(_Part):
     """What every stage says. `inputs`: a hash of all that its result depends on."""
 
@@ -151,6 +184,7 @@ class CollectRecord(StageRecord):
     control: ControlOf | None = None
     hook: _Line | None = None
     validate_windows: _Count = 0
+    imported: ImportedRecords | None = None
 
 
 class SavedRequests(_Part):

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
 
 from autointerp.config.scorer_settings import ScorerSettings
-from autointerp.evidence.corpus import Corpus
+from autointerp.evidence.corpus import Corpus, OwnSilentWindows
 from autointerp.evidence.store import EvidenceStore
+from autointerp.evidence.window import FeatureEvidence
 from autointerp.scoring import SCORERS
 from autointerp.scoring.label_windows import LabelWindows
 from autointerp.scoring.scorer import Material, Plan, Scorer
 from autointerp.scoring.scorers.choices import KnownLabels
-from autointerp.scoring.strata import strata_of
+from autointerp.scoring.strata import OTHER, Stratum, strata_of
 from autointerp.vocabulary import Vocabulary
 
 
@@ -41,15 +45,27 @@ class Planner:
         for evidence in self.store.read(features):
             label = label_of(evidence.feature)
             like_label = self.like_label(label) if self.like_label and label else ()
-            strata = strata_of(self.corpus, evidence, like_label)
+            corpus, strata = self._silent(evidence, like_label)
             material = Material(
                 evidence,
-                self.corpus,
+                corpus,
                 strata,
                 self.seed,
                 special,
                 known,
-                by_density=self.like_label is not None,
+                by_density=self.like_label is not None and isfinite(evidence.window_density),
             )
             for name in scorers:
                 yield SCORERS[name], SCORERS[name].plan(material, self.settings[name])
+
+    def _silent(
+        self, evidence: FeatureEvidence, like_label: Iterable[np.ndarray]
+    ) -> tuple[Corpus, list[Stratum]]:
+        """Where non-activating windows come from, and their strata: none where there are none.
+
+        Of imported records they are the feature's own, of which nobody knows how hard they are.
+        """
+        own = evidence.of("score", "negative")
+        if not own:
+            return self.corpus, strata_of(self.corpus, evidence, like_label)
+        return OwnSilentWindows(own), [Stratum(OTHER, np.arange(len(own)), 1.0)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from autointerp.errors import DamagedFileError, InputError
 from autointerp.evidence.store import read_statistics
 from autointerp.llm.journal.journal_salvage import is_damaged, salvage
+from autointerp.resources.session import has_imported
 from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.storage.damage import made_again
@@ -55,7 +56,9 @@ def repair(run: Run) -> Iterator[str]:
             lost.append(run.labels)
         missing = [p.name for p in files[:4] if not p.is_file() and p not in lost]
         collected = run.stages().collect or run.drafts.is_file() or len(missing) < 4
-        if missing and collected:
+        if missing and has_imported(run):
+            yield f"missing: {', '.join(missing)}; they were imported: import them again"
+        elif missing and collected:
             yield f"missing: {', '.join(missing)}; `autointerp collect` makes them again"
         elif not lost:
             yield f"{run.path}: all {len(there)} files are intact"

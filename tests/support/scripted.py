@@ -12,7 +12,9 @@ from typing import Any
 
 from tests.support import peer_forms
 
-_FEATURE = re.compile(r"Feature (\d+) \(active on \S+ % of tokens; most often on (.*)\)")
+_FEATURE = re.compile(
+    r"Feature (\d+) \(active on (?:an unknown|\S+) % of tokens; most often on (.*)\)"
+)
 _MARKS = re.compile(
     r"^Active tokens stand between (\S+) and (\S+?)"
     r"(, each run of them with its strength after the last \|)?\.$",

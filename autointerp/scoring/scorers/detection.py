@@ -46,6 +46,8 @@ class DetectionSettings(ScorerSettings):
 def plan(material: Material, settings: ScorerSettings) -> Plan:
     """Unseen activating windows, and non-activating ones by stratum."""
     evidence, corpus, windows = material.evidence, material.corpus, settings.windows
+    if not material.strata:  # activating windows alone would be judged for nothing
+        return material.plan([])
     items = [Item(w, FIRES, answer(True)) for w in activating(evidence, windows)]
     others = round(_SILENT * windows)
     if material.by_density:

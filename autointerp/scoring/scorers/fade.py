@@ -99,6 +99,8 @@ def plan(material: Material, settings: FadeSettings) -> Plan:
     def activation(value: float) -> np.ndarray:
         return np.array([value], dtype=np.float32)
 
+    if not material.strata:  # activating windows alone would be rated for nothing
+        return material.plan([])
     items = [
         Item(w, FIRES, activation(float(w.activations.max())))
         for w in activating(evidence, settings.windows)
@@ -125,7 +127,7 @@ def reduce(judged: Judged, seed: int) -> dict[str, Estimate]:
         name = f"{prefix}responsiveness" if prefix else RESPONSIVENESS
         found |= {f"{prefix}{METRIC}": MISSING, name: MISSING}
         # Where no text is rated 0, all are the concept's: that says nothing of purity.
-        if len(np.unique(truth)) < 2:
+        if len(np.unique(truth)) < 2 or np.isnan(firing):
             continue
         drawn = _draws(judged, firing, seed)
         rows = truth, activation, weights

@@ -56,12 +56,12 @@ _VALIDATE_WINDOWS = 8  # of each kind, kept for choosing between candidate label
 TRIED_WINDOWS = 100
 
 
-def _validate_windows(config: RunConfig) -> int:
+def validate_windows(config: RunConfig) -> int:
     return TRIED_WINDOWS if config.tier == "lexical-first" else _VALIDATE_WINDOWS
 
 
 def collect_settings(config: RunConfig) -> CollectSettings:
-    few, score = _validate_windows(config), config.score_windows
+    few, score = validate_windows(config), config.score_windows
     selections = (
         SelectionSpec("top", "label", config.top_windows),
         SelectionSpec("sample", "label", config.sample_windows),
@@ -114,6 +114,8 @@ def _hashes(session: Session) -> dict[str, str | None]:
 
 
 def inputs(session: Session) -> str:
+    if session.imported_as is not None:
+        return imported_inputs(session.run)
     settings = collect_settings(session.config)
     return fingerprint(**_hashes(session), settings=settings.identity())
 
@@ -124,13 +126,33 @@ def is_done(session: Session, inputs: str) -> bool:
     collected = run.stages().collect
     if collected is None or collected.inputs != inputs:
         return False
+    if session.imported_as is not None:
+        _check_imported(run)
     if not all(f.is_file() for f in (run.windows, run.features, run.corpus, run.vocabulary)):
         return False
     return set(session.features) <= collected_features(run.features)
 
 
 def already(session: Session) -> str:
-    return f"already done: {session.run.windows}"
+    done = "already done" if session.imported_as is None else "imported"
+    return f"{done}: {session.run.windows}"
+
+
+def imported_inputs(run: Run) -> str:
+    """What the run's imported evidence was made from. Raises NotDoneError."""
+    collected = run.stages().collect
+    if collected is None or collected.inputs is None:
+        raise NotDoneError(no_evidence(run))
+    return collected.inputs
+
+
+def _check_imported(run: Run) -> None:
+    """Raises NotDoneError where a file is gone: there is nothing here to make it from."""
+    for file in (run.windows, run.features, run.corpus, run.vocabulary):
+        if not file.is_file():
+            raise NotDoneError(
+                f"{file} is missing, and the evidence in {run.path} was imported: import it again"
+            )
 
 
 @dataclass(frozen=True)
@@ -202,7 +224,7 @@ def run(session: Session, inputs: str) -> None:
         details.hashes = CollectedFrom.model_validate(hashes)
         details.control = prepared.control
         details.hook = hook
-        details.validate_windows = _validate_windows(config)
+        details.validate_windows = validate_windows(config)
         details.evidence = fingerprint(inputs=inputs, features=session.features)
     for left in checkpoints(files):
         left.unlink()

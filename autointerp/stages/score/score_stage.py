@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from autointerp.config.settings import RunConfig
+from autointerp.errors import NotDoneError
 from autointerp.identity import fingerprint
 from autointerp.labeling.labeler import Draft
 from autointerp.plain_text import counted
@@ -73,7 +74,13 @@ def templates(session: Session) -> list[str]:
 
 
 def check(session: Session) -> None:
-    """Raises AutointerpError where what a judge needs is missing, or a template cannot be used."""
+    """Raises AutointerpError where what a judge needs is missing, or a template cannot be used, or
+    nothing was kept to score on."""
+    if session.imported_as is not None and session.store.label_only:
+        raise NotDoneError(
+            f"all records in {session.run.path} were imported for labeling: there are none to "
+            "score on; `autointerp label` labels the features"
+        )
     local_judges.check(session.config)
     check_negatives(session.config)
     load_prompts(session.judging.config)

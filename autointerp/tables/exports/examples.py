@@ -17,13 +17,14 @@ TOP = -1.0  # stands for an interval's bounds where the windows are the stronges
 class Example:
     """A window and the interval of activations it stands for.
 
-    `contains` is the share of all tokens on which the feature's activation lies in the interval.
+    `contains` is the share of all tokens on which the feature's activation lies in the interval;
+    None where there is no corpus to count in.
     """
 
     window: Window
     low: float
     high: float
-    contains: float
+    contains: float | None
 
     @property
     def is_top(self) -> bool:
@@ -56,19 +57,20 @@ def _peak(window: Window) -> float:
 
 def _intervals(
     source: Source, record: ExportedFeature, strongest: float
-) -> list[tuple[float, float, float]]:
+) -> list[tuple[float, float, float | None]]:
     """(low, high, share of tokens) from the strongest down."""
     edges, counts = source.histogram_edges, record.statistics["histogram"]
     end = len(counts)
     while end > 1 and counts[end - 1] == 0:
         end -= 1
-    intervals = []
+    intervals: list[tuple[float, float, float | None]] = []
     high = strongest
     for number_ in range(_INTERVALS):
         # Two bins an octave.
         begin = 0 if number_ == _INTERVALS - 1 else max(0, end - 2)
         low = 0.0 if begin == 0 else edges[begin]
-        intervals.append((low, high, sum(counts[begin:end]) / max(source.tokens, 1)))
+        share = sum(counts[begin:end]) / source.tokens if source.tokens else None
+        intervals.append((low, high, share))
         if begin == 0:
             break
         end, high = begin, low

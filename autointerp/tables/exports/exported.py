@@ -182,7 +182,7 @@ class Source:
 
     @cached_property
     def tokens(self) -> int:
-        """How many tokens the evidence comes from."""
+        """How many tokens the evidence comes from; 0 where it is not of a corpus."""
         return metadata_of(open_table(self.run.features), "tokens", int, self.run.features)
 
     @cached_property

@@ -77,7 +77,10 @@ def _neuron_record(
 def _mean(source: Source, record: ExportedFeature) -> float | None:
     seen = record.statistics
     mean = number(seen["mean_activation"])
-    return None if mean is None else mean * seen["n_active"] / max(source.tokens, 1)
+    if mean is None or not source.tokens:
+        return None
+    firings: int = seen["n_active"]
+    return mean * firings / source.tokens
 
 
 def _results(source: Source, record: ExportedFeature, neuron: dict[str, Any]) -> dict[str, Any]:
