@@ -86,6 +86,7 @@ def inputs(session: Session) -> str:
         scorers={name: settings[name].identity() for name in config.scorer_names()},
         null_share=config.share_with_null(),
         seed=config.seed,
+        **({"share": config.score_share} if config.score_share < 1 else {}),
         **_judges_identity(config, prompts, any(d.rule for d in drafts)),
         **{
             lab.scorer.name: experiment.identity(lab)

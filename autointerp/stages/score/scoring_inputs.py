@@ -9,6 +9,7 @@ from autointerp.prompting.prompts import Prompt
 from autointerp.resources.session import Session
 from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
+from autointerp.scoring.null import scored_sample
 from autointerp.scoring.planner import Planner
 from autointerp.stages.collect.collect_stage import evidence_identity
 from autointerp.stages.score import local_judges
@@ -30,7 +31,9 @@ def planner_of(judging: Session) -> Planner:
 def labels_of(judging: Session) -> JudgedLabels:
     drafts = {draft.feature: draft for draft in read_drafts(judging.run.drafts)}
     config = judging.config
-    return judged_labels(drafts, judging.store.statistics, _null_share(config), config.seed)
+    statistics = judging.store.statistics
+    shares = config.score_share, _null_share(config)
+    return judged_labels(drafts, statistics, *shares, config.seed)
 
 
 def labels_to_come(judging: Session) -> JudgedLabels:
@@ -42,8 +45,9 @@ def labels_to_come(judging: Session) -> JudgedLabels:
         if labels.drafts:
             return labels
     statistics = judging.store.statistics
-    features = [f for f in judging.features if statistics[f]["n_active"] > 0]
-    drawn = with_null(features, _null_share(config), config.seed) if len(features) > 1 else set()
+    alive = [f for f in judging.features if statistics[f]["n_active"] > 0]
+    features = scored_sample(alive, config.score_share, config.seed)
+    drawn = with_null(features, _null_share(config), config.seed) if len(alive) > 1 else set()
     return JudgedLabels({}, features, dict.fromkeys(drawn, -1), statistics)
 
 
