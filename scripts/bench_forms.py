@@ -95,7 +95,8 @@ def jobs_in(form: str, run: Run, config: RunConfig) -> list[JudgeJob]:
     # Rules would judge themselves.
     drafts = {d.feature: replace(d, rule=None) for d in read_drafts(run.drafts)}
     statistics = session.store.statistics
-    labels = judged_labels(drafts, statistics, config.share_with_null(), config.seed)
+    shares = config.score_share, config.share_with_null()
+    labels = judged_labels(drafts, statistics, *shares, config.seed)
     jobs = judge_jobs(config, planner_of(session), labels, load_prompts(config))
     return [one for one in jobs if one.todo]
 

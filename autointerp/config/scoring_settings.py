@@ -44,6 +44,13 @@ class ScoringSettings(Section):
         gt=0,
         lt=1,
     )
+    score_share: float = setting(
+        1.0,
+        "Share of the labeled features to score, drawn by --seed; the others get expected_f1, an "
+        "F1 to expect with its interval. A larger share later scores only those that are new.",
+        gt=0,
+        le=1,
+    )
     null_share: float = setting(
         0.1,
         "Share of features that a model also judges with another feature's label, for the null; at "

@@ -22,6 +22,7 @@ from autointerp.metrics.population import MAX_WIDTH
 from autointerp.plain_text import line_for_person, listed
 from autointerp.report.control_table import metric_name, other_labels_line
 from autointerp.report.distributions import distributions
+from autointerp.report.expected import expected_lines
 from autointerp.report.judges import judge_lines
 from autointerp.report.overview import failures, scores_of, status_counts
 from autointerp.runs.directory import Run
@@ -280,6 +281,8 @@ def summary(run: Run) -> Table:
         row(metric_name(*name), other_labels_line(against))
     if labels["population_f1_ci_low"].notna().any():
         row("population F1", _population_line(labels, of_windows(run)))
+    for title, line in expected_lines(run, labels):
+        row(title, line)
     used = spent(labels)
     if used.prompt_tokens or used.completion_tokens:
         cost = "price unknown" if used.cost_usd is None else f"${used.cost_usd:,.4f}"

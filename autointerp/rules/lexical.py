@@ -6,6 +6,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from autointerp.evidence.window import FeatureEvidence, Window
+from autointerp.rules.left_out import left_out
 from autointerp.rules.literals import Array, Stream, Tables, build_stream
 from autointerp.rules.rules import Rule, Term
 from autointerp.rules.search import UNSEEN, Search
@@ -43,9 +44,11 @@ class LexicalLabeler:
         covered = np.zeros(len(target), dtype=bool)
         terms: list[Term] = []
         # Square roots, so that weak firings, most of what a label has to find, count as well.
-        for current, context in Search(stream, np.sqrt(target), weights).literals():
+        search = Search(stream, np.sqrt(target), weights)
+        for literal in search.literals():
+            current, context = literal.current, literal.context
             matched = stream.rows(current.kind, current.codes) & ~covered
-            matched &= stream.holds(context.kind, context.codes)
+            matched &= literal.holds
             weighted = matched * weights
             mass = weighted.sum(axis=1) + UNSEEN
             levels = 10 * (weighted @ target) / mass
@@ -63,6 +66,7 @@ class LexicalLabeler:
             active_windows=int(fires.sum()),
             silent_windows=int((~fires).sum()),
             silent_matched=int((scores[~fires] >= threshold).sum()),
+            left_out=left_out(windows, stream, search, target > 0),
         )
 
     def predict(self, rule: Rule, windows: Sequence[Window]) -> list[Array]:

@@ -6,7 +6,10 @@ feature that is on or off, its precision × its recall. Literals, values and con
 fixed share, so a longer rule has to earn it.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -71,6 +74,22 @@ class _Side:
             np.concatenate([stream.rows(k, c) for k, c in chosen.items()]).astype(np.float32),
         )
 
+    @staticmethod
+    def union(sides: Sequence["_Side"]) -> "_Side":
+        """Every candidate of any of them, once."""
+        places: dict[tuple[str, int], tuple[int, int]] = {}
+        for number, side in enumerate(sides):
+            keys = zip(side.kinds.tolist(), side.codes.tolist(), strict=True)
+            for row, key in enumerate(keys):
+                places.setdefault(key, (number, row))
+        kinds, codes = zip(*places, strict=True)
+        holds = [sides[number].holds[row] for number, row in places.values()]
+        return _Side(np.array(kinds), np.array(codes), np.stack(holds))
+
+    def only(self, kind: str) -> Array:
+        """The row of a kind that has but one candidate: [1]."""
+        return np.flatnonzero(self.kinds == kind)
+
     def predicate(self, rows: Array, tables: Tables) -> Predicate:
         kind = str(self.kinds[rows[0]])
         codes = tuple(int(c) for c in self.codes[rows])
@@ -86,17 +105,23 @@ class _Found:
     context: Array
 
 
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """What a token must be and what must come before it, and where both hold: bool [tokens]."""
+
+    current: Predicate
+    context: Predicate
+    holds: Array
+
+
 class Search:
     """Finds literals one after another, each in what the ones before it left unexplained."""
 
     def __init__(self, stream: Stream, target: Array, weights: Array) -> None:
         self.stream = stream
-        self.target = target
-        self.weights = weights
-        self.total = float((weights * target * target).sum())
-        firing_windows = len(np.unique(stream.begin[target > 0]))
-        self.value_support = min(VALUE_SUPPORT, firing_windows)
-        self.context_support = min(CONTEXT_SUPPORT, firing_windows)
+        self._set(target, weights)
+        self._looked_at: list[tuple[_Side, _Side]] = []
+        self._given: tuple[_Side, _Side] | None = None
         classes = np.arange(len(CLASS_NAMES))
         words = Groups.of(stream.words)
         self.current: dict[str, Groups | Rows] = {
@@ -113,35 +138,63 @@ class Search:
             "topic": Followers.of(words, stream.begin),
         }
 
-    def literals(self) -> list[tuple[Predicate, Predicate]]:
-        """(current, context) predicates in the order found."""
-        literals: list[tuple[Predicate, Predicate]] = []
-        while len(literals) < MAX_TERMS:
-            gains = self.weights * self.target
+    def _set(self, target: Array, weights: Array) -> None:
+        self.target = target
+        self.weights = weights
+        self.total = float((weights * target * target).sum())
+        firing_windows = len(np.unique(self.stream.begin[(weights > 0) & (target > 0)]))
+        self.value_support = min(VALUE_SUPPORT, firing_windows)
+        self.context_support = min(CONTEXT_SUPPORT, firing_windows)
+
+    def literals(self) -> Iterator[Literal]:
+        """Literals in the order found."""
+        weights = self.weights
+        for found in range(MAX_TERMS):
+            gains = weights * self.target
             if not gains.any():
                 break
-            current, context = self._candidates(gains)
-            found = self._best(current, context, gains)
-            if literals and found.gain <= 0:
+            current, context = self._candidates(gains, weights)
+            best = self._best(current, context, gains, weights)
+            if found and best.gain <= 0:
                 break
-            literal = (
-                current.predicate(found.current, self.stream.tables),
-                context.predicate(found.context, self.stream.tables),
+            holds = current.holds[best.current].any(0) & context.holds[best.context].any(0)
+            yield Literal(
+                current.predicate(best.current, self.stream.tables),
+                context.predicate(best.context, self.stream.tables),
+                holds,
             )
-            literals.append(literal)
-            covered = [self.stream.holds(side.kind, side.codes) for side in literal]
-            self.weights = np.where(covered[0] & covered[1], 0.0, self.weights)
-        return literals
+            weights = np.where(holds, 0.0, weights)
 
-    def _candidates(self, gains: Array) -> tuple[_Side, _Side]:
+    def without(self, parts: Iterable[Array]) -> Iterator[Self]:
+        """The search once more for each part of the tokens, in which those count for nothing.
+
+        parts: bool [tokens]. Candidates are those that this search has looked at so far, which
+        leaves little to do; of them those are worth something that fire outside of the part.
+        """
+        sides = zip(*self._looked_at, strict=True)
+        current, context = (_Side.union(of_steps) for of_steps in sides)
+        for part in parts:
+            other = copy(self)
+            other._given = current, context
+            other._set(self.target, np.where(part, 0.0, self.weights))
+            yield other
+
+    def _candidates(self, gains: Array, weights: Array) -> tuple[_Side, _Side]:
         """The values worth most by themselves, of each kind."""
+        if self._given is not None:
+            return self._given
+        found = self._leading(gains, weights)
+        self._looked_at.append(found)
+        return found
+
+    def _leading(self, gains: Array, weights: Array) -> tuple[_Side, _Side]:
         only = np.zeros(1, dtype=np.int64)
         current = {
-            kind: _leaders(values, gains, self.weights, CURRENT_COUNT[kind])
+            kind: _leaders(values, gains, weights, CURRENT_COUNT[kind])
             for kind, values in self.current.items()
         }
         context = {
-            kind: _leaders(values, gains, self.weights, CONTEXT_COUNT[kind])
+            kind: _leaders(values, gains, weights, CONTEXT_COUNT[kind])
             for kind, values in self.context.items()
         }
         return (
@@ -149,16 +202,15 @@ class Search:
             _Side.of(self.stream, {"always": only, **context, "start": np.array(START_BOUNDS)}),
         )
 
-    def _best(self, current: _Side, context: _Side, gains: Array) -> _Found:
+    def _best(self, current: _Side, context: _Side, gains: Array, weights: Array) -> _Found:
         """The literal worth most, looking at the most promising (values, context) first."""
-        worth = self._worth(current.holds, context.holds, gains) - VALUE_COST
+        worth = self._worth(current.holds, context.holds, gains, weights) - VALUE_COST
         families = [np.flatnonzero(current.kinds == kind) for kind in SETS]
         families += [np.array([row]) for row in np.flatnonzero(~np.isin(current.kinds, SETS))]
         costs = TERM_COST + np.array([CONTEXT_COST[kind] for kind in context.kinds])
         costs = costs + np.array([[CURRENT_COST[current.kinds[rows[0]]]] for rows in families])
         bounds = np.stack([_total(worth[rows]) for rows in families]) - costs
-        anything = np.array([len(current.codes) - 1])
-        best = _Found(-1.0, anything, np.array([0]))
+        best = _Found(-1.0, current.only("any"), context.only("always"))
         for flat in np.argsort(-bounds, axis=None, kind="stable")[:MAX_TRIES]:
             family, column = np.unravel_index(flat, bounds.shape)
             if bounds[family, column] <= best.gain:
@@ -169,14 +221,14 @@ class Search:
             if len(rows):
                 gain = float(_total(worth[rows, column]) - costs[family, column])
                 found = _Found(gain, rows, np.array([column]))
-                found = self._widen(found, current, context, gains)
+                found = self._widen(found, current, context, gains, weights)
                 best = max(best, found, key=lambda f: f.gain)
         return best
 
-    def _worth(self, current: Array, context: Array, gains: Array) -> Array:
+    def _worth(self, current: Array, context: Array, gains: Array, weights: Array) -> Array:
         """Share of squared activation that each conjunction explains: [current, context]."""
         firing = np.flatnonzero(gains)
-        mass = (current * self.weights.astype(np.float32)) @ context.T
+        mass = (current * weights.astype(np.float32)) @ context.T
         sums = (current[:, firing] * gains[firing].astype(np.float32)) @ context[:, firing].T
         return np.asarray(sums * sums / (mass + UNSEEN) / self.total)
 
@@ -192,7 +244,9 @@ class Search:
         needed = self.value_support if context.all() else self.context_support
         return np.asarray(rows[kept & (windows[kept].any(axis=0).sum() >= needed)])
 
-    def _widen(self, found: _Found, current: _Side, context: _Side, gains: Array) -> _Found:
+    def _widen(
+        self, found: _Found, current: _Side, context: _Side, gains: Array, weights: Array
+    ) -> _Found:
         """Add alternatives to the context while they are worth their cost."""
         kind = context.kinds[found.context[0]]
         if kind in ("always", "start"):
@@ -200,10 +254,10 @@ class Search:
         others = np.flatnonzero(context.kinds == kind)
         holds = context.holds[found.context[0]]
         values = current.holds[found.current]
-        before = float(_total(self._worth(values, holds[None], gains))[0])
+        before = float(_total(self._worth(values, holds[None], gains, weights))[0])
         while len(found.context) < MAX_VALUES:
             wider = np.maximum(context.holds[others], holds)
-            after = _total(self._worth(values, wider, gains))
+            after = _total(self._worth(values, wider, gains, weights))
             pick = int(np.argmax(after))
             rise = float(after[pick]) - before - VALUE_COST
             if rise <= 0:

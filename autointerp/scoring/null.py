@@ -20,8 +20,23 @@ def null_sample(features: Sequence[int], share: float, fewest: int, seed: int) -
 
     A feature's draw does not depend on the others, so that most stay when features are added.
     """
-    ranked = sorted(features, key=lambda feature: random.Random(f"null:{seed}:{feature}").random())
+    ranked = _drawn("null", features, seed)
     return set(ranked[: max(fewest, round(share * len(features)))])
+
+
+def scored_sample(features: Sequence[int], share: float, seed: int) -> list[int]:
+    """The seeded share of the features that is scored, one at least, ascending.
+
+    That of a larger share has all of them, and most of them where features are added.
+    """
+    if share >= 1:
+        return sorted(features)
+    return sorted(_drawn("score", features, seed)[: max(1, round(share * len(features)))])
+
+
+def _drawn(purpose: str, features: Sequence[int], seed: int) -> list[int]:
+    """The features in an order in which those before a feature do not depend on any behind it."""
+    return sorted(features, key=lambda f: random.Random(f"{purpose}:{seed}:{f}").random())
 
 
 def null_partners(labeled: Sequence[Labeled], seed: int) -> dict[int, int]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from autointerp.scoring import SCORERS
 from autointerp.scoring.scorer import FurtherColumn
 from autointerp.storage.columns import column, schema_of
+from autointerp.tables.expected_f1 import EXPECTED
 
 # Labels that were proposed, and what they got on the windows kept for choosing between them.
 CANDIDATES = pa.list_(
@@ -59,6 +60,11 @@ def score_columns(scorers: Iterable[str] = ()) -> list[pa.Field]:
     return [
         *(one for name in names for one in _scorer(name)),
         *(one for name in names for more in SCORERS[name].columns for one in _further(more)),
+        *_estimate(
+            EXPECTED,
+            "the population_f1 to expect, learned from the scored features of the run; of a scored "
+            "one, as if it were not; null where too few were scored",
+        ),
         column(
             "flags",
             pa.list_(pa.string()),
@@ -93,7 +99,12 @@ def labels_schema(scorers: Iterable[str] = ()) -> pa.Schema:
                 "its twin, the feature whose label it takes; null where it has its own",
             ),
             column("reason", pa.string(), "the labeler's reason"),
-            column("confidence", pa.float32(), "0 to 1, as the labeler states it"),
+            column(
+                "confidence",
+                pa.float32(),
+                "0 to 1, as the labeler states it; of a rule the F1 of tokens to expect on "
+                "other documents",
+            ),
             column(
                 "polysemantic",
                 pa.bool_(),

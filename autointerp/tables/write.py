@@ -19,6 +19,7 @@ from autointerp.scoring.scorer import Judged, Score
 from autointerp.storage.files import atomic_path
 from autointerp.storage.parquet_files import WRITTEN, read_parquet, write_parquet
 from autointerp.tables.collisions import shares_label
+from autointerp.tables.expected_f1 import expected_columns
 from autointerp.tables.migrate import current, open_table
 from autointerp.tables.schema import CANDIDATES, PREDICTIONS, SCORES, labels_schema
 
@@ -168,6 +169,7 @@ def write_labels(
     of_scores = [_score_columns(scores.get(d.feature, ())) for d in rows]
     for draft, found in zip(rows, of_scores, strict=True):
         found["flags"] = [*(draft.flags or ()), *found["flags"]]
+    columns |= expected_columns(rows, seen, columns["shares_label"], scores)
     for name in {name for found in of_scores for name in found} & set(schema.names):
         columns[name] = [found.get(name) for found in of_scores]
     arrays = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from autointerp.labeling.labeler import Draft
 from autointerp.resources.estimate import PLACEHOLDER_LABEL
-from autointerp.scoring.null import Labeled, null_partners, null_sample
+from autointerp.scoring.null import Labeled, null_partners, null_sample, scored_sample
 from autointerp.scoring.scorer import Scorer
 from autointerp.scoring.scorers.choices import KnownLabels
 
@@ -15,7 +15,9 @@ _MIN_NULLS = 50  # features with a null, so that the nulls together say somethin
 
 @dataclass(frozen=True)
 class JudgedLabels:
-    """`features` have a label, or are to have one. `nulls`: feature → whose label is its null.
+    """`features` are scored: they have a label, or are to have one, as others may.
+
+    `nulls`: feature → whose label is its null.
 
     statistics: what is known of each feature in the corpus, `n_active` among it.
     """
@@ -69,18 +71,20 @@ def with_label(
 def judged_labels(
     drafts: Mapping[int, Draft],
     statistics: Mapping[int, Mapping[str, Any]],
+    score_share: float,
     null_share: float,
     seed: int,
 ) -> JudgedLabels:
-    """All labels, and nulls for some of them: a rule's null is another rule."""
+    """The labels that are scored, and nulls for some of them: a rule's null is another rule."""
     labeled = with_label(drafts.values(), statistics)
     partners: dict[int, int] = {}
     for by_rule in (False, True):
         alike = [one for one in labeled if bool(one.rule) == by_rule]
         partners |= null_partners(alike, seed)
-    drawn = with_null(list(partners), null_share, seed)
+    scored = scored_sample([one.feature for one in labeled], score_share, seed)
+    drawn = with_null([f for f in scored if f in partners], null_share, seed)
     nulls = {feature: other for feature, other in partners.items() if feature in drawn}
-    return JudgedLabels(drafts, sorted(one.feature for one in labeled), nulls, statistics)
+    return JudgedLabels(drafts, scored, nulls, statistics)
 
 
 def with_null(features: list[int], share: float, seed: int) -> set[int]:

@@ -23,18 +23,13 @@ class RulesJudge:
         self, planner: Planner, labels: JudgedLabels, take: Take, _progress: Tracker
     ) -> BaseException | None:
         ruled = [name for name in self.scorers if SCORERS[name].by_rule]
-        rules = {
-            feature: Rule.from_json(rule)
-            for feature in labels.features
-            if (rule := labels.drafts[feature].rule)
-        }
-        if not rules or not ruled:
+        scored = [feature for feature in labels.features if labels.drafts[feature].rule]
+        if not scored or not ruled:
             return None
+        rules = {f: Rule.from_json(d.rule) for f, d in labels.drafts.items() if d.rule}
         labeler = LexicalLabeler(planner.vocabulary)
         # A rule chooses among rules.
-        for scorer, plan in planner.plans(
-            sorted(rules), ruled, labels.own_text, labels.known(rules)
-        ):
+        for scorer, plan in planner.plans(scored, ruled, labels.own_text, labels.known(rules)):
             assert scorer.by_rule is not None
             for label_of in labels.whose(scorer, plan.feature):
                 judgments = scorer.by_rule(labeler, rules[label_of], plan.items)

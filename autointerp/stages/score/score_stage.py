@@ -100,6 +100,7 @@ def inputs(session: Session) -> str:
         null_share=config.share_with_null(),
         **negatives_identity(config),
         seed=config.seed,
+        **({"share": config.score_share} if config.score_share < 1 else {}),
         **_judges_identity(config, prompts, any(d.rule for d in drafts)),
         **{
             lab.scorer.name: experiment.identity(lab)

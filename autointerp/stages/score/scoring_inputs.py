@@ -12,6 +12,7 @@ from autointerp.resources.session import Session
 from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
 from autointerp.scoring.label_windows import LabelWindows, by_meaning, by_words
+from autointerp.scoring.null import scored_sample
 from autointerp.scoring.planner import Planner
 from autointerp.scoring.scorers.embedding import NAME as EMBEDDING
 from autointerp.scoring.scorers.embedding import EmbeddingSettings, Encoder
@@ -81,7 +82,9 @@ def _encoder(config: RunConfig) -> str:
 def labels_of(judging: Session) -> JudgedLabels:
     drafts = {draft.feature: draft for draft in read_drafts(judging.run.drafts)}
     config = judging.config
-    return judged_labels(drafts, judging.store.statistics, _null_share(config), config.seed)
+    statistics = judging.store.statistics
+    shares = config.score_share, _null_share(config)
+    return judged_labels(drafts, statistics, *shares, config.seed)
 
 
 def labels_to_come(judging: Session) -> JudgedLabels:
@@ -93,8 +96,9 @@ def labels_to_come(judging: Session) -> JudgedLabels:
         if labels.drafts:
             return labels
     statistics = judging.store.statistics
-    features = [f for f in judging.features if statistics[f]["n_active"] > 0]
-    drawn = with_null(features, _null_share(config), config.seed) if len(features) > 1 else set()
+    alive = [f for f in judging.features if statistics[f]["n_active"] > 0]
+    features = scored_sample(alive, config.score_share, config.seed)
+    drawn = with_null(features, _null_share(config), config.seed) if len(alive) > 1 else set()
     return JudgedLabels({}, features, dict.fromkeys(drawn, -1), statistics)
 
 
