@@ -94,7 +94,7 @@ def _scores(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     width = ordered[-1] - ordered[from_rank]
     rise = ndtri(m / (m + 1)) - ndtri((from_rank + 1) / (m + 1))
     above = np.maximum(values - ordered[-1], 0.0)
-    return _normal_scores(ordered, values) + above * (rise / width if width > 0 else 1.0)
+    return np.asarray(_normal_scores(ordered, values) + above * (rise / width if width > 0 else 1))
 
 
 def _polynomials(z: np.ndarray, degree: int) -> np.ndarray:
@@ -207,7 +207,7 @@ def _excess(values: np.ndarray, largest: np.ndarray) -> np.ndarray:
     least = largest[:, 0]
     spread = (largest - least[:, None]).mean(1)
     over = np.zeros(np.broadcast_shapes(values.shape, least.shape))
-    return np.divide(values - least, spread, out=over, where=spread > 1e-6)
+    return np.asarray(np.divide(values - least, spread, out=over, where=spread > 1e-6))
 
 
 def _nearest(density: np.ndarray, nulls: np.ndarray, residuals: np.ndarray) -> _Nearest:
