@@ -13,6 +13,7 @@ from numpy.polynomial.hermite_e import hermevander
 from scipy.special import factorial, ndtr, ndtri
 
 _FEW = 40  # nulls, below which nothing is learned of how they depend on density
+_MOST = 5000  # nulls, spread over all densities, that stand for more: enough for any rate
 _NEAREST, _SHARE = 50, 0.1  # a score is ranked among so many nulls, or so large a share of them
 _TOP = 0.1  # of the nearest: above these, excesses are ranked among those of all densities
 _WINDOWS = 128  # sets of nearest nulls, at most
@@ -41,14 +42,15 @@ def among_nulls(
 ) -> AmongNulls:
     """values, density: float [n], the former NaN where missing; nulls, null_density: [m], finite.
 
-    Values and densities count by their ranks alone. Normal scores of the nulls are regressed on
-    those of density, by a cubic; the logarithm of their spread above it, which is what counts in
-    the upper tail, by a quadratic. What is left, standardized, is ranked among that of the 50 or
-    m / 10 nulls nearest in density. By how much it exceeds the upper tenth of these is ranked among
-    the excesses of all nulls (peaks over a threshold, as of Davison and Smith 1990, with their
-    empirical distribution), so that p reaches down to about 1 / (1 + m). It is never below the
-    share of the nearest nulls that have the very same value. With fewer than 40 nulls p is the
-    plain share of them, (1 + as good) / (1 + m) (Phipson and Smyth 2010), whatever the density.
+    Values and densities count by their ranks, values above all nulls by how far they are. Normal
+    scores of the nulls are regressed on those of density, by a cubic; the logarithm of their spread
+    above it, which is what counts in the upper tail, by a quadratic. What is left, standardized, is
+    ranked among that of the 50 or m / 10 nulls nearest in density. By how much it exceeds the upper
+    tenth of these, in units of their mean excess, is ranked among the excesses of all nulls (peaks
+    over a threshold, as of Davison and Smith 1990, with their empirical distribution), so that p
+    goes down to about 1 / (1 + m). It is never below the share of the nearest nulls that have the
+    very same value. With fewer than 40 nulls p is the plain share of them, (1 + as good) / (1 + m)
+    (Phipson and Smyth 2010), whatever the density.
     """
     values, nulls = np.round(values, _DIGITS), np.round(nulls, _DIGITS)
     p_value, middle = np.full(len(values), np.nan), np.full(len(values), np.nan)
@@ -63,6 +65,9 @@ def among_nulls(
             np.where(known, (1 + as_good) / (1 + m), np.nan), np.full(len(values), np.median(nulls))
         )
     by_density = np.argsort(null_density, kind="stable")
+    if m > _MOST:
+        by_density = by_density[np.arange(_MOST) * m // _MOST]
+        m, ordered = _MOST, np.sort(nulls[by_density])
     nulls, null_density = nulls[by_density], null_density[by_density]
     z_nulls = _normal_scores(null_density, null_density)
     z = _normal_scores(null_density, density).clip(z_nulls[0], z_nulls[-1])

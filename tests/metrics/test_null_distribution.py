@@ -74,11 +74,20 @@ def test_p_of_a_useless_label_is_uniform_at_every_density(kind, nulls, times):
 
 def test_p_goes_down_to_about_one_in_so_many_nulls():
     rng = np.random.default_rng(1)
-    for nulls in (100, 400, 2000):
+    for nulls in (100, 400, 2000, 5000):
         density, values = useless("wider where dense", rng, nulls)
         best = among_nulls(np.full(50, 9.0), np.geomspace(2e-4, 0.2, 50), values, density).p_value
         assert np.median(best) < 1.1 / nulls
         assert best.min() > 0.7 / nulls
+
+
+def test_a_part_of_very_many_nulls_stands_for_all():
+    rng = np.random.default_rng(7)
+    null_density, nulls = useless("wider where dense", rng, 40_000)
+    density, values = useless("wider where dense", rng, 5000)
+    p_value = among_nulls(values, density, nulls, null_density).p_value
+    shares = (p_value[np.argsort(density)].reshape(5, -1) <= 0.05).mean(1)
+    assert shares == pytest.approx(np.full(5, 0.05), abs=0.02)
 
 
 def test_p_falls_as_the_score_rises():
