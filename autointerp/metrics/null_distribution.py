@@ -46,11 +46,11 @@ def among_nulls(
     scores of the nulls are regressed on those of density, by a cubic; the logarithm of their spread
     above it, which is what counts in the upper tail, by a quadratic. What is left, standardized, is
     ranked among that of the 50 or m / 10 nulls nearest in density. By how much it exceeds the upper
-    tenth of these, in units of their mean excess, is ranked among the excesses of all nulls (peaks
-    over a threshold, as of Davison and Smith 1990, with their empirical distribution), so that p
-    goes down to about 1 / (1 + m). It is never below the share of the nearest nulls that have the
-    very same value. With fewer than 40 nulls p is the plain share of them, (1 + as good) / (1 + m)
-    (Phipson and Smyth 2010), whatever the density.
+    tenth of these, in units of their distance to the median, is ranked among the excesses of all
+    nulls (peaks over a threshold, as of Davison and Smith 1990, with their empirical distribution),
+    so that p goes down to about 1 / (1 + m). It is never below the share of the nearest nulls that
+    have the very same value. With fewer than 40 nulls p is the plain share of them,
+    (1 + as good) / (1 + m) (Phipson and Smyth 2010), whatever the density.
     """
     values, nulls = np.round(values, _DIGITS), np.round(nulls, _DIGITS)
     p_value, middle = np.full(len(values), np.nan), np.full(len(values), np.nan)
@@ -160,7 +160,7 @@ class _Nearest:
 
     `starts` [sets] among the nulls by density; `residuals` and `values` [sets, k], each ascending;
     `excesses`, ascending: of all nulls over the `top`-th largest of the others of their set, in
-    units of these others' mean excess.
+    units of how far these others' mean is from the median.
     """
 
     starts: np.ndarray
@@ -187,11 +187,13 @@ class _Nearest:
             residuals, among, mine = self.residuals[place], self.values[place], left[rows] - 1e-9
             share = (1 + k - np.searchsorted(residuals, mine, "left")) / (1 + k)
             largest = residuals[None, k - self.top :]
-            over = _excess(mine, largest)
+            over = _excess(mine, largest, np.median(residuals, keepdims=True))
             as_far = m - np.searchsorted(self.excesses, over, "left")
             # As many are over the least of the largest; fewer than `top` - 1 where some are equal.
             exceeding = 1 + int((largest > largest[:, :1]).sum()) + self.allowance
             beyond = exceeding / (1 + k) * (1 + as_far) / (1 + m)
+            # What none of the nearest reaches is no likelier than to be first among them.
+            beyond = np.where(mine > residuals[-1], np.minimum(beyond, share), beyond)
             tied = np.searchsorted(among, values[rows], "right")
             tied = tied - np.searchsorted(among, values[rows], "left")
             found[rows] = np.maximum(np.where(over > 0, beyond, share), tied / (1 + k))
@@ -204,13 +206,13 @@ def _closest(ascending: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.asarray(np.searchsorted(middles, wanted))
 
 
-def _excess(values: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Over the least of the largest [n, top], in units of their mean excess over it: [n].
+def _excess(values: np.ndarray, largest: np.ndarray, median: np.ndarray) -> np.ndarray:
+    """Over the least of the largest [n, top], in units of how far their mean is from the median.
 
-    0 where these are all equal, so that there is no unit.
+    [n]; 0 where all of these are equal, so that there is no unit.
     """
     least = largest[:, 0]
-    spread = (largest - least[:, None]).mean(1)
+    spread = np.where(largest[:, -1] > least, largest.mean(1) - median, 0.0)
     over = np.zeros(np.broadcast_shapes(values.shape, least.shape))
     return np.asarray(np.divide(values - least, spread, out=over, where=spread > 1e-6))
 
@@ -223,13 +225,14 @@ def _nearest(density: np.ndarray, nulls: np.ndarray, residuals: np.ndarray) -> _
     starts = np.unique(np.linspace(0, m - k, _WINDOWS).round().astype(int))
     sets = starts[:, None] + np.arange(k)
     sorted_sets = np.sort(residuals[sets], axis=1)
-    own = sorted_sets[_closest(starts, np.arange(m) - k / 2)]
+    closest = _closest(starts, np.arange(m) - k / 2)
+    own = sorted_sets[closest]
     # Of the others: one that is itself among the largest has one more before it.
     largest = own[:, k - top - 1 :]
     among = residuals >= largest[:, 1]
     # Which of the largest it is does not count where it is none of them.
     mine = np.where(among, (largest < residuals[:, None]).sum(1), 0)
     others = largest[np.arange(top + 1) != mine[:, None]].reshape(m, top)
-    excesses = _excess(residuals, others)
+    excesses = _excess(residuals, others, np.median(sorted_sets, axis=1)[closest])
     excesses = np.sort(excesses[excesses > 0])
     return _Nearest(starts, sorted_sets, np.sort(nulls[sets], axis=1), top, _FITTED / m, excesses)
