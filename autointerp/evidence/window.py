@@ -38,6 +38,11 @@ class Window:
     def fires(self) -> bool:
         return bool(self.activations.max(initial=0.0) > 0)
 
+    @property
+    def firings(self) -> int:
+        """On how many of its tokens the feature fires."""
+        return int((self.activations > 0).sum())
+
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:

@@ -55,17 +55,22 @@ class Counts:
         names = [s for s in self.n if s not in self.shares]
         return sum(self.yes[s] for s in names), sum(self.n[s] for s in names)
 
-    def firing_windows(self) -> tuple[float, float]:
+    def weighed_firing(self) -> tuple[float, float]:
         """Hits, of how many, of windows drawn uniformly from all in which the feature fires.
 
-        Equal weights would say as much as so many windows (effective sample size: Kish 1965), in
-        quarters, so that few such pairs differ.
+        Equal weights would say as much as so many windows (effective sample size: Kish 1965).
         """
         total, squares, hits = self.weighted
         if total == 0:
             return self.firing()
-        n = round(4 * total**2 / squares) / 4
-        return round(4 * n * hits / total) / 4, n
+        n = total**2 / squares
+        return min(n * hits / total, n), n
+
+    def firing_windows(self) -> tuple[float, float]:
+        """As `weighed_firing`, in quarters, so that few such pairs differ."""
+        hits, n = self.weighed_firing()
+        quarters = round(4 * n) / 4
+        return (round(4 * quarters * hits / n) / 4 if n else 0.0), quarters
 
     def silent(self) -> dict[str, tuple[int, int]]:
         """Stratum → false alarms, of how many; those of which something was judged."""
@@ -114,31 +119,49 @@ def mean_interval(values: np.ndarray) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def balanced_accuracy(counts: Counts, only: str | None = None) -> Estimate:
-    """Mean of the true positive and true negative rates.
+def rates_of(counts: Counts, only: str | None = None) -> list[tuple[float, float, float]]:
+    """Weight, right answers and of how many, of each rate that balanced accuracy is the sum of.
 
-    The true negative rate is that of windows drawn from all in which the feature is silent: the
-    strata's rates weighted by their shares; or that of the stratum `only`. The interval combines
-    the Jeffreys intervals of all rates (MOVER: Zou and Donner 2008, section 2). Missing where
-    nothing was judged on one side.
+    The true positive rate is that of windows drawn from all in which the feature fires
+    (`Counts.weighed_firing`), the true negative rate of all in which it is silent: the strata's
+    rates weighted by their shares, or that of the stratum `only`. Empty where nothing was judged
+    on one side.
     """
-    hits, positives = counts.firing()
+    hits, positives = counts.weighed_firing()
     silent = counts.silent()
     if only is not None:
         silent = {only: silent[only]} if only in silent else {}
     if positives == 0 or not silent:
-        return MISSING
+        return []
     total = sum(counts.shares[s] for s in silent)
-    rates = [(0.5, hits, positives)]
-    rates += [(counts.shares[s] / total / 2, n - k, n) for s, (k, n) in silent.items()]
+    rates = [(counts.shares[s] / total / 2, n - k, n) for s, (k, n) in silent.items()]
+    return [(0.5, hits, positives), *rates]
+
+
+def judged_windows(counts: Counts, only: str | None = None) -> int:
+    """How many windows balanced accuracy rests on."""
+    silent = counts.silent()
+    sides = silent.values() if only is None else [silent[only]]
+    return counts.firing()[1] + sum(n for _, n in sides)
+
+
+def balanced_accuracy(counts: Counts, only: str | None = None) -> Estimate:
+    """Mean of the true positive and true negative rates, over windows drawn from all.
+
+    The interval combines the Jeffreys intervals of all rates (MOVER: Zou and Donner 2008,
+    section 2). Missing where nothing was judged on one side; `only`: see `rates_of`.
+    """
+    rates = rates_of(counts, only)
+    if not rates:
+        return MISSING
     value = below = above = 0.0
     for weight, k, n in rates:
         low, high = jeffreys(k, n)
         value += weight * k / n
         below += (weight * (k / n - low)) ** 2
         above += (weight * (high - k / n)) ** 2
-    n = sum(n for _, _, n in rates)
-    return Estimate(value, value - float(np.sqrt(below)), value + float(np.sqrt(above)), n)
+    low, high = value - float(np.sqrt(below)), value + float(np.sqrt(above))
+    return Estimate(value, low, high, judged_windows(counts, only))
 
 
 def expanded_tail(windows: int) -> float:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from autointerp.metrics.estimates import MISSING, Counts, Estimate
+from autointerp.metrics.estimates import MISSING, Counts, Estimate, judged_windows, rates_of
 
 _PRIOR = 0.5
 _LOG_LIMIT = math.log(20)
@@ -19,18 +19,16 @@ _STEPS = 60
 
 def anytime_balanced_accuracy(counts: Counts) -> Estimate:
     """As `balanced_accuracy`, with an interval that is valid under peeking."""
-    hits, positives = counts.firing()
-    silent = counts.silent()
-    if positives == 0 or not silent:
+    parts = rates_of(counts)
+    if not parts:
         return MISSING
-    total = sum(counts.shares[s] for s in silent)
-    parts = [(0.5, hits, positives)]
-    parts += [(counts.shares[s] / total / 2, n - k, n) for s, (k, n) in silent.items()]
     weight, right, n = np.array(parts, dtype=float).T
     value = float(weight @ (right / n))
     low = _least(weight, right, n)
     high = 1 - _least(weight, n - right, n)
-    return Estimate(value, max(0.0, min(low, value)), min(1.0, max(high, value)), int(n.sum()))
+    return Estimate(
+        value, max(0.0, min(low, value)), min(1.0, max(high, value)), judged_windows(counts)
+    )
 
 
 def _least(weight: np.ndarray, k: np.ndarray, n: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 from autointerp.report.control_table import metric_name
 from autointerp.scoring import SCORERS, chance_of
 
-ALPHA = 0.05
+ALPHA = 0.05  # also the false discovery rate
 BINS = 40
 _BINS_PER_DECADE = 4
 _DIGITS = 6  # float32 resolves no more; a score of 0.7 goes into the bin that begins there
@@ -25,8 +25,8 @@ class Distribution:
     `edges` [bins + 1] go up in equal steps; the first and the last bin also take what lies beyond
     them, down to `lowest` and up to `highest` of both. `counts` and `null_counts` [bins] are of
     features.
-    `p_below` is the share of features with a p-value whose p is under 0.05. What has no value is
-    counted nowhere.
+    `p_below` is the share of features with a p-value whose p is under 0.05; of `tested` features
+    with a q-value `beat_null` have one of 0.05 at most. What has no value is counted nowhere.
     """
 
     scorer: str
@@ -45,6 +45,17 @@ class Distribution:
     counts: list[int]
     null_counts: list[int]
     p_below: float | None
+    tested: int
+    beat_null: int
+
+    def discovery_line(self) -> str | None:
+        """How many labels do better than another's; None where that is not known."""
+        if not self.tested:
+            return None
+        return (
+            f"{self.beat_null:,} of {self.tested:,} labels beat another feature's label at an FDR "
+            f"of {ALPHA:.0%}"
+        ).replace("%", " %")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,8 @@ class Curve:
 def distributions(scores: pd.DataFrame) -> list[Distribution]:
     """One of every metric that has a value, main metrics first.
 
-    `scores` has the columns scorer, metric, value, null_value and p_value of `scores.parquet`.
+    `scores` has the columns scorer, metric, value, null_value, p_value and q_value of
+    `scores.parquet`.
     """
     found = [
         _distribution(str(scorer), str(metric), rows)
@@ -128,7 +140,9 @@ def _order(scorer: str) -> tuple[int, str]:
 
 
 def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
-    value, null, p = (_known(rows[name]) for name in ("value", "null_value", "p_value"))
+    value, null, p, q = (
+        _known(rows[name]) for name in ("value", "null_value", "p_value", "q_value")
+    )
     chance = chance_of(scorer, metric)
     if chance is not None:
         null = null[:0]
@@ -152,6 +166,8 @@ def _distribution(scorer: str, metric: str, rows: pd.DataFrame) -> Distribution:
         counts=_counts(np.round(value, _DIGITS), edges),
         null_counts=_counts(np.round(null, _DIGITS), edges),
         p_below=float((p < ALPHA).mean()) if len(p) else None,
+        tested=len(q),
+        beat_null=int((q <= ALPHA).sum()),
     )
 
 

@@ -46,7 +46,7 @@ _LABEL_COLUMNS = [
     *("sae", "feature", "status", "label", "density", "flags", "error"),
     *("prompt_tokens", "completion_tokens", "cost_usd"),
 ]
-_SCORE_COLUMNS = ["feature", "scorer", "metric", "value", "null_value", "p_value"]
+_SCORE_COLUMNS = ["feature", "scorer", "metric", "value", "null_value", "p_value", "q_value"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class ShownScore:
     null_value: float | None
     by_chance: bool  # whether the null is what chance gets
     p_value: float | None
+    q_value: float | None
     lift: float | None
     n: int | None
     parse_rate: float | None

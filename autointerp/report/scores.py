@@ -42,7 +42,7 @@ def _distributions(scorer: str, found: Iterable[Distribution]) -> Table:
     table = _table(f"{scorer}: its scores over all features")
     table.add_column("metric")
     # Labels of other features say what a number means.
-    for name in ("median", "middle half", "null", f"p < {ALPHA}", "features"):
+    for name in ("median", "middle half", "null", f"p < {ALPHA}", f"q ≤ {ALPHA}", "features"):
         table.add_column(name, justify="right", no_wrap=True)
     for d in found:
         low, high = d.quartiles
@@ -52,6 +52,7 @@ def _distributions(scorer: str, found: Iterable[Distribution]) -> Table:
             f"{_number(low)} to {_number(high)}",
             _number(d.null_median),
             "–" if d.p_below is None else f"{d.p_below:.0%}",
+            f"{d.beat_null / d.tested:.0%}" if d.tested else "–",
             f"{d.n:,}",
         )
     return table
@@ -72,7 +73,7 @@ def _published(figures: pd.DataFrame) -> Table:
 
 
 def _table(title: str) -> Table:
-    # Titles and six columns fit into eighty characters.
+    # Titles and seven columns fit into eighty characters.
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 

@@ -275,6 +275,8 @@ def summary(run: Run) -> Table:
                 whose = "by chance" if d.by_chance else "of another feature's label"
                 beside = f" ({whose} {d.null_median:.3f})"
             row(title, f"median {d.median:.3f}{beside}, {d.n:,} features")
+            if told := d.discovery_line():
+                row("", told)
     for title, line in judge_lines(run):
         row(title, line)
     for name, against in against_other_labels(run).items():

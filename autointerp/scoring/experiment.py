@@ -98,7 +98,9 @@ class Measured:
     own: dict[str, dict[int, tuple[Estimate, float]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
-    nulls: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    nulls: dict[str, dict[int, tuple[Estimate, float]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     spent: list[Judged] = field(default_factory=list)  # without their judgments
     asked: dict[str, PoolTotals] = field(default_factory=dict)  # by what was asked for
     stopped: BaseException | None = None

@@ -1,16 +1,17 @@
 """From judgments to scores: each beside its null, and what they say of the whole corpus."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from autointerp.metrics.estimates import Counts, Estimate
 from autointerp.metrics.population import population
 from autointerp.metrics.sequential import anytime_balanced_accuracy
-from autointerp.scoring import SCORERS, chance_of
+from autointerp.scoring import SCORERS
+from autointerp.scoring.beside_nulls import Found, beside_nulls, with_q_values
 from autointerp.scoring.scorer import Judged, Score
+
+_Values = dict[int, dict[str, Estimate]]  # feature → metric → estimate
 
 POPULATION = "detection"  # the scorer whose judgments are weighed for the corpus
 
@@ -22,6 +23,7 @@ class _Part:
     estimates: dict[str, Estimate]
     counts: Counts | None
     parse_rate: float
+    density: float
     mode: str | None
     uniform: bool
 
@@ -47,7 +49,14 @@ class Scorebook:
         counts = scorer.counts(judged) if scorer.counts else None
         if counts is not None and self._precision is not None:
             estimates[scorer.metric] = anytime_balanced_accuracy(counts)
-        part = _Part(estimates, counts, judged.parse_rate(), judged.mode, judged.is_uniform())
+        part = _Part(
+            estimates,
+            counts,
+            judged.parse_rate(),
+            judged.plan.density,
+            judged.mode,
+            judged.is_uniform(),
+        )
         own = judged.label_of == judged.feature
         (self._parts if own else self._null_parts)[judged.scorer][judged.feature] = part
         error = judged.error if own else None
@@ -63,71 +72,62 @@ class Scorebook:
         found: dict[int, list[Score]] = defaultdict(list)
         for scorer, parts in self._parts.items():
             nulls = self._null_parts[scorer]
-            own_values, null_values = self._with_population(scorer, parts, nulls)
-            metrics = list(dict.fromkeys(m for values in own_values.values() for m in values))
-            for metric in metrics:
+            values, null_values, as_nulls = self._with_population(scorer, parts, nulls)
+            for metric in dict.fromkeys(m for estimates in values.values() for m in estimates):
                 # Ways of asking are different measurements: a score stands beside its own kind.
-                own: dict[str | None, dict[int, tuple[Estimate, float]]] = defaultdict(dict)
-                for feature, values in own_values.items():
-                    if metric in values:
-                        part = parts[feature]
-                        own[part.mode][feature] = values[metric], part.parse_rate
-                null: dict[str | None, dict[int, float]] = defaultdict(dict)
-                for feature, values in null_values.items():
-                    if metric in values:
-                        null[nulls[feature].mode][feature] = values[metric].value
-                for mode, of_mode in own.items():
-                    for score in beside_nulls(scorer, metric, of_mode, null[mode]):
-                        uniform = parts[score.feature].uniform
-                        found[score.feature].append(replace(score, mode=mode, uniform=uniform))
+                own = _by_mode(metric, values, parts, as_nulls)
+                null = _by_mode(metric, null_values, nulls)
+                of_metric = [
+                    replace(score, mode=mode, uniform=parts[score.feature].uniform)
+                    for mode, of_mode in own.items()
+                    for score in beside_nulls(scorer, metric, of_mode, null[mode])
+                ]
+                for score in with_q_values(of_metric):
+                    found[score.feature].append(score)
         return found
 
     def _with_population(
         self, scorer: str, own: Mapping[int, _Part], nulls: Mapping[int, _Part]
-    ) -> tuple[dict[int, dict[str, Estimate]], dict[int, dict[str, Estimate]]]:
-        both = []
-        for parts in (own, nulls):
-            features = sorted(parts)
-            values = {f: dict(parts[f].estimates) for f in features}
-            if scorer == POPULATION:
-                counts = [c for f in features if (c := parts[f].counts) is not None]
-                for feature, found in zip(features, population(counts, self._seed), strict=True):
-                    values[feature] |= {f"population_{m}": e for m, e in found.items()}
-            both.append(values)
-        return both[0], both[1]
+    ) -> tuple[_Values, _Values, _Values]:
+        """The values of labels, of nulls, and what labels have when they are estimated with these.
+
+        What holds for labels is learned from labels. But a label and a null of the same answers
+        must have the same value to be compared, and so one prior.
+        """
+        values, null_values = (
+            {f: dict(part.estimates) for f, part in sorted(parts.items())} for parts in (own, nulls)
+        )
+        if scorer != POPULATION:
+            return values, null_values, {}
+        counts, null_counts = (
+            {f: part.counts for f, part in sorted(parts.items()) if part.counts is not None}
+            for parts in (own, nulls)
+        )
+        found = self._population(counts.values())
+        for feature, of_corpus in zip(counts, found, strict=True):
+            values[feature] |= of_corpus
+        if not null_counts:
+            return values, null_values, {}
+        together = self._population([*counts.values(), *null_counts.values()])
+        for feature, of_corpus in zip(null_counts, together[len(counts) :], strict=True):
+            null_values[feature] |= of_corpus
+        return values, null_values, dict(zip(counts, together, strict=False))
+
+    def _population(self, counts: Iterable[Counts]) -> list[dict[str, Estimate]]:
+        found = population(list(counts), self._seed)
+        return [{f"population_{m}": e for m, e in of_corpus.items()} for of_corpus in found]
 
 
-def beside_nulls(
-    scorer: str,
-    metric: str,
-    own: Mapping[int, tuple[Estimate, float]],
-    nulls: Mapping[int, float],
-) -> Iterator[Score]:
-    """Scores of one metric; own: feature → estimate and parse rate, nulls: feature → value."""
-    against = np.sort([v for v in nulls.values() if not np.isnan(v)])
-    for feature, (estimate, parse_rate) in own.items():
-        key = (feature, scorer, metric)
-        yield _score(key, estimate, nulls.get(feature), against, parse_rate)
-
-
-def _score(
-    key: tuple[int, str, str],
-    estimate: Estimate,
-    null: float | None,
-    against: np.ndarray,
-    parse_rate: float,
-) -> Score:
-    """A score beside its null; against: the nulls of all features, ascending."""
-    chance = chance_of(*key[1:])
-    lift = p_value = None
-    if chance is not None:
-        null, middle = chance, chance
-    else:
-        middle = float(np.median(against)) if len(against) else float("nan")
-    if not np.isnan(estimate.value):
-        if len(against):
-            as_good = len(against) - int(np.searchsorted(against, estimate.value, side="left"))
-            p_value = (1 + as_good) / (1 + len(against))
-        if not np.isnan(middle) and middle < 1:
-            lift = (estimate.value - middle) / (1 - middle)
-    return Score(*key, estimate, null, parse_rate, p_value, lift)
+def _by_mode(
+    metric: str, values: _Values, parts: Mapping[int, _Part], as_nulls: _Values | None = None
+) -> dict[str | None, dict[int, Found]]:
+    """Mode → feature → what was found of one metric."""
+    found: dict[str | None, dict[int, Found]] = defaultdict(dict)
+    for feature, estimates in values.items():
+        if metric in estimates:
+            part = parts[feature]
+            same = (as_nulls or {}).get(feature, {}).get(metric)
+            found[part.mode][feature] = Found(
+                estimates[metric], part.parse_rate, part.density, same.value if same else None
+            )
+    return found

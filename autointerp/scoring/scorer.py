@@ -121,9 +121,9 @@ class Score:
     """One row of `scores.parquet`.
 
     `null_value` is that of another feature's label on the same windows. `p_value`: the share of
-    such labels, over all features that have one, that do at least as well; `lift`: how much of the
-    way from their median to 1 the value goes. `uniform`: to all items of a request the judge gave
-    one answer, also when it was asked about fewer of them.
+    such labels that do at least as well, of features of like density; `lift`: how much of the way
+    from their median to 1 the value goes; `q_value`: see `beside_nulls.with_q_values`. `uniform`:
+    to all items of a request the judge gave one answer, also when it was asked about fewer of them.
     """
 
     feature: int
@@ -134,6 +134,7 @@ class Score:
     parse_rate: float
     p_value: float | None = None
     lift: float | None = None
+    q_value: float | None = None
     mode: str | None = None
     uniform: bool = False
 
@@ -256,7 +257,8 @@ class Scorer:
     yes-or-no answers by stratum, from which the metric follows and asking may stop early.
     `by_rule`: for a rule in place of a language model, None where a rule cannot.
     `per_token`: truths and predictions are of tokens. `chance`: what a judge that knows nothing
-    gets, the null of scorers to which another feature's label says nothing. `preferred_modes`: ways
+    gets, the null of scorers to which another feature's label says nothing. `flat`: metrics without
+    a value where all predictions are the same, and what that amounts to. `preferred_modes`: ways
     to ask that not every endpoint allows, the best first, each a measurement of its own: the
     settings choose. `forms`: ways to ask for yes or no, all by the one template; `task` is one.
     `experiment`: what it measures with the subject model (see `experiment.py`), as `module:name`;
@@ -286,6 +288,7 @@ class Scorer:
     per_token: bool = False
     needs_label: bool = True
     chance: float | None = None
+    flat: Mapping[str, float] = field(default_factory=dict)
     preferred_modes: tuple[TokenTask, ...] = ()
     forms: Mapping[str, Task] = field(default_factory=dict)
     experiment: str | None = None

@@ -35,8 +35,10 @@ def _scorer(name: str) -> list[pa.Field]:
         "null": f"{main} of another feature's label on the same windows; null where none was tried"
         if scorer.chance is None
         else f"{main} of a judge that knows nothing about the feature",
-        "lift": f"how far {main} lies between the median of {name}_null (0) and 1 (1)",
-        "p_value": f"the share of other features' labels, over the run, that do as well as {main}",
+        "lift": f"how far {main} lies between the median {name}_null at like density (0) and 1 (1)",
+        "p_value": f"the share of other features' labels that do as well as {main} at like density",
+        "q_value": f"the false discovery rate at which {main} beats other features' labels "
+        "(Benjamini-Hochberg over the run)",
         "parse_rate": f"the share of {name}'s judgments that were readable",
     }
     columns = [column(f"{name}_{n}", pa.float32(), about) for n, about in numbers.items()]
@@ -181,7 +183,17 @@ SCORES = schema_of(
         column("ci_low", pa.float32(), "lower end of the 95 % interval of value"),
         column("ci_high", pa.float32(), "upper end of the 95 % interval of value"),
         column("null_value", pa.float32(), "the score of another feature's label, or chance level"),
-        column("p_value", pa.float32(), "the share of other features' labels that do as well"),
+        column(
+            "p_value",
+            pa.float32(),
+            "the share of other features' labels that do as well at like density",
+        ),
+        column(
+            "q_value",
+            pa.float32(),
+            "the false discovery rate at which the label beats those (Benjamini-Hochberg over "
+            "the run)",
+        ),
         column("lift", pa.float32(), "how far value lies between their median (0) and 1 (1)"),
         column("n", pa.int32(), "the number of judgments behind value"),
         column("parse_rate", pa.float32(), "the share of judgments that were readable"),

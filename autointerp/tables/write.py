@@ -112,6 +112,7 @@ def _score_columns(scores: Iterable[Score]) -> dict[str, Any]:
                 f"{score.scorer}_null": _number(score.null_value),
                 f"{score.scorer}_lift": _number(score.lift),
                 f"{score.scorer}_p_value": _number(score.p_value),
+                f"{score.scorer}_q_value": _number(score.q_value),
                 f"{score.scorer}_parse_rate": _number(score.parse_rate),
                 f"{score.scorer}_n": estimate.n,
                 f"{score.scorer}_mode": score.mode,
@@ -208,6 +209,7 @@ def write_scores(
             "ci_high": _number(score.estimate.ci_high),
             "null_value": _number(score.null_value),
             "p_value": _number(score.p_value),
+            "q_value": _number(score.q_value),
             "lift": _number(score.lift),
             "n": score.estimate.n,
             "parse_rate": _number(score.parse_rate),
@@ -239,6 +241,7 @@ def read_scores(path: Path) -> dict[int, list[Score]]:
             parse_rate=_float(row["parse_rate"]),
             p_value=row["p_value"],
             lift=row["lift"],
+            q_value=row["q_value"],
             mode=row["mode"],
             uniform=bool(row["uniform"]),
         )

@@ -129,6 +129,61 @@ def test_an_anytime_interval_narrows_and_holds_the_value():
     assert np.isnan(anytime_balanced_accuracy(counts(fires=(3, 3))).value)
 
 
+def dense_judge(rng, hit_of_one, hit_of_many):
+    """Answers by a judge that finds windows with many firings more, or less, often than others.
+
+    Of windows that fire, drawn by firing; with the balanced accuracy over all windows.
+    """
+    firings = np.array([1, 2, 4, 8, 16, 30])
+    among_windows = np.array([0.3, 0.2, 0.2, 0.15, 0.1, 0.05])
+    hit = np.linspace(hit_of_one, hit_of_many, len(firings))
+    truth = (among_windows @ hit + 0.9) / 2
+    by_firing = among_windows * firings / (among_windows @ firings)
+
+    def answers(found, windows):
+        for i in rng.choice(len(firings), windows, p=by_firing):
+            found.add("fires", bool(rng.random() < hit[i]), int(firings[i]))
+        for _ in range(windows * 3 // 2):
+            found.add("other", bool(rng.random() < 0.1))
+
+    return answers, truth
+
+
+@pytest.mark.parametrize("rates", [(0.3, 0.95), (0.6, 0.6), (0.9, 0.4), (0.95, 0.99)])
+def test_balanced_accuracy_is_over_windows_not_over_firings(rates):
+    """Of firings, balanced accuracy would be up to .16 too high, its interval too narrow for it."""
+    rng = np.random.default_rng(5)
+    answers, truth = dense_judge(rng, *rates)
+    estimates, alike = [], []
+    for _ in range(600):
+        found = counts(0.3)
+        answers(found, 20)
+        estimates.append(balanced_accuracy(found))
+        hits, n = found.firing()
+        alike.append((hits / n + 0.9) / 2)
+    assert np.mean([e.value for e in estimates]) == pytest.approx(truth, abs=0.02)
+    assert np.mean([e.ci_low <= truth <= e.ci_high for e in estimates]) > 0.93
+    assert {e.n for e in estimates} == {50}
+    if abs(rates[0] - rates[1]) > 0.3:
+        assert abs(np.mean(alike) - truth) > 0.08
+
+
+@pytest.mark.parametrize("rates", [(0.3, 0.95), (0.9, 0.4)])
+def test_anytime_intervals_are_of_windows_too(rates):
+    rng = np.random.default_rng(6)
+    answers, truth = dense_judge(rng, *rates)
+    missed = 0
+    for _ in range(40):
+        growing, outside = counts(0.3), False
+        for _ in range(10):
+            answers(growing, 8)
+            found = anytime_balanced_accuracy(growing)
+            assert found.value == pytest.approx(balanced_accuracy(growing).value)
+            outside |= not found.ci_low <= truth <= found.ci_high
+        missed += outside
+    assert missed / 40 <= 0.05
+
+
 floats = st.floats(0, 10, width=32)
 windows = st.lists(
     st.tuples(

@@ -78,6 +78,7 @@ def test_every_number_is_that_of_the_rows(tmp_path, scorers):
         assert d.quartiles == pytest.approx(np.quantile(values, [0.25, 0.75]), abs=1e-6)
         assert (d.lowest, d.highest) == pytest.approx((min(values + nulls), max(values + nulls)))
         assert d.p_below == pytest.approx(sum(x < 0.05 for x in p) / len(p))
+        assert (d.tested, d.beat_null) == (len(p), sum(2 * x <= 0.05 for x in p))
         assert d.counts == histogram(values, d.edges)
         assert d.null_counts == histogram(nulls, d.edges)
         assert d.edges[-1] == 1

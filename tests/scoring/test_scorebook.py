@@ -57,6 +57,40 @@ def test_a_score_stands_beside_its_null_and_those_of_all_features():
     assert all(not j.judgments and not j.plan.items for j in book.spent[0])
 
 
+def test_labels_and_nulls_of_the_same_answers_are_scored_alike():
+    """With a prior of their own, good labels lend a useless one among them some of their F1."""
+    features = range(120)
+    nulls = {f: (f + 1) % 120 for f in features}
+    book = Scorebook(nulls, seed=0, precision=None)
+    useless = range(60, 120)
+    for f in features:
+        book.take(judged(f, f, 0.5 if f in useless else 1.0))
+        book.take(judged(f, nulls[f], 0.5))
+    scores = book.scores()
+    for metric in ("population_f1", "population_precision", "population_recall", "population_mcc"):
+        p_values = [of(scores[f], metric).p_value for f in useless]
+        assert 0.3 < np.mean(p_values) < 0.7, metric
+        assert np.mean([p <= 0.05 for p in p_values]) < 0.1, metric
+    # What is shown of labels is learned from labels alone.
+    alone = Scorebook({}, seed=0, precision=None)
+    for f in features:
+        alone.take(judged(f, f, 0.5 if f in useless else 1.0))
+    for f, of_feature in alone.scores().items():
+        assert of(of_feature, "population_f1").estimate == of(scores[f], "population_f1").estimate
+
+
+def test_q_values_are_of_all_features_of_a_run():
+    nulls = {f: (f + 1) % 60 for f in range(60)}
+    book = Scorebook(nulls, seed=0, precision=None)
+    for f in range(60):
+        book.take(judged(f, f, 1.0 if f < 50 else 0.3))
+        book.take(judged(f, nulls[f], 0.3 + 0.4 * (f % 7) / 7))
+    scores = [of(s, "balanced_accuracy") for _, s in sorted(book.scores().items())]
+    assert all(s.q_value <= 0.05 for s in scores[:50])
+    assert all(s.q_value > 0.05 for s in scores[50:])
+    assert all(s.q_value >= s.p_value for s in scores)
+
+
 def test_what_could_not_be_read_is_counted_and_missing():
     book = Scorebook({}, seed=0, precision=None)
     book.take(judged(0, 0, 1.0, unread=10))

@@ -22,7 +22,7 @@ def words(printed):
 
 def test_real_features_score_above_random_ones(cli, tmp_path):
     real, control = tmp_path / "real", tmp_path / "control"
-    chosen = [*DEMO, "--features", "random:24", "--scorers", "detection"]
+    chosen = [*DEMO, "--features", "random:96", "--scorers", "detection"]
     assert cli("run", *chosen, "--out", str(real))[0] == 0
     code, _, said = cli("run", *chosen, *RANDOM, "--out", str(control))
     assert code == 0, said

@@ -62,7 +62,9 @@ def score_rows(labels: list[Row], rng: np.random.Generator, scorers: list[str]) 
                 row |= {"metric": metric, "judge": "j"}
                 row["value"] = values[0] if rng.random() < 0.9 else None
                 if rng.random() < 0.5:
-                    row |= {"null_value": values[1], "p_value": float(rng.random()) ** 3}
+                    p_value = float(rng.random()) ** 3
+                    row |= {"null_value": values[1], "p_value": p_value}
+                    row["q_value"] = min(1.0, 2 * p_value)
                 rows.append(row)
             label[f"{scorer}_n"] = 10
     return rows

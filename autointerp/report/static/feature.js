@@ -102,7 +102,7 @@ function scoreTable(scorer, scores) {
       scores.map((score) =>
         h(
           "tr",
-          { title: known(score.p_value) ? `p ${number(score.p_value, 2)}, lift ${number(score.lift, 2)}` : null },
+          { title: known(score.p_value) ? `p ${number(score.p_value, 3)}, ${known(score.q_value) ? `q ${number(score.q_value, 3)}, ` : ""}lift ${number(score.lift, 2)}` : null },
           h("th", { scope: "row" }, words(score.metric)),
           h(
             "td",

@@ -175,7 +175,8 @@ function lesser(scores) {
 function distribution(one) {
   const p = known(one.p_below) ? `p < .05: ${percent(one.p_below)}` : null;
   const null_ = known(one.null_median) ? `${one.by_chance ? "chance" : "null"} ${fixed(one.null_median)}` : null;
-  const said = [`median ${fixed(one.median)}`, null_, p, `n ${number(one.n)}`].filter(Boolean);
+  const beat = one.tested ? `${number(one.beat_null)} of ${number(one.tested)} beat another feature's label at an FDR of 5 %` : null;
+  const said = [`median ${fixed(one.median)}`, null_, p, beat, `n ${number(one.n)}`].filter(Boolean);
   return figure(one.title, said.join(" · "), distributionChart(one));
 }
 

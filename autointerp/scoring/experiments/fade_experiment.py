@@ -178,7 +178,8 @@ def _measure_clarity(
         if labels.nulls.get(feature) in spans:
             against = concept.of(feature, *spans[labels.nulls[feature]])
             null = fade_measures.clarity(against, background, lab.seed)
-            measured.nulls[CLARITY][feature] = null.value
+            read = written[labels.nulls[feature]].parse_rate()
+            measured.nulls[CLARITY][feature] = null, read
         for number, (text, peak) in enumerate(zip(written[feature].texts, own, strict=True)):
             rows.append(
                 {"feature": feature, "number": number, "text": text, "activation": float(peak)}
@@ -204,7 +205,7 @@ def _measure_faithfulness(
             if judged.label_of == judged.feature:
                 measured.own[FAITHFULNESS][judged.feature] = value, judged.parse_rate()
             else:
-                measured.nulls[FAITHFULNESS][judged.feature] = value.value
+                measured.nulls[FAITHFULNESS][judged.feature] = value, judged.parse_rate()
             error = judged.error if judged.label_of == judged.feature else None
             bare = replace(judged, plan=replace(judged.plan, items=()), judgments=(), error=error)
             measured.spent.append(bare)

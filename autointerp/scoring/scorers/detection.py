@@ -62,8 +62,7 @@ def counts(judged: Judged) -> Counts:
     found = Counts(judged.plan.density, judged.plan.shares)
     for j in judged.readable():
         assert j.prediction is not None
-        firings = int((j.item.window.activations > 0).sum())
-        found.add(j.item.stratum, bool(j.prediction[0] > 0), max(firings, 1))
+        found.add(j.item.stratum, bool(j.prediction[0] > 0), max(j.item.window.firings, 1))
     return found
 
 

@@ -266,4 +266,6 @@ SCORER = Scorer(
     ),
     by_rule=_by_rule,
     per_token=True,
+    # Predicting the same everywhere says nothing of where the feature fires, or how strongly.
+    flat={"correlation_among_active": 0.0, "spearman": 0.0},
 )

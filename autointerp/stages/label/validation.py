@@ -95,7 +95,8 @@ def estimates(judged: Sequence[Judged]) -> list[Estimate]:
         for row in common:
             prediction = row[i].prediction
             assert prediction is not None
-            counts.add(row[i].item.stratum, bool(prediction[0] > 0))
+            item = row[i].item
+            counts.add(item.stratum, bool(prediction[0] > 0), max(item.window.firings, 1))
         found.append(balanced_accuracy(counts))
     return found
 

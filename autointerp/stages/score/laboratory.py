@@ -18,9 +18,9 @@ from autointerp.resources.activation_source import check_width, made_from, strea
 from autointerp.resources.session import Session
 from autointerp.runs.record import ExperimentRecord
 from autointerp.scoring import SCORERS
+from autointerp.scoring.beside_nulls import Found, beside_nulls, with_q_values
 from autointerp.scoring.experiment import Experiment, ExperimentLabels, Measured
 from autointerp.scoring.judge import JudgeSettings
-from autointerp.scoring.scorebook import beside_nulls
 from autointerp.scoring.scorer import Judged, Score, Scorer
 from autointerp.scoring.steered_subject import LiveSubject
 from autointerp.stages.score.endpoint_judge import judge_settings
@@ -139,9 +139,14 @@ class OpenExperiment:
         record.asked = {name: asdict(totals) for name, totals in measured.asked.items()}
         return measured
 
-    def scores(self, measured: Measured) -> Iterator[Score]:
+    def scores(self, measured: Measured, density: Mapping[int, float]) -> Iterator[Score]:
+        """density: feature → the share of the corpus's tokens on which it fires."""
         for metric, own in measured.own.items():
-            yield from beside_nulls(self.name, metric, own, measured.nulls[metric])
+            mine, nulls = (
+                {f: Found(estimate, rate, density[f]) for f, (estimate, rate) in found.items()}
+                for found in (own, measured.nulls[metric])
+            )
+            yield from with_q_values(beside_nulls(self.name, metric, mine, nulls))
 
 
 def open_experiments(session: Session, prompts: Mapping[str, Prompt]) -> list[OpenExperiment]:

@@ -227,7 +227,8 @@ def _experiment(
         results.details.experiments |= {experiment.name: record}
         if stopped is None and experiment.can_measure():
             measured = experiment.measure(labels, results.predictions.add, record)
-            results.add(measured.spent, experiment.scores(measured))
+            density = {f: float(row["density"]) for f, row in labels.statistics.items()}
+            results.add(measured.spent, experiment.scores(measured, density))
             stopped = measured.stopped
     return stopped
 
