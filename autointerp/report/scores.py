@@ -42,7 +42,7 @@ def _distributions(scorer: str, found: Iterable[Distribution]) -> Table:
     table = _table(f"{scorer}: its scores over all features")
     table.add_column("metric")
     # Labels of other features say what a number means.
-    for name in ("median", "middle half", "null", f"p < {ALPHA}", f"q ≤ {ALPHA}", "features"):
+    for name in ("median", "middle half", "null", f"p < {ALPHA}", f"q ≤ {ALPHA}", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for d in found:
         low, high = d.quartiles

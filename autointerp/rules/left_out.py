@@ -19,10 +19,10 @@ def left_out(windows: Sequence[Window], stream: Stream, search: Search, firing: 
 
     windows: those of the stream. search: by all windows, finished. firing: bool [tokens].
     """
-    found, document = np.unique(documents_of(windows), return_inverse=True)
+    fires = np.array([bool(part.any()) for part in stream.split(firing)])
+    found, document = np.unique(documents_of(windows, fires), return_inverse=True)
     if len(found) < 2:
         return LeftOut(0, 0, int(firing.sum()), 0)
-    fires = np.array([bool(part.any()) for part in stream.split(firing)])
     parts = [np.repeat(part, stream.lengths) for part in _folds(document, fires)]
     hits = matched = 0
     for part, without in zip(parts, search.without(parts), strict=True):
@@ -34,15 +34,18 @@ def left_out(windows: Sequence[Window], stream: Stream, search: Search, firing: 
     return LeftOut(hits, matched, int(firing.sum()), len(np.unique(document[fires])))
 
 
-def documents_of(windows: Sequence[Window]) -> Array:
-    """Which text each is from, [windows]: windows of one are alike, those of others are new."""
+def documents_of(windows: Sequence[Window], fires: Array) -> Array:
+    """Which text each is from, [windows]: windows of one are alike, those of others are new.
+
+    fires: bool [windows].
+    """
     documents = [window.document for window in windows]
     if None not in documents:
         return np.array(documents, dtype=np.int64)
     contexts = np.array([window.context for window in windows], dtype=np.int64)
     for neighbors in _NEIGHBORS:
         found = contexts // neighbors
-        if len(np.unique(found)) >= FOLDS:
+        if len(np.unique(found[fires])) >= FOLDS:
             break
     return found
 

@@ -259,7 +259,7 @@ def test_many_features_are_scrolled_sorted_and_searched_without_a_stall(page, ma
         )
         place = MANY - 1 if share == 1 else MANY // 2
         expect(page.locator(f"[data-feature='{place}']")).to_be_visible()
-    page.get_by_role("button", name="density").click()
+    page.get_by_role("button", name="density", exact=True).click()
     expect(page.locator("[data-feature='131071']")).to_be_visible()
     page.keyboard.press("/")
     page.keyboard.type("about 77777")

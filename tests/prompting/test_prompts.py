@@ -173,7 +173,7 @@ def test_show_prints_what_is_sent_for_every_task(cli, planted, tmp_path):
         )
     assert before["label"] == after["label"]
     # Nothing is sent of what a model on this machine reads: the template, then each window.
-    assert after["surprisal"].count("--- window ---") == 4 * 50
+    assert after["surprisal"].count("--- window ---") == 4 * 40
     assert "in place of the one to come" in before["surprisal"]
 
 

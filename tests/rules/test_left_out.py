@@ -106,7 +106,7 @@ def test_leaving_a_part_out_does_not_touch_the_search_itself():
 def test_text_of_one_document_cannot_be_left_out():
     made = feature(0)
     together = [replace(w, context=w.context // APART % 8) for w in made.windows]
-    assert len(set(documents_of(together).tolist())) == 1
+    assert len(set(documents_of(together, np.ones(len(together), bool)).tolist())) == 1
     rule = LABELER.learn(evidence(together))
     assert rule.left_out.documents == 0
     seen = replace(rule, left_out=None).confidence
@@ -121,7 +121,7 @@ def test_windows_of_one_document_are_left_out_together():
     chances[0] = 1.0
     windows += [window(APART * 50 + i % 8, "label", rng, chances) for i in range(60)]
     fires = [w for w in windows if w.fires]
-    assert len(set(documents_of(fires).tolist())) == 1
+    assert len(set(documents_of(fires, np.ones(len(fires), bool)).tolist())) == 1
     rule = LABELER.learn(evidence(windows))
     assert replace(rule, left_out=None).confidence > 0.85
     assert (rule.left_out.hits, rule.left_out.documents) == (0, 1)

@@ -122,8 +122,9 @@ def truth_of(collected: Collected, scorer: Scorer, judge: Judge, feature: int) -
     available = len(material.evidence.of("score", "sample"))
     windows = 2 * available if scorer.per_token else available
     plan = scorer.plan(material, scorer.settings(windows=windows))
-    again = judged(plan, scorer, replace(judge, seed=judge.seed + 100))
-    return scorer.reduce(again, SEED)[scorer.metric].value
+    # The judge's own chance is averaged out: an estimate of so few windows would not do for truth.
+    again = [judged(plan, scorer, replace(judge, seed=judge.seed + 100 + i)) for i in range(4)]
+    return float(np.mean([scorer.reduce(one, SEED)[scorer.metric].value for one in again]))
 
 
 def holds(estimate: Estimate, truth: float) -> bool:
@@ -169,6 +170,10 @@ def test_right_labels_score_over_wrong_ones_which_score_at_chance(collected, nam
     both = np.concatenate([right, wrong])
     area = auroc(np.arange(len(both)) < len(right), both)
     chance = scorer.chance if scorer.chance is not None else 0.0 if scorer.per_token else 0.5
+    if scorer.metric == "accuracy" and scorer.chance is None:
+        # Of classes that are not of equal size, a judge who knows nothing is right more often.
+        fires = np.array([bool(item.truth[0]) for plan in plans for item in plan.items])
+        chance = float(np.where(fires, BLIND, 1 - BLIND).mean())
     error = wrong.std(ddof=1) / np.sqrt(len(wrong))
     # Where p values are as discrete as the scores, they are uniform on the values they take.
     taken = np.unique(p_wrong)

@@ -36,7 +36,7 @@ TOLERANCE = 0.05
 @pytest.fixture(scope="session")
 def plans(tmp_path_factory) -> dict[str, list[Plan]]:
     out: Path = tmp_path_factory.mktemp("shortcuts")
-    flags = ["--tokens", "50_000", "--features", f"0-{FEATURES - 1}", "--out", str(out)]
+    flags = ["--tokens", "200_000", "--features", f"0-{FEATURES - 1}", "--out", str(out)]
     code, _, said = run_command("collect", *flags)
     assert code == 0, said
     run = Run(out)

@@ -16,7 +16,7 @@ from autointerp.resources.session import Session
 from autointerp.rules import lexical
 from autointerp.runs.directory import Run
 from autointerp.runs.record import ExperimentRecord, ScoreRecord
-from autointerp.scoring import SCORERS, forms, has_template
+from autointerp.scoring import SCORERS, forms, has_template, negatives
 from autointerp.scoring.experiment import experiment_of
 from autointerp.scoring.planner import Planner
 from autointerp.scoring.scorebook import Scorebook
@@ -44,10 +44,8 @@ from autointerp.stages.score.laboratory import (
 from autointerp.stages.score.protocol_checks import unlike_their_protocols, with_too_few_windows
 from autointerp.stages.score.scoring_inputs import (
     check_labels,
-    check_negatives,
     labels_of,
     labels_to_come,
-    negatives_identity,
     open_judges,
     planner_of,
 )
@@ -82,7 +80,7 @@ def check(session: Session) -> None:
             "score on; `autointerp label` labels the features"
         )
     local_judges.check(session.config)
-    check_negatives(session.config)
+    negatives.check(session.config)
     load_prompts(session.judging.config)
     for line in unlike_their_protocols(session.config):
         say(f"warning: {line}")
@@ -98,7 +96,7 @@ def inputs(session: Session) -> str:
         labels=[(d.feature, d.status, d.label, d.rule) for d in drafts],
         scorers={name: settings[name].identity() for name in config.scorer_names()},
         null_share=config.share_with_null(),
-        **negatives_identity(config),
+        **negatives.identity(config),
         seed=config.seed,
         **({"share": config.score_share} if config.score_share < 1 else {}),
         **_judges_identity(config, prompts, any(d.rule for d in drafts)),

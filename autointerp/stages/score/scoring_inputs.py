@@ -1,22 +1,16 @@
 """What scoring works on, made ready: the labels, the plans and the judges."""
 
-import importlib.util
 from collections.abc import Mapping
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import ConfigurationError, MissingPackageError, NotDoneError
+from autointerp.errors import ConfigurationError, NotDoneError
 from autointerp.labeling.labeler import Draft
-from autointerp.plain_text import one_line
 from autointerp.prompting.prompts import Prompt
 from autointerp.resources.session import Session
 from autointerp.runs.directory import Run
-from autointerp.scoring import SCORERS
-from autointerp.scoring.label_windows import LabelWindows, by_meaning, by_words
+from autointerp.scoring import SCORERS, negatives
 from autointerp.scoring.null import scored_sample
 from autointerp.scoring.planner import Planner
-from autointerp.scoring.scorers.embedding import NAME as EMBEDDING
-from autointerp.scoring.scorers.embedding import EmbeddingSettings, Encoder
-from autointerp.scoring.scorers.on_device import identity
 from autointerp.stages.collect.collect_stage import evidence_identity
 from autointerp.stages.score import local_judges
 from autointerp.stages.score.endpoint_judge import EndpointJudge
@@ -35,48 +29,8 @@ def planner_of(judging: Session) -> Planner:
         judging.vocabulary,
         config.seed,
         settings_of(config),
-        _like_label(judging),
+        negatives.like_label(config, judging.corpus, judging.device),
     )
-
-
-def _like_label(judging: Session) -> LabelWindows | None:
-    """Which of the corpus's windows are like a label, by the settings."""
-    if negatives(judging.config) == "feature":
-        return None
-    if negatives(judging.config) == "label":
-        return by_words(judging.corpus)
-    encoder = Encoder(_encoder(judging.config), judging.device)
-    documents = encoder.encoded(judging.corpus.texts(), query=False)
-    return by_meaning(
-        judging.corpus, documents, lambda label: encoder.encoded([one_line(label)], query=True)[0]
-    )
-
-
-def negatives(config: RunConfig) -> str:
-    return config.negatives or "label"
-
-
-def negatives_identity(config: RunConfig) -> dict[str, object]:
-    """For a fingerprint of what scores depend on: nothing where it is as it always was."""
-    match negatives(config):
-        case "feature":
-            return {}
-        case "meaning":
-            return {"negatives": ("meaning", identity(_encoder(config)))}
-        case chosen:
-            return {"negatives": chosen}
-
-
-def check_negatives(config: RunConfig) -> None:
-    """Raises AutointerpError where the windows cannot be found."""
-    if negatives(config) == "meaning" and importlib.util.find_spec("sentence_transformers") is None:
-        raise MissingPackageError(
-            "--negatives meaning needs sentence_transformers: pip install 'autointerp[embed]'"
-        )
-
-
-def _encoder(config: RunConfig) -> str:
-    return config.settings_of(EMBEDDING, EmbeddingSettings).model
 
 
 def labels_of(judging: Session) -> JudgedLabels:

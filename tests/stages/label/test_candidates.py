@@ -41,7 +41,7 @@ def collected(planted, tmp_path_factory):
     decoder = torch.eye(len(WORDS))[[WORDS.index(w[0]) if w else 60 for w in words]]
     plant_coder(folder / "coder", words, decoder)
     here = replace(planted, coder=folder / "coder", words=words)
-    assert run_command("collect", *here.flags(folder / "run"))[0] == 0
+    assert run_command("collect", "--split", "context", *here.flags(folder / "run"))[0] == 0
     return here, folder / "run"
 
 

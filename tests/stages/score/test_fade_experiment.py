@@ -18,7 +18,8 @@ from tests.support.fake_server import FakeServer, status
 
 # On '#' and on a g that begins a word or a piece of one. Ten times its maximum, the first writes #.
 FEATURES = {345: "#", 195: "g"}
-DEMO = ["--subject", "demo", "--coder", "demo", "--tokens", "8192"]
+# So little text is split by context: its documents would be too few.
+DEMO = ["--subject", "demo", "--coder", "demo", "--tokens", "8192", "--split", "context"]
 FEW = ["--fade-factors", "10", "--fade-continuations", "8", "--fade-texts", "8"]
 
 

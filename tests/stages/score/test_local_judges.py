@@ -43,7 +43,7 @@ def test_a_run_with_local_scorers_alone_needs_no_model(cli, planted, tmp_path):
     for name in ("embedding", "surprisal"):
         assert labels[f"{name}_auroc"].between(0, 1).all()
         assert labels[f"{name}_null"].notna().all()
-        assert (labels[f"{name}_n"] == 10).all()
+        assert (labels[f"{name}_n"] == 8).all()
         assert (labels[f"{name}_ci_low"] <= labels[f"{name}_auroc"]).all()
     assert labels["detection_balanced_accuracy"].isna().all()
     assert labels["error"].isna().all()

@@ -1,0 +1,56 @@
+"""Where the non-activating windows of detection come from, by the setting `negatives`."""
+
+import importlib.util
+
+import torch
+
+from autointerp.config.settings import RunConfig
+from autointerp.errors import MissingPackageError
+from autointerp.evidence.corpus import Corpus
+from autointerp.plain_text import one_line
+from autointerp.scoring.label_windows import LabelWindows, by_meaning, by_words
+from autointerp.scoring.scorers import embedding
+from autointerp.scoring.scorers.on_device import identity as model_identity
+
+
+def like_label(config: RunConfig, corpus: Corpus, device: torch.device) -> LabelWindows | None:
+    """Which of the corpus's windows are like a label; None where labels do not decide.
+
+    Raises AutointerpError where the embedding model cannot be loaded.
+    """
+    if _chosen(config) == "feature":
+        return None
+    if _chosen(config) == "label":
+        return by_words(corpus)
+    encoder = embedding.Encoder(_encoder(config), device)
+    documents = encoder.encoded(corpus.texts(), query=False)
+    return by_meaning(
+        corpus, documents, lambda label: encoder.encoded([one_line(label)], query=True)[0]
+    )
+
+
+def identity(config: RunConfig) -> dict[str, object]:
+    """For a fingerprint of what scores depend on: nothing where it is as it always was."""
+    match _chosen(config):
+        case "feature":
+            return {}
+        case "meaning":
+            return {"negatives": ("meaning", model_identity(_encoder(config)))}
+        case chosen:
+            return {"negatives": chosen}
+
+
+def check(config: RunConfig) -> None:
+    """Raises AutointerpError where what it takes is not installed."""
+    if _chosen(config) == "meaning" and importlib.util.find_spec("sentence_transformers") is None:
+        raise MissingPackageError(
+            "--negatives meaning needs sentence_transformers: pip install 'autointerp[embed]'"
+        )
+
+
+def _chosen(config: RunConfig) -> str:
+    return config.negatives or "label"
+
+
+def _encoder(config: RunConfig) -> str:
+    return config.settings_of(embedding.NAME, embedding.EmbeddingSettings).model
