@@ -13,16 +13,13 @@ from autointerp.runs.directory import Run
 
 @dataclass(frozen=True)
 class _Changed:
-    """`stage`: the one that a run has been through which keeps `former`; others get `present`."""
-
-    stage: str
     former: str
     present: str
 
 
 _CHANGED = {
-    "split": _Changed("collect", "context", "document"),
-    "negatives": _Changed("score", "feature", "label"),
+    "split": _Changed("context", "document"),
+    "negatives": _Changed("feature", "label"),
 }
 
 
@@ -40,5 +37,5 @@ def _kept(name: str, changed: _Changed, run: Run) -> str:
     recorded = run.settings().text(name)
     if recorded in all_settings()[name].choices():
         return recorded
-    # A run that does not say was made when there was no choice.
-    return changed.present if getattr(run.stages(), changed.stage) is None else changed.former
+    # A run that was begun and does not say was begun when there was no choice.
+    return changed.former if run.record().config else changed.present

@@ -1,7 +1,9 @@
 """Where the non-activating windows of detection come from, by the setting `negatives`."""
 
 import importlib.util
+from functools import cache
 
+import numpy as np
 import torch
 
 from autointerp.config.settings import RunConfig
@@ -16,17 +18,30 @@ from autointerp.scoring.scorers.on_device import identity as model_identity
 def like_label(config: RunConfig, corpus: Corpus, device: torch.device) -> LabelWindows | None:
     """Which of the corpus's windows are like a label; None where labels do not decide.
 
-    Raises AutointerpError where the embedding model cannot be loaded.
+    The embedding model is loaded when the first label is looked up, which raises AutointerpError
+    where it cannot be loaded.
     """
-    if _chosen(config) == "feature":
+    if are_as_before(config):
         return None
     if _chosen(config) == "label":
         return by_words(corpus)
-    encoder = embedding.Encoder(_encoder(config), device)
-    documents = encoder.encoded(corpus.texts(), query=False)
+
+    @cache
+    def encoder() -> embedding.Encoder:
+        return embedding.Encoder(_encoder(config), device)
+
+    @cache
+    def documents() -> np.ndarray:
+        return encoder().encoded(corpus.texts(), query=False)
+
     return by_meaning(
-        corpus, documents, lambda label: encoder.encoded([one_line(label)], query=True)[0]
+        corpus, documents, lambda label: encoder().encoded([one_line(label)], query=True)[0]
     )
+
+
+def are_as_before(config: RunConfig) -> bool:
+    """Whether all is drawn as it was when labels did not decide what is judged, nulls included."""
+    return _chosen(config) == "feature"
 
 
 def identity(config: RunConfig) -> dict[str, object]:

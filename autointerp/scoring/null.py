@@ -15,12 +15,16 @@ class Labeled:
     rule: str | None = None  # the label as a rule, for one that is
 
 
-def null_sample(features: Sequence[int], share: float, fewest: int, seed: int) -> set[int]:
+def null_sample(
+    features: Sequence[int], share: float, fewest: int, seed: int, *, former: bool = False
+) -> set[int]:
     """The seeded share of the features that get a null; `fewest` of them where the share is less.
 
-    A feature's draw does not depend on the others, so that most stay when features are added.
+    A feature's draw does not depend on the others, so that most stay when features are added; what
+    is scored first gets a null first, so that all stay when a larger share is scored. former: as
+    it was drawn before a share could be scored.
     """
-    ranked = _drawn("null", features, seed)
+    ranked = _drawn("null" if former else "score", features, seed)
     return set(ranked[: max(fewest, round(share * len(features)))])
 
 

@@ -34,29 +34,39 @@ class Planner:
         self,
         features: Sequence[int],
         scorers: Iterable[str],
-        label_of: Callable[[int], str | None],
+        judged: Callable[[Scorer, int], Sequence[tuple[int, str | None]]],
         labels: KnownLabels | None = None,
-    ) -> Iterator[tuple[Scorer, Plan]]:
-        """The plans of the scorers for every feature; labels: those that one may choose between.
+    ) -> Iterator[tuple[Scorer, int, Plan]]:
+        """Scorer, whose label, and the plan for it, of every feature.
 
-        label_of: a feature's own label, where it is known.
+        judged: the features whose labels are judged on a feature's windows, its own first, each
+        with the label where it is known. Windows like a label are like the one that is judged, so
+        that a null's alarms are looked for where its label deceives. labels: those that one may
+        choose between.
         """
         known, special = labels or KnownLabels(), self.vocabulary.special_ids
         for evidence in self.store.read(features):
-            label = label_of(evidence.feature)
-            like_label = self.like_label(label) if self.like_label and label else ()
-            corpus, strata = self._silent(evidence, like_label)
-            material = Material(
-                evidence,
-                corpus,
-                strata,
-                self.seed,
-                special,
-                known,
-                by_density=self.like_label is not None and isfinite(evidence.window_density),
-            )
+            materials: dict[str | None, Material] = {}
             for name in scorers:
-                yield SCORERS[name], SCORERS[name].plan(material, self.settings[name])
+                scorer = SCORERS[name]
+                for label_of, label in judged(scorer, evidence.feature):
+                    if self.like_label is None:
+                        label = None  # all are judged on the same windows
+                    if label not in materials:
+                        materials[label] = self._material(evidence, label, special, known)
+                    yield scorer, label_of, scorer.plan(materials[label], self.settings[name])
+
+    def _material(
+        self,
+        evidence: FeatureEvidence,
+        label: str | None,
+        special: frozenset[int],
+        known: KnownLabels,
+    ) -> Material:
+        like_label = self.like_label(label) if self.like_label and label else ()
+        corpus, strata = self._silent(evidence, like_label)
+        by_label = self.like_label is not None and isfinite(evidence.window_density)
+        return Material(evidence, corpus, strata, self.seed, special, known, by_label)
 
     def _silent(
         self, evidence: FeatureEvidence, like_label: Iterable[np.ndarray]

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import isnan
 
 from autointerp.metrics.estimates import Counts, Estimate
-from autointerp.metrics.population import population
+from autointerp.metrics.population import MAX_WIDTH, population
 from autointerp.metrics.sequential import anytime_balanced_accuracy
 from autointerp.scoring import SCORERS
 from autointerp.scoring.beside_nulls import Found, beside_nulls, with_q_values
@@ -13,6 +14,7 @@ from autointerp.scoring.scorer import Judged, Score
 
 _Values = dict[int, dict[str, Estimate]]  # feature → metric → estimate
 
+_ANY = 2.0  # wider than any interval of a metric that is at most 1, MCC included
 POPULATION = "detection"  # the scorer whose judgments are weighed for the corpus
 
 
@@ -108,13 +110,16 @@ class Scorebook:
             values[feature] |= of_corpus
         if not null_counts:
             return values, null_values, {}
-        together = self._population([*counts.values(), *null_counts.values()])
+        # Compared are the values themselves, also where the table calls them unknown.
+        together = self._population([*counts.values(), *null_counts.values()], max_width=_ANY)
         for feature, of_corpus in zip(null_counts, together[len(counts) :], strict=True):
             null_values[feature] |= of_corpus
         return values, null_values, dict(zip(counts, together, strict=False))
 
-    def _population(self, counts: Iterable[Counts]) -> list[dict[str, Estimate]]:
-        found = population(list(counts), self._seed)
+    def _population(
+        self, counts: Iterable[Counts], max_width: float = MAX_WIDTH
+    ) -> list[dict[str, Estimate]]:
+        found = population(list(counts), self._seed, max_width)
         return [{f"population_{m}": e for m, e in of_corpus.items()} for of_corpus in found]
 
 
@@ -127,7 +132,9 @@ def _by_mode(
         if metric in estimates:
             part = parts[feature]
             same = (as_nulls or {}).get(feature, {}).get(metric)
+            unknown = isnan(estimates[metric].value)
+            compared = None if same is None or unknown else same.value
             found[part.mode][feature] = Found(
-                estimates[metric], part.parse_rate, part.density, same.value if same else None
+                estimates[metric], part.parse_rate, part.density, compared
             )
     return found

@@ -149,7 +149,7 @@ class Material:
     seed: int
     special_ids: frozenset[int] = frozenset()  # tokens on which no feature counts as firing
     labels: KnownLabels = field(default_factory=KnownLabels)  # of all features that have one
-    by_density: bool = False  # whether more non-activating windows are judged of rare features
+    by_label: bool = False  # whether windows like the label are judged, and more of rare features
 
     def plan(self, items: Sequence[Item]) -> Plan:
         """The items, shuffled so that their order says nothing of them, the same on every run."""

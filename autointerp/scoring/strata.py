@@ -96,14 +96,21 @@ def _gather(sources: Iterable[np.ndarray], free: np.ndarray, most: float) -> np.
     return np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
 
-def draw(strata: Sequence[Stratum], n: int, feature: int, seed: int) -> list[tuple[str, int]]:
+def draw(
+    strata: Sequence[Stratum], n: int, feature: int, seed: int, *, steady: bool = False
+) -> list[tuple[str, int]]:
     """About `n` windows as (stratum, number in the sample): of hard strata their quota.
 
     Drawn without replacement, for each feature by itself. Where a stratum has too few, others make
-    up for it.
+    up for it. steady: by an order of all windows that does not depend on the strata, so that
+    windows which are in the same stratum for two labels are mostly drawn for both.
     """
     rng = np.random.default_rng([seed, feature, 0x57A7])
-    orders = {s.name: rng.permutation(s.windows) for s in strata}
+    if steady:
+        place = rng.random(max((int(s.windows.max()) for s in strata), default=-1) + 1)
+        orders = {s.name: s.windows[np.argsort(place[s.windows])] for s in strata}
+    else:
+        orders = {s.name: rng.permutation(s.windows) for s in strata}
     counts = {name: min(round(n * _QUOTA.get(name, 0)), len(o)) for name, o in orders.items()}
     for name in (OTHER, SAME_TOKEN, SIMILAR, LABEL):
         missing = n - sum(counts.values())

@@ -15,11 +15,15 @@ import pyarrow.compute as pc
 from autointerp.metrics.paired import aurocs_apart, correlations_apart, mcnemar, token_moments
 from autointerp.runs.directory import Run
 from autointerp.scoring import SCORERS
+from autointerp.scoring.scorer import FIRES
 from autointerp.scoring.strata import SIMILAR
 from autointerp.tables.migrate import current, open_table
 
 _BATCH = 1 << 16
-_WINDOW = ["feature", "kind", "rank", "stratum", "marks"]  # what makes two judgments of one thing
+# What makes two judgments of one thing. Which stratum a window is in may depend on the label, but
+# marks of the same window are of one kind or another.
+_WINDOW = ["feature", "kind", "rank", "fires", "marks"]
+_APART = ("top_window", "random_window")  # strata of metrics of their own
 _MOMENTS = [f"moment_{place}" for place in range(6)]
 _COLUMNS = [
     *("feature", "scorer", "window", "stratum", "marks", "label_of", "parsed"),
@@ -89,7 +93,8 @@ def _compact(rows: pa.Table, per_token: bool) -> pd.DataFrame:
             "feature": rows["feature"].to_numpy(),
             "kind": pc.struct_field(window, "kind").to_pandas(),
             "rank": pc.struct_field(window, "rank").to_numpy(zero_copy_only=False),
-            "stratum": rows["stratum"].to_pandas(),
+            "stratum": (stratum := rows["stratum"].to_pandas()),
+            "fires": stratum.where(stratum.isin([FIRES, "within", "elsewhere"]), "no"),
             "marks": "" if marks.null_count == len(marks) else list(map(str, marks.to_pylist())),
         }
     )
@@ -113,7 +118,10 @@ def _tests(
     scorer: str, first: pd.DataFrame, second: pd.DataFrame
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Metric, features and a p value of each."""
-    rows = first.merge(second, on=_WINDOW, suffixes=("_a", "_b"))
+    first, second = (of[~of["stratum"].isin(_APART)] for of in (first, second))
+    second = second.drop(columns="stratum")
+    first, second = (of[~of["stratum"].isin(_APART)] for of in (first, second))
+    rows = first.merge(second.drop(columns="stratum"), on=_WINDOW, suffixes=("_a", "_b"))
     features, of = np.unique(rows["feature"].to_numpy(), return_inverse=True)
     n = len(features)
     if SCORERS[scorer].per_token:

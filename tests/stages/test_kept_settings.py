@@ -10,12 +10,13 @@ def test_a_new_run_gets_the_present_default(tmp_path):
     assert settled(RunConfig(negatives="meaning"), Run(tmp_path / "new")).negatives == "meaning"
 
 
-def test_each_setting_is_kept_by_the_stage_that_it_is_of(tmp_path):
+def test_a_run_that_was_begun_before_keeps_all_of_them(tmp_path):
+    """Interrupted in any stage, or with a stage forgotten by `repair`: replies are paid for."""
     run = Run(tmp_path / "run")
     run.path.mkdir()
     run.update(config={"seed": 0}, stages={"collect": {"inputs": "x"}})
     found = settled(RunConfig(), run)
-    assert (found.split, found.negatives) == ("context", "label")
+    assert (found.split, found.negatives) == ("context", "feature")
 
 
 def test_a_run_that_was_scored_before_keeps_the_former_one(tmp_path):

@@ -50,9 +50,11 @@ def plan(material: Material, settings: ScorerSettings) -> Plan:
         return material.plan([])
     items = [Item(w, FIRES, answer(True)) for w in activating(evidence, windows)]
     others = round(_SILENT * windows)
-    if material.by_density:
+    if material.by_label:
         others = windows_for(evidence.window_density, windows)
-    silent = draw(material.strata, others, evidence.feature, material.seed)
+    silent = draw(
+        material.strata, others, evidence.feature, material.seed, steady=material.by_label
+    )
     items += [Item(corpus.silent_window(i), name, answer(False)) for name, i in silent]
     return material.plan(items)
 

@@ -61,26 +61,26 @@ def judge_jobs(
 ) -> Iterator[JudgeJob]:
     """All that is to be judged by the templates there are, whatever is not judged by rules."""
     settings, ways = judge_settings(config), _ways(prompts, config.judge_form)
-    for scorer, plan in planner.plans(labels.features, ways, labels.own_text, labels.all_known()):
+    for scorer, label_of, plan in planner.plans(
+        labels.features, ways, labels.judged, labels.all_known()
+    ):
         if is_judged_by_rule(scorer, labels.drafts.get(plan.feature), config.judge):
             continue
         (task, prompt), *fallbacks = ways[scorer.name]
         fixed = scorer.protocol
-        of_scorer = settings if fixed is None else replace(settings, items=fixed.items)
-        for label_of in labels.whose(scorer, plan.feature):
-            yield JudgeJob(
-                scorer=scorer,
-                plan=plan,
-                label_of=label_of,
-                label=labels.text(label_of),
-                prompt=prompt,
-                vocabulary=planner.vocabulary,
-                settings=of_scorer,
-                todo=tuple(range(len(plan.items))),
-                enough=_enough(scorer, config.precision),
-                chosen_task=task,
-                fallbacks=tuple(fallbacks),
-            )
+        yield JudgeJob(
+            scorer=scorer,
+            plan=plan,
+            label_of=label_of,
+            label=labels.text(label_of),
+            prompt=prompt,
+            vocabulary=planner.vocabulary,
+            settings=settings if fixed is None else replace(settings, items=fixed.items),
+            todo=tuple(range(len(plan.items))),
+            enough=_enough(scorer, config.precision),
+            chosen_task=task,
+            fallbacks=tuple(fallbacks),
+        )
 
 
 def _ways(

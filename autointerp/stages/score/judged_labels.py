@@ -13,6 +13,7 @@ from autointerp.scoring.scorers.choices import KnownLabels
 # Features with a null, so that p is small enough to survive correction: with 100 nulls it is about
 # 1 / 101 where a label beats them all, which is a discovery at 5 % where a fifth of all labels do.
 _MIN_NULLS = 100
+_FORMER_MIN_NULLS = 50
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class JudgedLabels:
             return [feature, self.nulls[feature]]
         return [feature]
 
+    def judged(self, scorer: Scorer, feature: int) -> list[tuple[int, str | None]]:
+        """As `whose`, each with its label where it is known."""
+        return [(label_of, self.own_text(label_of)) for label_of in self.whose(scorer, feature)]
+
     def known(self, features: Iterable[int]) -> KnownLabels:
         """Their labels, to choose between."""
         return KnownLabels(with_label((self.drafts[f] for f in features), self.statistics))
@@ -76,6 +81,8 @@ def judged_labels(
     score_share: float,
     null_share: float,
     seed: int,
+    *,
+    former: bool = False,
 ) -> JudgedLabels:
     """The labels that are scored, and nulls for some of them: a rule's null is another rule."""
     labeled = with_label(drafts.values(), statistics)
@@ -84,11 +91,12 @@ def judged_labels(
         alike = [one for one in labeled if bool(one.rule) == by_rule]
         partners |= null_partners(alike, seed)
     scored = scored_sample([one.feature for one in labeled], score_share, seed)
-    drawn = with_null([f for f in scored if f in partners], null_share, seed)
+    drawn = with_null([f for f in scored if f in partners], null_share, seed, former=former)
     nulls = {feature: other for feature, other in partners.items() if feature in drawn}
     return JudgedLabels(drafts, scored, nulls, statistics)
 
 
-def with_null(features: list[int], share: float, seed: int) -> set[int]:
-    """Those of the features that get a null."""
-    return null_sample(features, share, _MIN_NULLS if share > 0 else 0, seed)
+def with_null(features: list[int], share: float, seed: int, *, former: bool = False) -> set[int]:
+    """Those of the features that get a null; former: as runs that were begun before drew them."""
+    fewest = _FORMER_MIN_NULLS if former else _MIN_NULLS
+    return null_sample(features, share, fewest if share > 0 else 0, seed, former=former)

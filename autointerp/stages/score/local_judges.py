@@ -58,7 +58,7 @@ class LocalModelsJudge:
         self, planner: Planner, labels: JudgedLabels, take: Take, _progress: Tracker
     ) -> BaseException | None:
         """Some features at a time, so that their windows fill a batch."""
-        plans = planner.plans(labels.features, self.judges, labels.own_text)
+        plans = planner.plans(labels.features, self.judges, labels.judged)
         try:
             while batch := list(islice(plans, _PLANS_AT_ONCE * max(1, len(self.judges)))):
                 for judged in self._judged(batch, labels):
@@ -68,14 +68,13 @@ class LocalModelsJudge:
         return None
 
     def _judged(
-        self, plans: Sequence[tuple[Scorer, Plan]], labels: JudgedLabels
+        self, plans: Sequence[tuple[Scorer, int, Plan]], labels: JudgedLabels
     ) -> Iterator[Judged]:
         for name, judge in self.judges.items():
             asked = [
                 (plan, label_of, labels.drafts[label_of].label or "")
-                for scorer, plan in plans
+                for scorer, label_of, plan in plans
                 if scorer.name == name
-                for label_of in labels.whose(scorer, plan.feature)
             ]
             judgments = judge([(label, plan) for plan, _, label in asked])
             for (plan, label_of, _), found in zip(asked, judgments, strict=True):

@@ -29,11 +29,12 @@ class RulesJudge:
         rules = {f: Rule.from_json(d.rule) for f, d in labels.drafts.items() if d.rule}
         labeler = LexicalLabeler(planner.vocabulary)
         # A rule chooses among rules.
-        for scorer, plan in planner.plans(scored, ruled, labels.own_text, labels.known(rules)):
+        for scorer, label_of, plan in planner.plans(
+            scored, ruled, labels.judged, labels.known(rules)
+        ):
             assert scorer.by_rule is not None
-            for label_of in labels.whose(scorer, plan.feature):
-                judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
-                take(judged_by(scorer, plan, label_of, judgments))
+            judgments = scorer.by_rule(labeler, rules[label_of], plan.items)
+            take(judged_by(scorer, plan, label_of, judgments))
         return None
 
     def note(self, details: ScoreRecord) -> None:

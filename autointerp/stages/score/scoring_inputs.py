@@ -38,7 +38,8 @@ def labels_of(judging: Session) -> JudgedLabels:
     config = judging.config
     statistics = judging.store.statistics
     shares = config.score_share, _null_share(config)
-    return judged_labels(drafts, statistics, *shares, config.seed)
+    former = negatives.are_as_before(config)
+    return judged_labels(drafts, statistics, *shares, config.seed, former=former)
 
 
 def labels_to_come(judging: Session) -> JudgedLabels:
@@ -52,7 +53,10 @@ def labels_to_come(judging: Session) -> JudgedLabels:
     statistics = judging.store.statistics
     alive = [f for f in judging.features if statistics[f]["n_active"] > 0]
     features = scored_sample(alive, config.score_share, config.seed)
-    drawn = with_null(features, _null_share(config), config.seed) if len(alive) > 1 else set()
+    drawn: set[int] = set()
+    if len(alive) > 1:
+        former = negatives.are_as_before(config)
+        drawn = with_null(features, _null_share(config), config.seed, former=former)
     return JudgedLabels({}, features, dict.fromkeys(drawn, -1), statistics)
 
 

@@ -54,7 +54,9 @@ def _read_here(planner: Planner, labels: JudgedLabels, prompt: Prompt) -> Iterat
 
     Windows are shown on one line, as a terminal can take them; the model reads their line breaks.
     """
-    for _, plan in planner.plans(labels.features, [prompt.task], labels.own_text):
+    for _, label_of, plan in planner.plans(labels.features, [prompt.task], labels.judged):
+        if label_of != plan.feature:
+            continue
         texts = (one_line(read_on_device(item.window)) for item in plan.items)
         windows = [{"role": "window", "content": text} for text in texts]
         yield prompt.messages(label=labels.text(plan.feature)) + windows
