@@ -46,17 +46,17 @@ class ScoringSettings(Section):
     )
     score_share: float = setting(
         1.0,
-        "Share of the labeled features to score, drawn by --seed; the others get expected_f1, an "
-        "F1 to expect with its interval. A larger share later scores only those that are new.",
+        "Share of the labeled features to score, drawn by --seed; the others get an expected F1 "
+        "(expected_f1) with an interval. A larger share later scores only those that are new.",
         gt=0,
         le=1,
     )
     null_share: float = setting(
         0.1,
         "Share of features that a model also judges with another feature's label, for the null; at "
-        "least 100 features. Each costs as much as judging the feature's own label. With n nulls p "
-        "goes down to about 1 / (1 + n), and a label that beats them all is a discovery at an FDR "
-        "of 5 % where 20 / (1 + n) of all labels do. Rules judge all.",
+        "least 100 features. Each costs as much as judging the feature's own label. With n nulls "
+        "the smallest p is about 1 / (1 + n). Few nulls find labels at an FDR of 5 % only where "
+        "many are good: a share of 20 / (1 + n) or more must beat every null. Rules judge all.",
         ge=0,
         le=1,
     )

@@ -148,7 +148,7 @@ def _remarks(metrics: list[MetricComparison], windows: str) -> list[str]:
     for found in metrics:
         if found.only_first or found.only_second:
             remarks.append(
-                f"{_name(found)}: {found.only_first:,} features are scored only in A, "
+                f"{_name(found)}: {found.only_first:,} features have a value only in A, "
                 f"{found.only_second:,} only in B."
             )
     return remarks

@@ -50,7 +50,8 @@ def print_control(real: Run, control: Run, metric: str | None, console: Console)
 
 
 def metric_name(scorer: str, metric: str) -> str:
-    return one_line(f"{scorer} {metric}".replace("_", " "))
+    # Scorers that follow another tool have metrics that begin with their own name.
+    return one_line(f"{scorer} {metric.removeprefix(f'{scorer}_')}".replace("_", " "))
 
 
 def _table(compared: dict[tuple[str, str], Unpaired]) -> Table:

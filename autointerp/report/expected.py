@@ -19,8 +19,9 @@ def expected_lines(run: Run, labels: pd.DataFrame) -> Iterator[tuple[str, str]]:
         return
     labeled = labels[labels["status"] == "labeled"]
     yield "scored", f"{scored.scored:,} of {len(labeled):,} labels (--score-share {share:g})"
+    judged = labeled[f"{MEASURED}_ci_low"].notna()
     measured = labeled[MEASURED].notna()
-    rest = labeled[~measured & labeled[EXPECTED].notna()]
+    rest = labeled[~judged & labeled[EXPECTED].notna()]
     if len(rest):
         width = (rest[f"{EXPECTED}_ci_high"] - rest[f"{EXPECTED}_ci_low"]).mean()
         yield (
@@ -28,8 +29,11 @@ def expected_lines(run: Run, labels: pd.DataFrame) -> Iterator[tuple[str, str]]:
             f"median {rest[EXPECTED].median():.3f}, {len(rest):,} labels that were not scored; "
             f"95 % intervals {width:.2f} wide on average",
         )
-    elif not measured.all():
+    elif measured.sum() < MIN_MEASURED:
         yield (
             "expected F1",
-            f"unknown: {measured.sum():,} labels have a population F1, {MIN_MEASURED} must",
+            f"unknown: {measured.sum():,} labels have a population F1, at least {MIN_MEASURED} "
+            "are needed",
         )
+    elif not judged.all():
+        yield "expected F1", "unknown: population F1 is unknown for most of the scored labels"

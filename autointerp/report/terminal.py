@@ -86,14 +86,14 @@ def label_table(frame: pd.DataFrame, title: str, windows: str) -> Table:
     """
     table = Table(
         title=Text(line_for_person(title)),
-        caption=Text(f"F1: of {windows}. In windows, on tokens: the shares in which it fires"),
+        caption=Text(f"F1: of {windows}. windows, tokens: share in which the feature fires"),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("feature", justify="right")
     table.add_column("label", min_width=24, overflow="fold")
-    for name in ("det.", "null", "sim.", "null", "F1", "in windows", "on tokens"):
+    for name in ("det.", "null", "sim.", "null", "F1", "windows", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
         shown = _plain(row["label"]) or f"({_plain(row['status'])})"

@@ -28,7 +28,7 @@ def unlike_windows(runs: Mapping[str, Run]) -> list[str]:
     """A line for each setting that gives the runs' scores another meaning; runs: by name."""
     found = []
     for setting, why in _MEANINGS.items():
-        values = {name: run.settings().shown().get(setting) for name, run in runs.items()}
+        values = {name: _recorded(run, setting) for name, run in runs.items()}
         shown = {
             name: "not recorded" if value is None else line_for_person(value)
             for name, value in values.items()
@@ -37,3 +37,9 @@ def unlike_windows(runs: Mapping[str, Run]) -> list[str]:
             said = ", ".join(f"{value} in {name}" for name, value in shown.items())
             found.append(f"{setting} differs ({said}): {why}")
     return found
+
+
+def _recorded(run: Run, setting: str) -> object:
+    value = run.settings().shown().get(setting)
+    # A run that does not say was split before there was a choice.
+    return "context" if value is None and setting == "split" else value

@@ -119,8 +119,6 @@ def _tests(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Metric, features and a p value of each."""
     first, second = (of[~of["stratum"].isin(_APART)] for of in (first, second))
-    second = second.drop(columns="stratum")
-    first, second = (of[~of["stratum"].isin(_APART)] for of in (first, second))
     rows = first.merge(second.drop(columns="stratum"), on=_WINDOW, suffixes=("_a", "_b"))
     features, of = np.unique(rows["feature"].to_numpy(), return_inverse=True)
     n = len(features)

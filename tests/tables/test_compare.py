@@ -474,7 +474,7 @@ def test_a_run_of_other_settings_is_not_a_repeat(cli, tmp_path):
     ("setting", "values", "line"),
     [
         ("window_length", (32, 64), "window_length differs (32 in {a}, 64 in {b}): population"),
-        ("split", (None, "document"), "split differs (not recorded in {a}, document in {b})"),
+        ("split", (None, "document"), "split differs (context in {a}, document in {b})"),
         ("split", ("context", "document"), "split differs (context in {a}, document in {b})"),
         ("score_windows", (25, 30), "different windows (score_windows differ)"),
         ("coder", ("x", "y"), "different windows (sae differ)"),

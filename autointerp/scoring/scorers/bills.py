@@ -26,7 +26,7 @@ RANDOM = "random"
 _SPLITS, _PLACE = 2, 1  # labeling has the other of any two neighbors
 
 
-class BillsSettings(simulation.SimulationSettings):
+class BillsSettings(simulation.ModeSettings):
     windows: int = setting(10, "Windows to simulate, half of them top ones.", ge=2)
 
     def most_windows(self) -> int:

@@ -30,7 +30,7 @@ class EmbeddingSettings(ScorerSettings):
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("model",)  # its files are looked at
 
     windows: int = setting(
-        20, "Activating windows to embed; 1.5 times as many non-activating ones.", ge=2
+        20, "Activating windows to embed, and non-activating ones as for detection.", ge=2
     )
     model: str = setting(
         "sentence-transformers/all-MiniLM-L6-v2",

@@ -58,16 +58,11 @@ _ANYTHING = float(np.finfo(np.float32).tiny)
 TOP_AND_RANDOM, RANDOM_ONLY = "top_and_random_correlation", "random_only_correlation"
 
 
-class SimulationSettings(ScorerSettings):
+class ModeSettings(ScorerSettings):
+    """Of scorers that ask for activations: by which of the ways."""
+
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("mode",)  # each way has its template
 
-    windows: int = setting(10, "Windows to simulate, half of them activating.", ge=2)
-    top_windows: int = setting(
-        0,
-        "Top-activating windows to simulate besides, and as many drawn from the whole corpus, for "
-        "the top-and-random and random-only correlations of Bills et al. 2023, who take 5.",
-        ge=0,
-    )
     mode: Literal["auto", "prompt_logprobs", "top_logprobs", "json"] = setting(
         "auto",
         "How activations are predicted: as expected values from the log probabilities of the "
@@ -77,6 +72,16 @@ class SimulationSettings(ScorerSettings):
 
     def chosen_mode(self) -> str:
         return self.mode
+
+
+class SimulationSettings(ModeSettings):
+    windows: int = setting(10, "Windows to simulate, half of them activating.", ge=2)
+    top_windows: int = setting(
+        0,
+        "Top-activating windows to simulate besides, and as many drawn from the whole corpus, for "
+        "the top-and-random and random-only correlations of Bills et al. 2023, who take 5.",
+        ge=0,
+    )
 
     def most_windows(self) -> int:
         return max(-(-self.windows // 2), self.top_windows)

@@ -32,7 +32,7 @@ class SurprisalSettings(ScorerSettings):
     KNOWN_OTHERWISE: ClassVar[tuple[str, ...]] = ("model",)  # its files are looked at
 
     windows: int = setting(
-        20, "Activating windows to read; 1.5 times as many non-activating ones.", ge=2
+        20, "Activating windows to read, and non-activating ones as for detection.", ge=2
     )
     model: str | None = setting(
         None,
