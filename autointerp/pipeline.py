@@ -51,7 +51,7 @@ def run_stages(
             say(f"dry run: {name} has not been tested, so --auto has no effect on this estimate")
         # A new run is recorded by its first stage, once it is known to have something to read.
         if not dry_run and session.run.manifest.is_file():
-            session.record_settings()
+            session.record_settings(names)
         for stage in stages:
             if not dry_run or stage.estimate is None:
                 do(stage, session)

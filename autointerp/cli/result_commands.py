@@ -78,8 +78,8 @@ def labels(
     sort: Annotated[
         str,
         typer.Option(
-            help="Sort by a scorer, f1 (by the lower end of its interval), density, confidence or "
-            "feature."
+            help="Sort by a scorer, f1 or expected_f1 (by the lower end of the interval), "
+            "density, confidence or feature."
         ),
     ] = "feature",
     limit: Annotated[int, typer.Option(min=1, help="Number of rows to print.")] = 20,

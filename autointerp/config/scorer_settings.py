@@ -28,12 +28,17 @@ class ScorerSettings(Section):
         """How many activating windows are asked for."""
         return self.windows
 
+    def asks_most(self) -> str:
+        """The setting that asks for the most of them."""
+        return "windows"
+
     def problems_with(self, name: str, score_windows: int) -> Iterator[str]:
         """What is wrong where so many windows of a kind are kept for scoring, a line each."""
         if self.most_windows() > score_windows:
             yield (
-                f"{name}_windows needs {self.most_windows()} activating windows for scoring, "
-                f"score_windows keeps {score_windows}: --score-windows {self.most_windows()}"
+                f"{name}_{self.asks_most()} needs {self.most_windows()} activating windows for "
+                f"scoring, score_windows keeps {score_windows}: "
+                f"--score-windows {self.most_windows()}"
             )
 
     def identity(self) -> Any:

@@ -9,6 +9,7 @@ from rich.text import Text
 from autointerp.errors import InputError
 from autointerp.evidence.window_text import one_line
 from autointerp.metrics.clustered import MIN_CLUSTERS, MIN_FEATURES, ClusteredMean
+from autointerp.plain_text import counted
 from autointerp.report.control_table import metric_name, print_control
 from autointerp.report.sources import print_facts
 from autointerp.report.terminal import collision_line
@@ -145,12 +146,13 @@ def _remarks(metrics: list[MetricComparison], windows: str) -> list[str]:
             f"Too few: an interval needs {MIN_FEATURES} features that both have scored, in "
             f"{MIN_CLUSTERS} clusters."
         )
+    counts: dict[tuple[int, int], list[str]] = {}
     for found in metrics:
-        if found.only_first or found.only_second:
-            remarks.append(
-                f"{_name(found)}: {found.only_first:,} features have a value only in A, "
-                f"{found.only_second:,} only in B."
-            )
+        counts.setdefault((found.only_first, found.only_second), []).append(_name(found))
+    for (first, second), names in counts.items():
+        if first or second:
+            only = f"{counted(first, 'feature')} with a value only in A, {second:,} only in B"
+            remarks.append(f"{', '.join(names)}: {only}.")
     return remarks
 
 

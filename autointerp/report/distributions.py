@@ -52,10 +52,17 @@ class Distribution:
         """How many labels do better than another's; None where that is not known."""
         if not self.tested:
             return None
-        return (
+        # The smallest p value is about 1 / (1 + nulls): so many labels must reach it together.
+        fewest = math.ceil(self.tested / ALPHA / (1 + self.null_n))
+        if fewest > self.tested:
+            return f"{self.null_n:,} nulls are too few to say which labels beat them"
+        line = (
             f"{self.beat_null:,} of {self.tested:,} labels beat another feature's label at an FDR "
             f"of {ALPHA:.0%}"
         ).replace("%", " %")
+        if not self.beat_null and fewest > 1:
+            line += f" (with {self.null_n:,} nulls, at least {fewest:,} labels must beat all)"
+        return line
 
 
 @dataclass(frozen=True, slots=True)

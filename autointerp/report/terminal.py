@@ -32,6 +32,7 @@ from autointerp.storage.columns import description
 from autointerp.tables.collisions import Collisions, collisions
 from autointerp.tables.compare import spent
 from autointerp.tables.control import against_other_labels
+from autointerp.tables.expected_f1 import EXPECTED
 from autointerp.tables.read import load_labels
 from autointerp.tables.schema import EDITED, RUN, labels_schema
 from autointerp.tables.window_length import of_windows
@@ -43,6 +44,7 @@ _SHOWN_REASONS = 3
 _SORTS = {
     "f1": "population_f1_ci_low",
     "population_f1": "population_f1_ci_low",
+    "expected_f1": "expected_f1_ci_low",
     "density": "density",
     "confidence": "confidence",
     "feature": "feature",
@@ -69,9 +71,13 @@ def _interval(row: Mapping[str, Any], scorer: str) -> str:
 
 
 def _f1(row: Mapping[Any, Any]) -> str:
-    """Unknown where the windows leave too much open: there is an interval, and no value."""
-    wide = pd.isna(row["population_f1"]) and pd.notna(row["population_f1_ci_low"])
-    return "unknown" if wide else _number(row["population_f1"])
+    """Unknown where there is an interval and no value; after ~ what to expect of one not scored."""
+    if pd.notna(row["population_f1"]):
+        return _number(row["population_f1"])
+    if pd.notna(row["population_f1_ci_low"]):
+        return "unknown"
+    expected = row.get(EXPECTED)
+    return "–" if expected is None or pd.isna(expected) else f"~{_number(expected)}"
 
 
 def _plain(value: object) -> str:
@@ -92,7 +98,7 @@ def label_table(frame: pd.DataFrame, title: str, windows: str) -> Table:
         pad_edge=False,
     )
     table.add_column("feature", justify="right")
-    table.add_column("label", min_width=24, overflow="fold")
+    table.add_column("label", min_width=18, overflow="fold")
     for name in ("det.", "null", "sim.", "null", "F1", "windows", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
@@ -164,6 +170,12 @@ def feature_panel(
         scores = Table(box=None, pad_edge=False)
         for name in ("score", "value (95 % interval)", "null", "windows"):
             scores.add_column(name)
+        if pd.notna(low := row.get("population_f1_ci_low")):
+            interval = f"({_number(low)} to {_number(row['population_f1_ci_high'])})"
+            about = f"population F1, of {of_windows(run)}"
+            n = row["detection_n"]
+            known = "–" if pd.isna(n) else str(int(n))
+            scores.add_row(about, f"{_f1(row)} {interval}", "", known)
         for scorer, column in _headlines().items():
             if column not in row:
                 continue

@@ -6,12 +6,12 @@ as it is.
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,7 +19,7 @@ from autointerp import demo
 from autointerp.activations.cache import DenseCache
 from autointerp.activations.formats import find_cache
 from autointerp.coders import SparseCoder, coder_identity, load_coder, randomized
-from autointerp.config.settings import RunConfig, preferred
+from autointerp.config.settings import RunConfig, all_settings, preferred
 from autointerp.errors import ConfigurationError
 from autointerp.evidence.corpus import Corpus
 from autointerp.evidence.store import EvidenceStore, read_statistics
@@ -36,6 +36,11 @@ from autointerp.vocabulary import Vocabulary
 Details = TypeVar("Details", bound=StageRecord)
 _SOURCES = ("coder", "cache", "subject", "text", "hook", "token_ids")
 _RECORDED = ("torch", "transformers", "openai", "pyarrow")
+
+
+# Stage → the sections of settings, and single settings, that its result is made with.
+_RESULTS = {"collect": ("activations", "evidence", "features"), "label": ("labeling",)}
+_OF_LATER_STAGES = ("min_windows",)  # although it is in a section of an earlier one
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,29 @@ class Session:
             raise ConfigurationError(f"device {wanted!r} cannot be used: {first_line}") from None
         return device
 
-    def record_settings(self) -> None:
-        """Have `run.json` say with what settings and versions the run is done."""
+    def record_settings(self, stages: Collection[str]) -> None:
+        """Have `run.json` say with what settings and versions these stages are done.
+
+        What the run's other stages were made with stays as they recorded it.
+        """
         versions = {name: metadata.version(name) for name in _RECORDED}
         python = platform.python_version()
         self.run.update(
             versions={"autointerp": __version__, "python": python} | versions,
-            config=(self.recorded_config or self.config).values(),
+            config=(self.recorded_config or self.config).values() | self._of_others(stages),
         )
+
+    def _of_others(self, stages: Collection[str]) -> dict[str, Any]:
+        """Recorded settings of what the run has evidence or labels from, by other stages."""
+        known, recorded = all_settings(), self.run.record().config
+        done = [s for s in _RESULTS if s not in stages and getattr(self.run.stages(), s)]
+        return {
+            name: recorded[name]
+            for name, one in known.items()
+            if name in recorded and name not in _OF_LATER_STAGES
+            for stage, sections in _RESULTS.items()
+            if stage in done and (one.section in sections or name in sections)
+        }
 
     @contextmanager
     def recorded(self, stage: str, inputs: str, details: Details) -> Iterator[Details]:
@@ -123,7 +143,7 @@ class Session:
 
         Until then it counts as not done, even if it was: some of its files may be new already.
         """
-        self.record_settings()
+        self.record_settings([stage])
         self.run.forget_stages(stage)
         began = time.monotonic()
         self.run.note(f"{stage} begins")

@@ -2,12 +2,13 @@
 
 import importlib.util
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from autointerp.config.settings import RunConfig
-from autointerp.errors import MissingPackageError
+from autointerp.errors import InputError, MissingPackageError
 from autointerp.evidence.corpus import Corpus
 from autointerp.plain_text import one_line
 from autointerp.scoring.label_windows import LabelWindows, by_meaning, by_words
@@ -56,10 +57,17 @@ def identity(config: RunConfig) -> dict[str, object]:
 
 
 def check(config: RunConfig) -> None:
-    """Raises AutointerpError where what it takes is not installed."""
+    """Raises AutointerpError where what it takes is not installed, or not there."""
     if _chosen(config) == "meaning" and importlib.util.find_spec("sentence_transformers") is None:
         raise MissingPackageError(
             "--negatives meaning needs sentence_transformers: pip install 'autointerp[embed]'"
+        )
+    name = _encoder(config)
+    is_path = name.startswith(("/", ".", "~"))
+    if _chosen(config) == "meaning" and is_path and not Path(name).expanduser().exists():
+        raise InputError(
+            f"embedding model {name}: there is no such folder; name one with --embedding-model, or "
+            "use --negatives label"
         )
 
 

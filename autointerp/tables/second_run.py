@@ -5,6 +5,7 @@ from autointerp.errors import InputError
 from autointerp.plain_text import line_for_person
 from autointerp.runs.directory import Run
 from autointerp.tables.compare import settings_apart, warnings_about
+from autointerp.tables.read import load_labels
 
 # What may differ: the seed, and settings on which no result depends.
 _MAY_DIFFER = (
@@ -24,6 +25,15 @@ def check_repeat(first: Run, repeat: Run) -> str:
         raise InputError(f"--repeat {repeat.path} is the run A itself: pass a second run of it")
     warnings_about(first, repeat)
     apart = settings_apart(first, repeat)
+    if "features" in apart or "seed" in apart:
+        ours, theirs = (set(load_labels(run.path)["feature"]) for run in (first, repeat))
+        if ours == theirs:
+            apart.pop("features", None)
+        elif not ours & theirs:
+            raise InputError(
+                f"--repeat {repeat.path} has none of the features of {first.path}: random:N draws "
+                "others with another seed; pass A's with --features @FILE, one id a line"
+            )
     more = [preferred(name) for name in apart if name not in _MAY_DIFFER]
     if more:
         raise InputError(

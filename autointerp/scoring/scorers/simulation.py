@@ -86,6 +86,9 @@ class SimulationSettings(ModeSettings):
     def most_windows(self) -> int:
         return max(-(-self.windows // 2), self.top_windows)
 
+    def asks_most(self) -> str:
+        return "top_windows" if self.top_windows > self.windows / 2 else "windows"
+
 
 def plan(material: Material, settings: SimulationSettings) -> Plan:
     """Unseen windows to simulate: half activating, half silent ones drawn from all of them.
