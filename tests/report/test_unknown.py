@@ -50,3 +50,22 @@ def test_the_summary_says_for_how_many_it_is_unknown(printed):
     line = next(line for line in text.splitlines() if "population F1" in line)
     assert "median 0.910" in line
     assert "2 features; unknown for 1 (33%)" in line
+
+
+def test_the_table_fits_eighty_columns_and_has_what_is_expected(tmp_path):
+    rows = [
+        label(0, "a label that is long enough to be folded " * 2, **f1(None, 0.05, 0.95)),
+        label(1, "not scored", expected_f1=0.45, expected_f1_ci_low=0.1, expected_f1_ci_high=0.8),
+    ]
+    rows = [row | {"density": 0.00123, "window_density": 0.0345} for row in rows]
+    run = a_run(tmp_path / "run", rows, [])
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    print_labels(run, "expected_f1", 10, None, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    head = next(line for line in text.splitlines() if "feature" in line and "F1" in line)
+    assert head.split()[-2:] == ["windows", "tokens"]
+    lines = text.splitlines()
+    assert any("~0.45" in line for line in lines if "not scored" in line)
+    assert any("unknown" in line and "3.4 %" in line and "0.12 %" in line for line in lines)
+    assert text.index("not scored") < text.index("a label that")

@@ -498,3 +498,24 @@ def test_runs_side_by_side_are_warned_of_alike(tmp_path):
     for together in (autointerp.load_labels, autointerp.label_differences, autointerp.load_scores):
         with pytest.warns(UserWarning, match=r"window_length differs \(32 in 32, 64 in 64\)"):
             together(made)
+
+
+def test_a_repeat_goes_by_the_features_that_were_collected(cli, tmp_path):
+    """`random:60` draws other features with another seed."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.5, 0.8, 60)
+    first, second, again, other = (
+        str(_many(tmp_path / name, values, config=REPEATS | {"features": spec, "seed": seed}).path)
+        for name, spec, seed in (
+            *(("a", "random:60", 0), ("b", "random:60", 0)),
+            *(("again", "@ids.txt", 1), ("other", "random:60", 1)),
+        )
+    )
+    run = Run(tmp_path / "other")
+    rows = [label(f + 1000, "x") for f in range(60)]
+    write_table([{"sae": "planted"} | row for row in rows], labels_schema(), run.labels)
+    assert cli("compare", first, second, "--repeat", again)[0] == 0
+    code, printed, said = cli("compare", first, second, "--repeat", other)
+    assert (code, printed) == (2, "")
+    assert "has none of the features of" in said
+    assert "--features @FILE" in said
