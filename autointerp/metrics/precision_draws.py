@@ -12,7 +12,7 @@ import numpy as np
 
 from autointerp.metrics.estimates import Estimate, expanded_tail
 
-_DRAWS = 500
+_DRAWS = 1000
 # Of gaps at either end, where 1 is as much as of a gap between two windows. Chosen by the bias over
 # judges of several kinds (scripts/audit/average_precision.py).
 _ENDS_OF_HITS = 0.35
