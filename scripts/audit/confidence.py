@@ -28,6 +28,8 @@ _THIRDS = ("rarest third", "middle third", "most frequent third")
 
 def audit(short: bool, seed: int) -> list[Findings]:
     found = [simulated(20 if short else 200, seed)]
+    # A third of a few hundred features may be off by so much more by chance.
+    most = 0.07 if short else 0.05
     with tempfile.TemporaryDirectory() as folder:
         sizes = [(100_000, 400)] if short else [(100_000, 1500), (400_000, 1500)]
         for tokens, features in sizes:
@@ -39,7 +41,7 @@ def audit(short: bool, seed: int) -> list[Findings]:
                 seed=seed,
                 scorers="detection",
             )
-            found += [calibration(Run(out), tokens), held(Run(out), tokens, seed)]
+            found += [calibration(Run(out), tokens, most), held(Run(out), tokens, seed)]
     return found
 
 
@@ -76,7 +78,7 @@ def rules_of(run: Run) -> Rules:
     return Rules(*np.array(rows).T)
 
 
-def calibration(run: Run, tokens: int) -> Findings:
+def calibration(run: Run, tokens: int, most: float) -> Findings:
     rules = rules_of(run)
     third = np.argsort(np.argsort(rules.n, kind="stable")) * 3 // len(rules.n)
     rows: list[tuple[object, ...]] = []
@@ -96,7 +98,7 @@ def calibration(run: Run, tokens: int) -> Findings:
         rows.append((name, int(part.sum()), float(unseen.mean()), *cells))
         if name != "at most 40 firings":
             what = f"calibration error of confidence, {name}"
-            claims.append(Claim(what, calibration_error(rules.confidence[part], unseen), 0, 0.05))
+            claims.append(Claim(what, calibration_error(rules.confidence[part], unseen), 0, most))
     better = [float(spearmanr(v, rules.unseen)[0]) for v in (rules.confidence, rules.seen)]
     claims.append(Claim("its rank correlation less that of F1 seen", better[0] - better[1], 0, 1))
     return Findings(

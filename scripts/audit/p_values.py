@@ -69,7 +69,8 @@ def _of_corpus(metric: str, seed: int, pool: int) -> Draw:
         n = {"fires": 20, **_QUOTAS}
         said = {name: int(rng.binomial(k, rate)) for name, k in n.items()}
         counts.append(Counts(q, _SHARES, said, n))
-    values = np.array([found[metric].value for found in population(counts, seed)])
+    # As the product compares them: also where the table calls the value unknown.
+    values = np.array([found[metric].value for found in population(counts, seed, 2.0)])
 
     def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = rng.integers(0, pool, n)
