@@ -35,7 +35,11 @@ LABELS = {
     167: "the word self",
 }
 DEAD = 154
-ASKED = [name for name, scorer in SCORERS.items() if scorer.task is not None]
+# Without those of other tools' protocols: some ask for lists that no schema keeps in form, of which
+# a model as small as this one writes none that can be read.
+ASKED = [
+    name for name, scorer in SCORERS.items() if scorer.task is not None and scorer.protocol is None
+]
 STATUSES = {"labeled", "failed", "refused", "too_few", "dead"}
 PATIENCE_S = 600
 # Little of everything: each prompt token takes some milliseconds.

@@ -46,7 +46,9 @@ def test_raising_the_share_scores_only_what_is_new(cli, planted, tmp_path):
             assert ("scored" in shown) == (share < 1)
             if share < 1:
                 assert f"{expected} of 12 labels (--score-share {share:g})" in shown
-                assert f"at least {MIN_MEASURED} are needed" in " ".join(shown.replace("│", " ").split())
+                assert f"at least {MIN_MEASURED} are needed" in " ".join(
+                    shown.replace("│", " ").split()
+                )
         assert [len(one) for one in drawn] == [3, 12]
         assert drawn[0] < drawn[1]
         # One request scores a feature, and no request is sent a second time.
