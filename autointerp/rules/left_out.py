@@ -39,15 +39,33 @@ def documents_of(windows: Sequence[Window], fires: Array) -> Array:
 
     fires: bool [windows].
     """
+    contexts = np.array([window.context for window in windows], dtype=np.int64)
     documents = [window.document for window in windows]
     if None not in documents:
-        return np.array(documents, dtype=np.int64)
-    contexts = np.array([window.context for window in windows], dtype=np.int64)
+        return _in_blocks(np.array(documents, dtype=np.int64), contexts)
     for neighbors in _NEIGHBORS:
         found = contexts // neighbors
         if len(np.unique(found[fires])) >= FOLDS:
             break
     return found
+
+
+def _in_blocks(documents: Array, contexts: Array) -> Array:
+    """Documents, one that is more than a third of the text in blocks of contexts.
+
+    Such a document is longer than half of the text before it, wherever it stands, so that the split
+    has cut it (see `activations.units`): much of the text on the other side is of it as well.
+    """
+    _, document = np.unique(documents, return_inverse=True)
+    first, last = (np.zeros(document.max() + 1, dtype=np.int64) for _ in range(2))
+    first[:] = contexts.max()
+    np.minimum.at(first, document, contexts)
+    np.maximum.at(last, document, contexts)
+    length = last - first + 1
+    text = contexts.max() - contexts.min() + 1
+    long = ((length > _NEIGHBORS[0]) & (3 * length > text))[document]
+    block = np.where(long, contexts // _NEIGHBORS[0], 0)
+    return np.unique(np.stack([document, block]), axis=1, return_inverse=True)[1].ravel()
 
 
 def _folds(document: Array, fires: Array) -> Iterator[Array]:

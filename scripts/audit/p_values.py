@@ -200,7 +200,7 @@ def _demo(seed: int) -> list[Findings]:
         scores = autointerp.load_scores(out)
         labels = autointerp.load_labels(out)
         features = pd.read_parquet(run.features, columns=["feature", "window_density"])
-        truths = _exhaustive(run).merge(labels, on="feature").merge(features, on="feature")
+        truths = _exhaustive(run).merge(labels, on="feature")
         return [
             _nulls_of_the_demo(scores.merge(features, on="feature"), seed),
             _one_recall(truths),
