@@ -171,7 +171,7 @@ def test_a_planted_feature_is_found_and_named(name: str) -> None:
     phrase = rule.phrase()
     found = [word for word in words if word in phrase]
     assert found == words or (name == "indentation" and found), phrase
-    assert rule.confidence > 0.85
+    assert rule.confidence > 0.8
     assert len(rule.terms) <= 2
 
 
