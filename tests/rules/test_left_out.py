@@ -60,7 +60,9 @@ def test_confidence_is_f1_on_unseen_windows_on_average():
         found.append((seen, rule.confidence, unseen_f1(rule, made.of("score"))))
     seen, confidence, unseen = np.array(found).T
     assert np.mean(seen - unseen) > 0.05
-    assert abs(np.mean(confidence - unseen)) < 0.03
+    # A little low where documents have nothing in common; on the demo's 100,000 tokens, whose
+    # documents are few and alike, it is as much too high.
+    assert -0.04 < np.mean(confidence - unseen) < 0.01
     assert np.std(confidence - unseen) < np.std(seen - unseen)
     assert np.corrcoef(confidence, unseen)[0, 1] > np.corrcoef(seen, unseen)[0, 1]
 
