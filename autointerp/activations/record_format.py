@@ -76,6 +76,13 @@ class RecordFormat:
 RECORD_FORMATS: Registry[RecordFormat] = Registry("autointerp.records")
 
 
+def activations_of(entry: FileEntry, feature: Any, source: str) -> Iterator[RawRecord]:
+    """A record for each of a feature's `activations`: tokens and values. Raises BadRecord."""
+    for number, one in enumerate(objects_in(entry.value, "activations"), 1):
+        where = f"{entry.where}, activation {number}"
+        yield RawRecord(feature, one.get("tokens"), one.get("values"), where, source=source)
+
+
 def objects_in(value: Any, name: str) -> list[dict[str, Any]]:
     """The list of objects under a name; none where it is null. Raises BadRecord."""
     found = value.get(name)

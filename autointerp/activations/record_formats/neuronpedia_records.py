@@ -13,7 +13,7 @@ from autointerp.activations.record_format import (
     RawRecord,
     RecordFormat,
     ToldDensity,
-    objects_in,
+    activations_of,
 )
 
 _TOLD = "frac_nonzero"
@@ -36,9 +36,7 @@ def _read(entry: FileEntry) -> Iterator[RawRecord | ToldDensity]:
         yield ToldDensity(feature, value[_TOLD], entry.where)
     if "tokens" in value:
         yield RawRecord(feature, value["tokens"], value["values"], entry.where, source=source)
-    for number, one in enumerate(objects_in(value, "activations"), 1):
-        where = f"{entry.where}, activation {number}"
-        yield RawRecord(feature, one.get("tokens"), one.get("values"), where, source=source)
+    yield from activations_of(entry, feature, source)
 
 
 RECORD_FORMAT = RecordFormat(

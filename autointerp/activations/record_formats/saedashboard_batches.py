@@ -9,7 +9,7 @@ from autointerp.activations.record_format import (
     RawRecord,
     RecordFormat,
     ToldDensity,
-    objects_in,
+    activations_of,
 )
 
 _NAMES = ("model_id", "layer", "sae_set", "sae_id_suffix")
@@ -29,9 +29,7 @@ def _read(entry: FileEntry) -> Iterator[RawRecord | ToldDensity]:
     source = f"{model}/{source}" if model else source
     if value.get("frac_nonzero") is not None:
         yield ToldDensity(feature, value["frac_nonzero"], entry.where)
-    for number, one in enumerate(objects_in(value, "activations"), 1):
-        where = f"{entry.where}, activation {number}"
-        yield RawRecord(feature, one.get("tokens"), one.get("values"), where, source=source)
+    yield from activations_of(entry, feature, source)
 
 
 RECORD_FORMAT = RecordFormat(

@@ -20,6 +20,27 @@ SILENT = "silent"
 _SEED = 22  # of both tools
 
 
+# What a template is tried on that shows marked windows.
+MARKED_SAMPLE = {
+    "label": "a label",
+    "windows": [{"number": 1, "text": "<<a>>"}],
+    "open_mark": "<<",
+    "close_mark": ">>",
+}
+
+
+def marked_items(
+    activating: Sequence[Window], silent: Sequence[Window], *, at_three_quarters: bool
+) -> list[Item]:
+    """Activating windows marked rightly, and silent ones wrongly; as `wrong_marks`."""
+    n = mean_active(activating)
+    items = [rightly(window) for window in activating]
+    for window in silent if n else ():
+        marks = wrong_marks(len(window.token_ids), n, at_three_quarters=at_three_quarters)
+        items.append(wrongly(window, marks))
+    return items
+
+
 def rightly(window: Window) -> Item:
     return _marked(window, FIRES, is_marked(window.activations))
 

@@ -6,7 +6,7 @@ quarters of the window.
 """
 
 from autointerp.metrics.estimates import Estimate
-from autointerp.scoring.protocols.peer_marks import mean_active, rightly, wrong_marks, wrongly
+from autointerp.scoring.protocols.peer_marks import MARKED_SAMPLE, marked_items
 from autointerp.scoring.protocols.peer_metrics import BALANCED_ACCURACY, of_classifier
 from autointerp.scoring.protocols.peer_replies import no_schema, read_ones_and_zeros
 from autointerp.scoring.scorer import FurtherColumn, Judged, Material, Plan, Scorer, Task
@@ -24,13 +24,7 @@ NAME = "delphi_fuzzing"
 def plan(material: Material, settings: DelphiSettings) -> Plan:
     """Unseen activating windows marked rightly, and as many silent ones marked wrongly."""
     activating, silent = windows_of(material, settings)
-    n = mean_active(activating)
-    items = [rightly(window) for window in activating]
-    if n:
-        lengths = (len(window.token_ids) for window in silent)
-        marks = [wrong_marks(length, n, at_three_quarters=True) for length in lengths]
-        items += [wrongly(window, on) for window, on in zip(silent, marks, strict=True)]
-    return material.plan(items)
+    return material.plan(marked_items(activating, silent, at_three_quarters=True))
 
 
 def reduce(judged: Judged, _seed: int) -> dict[str, Estimate]:
@@ -44,16 +38,7 @@ SCORER = Scorer(
     about="balanced accuracy, as Delphi computes it for fuzzing (there: accuracy)",
     settings=DelphiSettings,
     order=220,
-    samples={
-        NAME: [
-            {
-                "label": "a label",
-                "windows": [{"number": 1, "text": "<<a>>"}],
-                "open_mark": "<<",
-                "close_mark": ">>",
-            }
-        ]
-    },
+    samples={NAME: [MARKED_SAMPLE]},
     columns=(FurtherColumn(f"{NAME}_f1", "F1, as Delphi computes it for fuzzing"),),
     plan=plan,
     reduce=reduce,

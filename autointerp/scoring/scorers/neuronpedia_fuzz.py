@@ -5,7 +5,7 @@ active tokens on average.
 """
 
 from autointerp.metrics.estimates import Estimate
-from autointerp.scoring.protocols.peer_marks import mean_active, rightly, wrong_marks, wrongly
+from autointerp.scoring.protocols.peer_marks import MARKED_SAMPLE, marked_items
 from autointerp.scoring.protocols.peer_metrics import BALANCED_ACCURACY, of_classifier
 from autointerp.scoring.protocols.peer_replies import no_schema, read_ones_and_zeros
 from autointerp.scoring.scorer import Judged, Material, Plan, Scorer, Task
@@ -23,13 +23,7 @@ NAME = "neuronpedia_fuzz"
 def plan(material: Material, settings: NeuronpediaSettings) -> Plan:
     """The strongest unseen windows marked rightly, and silent ones marked wrongly."""
     top, silent = windows_of(material, settings)
-    n = mean_active(top)
-    items = [rightly(window) for window in top]
-    if n:
-        lengths = (len(window.token_ids) for window in silent)
-        marks = [wrong_marks(length, n, at_three_quarters=False) for length in lengths]
-        items += [wrongly(window, on) for window, on in zip(silent, marks, strict=True)]
-    return material.plan(items)
+    return material.plan(marked_items(top, silent, at_three_quarters=False))
 
 
 def reduce(judged: Judged, _seed: int) -> dict[str, Estimate]:
@@ -43,16 +37,7 @@ SCORER = Scorer(
     about="balanced accuracy, Neuronpedia's eleuther_fuzz",
     settings=NeuronpediaSettings,
     order=260,
-    samples={
-        NAME: [
-            {
-                "label": "a label",
-                "windows": [{"number": 1, "text": "<<a>>"}],
-                "open_mark": "<<",
-                "close_mark": ">>",
-            }
-        ]
-    },
+    samples={NAME: [MARKED_SAMPLE]},
     plan=plan,
     reduce=reduce,
     task=Task(
